@@ -1,0 +1,1 @@
+"""Put the engines of the shared family-register platform in order."""

@@ -1,0 +1,22 @@
+"""The one kind of error a user sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class KosekiError(Exception):
+    """A question that could not be asked: one sentence, exit code 2.
+
+    what: what is wrong; seen: the value that was met; remedy: what the user does now.
+    """
+
+    what: str
+    seen: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """Join the three parts into the sentence that is printed."""
+        seen = f" ({self.seen})" if self.seen else ""
+        return f"{self.what}{seen}: {self.remedy}"

@@ -1,0 +1,198 @@
+"""Read an inventory the way every engine sees it: hosts, groups and raw values.
+
+The subset of Ansible's inventory rules that this project allows: one `hosts.yml` with hosts and
+groups only, and `group_vars/<group>/<concern>.yml`. A unit test holds the result against
+`ansible-inventory`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from koseki_ops.errors import KosekiError
+
+SECRETS_FILE = "secrets.yml"
+WORKSTATION = "workstation"
+
+
+def load_yaml(path: Path) -> Any:  # noqa: ANN401 - YAML is whatever the file says
+    """Return the parsed file; raise KosekiError with the place of a syntax error."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise KosekiError(
+            "file is not valid YAML", f"{place}: {error.problem}", "correct that line"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise KosekiError("file cannot be read", f"{path}: {error}", "restore it") from error
+
+
+@dataclass(frozen=True)
+class Value:
+    """One top-level value and the file it came from."""
+
+    value: Any
+    file: Path
+
+
+@dataclass
+class Group:
+    """A group: its own hosts and its child groups, by name."""
+
+    name: str
+    hosts: list[str] = field(default_factory=list)
+    children: list[str] = field(default_factory=list)
+
+
+class Inventory:
+    """Hosts, groups and values of one inventory folder.
+
+    Values are raw: nothing is templated. `secrets.yml` is left out, since it is encrypted; see
+    `koseki_ops.secrets`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Read `folder/hosts.yml`; values are read when asked for."""
+        self.folder = folder
+        self.groups: dict[str, Group] = {}
+        tree = load_yaml(folder / "hosts.yml")
+        if not isinstance(tree, Mapping) or set(tree) != {"all"}:
+            raise KosekiError(
+                "hosts.yml must hold the one group all", str(folder), "see inventories/iida"
+            )
+        self._read_group("all", tree["all"])
+        self._values: dict[str, dict[str, Value]] = {}
+
+    def _read_group(self, name: str, body: object) -> None:
+        group = self.groups.setdefault(name, Group(name))
+        if body is None:
+            return
+        if not isinstance(body, Mapping) or not set(body) <= {"hosts", "children"}:
+            raise KosekiError(
+                "hosts.yml holds hosts and groups only",
+                f"{self.folder / 'hosts.yml'}: group {name}",
+                "move values to group_vars/",
+            )
+        for host, values in (body.get("hosts") or {}).items():
+            if values:
+                raise KosekiError(
+                    "hosts.yml holds hosts and groups only",
+                    f"{self.folder / 'hosts.yml'}: values at host {host}",
+                    "move values to group_vars/",
+                )
+            if host not in group.hosts:
+                group.hosts.append(str(host))
+        for child, child_body in (body.get("children") or {}).items():
+            if child not in group.children:
+                group.children.append(str(child))
+            self._read_group(str(child), child_body)
+
+    def hosts_in(self, group: str) -> list[str]:
+        """Return the hosts of a group and of its children, in file order, each once."""
+        if group not in self.groups:
+            raise KosekiError(
+                "unknown group", group, f"choose one of {', '.join(sorted(self.groups))}"
+            )
+        found: dict[str, None] = {}
+        entry = self.groups[group]
+        for host in entry.hosts:
+            found[host] = None
+        for child in entry.children:
+            for host in self.hosts_in(child):
+                found[host] = None
+        return list(found)
+
+    @cached_property
+    def hosts(self) -> list[str]:
+        """Every host, in file order."""
+        return self.hosts_in("all")
+
+    def groups_of(self, host: str) -> list[str]:
+        """Return the groups of a host, `all` first, parents before children."""
+        return [name for name in self._by_depth if host in self.hosts_in(name)]
+
+    @cached_property
+    def _by_depth(self) -> list[str]:
+        depth: dict[str, int] = {}
+
+        def visit(name: str, level: int) -> None:
+            depth[name] = max(depth.get(name, 0), level)
+            for child in self.groups[name].children:
+                visit(child, level + 1)
+
+        visit("all", 0)
+        return sorted(depth, key=lambda name: (depth[name], name))
+
+    def resolve(self, name: str) -> list[str]:
+        """Return the hosts that a host or group name stands for."""
+        if name in self.hosts:
+            return [name]
+        if name in self.groups:
+            return self.hosts_in(name)
+        raise KosekiError(
+            "unknown host or group",
+            name,
+            f"choose one of {', '.join([*self.hosts, *sorted(self.groups)])}",
+        )
+
+    def files_of(self, group: str) -> Iterator[Path]:
+        """Yield the value files of a group, in the order in which they are merged."""
+        folder = self.folder / "group_vars" / group
+        if folder.is_dir():
+            for path in sorted(folder.glob("*.yml")):
+                if path.name != SECRETS_FILE:
+                    yield path
+
+    def group_values(self, group: str) -> dict[str, Value]:
+        """Return a group's own values by name."""
+        if group not in self._values:
+            merged: dict[str, Value] = {}
+            for path in self.files_of(group):
+                content = load_yaml(path)
+                if content is None:
+                    continue
+                if not isinstance(content, Mapping):
+                    raise KosekiError(
+                        "a value file must be a mapping", str(path), "write `name: value` lines"
+                    )
+                for key, value in content.items():
+                    if key in merged:
+                        raise KosekiError(
+                            f"{key} is set twice for group {group}",
+                            f"{merged[key].file.name} and {path.name}",
+                            "keep one",
+                        )
+                    merged[str(key)] = Value(value, path)
+            self._values[group] = merged
+        return self._values[group]
+
+    def values_of(self, host: str) -> dict[str, Any]:
+        """Return a host's raw values: all, then parent groups, then child groups."""
+        merged: dict[str, Any] = {}
+        for group in self.groups_of(host):
+            merged |= {key: item.value for key, item in self.group_values(group).items()}
+        return merged
+
+    @cached_property
+    def shared(self) -> dict[str, Any]:
+        """The raw values that hold for every host (`group_vars/all`)."""
+        return {key: item.value for key, item in self.group_values("all").items()}
+
+    def address_of(self, host: str, seen_from: str) -> str | None:
+        """Return the address of `host` (or the workstation) as `seen_from` sees it.
+
+        Two ends inside the city use city addresses. The datacenter and whoever talks to it use
+        line addresses. None: there is no way between the two.
+        """
+        tables = {WORKSTATION: self.shared["workstation_addresses"], **self.shared["host_addresses"]}
+        here, there = tables[seen_from], tables[host]
+        network = "city" if "city" in here and "city" in there else "line"
+        return there.get(network)
