@@ -1,0 +1,146 @@
+"""The vault of secrets of an inventory: one whole file, real variable names.
+
+Encrypted with Ansible's own vault format, so that Ansible reads it as it is. Its password comes
+from a file, or from a command (an executable file whose standard output is the password); never
+from the repository.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets as random_source
+import string
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import SECRETS_FILE, Inventory
+from koseki_ops.site import Site
+
+ALPHABET = string.ascii_letters + string.digits
+# 32 characters of 62: 190 bits, above the 128 that AES-256's pass phrases are stretched for.
+LENGTH = 32
+
+
+def secrets_file(site: Site) -> Path:
+    """Return where the encrypted secrets of a site's inventory live."""
+    return site.inventory / "group_vars" / "all" / SECRETS_FILE
+
+
+def read_password(site: Site) -> bytes:
+    """Return the vault password from its file or command.
+
+    Raises KosekiError when it is missing, empty, or its command fails.
+    """
+    path = site.vault_password_file
+    if not path.exists():
+        raise KosekiError(
+            "the vault password is missing",
+            str(path),
+            "put it there, or name its file or command in KOSEKI_VAULT_PASSWORD_FILE; "
+            "`koseki secrets init` makes a new one with new secrets",
+        )
+    if os.access(path, os.X_OK):
+        answer = subprocess.run([str(path)], capture_output=True, check=False)
+        if answer.returncode:
+            raise KosekiError(
+                "the command for the vault password failed",
+                f"{path}: exit {answer.returncode}",
+                "run it by hand and mend it",
+            )
+        password = answer.stdout.strip()
+    else:
+        password = path.read_bytes().strip()
+    if not password:
+        raise KosekiError("the vault password is empty", str(path), "restore it")
+    return password
+
+
+def load_secrets(site: Site) -> dict[str, Any]:
+    """Return the decrypted secrets by variable name.
+
+    Raises KosekiError when the file or the password is missing, or the password is wrong.
+    """
+    path = secrets_file(site)
+    if not path.exists():
+        raise KosekiError(
+            "the inventory has no secrets", str(path), "run `koseki secrets init` first"
+        )
+    password = read_password(site)
+    # Ansible takes a third of a second to import; only those who need secrets pay for it.
+    from ansible.errors import AnsibleError  # noqa: PLC0415
+    from ansible.parsing.vault import VaultLib, VaultSecret  # noqa: PLC0415
+
+    try:
+        text = VaultLib([("default", VaultSecret(password))]).decrypt(path.read_bytes())
+    except AnsibleError as error:
+        raise KosekiError(
+            "the vault password does not open the secrets",
+            f"{path} with {site.vault_password_file}",
+            "use the password that these secrets were made with",
+        ) from error
+    content = yaml.safe_load(text)
+    if not isinstance(content, dict):
+        raise KosekiError("the secrets are not a mapping", str(path), "restore the file")
+    return content
+
+
+def wanted_secrets(inventory: Inventory) -> dict[str, Any]:
+    """Return the names of the secrets that an inventory asks for; a mapping where rows matter."""
+    shared = inventory.shared
+    wanted: dict[str, Any] = {"pki_ca_passphrase": None}
+    for vault in shared["vaults"]:
+        wanted[vault["cipher_secret"]] = None
+    wanted["operator_initial_passwords"] = {row["id"]: None for row in shared["operators"]}
+    return wanted
+
+
+def _filled(wanted: Mapping[str, Any], present: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """Return `present` with every missing secret made, and how many were made."""
+    result, made = dict(present), 0
+    for name, rows in wanted.items():
+        if rows is not None:
+            result[name], more = _filled(rows, present.get(name) or {})
+            made += more
+        elif not present.get(name):
+            result[name] = "".join(random_source.choice(ALPHABET) for _ in range(LENGTH))
+            made += 1
+    return result, made
+
+
+def init_secrets(site: Site) -> int:
+    """Make the vault password and every secret that is missing; return how many were made.
+
+    What is there stays: running it again after an operator joined adds that operator's row.
+    """
+    from ansible.parsing.vault import VaultLib, VaultSecret  # noqa: PLC0415
+
+    path, password_file = secrets_file(site), site.vault_password_file
+    if path.exists():
+        present = load_secrets(site)
+    else:
+        present = {}
+        if not password_file.exists():
+            password_file.parent.mkdir(parents=True, exist_ok=True)
+            _write_private(password_file, random_source.token_urlsafe(LENGTH).encode() + b"\n")
+    content, made = _filled(wanted_secrets(Inventory(site.inventory)), present)
+    if made:
+        vault = VaultLib([("default", VaultSecret(read_password(site)))])
+        plain = yaml.safe_dump(content, allow_unicode=True, sort_keys=True)
+        _write_private(path, vault.encrypt(plain))
+    return made
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    """Replace a file in one step, readable by its owner only."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.rename(path)
