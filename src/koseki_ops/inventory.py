@@ -192,7 +192,11 @@ class Inventory:
         Two ends inside the city use city addresses. The datacenter and whoever talks to it use
         line addresses. None: there is no way between the two.
         """
-        tables = {WORKSTATION: self.shared["workstation_addresses"], **self.shared["host_addresses"]}
+        tables = {
+            WORKSTATION: self.shared["workstation_addresses"],
+            **self.shared["host_addresses"],
+        }
         here, there = tables[seen_from], tables[host]
         network = "city" if "city" in here and "city" in there else "line"
-        return there.get(network)
+        address: str | None = there.get(network)
+        return address

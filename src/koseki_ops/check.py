@@ -1,0 +1,381 @@
+"""Hold an inventory against the model and against the rules that span its tables."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from importlib.resources import files
+from ipaddress import IPv4Network
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import WORKSTATION, Inventory
+from koseki_ops.model import Platform
+
+SERVER_GROUPS = ("primary", "secondary", "application", "registry_link", "remote_backup")
+SEEN_LENGTH = 60
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing in the inventory that cannot be right, as one sentence.
+
+    file: where it stands; key: its path, as `municipalities[3].code6`; seen: the value met;
+    remedy: what is wrong and what to write instead.
+    """
+
+    file: Path
+    key: str
+    seen: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """Give the sentence that the user reads."""
+        return f"{self.file}: {self.key} is {self.seen}: {self.remedy}"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What every rule sees: the inventory, its typed values, the day it is checked on."""
+
+    inventory: Inventory
+    platform: Platform
+    today: date
+
+    def finding(self, key: str, seen: object, remedy: str) -> Finding:
+        """Return a finding at `key`, with the file that sets it."""
+        return Finding(_file_of(self.inventory, key), key, _shown(seen), remedy)
+
+
+def check_inventory(inventory: Inventory, today: date) -> list[Finding]:
+    """Return everything that is wrong with an inventory; empty when it holds.
+
+    Types come first: rules that span tables are asked only when every table can be read.
+    """
+    findings = list(_templated_values(inventory))
+    findings += _unknown_names(inventory)
+    try:
+        platform = Platform.model_validate(inventory.shared)
+    except ValidationError as error:
+        return findings + [_from_pydantic(inventory, item) for item in error.errors()]
+    rules = Rules(inventory, platform, today)
+    for rule in ALL_RULES:
+        findings += rule(rules)
+    return findings
+
+
+def load_platform(inventory: Inventory, today: date | None = None) -> Platform:
+    """Return the typed values of an inventory that holds; otherwise raise its first finding."""
+    findings = check_inventory(inventory, today or date.today())  # noqa: DTZ011 - the city's own day
+    if findings:
+        first = findings[0]
+        more = f" (and {len(findings) - 1} more: run `koseki check`)" if len(findings) > 1 else ""
+        raise KosekiError(
+            f"the inventory does not hold: {first.key} in {first.file}",
+            first.seen,
+            first.remedy + more,
+        )
+    return Platform.model_validate(inventory.shared)
+
+
+def _shown(value: object) -> str:
+    text = repr(value) if isinstance(value, str | int) else str(value)
+    return text if len(text) <= SEEN_LENGTH else text[: SEEN_LENGTH - 1] + "…"
+
+
+def _file_of(inventory: Inventory, key: str) -> Path:
+    top = re.split(r"[.\[]", key, maxsplit=1)[0]
+    value = inventory.group_values("all").get(top)
+    path = value.file if value else inventory.folder / "group_vars" / "all"
+    return path.relative_to(inventory.folder.parent.parent)
+
+
+def _key(location: Sequence[str | int]) -> str:
+    key = ""
+    for part in location:
+        key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else part
+    return key
+
+
+def _from_pydantic(inventory: Inventory, item: Mapping[str, Any]) -> Finding:
+    key = _key(item["loc"])
+    message = str(item["msg"]).removeprefix("Value error, ")
+    kind = item["type"]
+    if kind == "missing":
+        return Finding(_file_of(inventory, key), key, "missing", "add it")
+    if kind == "extra_forbidden":
+        message = "no such key; correct its spelling or remove it"
+    elif kind != "value_error":
+        message = message[0].lower() + message[1:] + "; correct the value"
+    return Finding(_file_of(inventory, key), key, _shown(item["input"]), message)
+
+
+def _templated_values(inventory: Inventory) -> Iterator[Finding]:
+    """Values that every engine reads are literals: pyinfra and testinfra see them raw."""
+    for name, value in inventory.group_values("all").items():
+        for key, text in _strings(name, value.value):
+            if "{{" in text or "{%" in text:
+                yield Finding(
+                    _file_of(inventory, name),
+                    key,
+                    _shown(text),
+                    "other engines read this value raw; write a literal, or move it to the "
+                    "group_vars of a group that only Ansible reads",
+                )
+
+
+def _strings(key: str, value: object) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _strings(f"{key}.{name}", item)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _strings(f"{key}[{index}]", item)
+
+
+def _unknown_names(inventory: Inventory) -> Iterator[Finding]:
+    known = set(Platform.model_fields)
+    for name, value in inventory.group_values("all").items():
+        if name not in known:
+            yield Finding(
+                _file_of(inventory, name),
+                name,
+                _shown(value.value),
+                "no such value for all hosts; correct its spelling or remove it",
+            )
+
+
+@cache
+def official_names() -> dict[str, dict[str, str]]:
+    """Return registered names and readings by six-digit code."""
+    text = files("koseki_ops").joinpath("data/official_names.yml").read_text(encoding="utf-8")
+    table: dict[str, dict[str, str]] = yaml.safe_load(text)
+    return table
+
+
+def _duplicates(
+    rules: Rules, table: str, attribute: str, rows: Sequence[object]
+) -> Iterator[Finding]:
+    counts = Counter(getattr(row, attribute) for row in rows)
+    for index, row in enumerate(rows):
+        value = getattr(row, attribute)
+        first = next(i for i, other in enumerate(rows) if getattr(other, attribute) == value)
+        if counts[value] > 1 and index != first:
+            yield rules.finding(
+                f"{table}[{index}].{attribute}",
+                value,
+                f"{table}[{first}] has it already; correct one",
+            )
+
+
+def _municipalities(rules: Rules) -> Iterator[Finding]:
+    rows = rules.platform.municipalities
+    for attribute in ("code6", "slug", "name"):
+        yield from _duplicates(rules, "municipalities", attribute, rows)
+    for index, row in enumerate(rows):
+        official = official_names().get(row.code6, {"name": row.name, "kana": row.kana})
+        for attribute in ("name", "kana"):
+            if getattr(row, attribute) != official[attribute]:
+                yield rules.finding(
+                    f"municipalities[{index}].{attribute}",
+                    getattr(row, attribute),
+                    f"{row.code6} is registered as {official[attribute]}; write exactly that",
+                )
+        if not row.name.endswith(row.kind):
+            yield rules.finding(
+                f"municipalities[{index}].kind", row.kind, f"{row.name} does not end with it"
+            )
+    hosts = [row for row in rows if row.host]
+    if len(hosts) != 1:
+        yield rules.finding(
+            "municipalities", f"{len(hosts)} rows with host: true", "exactly one runs the platform"
+        )
+
+
+def _flow_ends(rules: Rules) -> Iterator[Finding]:
+    known = [*sorted(rules.inventory.groups), WORKSTATION]
+    for index, flow in enumerate(rules.platform.flows):
+        for end, names in (("from", flow.from_), ("to", flow.to)):
+            for name in names:
+                if name not in known:
+                    yield rules.finding(
+                        f"flows[{index}].{end}",
+                        name,
+                        f"flow {flow.name} names an unknown group; choose of {', '.join(known)}",
+                    )
+
+
+def _named_groups(rules: Rules) -> Iterator[Finding]:
+    for index, operator in enumerate(rules.platform.operators):
+        for name in operator.hosts:
+            if name not in rules.inventory.groups:
+                yield rules.finding(
+                    f"operators[{index}].hosts", name, "unknown group; correct its spelling"
+                )
+    for index, vault in enumerate(rules.platform.vaults):
+        if vault.group not in rules.inventory.groups:
+            yield rules.finding(
+                f"vaults[{index}].group", vault.group, "unknown group; correct its spelling"
+            )
+
+
+def _server_groups(rules: Rules) -> Iterator[Finding]:
+    hosts_file = rules.inventory.folder.relative_to(rules.inventory.folder.parent.parent)
+    for group in SERVER_GROUPS:
+        if group not in rules.inventory.groups or not rules.inventory.hosts_in(group):
+            yield Finding(
+                hosts_file / "hosts.yml", group, "empty", "the plan needs a host in this group"
+            )
+    members = rules.inventory.groups.get("etcd_members")
+    count = len(rules.inventory.hosts_in("etcd_members")) if members else 0
+    if count % 2 == 0:
+        yield Finding(
+            hosts_file / "hosts.yml",
+            "etcd_members",
+            f"{count} hosts",
+            "an even number of etcd members tolerates no more failures than one fewer; "
+            "make it odd, three or more",
+        )
+
+
+def _flows(rules: Rules) -> Iterator[Finding]:
+    yield from _duplicates(rules, "flows", "name", rules.platform.flows)
+    mirror = rules.platform.mirror_port
+    reachable = any(
+        WORKSTATION in flow.to and mirror in flow.ports and flow.protocol == "tcp"
+        for flow in rules.platform.flows
+    )
+    if not reachable:
+        yield rules.finding(
+            "mirror_port", mirror, "no flow lets the hosts reach the mirror on this port; add it"
+        )
+
+
+def _address_rows(rules: Rules) -> Iterator[Finding]:
+    networks, table = rules.platform.networks, rules.platform.host_addresses
+    for name in {"city", "line"} - networks.keys():
+        yield rules.finding("networks", sorted(networks), f"add the network {name}")
+    for host in rules.inventory.hosts:
+        if host not in table:
+            yield rules.finding("host_addresses", sorted(table), f"add the host {host}")
+    for host in table:
+        if host not in rules.inventory.hosts:
+            yield rules.finding(
+                f"host_addresses.{host}", host, "no such host in hosts.yml; remove the row"
+            )
+    for host in rules.inventory.hosts_in("remote_backup"):
+        if host in table and table[host].city is not None:
+            yield rules.finding(
+                f"host_addresses.{host}.city",
+                table[host].city,
+                "a datacenter host has no place in the city's network; remove it (K-01)",
+            )
+
+
+def _address_values(rules: Rules) -> Iterator[Finding]:
+    networks = rules.platform.networks
+    rows = {f"host_addresses.{host}": row for host, row in rules.platform.host_addresses.items()}
+    rows["workstation_addresses"] = rules.platform.workstation_addresses
+    seen: dict[object, str] = {}
+    for key, row in rows.items():
+        if row.line is None:
+            yield rules.finding(key, "no line", "add the address that the datacenter line sees")
+        for network, address in (("city", row.city), ("line", row.line)):
+            if address is None or network not in networks:
+                continue
+            place = f"{key}.{network}"
+            cidr = networks[network].cidr
+            if address not in cidr:
+                yield rules.finding(
+                    place, address, f"outside networks.{network} {cidr}; correct one of them"
+                )
+            if address in seen:
+                yield rules.finding(place, address, f"{seen[address]} has it already; correct one")
+            seen[address] = place
+
+
+def _line_subnets(rules: Rules) -> Iterator[Finding]:
+    subnets = rules.platform.line_subnets
+    slugs = {row.slug for row in rules.platform.municipalities}
+    for index, row in enumerate(rules.platform.municipalities):
+        if not subnets.get(row.slug):
+            key = f"line_subnets.{row.slug}"
+            yield Finding(
+                _file_of(rules.inventory, key),
+                key,
+                "missing",
+                f"municipalities[{index}] {row.name} has no line subnet; add its counters' network",
+            )
+    for slug in subnets.keys() - slugs:
+        yield rules.finding(f"line_subnets.{slug}", slug, "no such municipality; remove it")
+    named: list[tuple[str, IPv4Network]] = [
+        (f"line_subnets.{slug}", network) for slug, rows in subnets.items() for network in rows
+    ]
+    named += [(f"networks.{name}", row.cidr) for name, row in rules.platform.networks.items()]
+    for (name, network), (other_name, other) in combinations(named, 2):
+        if network.overlaps(other):
+            yield rules.finding(
+                name, network, f"overlaps {other_name} {other}; every network stands alone"
+            )
+
+
+def _operators(rules: Rules) -> Iterator[Finding]:
+    yield from _duplicates(rules, "operators", "id", rules.platform.operators)
+    for index, operator in enumerate(rules.platform.operators):
+        if operator.status == "active" and operator.valid_until < rules.today:
+            yield rules.finding(
+                f"operators[{index}].valid_until",
+                operator.valid_until,
+                f"the validity of {operator.id} has expired; renew it with an approval, or set "
+                "status: ended",
+            )
+
+
+def _timing(rules: Rules) -> Iterator[Finding]:
+    profiles = rules.platform.timing_profiles
+    if rules.platform.timing_profile not in profiles:
+        yield rules.finding(
+            "timing_profile",
+            rules.platform.timing_profile,
+            f"no such profile; choose of {', '.join(sorted(profiles))}",
+        )
+
+
+def _vaults(rules: Rules) -> Iterator[Finding]:
+    for attribute in ("name", "repository", "account", "cipher_secret", "root"):
+        yield from _duplicates(rules, "vaults", attribute, rules.platform.vaults)
+    for index, vault in enumerate(rules.platform.vaults):
+        if vault.group in rules.inventory.groups:
+            count = len(rules.inventory.hosts_in(vault.group))
+            if count != 1:
+                yield rules.finding(
+                    f"vaults[{index}].group",
+                    vault.group,
+                    f"{count} hosts; a vault lives on exactly one: give it a group of its own",
+                )
+
+
+ALL_RULES: tuple[Callable[[Rules], Iterator[Finding]], ...] = (
+    _municipalities,
+    _flow_ends,
+    _named_groups,
+    _server_groups,
+    _flows,
+    _address_rows,
+    _address_values,
+    _line_subnets,
+    _operators,
+    _timing,
+    _vaults,
+)

@@ -1,0 +1,257 @@
+"""The typed model of an inventory's shared values (`group_vars/all`).
+
+Each class is one table of the plan; each validator's message says what is wrong and what to do.
+Rules that span tables are in `koseki_ops.check`.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from ipaddress import IPv4Address, IPv4Network
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+CODE_LENGTH = 6
+CODE_WEIGHTS = (6, 5, 4, 3, 2)
+
+
+def check_digit(code5: str) -> str:
+    """Return the check digit of a five-digit 全国地方公共団体コード (JIS X 0402, modulus 11)."""
+    total = sum(weight * int(digit) for weight, digit in zip(CODE_WEIGHTS, code5, strict=True))
+    return str(11 - total % 11)[-1]
+
+
+def _code6(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(  # noqa: TRY004 - pydantic reports ValueError, TypeError escapes it
+            'a municipality code is a string, not a number; write it in quotes, as "202053"'
+        )
+    if not re.fullmatch(r"[0-9]{6}", value):
+        raise ValueError("a municipality code has six digits, the last a check digit")
+    wanted = check_digit(value[:5])
+    if value[5] != wanted:
+        raise ValueError(
+            f"wrong check digit; {value[:5]} takes {wanted}, so write {value[:5]}{wanted}"
+        )
+    return value
+
+
+def _iso_date(value: object) -> date:
+    if isinstance(value, date):
+        return value
+    if isinstance(value, str):
+        try:
+            return date.fromisoformat(value)
+        except ValueError as error:
+            raise ValueError('a date is written "YYYY-MM-DD"') from error
+    raise ValueError('a date is written "YYYY-MM-DD"')
+
+
+def _network(value: object) -> IPv4Network:
+    try:
+        return IPv4Network(str(value))
+    except ValueError as error:
+        raise ValueError(f"{error}; write a network as 10.20.101.0/24") from error
+
+
+def _address(value: object) -> IPv4Address:
+    try:
+        return IPv4Address(str(value))
+    except ValueError as error:
+        raise ValueError("write an IPv4 address as 10.20.10.11") from error
+
+
+def _slug(value: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9]{1,15}", value):
+        raise ValueError("a slug has 2 to 16 of a-z and 0-9, starting with a letter")
+    return value
+
+
+Code6 = Annotated[str, BeforeValidator(_code6)]
+IsoDate = Annotated[date, BeforeValidator(_iso_date)]
+Network = Annotated[IPv4Network, BeforeValidator(_network)]
+Address = Annotated[IPv4Address, BeforeValidator(_address)]
+Slug = Annotated[str, AfterValidator(_slug)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Table(BaseModel):
+    """A row or table of the plan: immutable, no unknown keys, no silent conversion."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Municipality(Table):
+    """One municipality of the shared platform."""
+
+    code6: Code6
+    name: str
+    kana: str
+    slug: Slug
+    romaji: str
+    kind: Literal["市", "町", "村"]
+    phase: Positive
+    joined_on: IsoDate
+    host: bool = False
+    issued_by_host_in_failure: bool = False
+
+    @property
+    def database(self) -> str:
+        """The municipality's database and tablespace."""
+        return f"koseki_{self.slug}"
+
+
+class PlanNetwork(Table):
+    """A network of the plan and the city's router in it."""
+
+    cidr: Network
+    router: Address
+
+    @model_validator(mode="after")
+    def _router_inside(self) -> Self:
+        if self.router not in self.cidr:
+            raise ValueError(
+                f"the router {self.router} is outside {self.cidr}; correct one of them"
+            )
+        return self
+
+
+class HostAddresses(Table):
+    """The addresses of a host: inside the city, and as the datacenter line sees it."""
+
+    city: Address | None = None
+    line: Address | None = None
+
+
+class Flow(Table):
+    """One allowed direction of traffic."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+    why: str
+    from_: Annotated[list[str], Field(alias="from", min_length=1)]
+    to: Annotated[list[str], Field(min_length=1)]
+    protocol: Literal["tcp", "udp"]
+    ports: Annotated[list[Port], Field(min_length=1)]
+
+
+class Operator(Table):
+    """One person's account."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{2,15}$")]
+    name: str
+    department: str
+    status: Literal["active", "ended"]
+    valid_from: IsoDate
+    valid_until: IsoDate
+    sudo: bool
+    hosts: Annotated[list[str], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.valid_from > self.valid_until:
+            raise ValueError("valid_from is after valid_until; correct the dates")
+        return self
+
+
+class AccountPolicy(Table):
+    """Passwords, lockout and idle time."""
+
+    password_min_length: Annotated[int, Field(ge=8)]
+    password_min_classes: Annotated[int, Field(ge=1, le=4)]
+    password_max_days: Positive
+    lockout_attempts: Positive
+    lockout_seconds: Positive
+    console_idle_seconds: Positive
+
+
+class TimingProfile(Table):
+    """Patroni's and the proxies' timings; seconds unless the name says otherwise."""
+
+    ttl: Annotated[int, Field(ge=20)]  # Patroni takes no less
+    loop_wait: Positive
+    retry_timeout: Annotated[int, Field(ge=3)]  # Patroni takes no less
+    primary_start_timeout: Annotated[int, Field(ge=0)]
+    proxy_check_interval_ms: Positive
+    proxy_check_fall: Positive
+    proxy_check_rise: Positive
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        needed = self.loop_wait + 2 * self.retry_timeout
+        if needed > self.ttl:
+            raise ValueError(
+                f"loop_wait + 2*retry_timeout is {needed}, more than ttl {self.ttl}; "
+                "a leader would lose its key while it still retries: raise ttl or lower the others"
+            )
+        return self
+
+
+class CertificatePolicy(Table):
+    """Lifetimes of certificates."""
+
+    authority_days: Positive
+    lifetime_days: Annotated[int, Field(gt=0, le=398)]
+    renew_when_days_left: Positive
+    ssh_host_days: Annotated[int, Field(gt=0, le=398)]
+    ssh_automation_hours: Annotated[int, Field(gt=0, le=24)]
+    ssh_operator_hours: Annotated[int, Field(gt=0, le=24)]
+
+    @model_validator(mode="after")
+    def _renewed_in_time(self) -> Self:
+        if self.renew_when_days_left >= self.lifetime_days:
+            raise ValueError(
+                "renew_when_days_left must be shorter than lifetime_days; take a third of it"
+            )
+        return self
+
+
+class Vault(Table):
+    """One sealed copy."""
+
+    name: Slug
+    group: str
+    repository: Positive
+    account: Annotated[str, Field(pattern=r"^vault-[a-z0-9]+$")]
+    root: Annotated[str, Field(pattern=r"^/srv/")]
+    cipher_secret: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class Platform(BaseModel):
+    """The shared values of an inventory that the model knows by type."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    platform_name: Slug
+    domain: str
+    timezone: str
+    debian_release: str
+    effective_date: Literal["today"] | IsoDate
+    double_recording: Literal["preferred", "required"]
+    automation_account: str
+    municipalities: Annotated[list[Municipality], Field(min_length=1)]
+    networks: dict[str, PlanNetwork]
+    host_addresses: dict[str, HostAddresses]
+    workstation_addresses: HostAddresses
+    mirror_port: Port
+    time_sources: dict[str, list[Address]]
+    line_subnets: dict[str, list[Network]]
+    flows: Annotated[list[Flow], Field(min_length=1)]
+    operators: list[Operator]
+    account_policy: AccountPolicy
+    timing_profile: str
+    timing_profiles: dict[str, TimingProfile]
+    certificate_policy: CertificatePolicy
+    vaults: Annotated[list[Vault], Field(min_length=1)]
+    vault_seal: dict[str, Any]
+    backup_policy: dict[str, Any]
+    packages: dict[str, list[str]]

@@ -1,0 +1,61 @@
+"""What an engine did, in one form for all engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+
+@dataclass
+class HostResult:
+    """What an engine did on one host.
+
+    changed: changes made, or under check: changes that an apply would make; failed: operations
+    that failed; unreachable: the host did not answer; changes: names of what changed; errors: one
+    sentence each.
+    """
+
+    changed: int = 0
+    failed: int = 0
+    unreachable: bool = False
+    changes: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+@dataclass
+class EngineResult:
+    """What an engine did on all hosts, and how long it took (seconds)."""
+
+    engine: str
+    hosts: dict[str, HostResult] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def changed(self) -> int:
+        """How many changes on all hosts."""
+        return sum(host.changed for host in self.hosts.values())
+
+    @property
+    def failed(self) -> int:
+        """How many failures on all hosts; an unreachable host is one."""
+        return sum(host.failed + host.unreachable for host in self.hosts.values())
+
+    @property
+    def unreachable(self) -> list[str]:
+        """The hosts that did not answer."""
+        return [name for name, host in self.hosts.items() if host.unreachable]
+
+
+def merge(results: Iterable[EngineResult]) -> EngineResult:
+    """Return the sum of several engines' results, host by host."""
+    total = EngineResult("all")
+    for result in results:
+        total.seconds += result.seconds
+        for name, host in result.hosts.items():
+            into = total.hosts.setdefault(name, HostResult())
+            into.changed += host.changed
+            into.failed += host.failed
+            into.unreachable |= host.unreachable
+            into.changes += host.changes
+            into.errors += host.errors
+    return total

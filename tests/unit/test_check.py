@@ -1,0 +1,239 @@
+"""Every slip of the pen in an inventory is found, at its file and key, with its remedy."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from koseki_ops.check import check_inventory
+from koseki_ops.inventory import Inventory
+from koseki_ops.model import check_digit
+
+ROOT = Path(__file__).resolve().parents[2]
+TODAY = date(2026, 11, 1)
+Edit = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture
+def inventories(tmp_path: Path) -> Path:
+    """A copy of both inventories, links kept as links."""
+    return Path(
+        shutil.copytree(
+            ROOT / "inventories",
+            tmp_path / "inventories",
+            symlinks=True,
+            ignore=shutil.ignore_patterns("secrets.yml"),
+        )
+    )
+
+
+def edit(path: Path, change: Edit) -> None:
+    """Change one value file as an administrator's editor would."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
+
+
+def town(index: int, **values: object) -> Edit:
+    """Return an edit of one municipality's row."""
+    return lambda content: content["municipalities"][index].update(values)
+
+
+def flow(**values: object) -> Edit:
+    """Return an edit of the first flow."""
+    return lambda content: content["flows"][0].update(values)
+
+
+def profile(**values: object) -> Edit:
+    """Return an edit of the timing profile in use."""
+    return lambda content: content["timing_profiles"]["swift"].update(values)
+
+
+BAD: dict[str, tuple[str, Edit, str, str]] = {
+    "wrong check digit": (
+        "municipalities.yml",
+        town(0, code6="202054"),
+        "municipalities[0].code6 is '202054'",
+        "wrong check digit; 20205 takes 3",
+    ),
+    "code as integer": (
+        "municipalities.yml",
+        town(0, code6=202053),
+        "municipalities[0].code6 is 202053",
+        "is a string, not a number",
+    ),
+    "five-digit code": (
+        "municipalities.yml",
+        town(0, code6="20205"),
+        "municipalities[0].code6 is '20205'",
+        "six digits",
+    ),
+    "duplicate code": (
+        "municipalities.yml",
+        town(1, code6="202053", name="飯田市", kana="いいだし", kind="市"),
+        "municipalities[1].code6",
+        "municipalities[0] has it already",
+    ),
+    "下条 for 下條": (
+        "municipalities.yml",
+        town(3, name="下条村"),
+        "municipalities[3].name is '下条村'",
+        "registered as 下條村",
+    ),
+    "松川村 for 松川町": (
+        "municipalities.yml",
+        town(8, name="松川村", kind="村"),
+        "municipalities[8].name is '松川村'",
+        "registered as 松川町",
+    ),
+    "date that is none": (
+        "municipalities.yml",
+        town(0, joined_on="2015-11-31"),
+        "municipalities[0].joined_on is '2015-11-31'",
+        'written "YYYY-MM-DD"',
+    ),
+    "misspelt key": (
+        "municipalities.yml",
+        town(0, joined="2015-11-01"),
+        "municipalities[0].joined",
+        "no such key",
+    ),
+    "flow naming an unknown group": (
+        "flows.yml",
+        flow(to=["citty"]),
+        "flows[0].to is 'citty'",
+        "unknown group",
+    ),
+    "port out of range": (
+        "flows.yml",
+        flow(ports=[70000]),
+        "flows[0].ports[0] is 70000",
+        "less than or equal to 65535",
+    ),
+    "timing rule": (
+        "timing.yml",
+        profile(loop_wait=11),
+        "timing_profiles.swift is",
+        "loop_wait + 2*retry_timeout is 21, more than ttl 20",
+    ),
+    "unknown timing profile": (
+        "timing.yml",
+        lambda content: content.update(timing_profile="fast"),
+        "timing_profile is 'fast'",
+        "no such profile",
+    ),
+    "municipality without line subnet": (
+        "network.yml",
+        lambda content: content["line_subnets"].pop("neba"),
+        "line_subnets.neba is missing",
+        "根羽村 has no line subnet",
+    ),
+    "overlapping subnets": (
+        "network.yml",
+        lambda content: content["line_subnets"].update(neba=["10.20.101.128/25"]),
+        "line_subnets.",
+        "overlaps",
+    ),
+    "host without address": (
+        "network.yml",
+        lambda content: content["host_addresses"].pop("secondary1"),
+        "host_addresses is",
+        "add the host secondary1",
+    ),
+    "address twice": (
+        "network.yml",
+        lambda content: content["host_addresses"]["secondary1"].update(city="10.20.10.11"),
+        "host_addresses.secondary1.city is 10.20.10.11",
+        "has it already",
+    ),
+    "datacenter inside the city": (
+        "network.yml",
+        lambda content: content["host_addresses"]["remote-backup1"].update(city="10.20.10.99"),
+        "host_addresses.remote-backup1.city",
+        "no place in the city's network",
+    ),
+    "expired operator": (
+        "operators.yml",
+        lambda content: content["operators"][0].update(valid_until="2026-10-31"),
+        "operators[0].valid_until is 2026-10-31",
+        "has expired",
+    ),
+    "certificate too long": (
+        "certificates.yml",
+        lambda content: content["certificate_policy"].update(lifetime_days=3650),
+        "certificate_policy.lifetime_days is 3650",
+        "less than or equal to 398",
+    ),
+    "two vaults with one key": (
+        "vaults.yml",
+        lambda content: content["vaults"][1].update(cipher_secret="pgbackrest_cipher_city"),
+        "vaults[1].cipher_secret",
+        "vaults[0] has it already",
+    ),
+    "Jinja in a shared value": (
+        "platform.yml",
+        lambda content: content.update(domain="{{ platform_name }}.internal"),
+        "domain is '{{ platform_name }}.internal'",
+        "write a literal",
+    ),
+    "misspelt value": (
+        "platform.yml",
+        lambda content: content.update(double_recordings="required"),
+        "double_recordings is 'required'",
+        "correct its spelling",
+    ),
+}
+
+
+@pytest.mark.parametrize(("file", "change", "where", "remedy"), BAD.values(), ids=BAD.keys())
+def test_bad_value_is_named(
+    inventories: Path, file: str, change: Edit, where: str, remedy: str
+) -> None:
+    """One sentence names file, key, the value seen and the remedy."""
+    edit(inventories / "iida/group_vars/all" / file, change)
+    findings = [str(item) for item in check_inventory(Inventory(inventories / "iida"), TODAY)]
+    matching = [text for text in findings if where in text and remedy in text]
+    assert matching, findings
+    assert all(f"inventories/iida/group_vars/all/{file}" in text for text in matching)
+
+
+def test_even_number_of_etcd_members(inventories: Path) -> None:
+    """Two members tolerate no failure; the plan refuses them."""
+    path = inventories / "iida/hosts.yml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    del content["all"]["children"]["etcd_members"]["children"]["application"]
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    (finding,) = check_inventory(Inventory(inventories / "iida"), TODAY)
+    assert str(finding).startswith("inventories/iida/hosts.yml: etcd_members is 2 hosts")
+
+
+@pytest.mark.parametrize("name", ["iida", "lab"])
+def test_the_plan_holds(name: str) -> None:
+    """What is in the repository passes its own check."""
+    assert check_inventory(Inventory(ROOT / "inventories" / name), TODAY) == []
+
+
+def test_lab_differs_in_addresses_only() -> None:
+    """Each of Iida's files is linked into the lab; network.yml alone stands on its own."""
+    iida = ROOT / "inventories/iida/group_vars/all"
+    lab = ROOT / "inventories/lab/group_vars/all"
+    own = {path.name for path in iida.glob("*.yml")} - {"secrets.yml"}
+    assert own == {path.name for path in lab.glob("*.yml")} - {"secrets.yml"}
+    for name in own - {"network.yml"}:
+        assert (lab / name).is_symlink()
+        assert (lab / name).resolve() == (iida / name).resolve()
+    plan, copy = (yaml.safe_load((path / "network.yml").read_text()) for path in (iida, lab))
+    assert plan.keys() == copy.keys()
+    assert plan["host_addresses"].keys() == copy["host_addresses"].keys()
+
+
+@pytest.mark.parametrize("code", ["202053", "204021", "204170", "204820", "131016", "011002"])
+def test_check_digit(code: str) -> None:
+    """Registered codes carry the digit that the rule gives (JIS X 0402)."""
+    assert check_digit(code[:5]) == code[5]
