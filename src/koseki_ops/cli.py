@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from datetime import date
 
 import click
 
+from koseki_ops.check import check_inventory
 from koseki_ops.errors import KosekiError
-from koseki_ops.lab.cli import lab_group
-from koseki_ops.mirror_cli import mirror_group
+from koseki_ops.inventory import Inventory
+from koseki_ops.options import json_option, print_json, site_options
+from koseki_ops.progress import Progress
+from koseki_ops.results import EngineResult
+from koseki_ops.secrets import init_secrets, load_secrets, secrets_file, wanted_secrets
+from koseki_ops.site import Site
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(context_settings=CONTEXT)
+# Commands that live in rooms of their own, imported when they are called: `koseki lab exec` must
+# not wait for the verification's imports.
+ROOMS = {
+    "lab": "koseki_ops.lab.cli:lab_group",
+    "mirror": "koseki_ops.mirror_cli:mirror_group",
+    "ssh": "koseki_ops.ssh_cli:ssh_group",
+    "switchover": "koseki_ops.switchover:switchover_command",
+    "verify": "koseki_ops.verify.cli:verify_command",
+}
+
+
+class RoomGroup(click.Group):
+    """A command group that imports a room only when one of its commands is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands here and those in the rooms."""
+        return sorted({*super().list_commands(ctx), *ROOMS})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, importing its room."""
+        if cmd_name not in ROOMS:
+            return super().get_command(ctx, cmd_name)
+        module, attribute = ROOMS[cmd_name].split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.group(cls=RoomGroup, context_settings=CONTEXT)
 def cli() -> None:
     """Provision, verify and evidence the shared family-register platform.
 
@@ -21,8 +55,122 @@ def cli() -> None:
     """
 
 
-cli.add_command(lab_group)
-cli.add_command(mirror_group)
+@cli.command("check")
+@site_options
+@json_option
+def check_command(site: Site, *, as_json: bool) -> None:
+    """Hold the inventory against the model: file, key, value seen and remedy of each fault.
+
+    Example: koseki check -i iida
+    """
+    inventory = Inventory(site.inventory)
+    findings = check_inventory(inventory, date.today())  # noqa: DTZ011 - the city's own day
+    for finding in findings:
+        click.echo(f"koseki: {finding}", err=True)
+    if not findings:
+        click.echo(f"{site.inventory_name}: {len(inventory.hosts)} hosts, the inventory holds")
+    if as_json:
+        print_json(
+            {
+                "findings": [
+                    {"file": str(f.file), "key": f.key, "seen": f.seen, "remedy": f.remedy}
+                    for f in findings
+                ]
+            }
+        )
+    if findings:
+        sys.exit(2)
+
+
+@cli.group("secrets")
+def secrets_group() -> None:
+    """Make and test the inventory's vault of secrets."""
+
+
+@secrets_group.command("init")
+@site_options
+def secrets_init(site: Site) -> None:
+    """Make the vault password and every secret that is missing; what is there stays.
+
+    Example: koseki secrets init -i iida
+    """
+    made = init_secrets(site)
+    path = secrets_file(site).relative_to(site.root)
+    click.echo(f"{path}: {made} secrets made" if made else f"{path}: complete, nothing made")
+
+
+@secrets_group.command("check")
+@site_options
+def secrets_check(site: Site) -> None:
+    """Say whether the vault opens and holds every secret that the inventory asks for.
+
+    Example: koseki secrets check -i iida
+    """
+    present = load_secrets(site)
+    wanted = wanted_secrets(Inventory(site.inventory))
+    missing = [name for name in wanted if not present.get(name)]
+    if missing:
+        click.echo(f"missing: {', '.join(missing)}; run `koseki secrets init`")
+        sys.exit(1)
+    click.echo(f"{len(wanted)} secrets, all there")
+
+
+@cli.command("apply")
+@click.option("--check", is_flag=True, help="Change nothing; say what an apply would change.")
+@click.option("--limit", multiple=True, metavar="HOST|GROUP", help="Only these (repeatable).")
+@click.option(
+    "--only",
+    type=click.Choice(["ground", "services"]),
+    help="Only the ground (pyinfra) or only the services (Ansible).",
+)
+@site_options
+@json_option
+def apply_command(
+    site: Site, *, check: bool, limit: tuple[str, ...], only: str | None, as_json: bool
+) -> None:
+    """Bring the hosts to what the inventory says: the ground, then the services.
+
+    Exit 0: every host is as the inventory says (with --check: could be asked); 1: something
+    failed; 2: bad input, or a host did not answer (the others went on).
+
+    Example: koseki apply --check --limit databases
+    """
+    from koseki_ops import apply as engine  # noqa: PLC0415 - the engines take a second to import
+
+    plan = engine.Plan(check, limit, (only,) if only else engine.ENGINES)
+    progress = Progress([])
+    result = engine.apply(site, plan, progress.say)
+    print_result(result, check=check)
+    if as_json:
+        print_json(engine.as_json(result))
+    if result.unreachable:
+        sys.exit(2)
+    if result.failed:
+        sys.exit(1)
+
+
+def print_result(result: EngineResult, *, check: bool) -> None:
+    """Print a line for each host, then each failure as a sentence."""
+    verb = "would change" if check else "changed"
+    for name, host in result.hosts.items():
+        state = "did not answer" if host.unreachable else f"{host.changed} {verb}"
+        failed = f", {host.failed} failed" if host.failed else ""
+        click.echo(f"{name:20} {state}{failed}")
+        for error in host.errors:
+            click.echo(f"  {error}", err=True)
+    click.echo(f"{result.changed} {verb}, {result.failed} failed, {result.seconds:.1f} s")
+
+
+@cli.command("demo")
+@site_options
+def demo_command(site: Site) -> None:
+    """From nothing to a verified platform in the lab; leaves the lab running.
+
+    Example: koseki demo
+    """
+    from koseki_ops.demo import run_demo  # noqa: PLC0415 - it imports every part
+
+    sys.exit(run_demo(site))
 
 
 def main() -> None:

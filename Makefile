@@ -1,0 +1,38 @@
+# Two commands for everybody: `make demo` and `make test`. The rest are their parts.
+SHELL := /bin/sh
+KOSEKI := .venv/bin/koseki
+.DEFAULT_GOAL := help
+.PHONY: help set-up demo test lint types unit molecule drills bench lock down
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+set-up: ## Install what is missing on this machine and in .venv
+	@tools/set-up
+
+demo: set-up ## From nothing to a verified platform in the lab, left running
+	@$(KOSEKI) demo
+
+down: ## Take the demo's lab down
+	@$(KOSEKI) lab down
+
+test: set-up ## Every test: lint, types, unit, molecule, suites and drills on a lab
+	@tools/run-tests
+
+lint: set-up ## Style of Python, YAML, Ansible and shell
+	@tools/run-tests lint
+
+unit: set-up ## Tests without a host
+	@tools/run-tests unit
+
+molecule: set-up ## The scenarios on a lab of their own
+	@tools/run-tests molecule
+
+drills: set-up ## Suites and destructive drills on a lab of their own
+	@tools/run-tests drills
+
+bench: set-up ## Measure the figures and print them as a table
+	@.venv/bin/python -m koseki_ops.bench
+
+lock: set-up ## Write requirements.lock anew from pyproject.toml, without any index address
+	@tools/write-lock

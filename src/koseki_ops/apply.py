@@ -1,0 +1,134 @@
+"""Bring a site to what its inventory says: the ground first, then the services."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from koseki_ops import ansible_run, pyinfra_run, ssh
+from koseki_ops.check import load_platform
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import Inventory
+from koseki_ops.mirror import verify_mirror
+from koseki_ops.results import EngineResult, HostResult, merge
+from koseki_ops.secrets import load_secrets
+from koseki_ops.site import Site
+
+DEPLOYS = ("pyinfra_deploys/foundation/deploy.py", "pyinfra_deploys/vault/deploy.py")
+PLAYBOOK = "playbooks/site.yml"
+ENGINES = ("ground", "services")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an apply is asked to do. limit: hosts, empty for all; check: change nothing."""
+
+    check: bool = False
+    limit: tuple[str, ...] = ()
+    engines: tuple[str, ...] = ENGINES
+
+
+def prepare(site: Site, inventory: Inventory) -> None:
+    """Ask every question that can be asked before a host is touched.
+
+    Raises KosekiError when the inventory does not hold, a secret cannot be read, or the mirror
+    is missing, unsigned or altered.
+    """
+    load_platform(inventory, date.today())  # noqa: DTZ011 - the city's own day
+    load_secrets(site)
+    verify_mirror(site)
+    ssh.ensure_site_ssh(site, inventory)
+
+
+@contextmanager
+def one_at_a_time(site: Site) -> Iterator[None]:
+    """Hold the site's lock; a second apply is refused at once instead of waiting."""
+    path = site.state / "apply.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise KosekiError(
+                f"another apply is at work on {site.name}",
+                f"process {lock.read().strip()}",
+                "wait until it has ended",
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def apply(site: Site, plan: Plan, say: Say) -> EngineResult:
+    """Run the engines in order and return what they did on each host.
+
+    A host that does not answer is named and left out of what follows; the others go on.
+    Services are not started on ground that failed.
+    """
+    inventory = Inventory(site.inventory)
+    hosts = _limited(inventory, plan.limit)
+    prepare(site, inventory)
+    started = time.monotonic()
+    results: list[EngineResult] = []
+    with one_at_a_time(site):
+        if "ground" in plan.engines:
+            say(f"ground: {len(hosts)} hosts")
+            results.append(
+                pyinfra_run.run_deploys(
+                    site, list(DEPLOYS), limit=hosts, check=plan.check, progress=say
+                )
+            )
+        stopped = {name for result in results for name, host in result.hosts.items() if _bad(host)}
+        served = [
+            host for host in inventory.hosts_in("city") if host in hosts and host not in stopped
+        ]
+        if "services" in plan.engines and served:
+            say(f"services: {len(served)} hosts")
+            results.append(
+                ansible_run.run_playbook(
+                    site, PLAYBOOK, limit=served, check=plan.check, progress=say
+                )
+            )
+    total = merge(results)
+    for host in hosts:
+        total.hosts.setdefault(host, HostResult())
+    total.seconds = time.monotonic() - started
+    return total
+
+
+def _bad(host: HostResult) -> bool:
+    return host.unreachable or host.failed > 0
+
+
+def _limited(inventory: Inventory, limit: tuple[str, ...]) -> list[str]:
+    chosen = {host for name in limit for host in inventory.resolve(name)}
+    return [host for host in inventory.hosts if not limit or host in chosen]
+
+
+def as_json(result: EngineResult) -> dict[str, Any]:
+    """Return the contract's object: changed, failed, seconds, hosts."""
+    return {
+        "changed": result.changed,
+        "failed": result.failed,
+        "seconds": round(result.seconds, 1),
+        "hosts": {
+            name: {
+                "changed": host.changed,
+                "failed": host.failed,
+                "unreachable": host.unreachable,
+                "changes": host.changes,
+                "errors": host.errors,
+            }
+            for name, host in result.hosts.items()
+        },
+    }

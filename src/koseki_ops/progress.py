@@ -1,0 +1,42 @@
+"""Say what is being done, since when, and what is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+
+
+class Progress:
+    """Lines on standard error, so that standard output stays the answer.
+
+    steps: the names of all steps in order, so that each line says what is left.
+    """
+
+    def __init__(self, steps: Sequence[str]) -> None:
+        """Start the clock."""
+        self.steps = list(steps)
+        self.started = time.monotonic()
+        self.done: list[tuple[str, float]] = []
+
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started
+
+    def say(self, text: str) -> None:
+        """Print one line with the time since the start."""
+        click.echo(f"  {self.elapsed():6.1f} s  {text}", err=True)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Announce a step and what comes after it; on the way out say how long it took."""
+        number = len(self.done) + 1
+        left = self.steps[number:]
+        after = f", then {', '.join(left)}" if left else ""
+        click.echo(f"[{number}/{len(self.steps)}] {name}{after}", err=True)
+        begun = time.monotonic()
+        yield
+        self.done.append((name, time.monotonic() - begun))
+        self.say(f"{name}: done in {self.done[-1][1]:.1f} s")
