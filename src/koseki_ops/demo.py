@@ -1,0 +1,80 @@
+"""The demonstration: from nothing to a verified platform in the lab, which is left running."""
+
+from __future__ import annotations
+
+import click
+
+from koseki_ops import apply as engine
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import Inventory
+from koseki_ops.lab import Lab
+from koseki_ops.mirror import build_mirror
+from koseki_ops.progress import Progress
+from koseki_ops.secrets import init_secrets
+from koseki_ops.site import Site
+from koseki_ops.verify.runner import VerifyResult, verify
+
+STEPS = ("secrets", "package mirror", "lab", "apply", "verify")
+
+
+def run_demo(site: Site) -> int:
+    """Do every step, print what stands, and return the exit code of the weakest answer."""
+    if not site.is_lab:
+        raise KosekiError(
+            "the demonstration runs in the lab only", site.inventory_name, "leave --inventory out"
+        )
+    progress = Progress(STEPS)
+    with progress.step("secrets"):
+        made = init_secrets(site)
+        progress.say(f"{made} secrets made" if made else "complete")
+    with progress.step("package mirror"):
+        build_mirror(site, progress.say)
+    with progress.step("lab"):
+        Lab(site, progress.say).up()
+    with progress.step("apply"):
+        result = engine.apply(site, engine.Plan(), progress.say)
+        progress.say(f"{result.changed} changed, {result.failed} failed")
+    for host in result.hosts.values():
+        for error in host.errors:
+            click.echo(f"  {error}", err=True)
+    if result.failed:
+        click.echo("The platform does not stand; the sentences above say why.")
+        return 1
+    with progress.step("verify"):
+        verified = verify(site, progress=progress.say)
+    print_table(site, result.changed, verified, progress)
+    return 0 if verified.failed == 0 else 1
+
+
+def print_table(site: Site, changed: int, verified: VerifyResult, progress: Progress) -> None:
+    """Print what stands, how long it took, and where to look next."""
+    inventory = Inventory(site.inventory)
+    click.echo("\nWhat stands")
+    for host in inventory.hosts:
+        groups = [
+            name
+            for name in ("primary", "secondary", "application", "registry_link", "remote_backup")
+            if host in inventory.hosts_in(name)
+        ]
+        address = inventory.address_of(host, "workstation")
+        click.echo(f"  {host:16} {', '.join(groups):14} {address}")
+    click.echo("\nHow long it took")
+    for name, seconds in progress.done:
+        click.echo(f"  {name:16} {seconds:6.1f} s")
+    click.echo(
+        f"\n{changed} changes; {verified.passed} checks passed, {verified.failed} failed, "
+        f"{verified.skipped} not verified"
+    )
+    where = [
+        ("the report", str(verified.report)),
+        ("a shell on a host", ".venv/bin/koseki lab exec primary1 -- bash"),
+        (
+            "who leads",
+            ".venv/bin/koseki lab exec primary1 -- patronictl -c /etc/patroni/config.yml list",
+        ),
+        ("verify again", ".venv/bin/koseki verify"),
+        ("take it down", "make down"),
+    ]
+    click.echo("\nWhere to look next")
+    for what, command in where:
+        click.echo(f"  {what:18} {command}")
