@@ -11,6 +11,10 @@ import click
 
 from koseki_ops.site import Site
 
+lab_option = click.option(
+    "--name", envvar="KOSEKI_NAME", metavar="LAB", help="Name of the lab (default: lab)."
+)
+
 
 def site_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command `--inventory` and `--name` and hand it the `Site` they mean."""
@@ -22,9 +26,7 @@ def site_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="NAME",
         help="Inventory below inventories/ (default: lab).",
     )
-    @click.option(
-        "--name", envvar="KOSEKI_NAME", metavar="LAB", help="Name of the lab (default: lab)."
-    )
+    @lab_option
     @functools.wraps(command)
     def wrapper(*args: Any, inventory: str | None, name: str | None, **kwargs: Any) -> Any:  # noqa: ANN401 - hands through whatever the command takes
         return command(*args, site=Site.open(inventory, name), **kwargs)

@@ -1,0 +1,80 @@
+"""The bare Debian tree that every lab machine starts from, made from the platform's own mirror."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from koseki_ops.command import run
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import Inventory
+from koseki_ops.mirror import KEYRING, mirror_folder, verify_mirror
+from koseki_ops.site import Site
+
+RECIPE = "1"  # raise it when what is done to the tree changes
+# Addresses are the installer's business on a real machine; the lab gives them by networkd.
+UNITS = ("systemd-networkd.service",)
+
+
+def _digest(site: Site, inventory: Inventory) -> str:
+    parts = [RECIPE, *sorted(inventory.shared["packages"]["base"])]
+    release = mirror_folder(site) / "dists" / inventory.shared["debian_release"] / "InRelease"
+    parts.append(hashlib.sha256(release.read_bytes()).hexdigest())
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def ensure_base_tree(site: Site, inventory: Inventory, say: Callable[[str], None]) -> Path:
+    """Return the base tree, built if the mirror or the recipe has changed since.
+
+    Raises KosekiError when the mirror is missing or does not verify.
+    """
+    release = mirror_folder(site) / "dists" / inventory.shared["debian_release"] / "InRelease"
+    if not release.exists():
+        raise KosekiError(
+            "there is no package mirror", str(mirror_folder(site)), "run `koseki mirror build`"
+        )
+    tree = site.var / "base" / _digest(site, inventory)
+    if tree.is_dir():
+        return tree
+    verify_mirror(site)
+    say("base tree: building a bare Debian from the mirror")
+    aside = tree.with_name(f".{tree.name}.{os.getpid()}")
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    mirror = mirror_folder(site)
+    # copy: and not file:, since apt inside the tree cannot see this computer's folders.
+    release_name = inventory.shared["debian_release"]
+    source = f"deb [signed-by={mirror / KEYRING}] copy:{mirror} {release_name} main"
+    try:
+        run(
+            [
+                "mmdebstrap",
+                "--mode=root",
+                "--variant=minbase",
+                f"--include={','.join(inventory.shared['packages']['base'])}",
+                release_name,
+                str(aside),
+                source,
+            ]
+        )
+        _finish(aside)
+        aside.rename(tree)
+    finally:
+        if aside.exists():
+            shutil.rmtree(aside)
+    return tree
+
+
+def _finish(tree: Path) -> None:
+    """Leave the tree as an installer leaves a machine that has never been started."""
+    for key in (tree / "etc/ssh").glob("ssh_host_*"):
+        key.unlink()
+    (tree / "etc/apt/sources.list").unlink(missing_ok=True)
+    for unit in UNITS:
+        wants = tree / "etc/systemd/system/multi-user.target.wants"
+        wants.mkdir(parents=True, exist_ok=True)
+        link = wants / unit
+        if not link.is_symlink():
+            link.symlink_to(f"/usr/lib/systemd/system/{unit}")

@@ -1,0 +1,431 @@
+"""Five real systemd hosts on this computer, in a network namespace of their own."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from koseki_ops.base_tree import ensure_base_tree
+from koseki_ops.command import run
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import WORKSTATION, Inventory
+from koseki_ops.lab.machine import Machine
+from koseki_ops.lab.network import LabNetwork
+from koseki_ops.lab.process import Process
+from koseki_ops.site import Site
+
+__all__ = ["HostState", "Lab"]
+
+MIRROR_SERVER = "mirror"
+SSH_SECONDS = 60
+EVERYBODY = "all"
+
+
+@dataclass(frozen=True)
+class HostState:
+    """What the lab knows of a host."""
+
+    host: str
+    address: str
+    running: bool
+    pid: int | None
+    memory_bytes: int
+
+
+class Lab:
+    """The lab of a site. Every method raises KosekiError with one sentence.
+
+    say: takes a line of progress.
+    """
+
+    def __init__(self, site: Site, say: Callable[[str], None] = lambda _line: None) -> None:
+        """Read the inventory; touch nothing."""
+        if not site.is_lab:
+            raise KosekiError("only a lab has machines here", site.name, "leave --inventory out")
+        self.site, self.say = site, say
+        self.inventory = Inventory(site.inventory)
+        self.network = LabNetwork(site.netns, self.inventory)
+        self.state_file = site.state / "lab.json"
+
+    @property
+    def netns(self) -> str:
+        """The lab's network namespace, which plays the workstation."""
+        return self.network.netns
+
+    def machine(self, host: str) -> Machine:
+        """Return a host's machine; a group name stands for its only host."""
+        hosts = self.inventory.resolve(host)
+        if len(hosts) != 1:
+            raise KosekiError("one host is wanted", f"{host} is {', '.join(hosts)}", "name one")
+        folder = self.site.state / "hosts" / hosts[0]
+        return Machine(hosts[0], folder, self.network, self.site.checkout_id)
+
+    # State: a file written in one step, so that a crash leaves the old or the new one.
+
+    def _read(self) -> dict[str, Any]:
+        if not self.state_file.exists():
+            return {"processes": {}, "layers": {}}
+        state: dict[str, Any] = json.loads(self.state_file.read_text(encoding="utf-8"))
+        return state
+
+    def _write(self, state: dict[str, Any]) -> None:
+        aside = self.state_file.with_suffix(f".{os.getpid()}")
+        aside.write_text(json.dumps(state, indent=1), encoding="utf-8")
+        aside.rename(self.state_file)
+
+    def _remember(self, name: str, process: Process | None) -> None:
+        state = self._read()
+        if process is None:
+            state["processes"].pop(name, None)
+        else:
+            state["processes"][name] = [process.pid, process.start_time]
+        self._write(state)
+
+    def _process(self, name: str) -> Process | None:
+        entry = self._read()["processes"].get(name)
+        process = Process(*entry) if entry else None
+        return process if process and process.alive() else None
+
+    def _layers(self, host: str) -> list[Path]:
+        return [Path(layer) for layer in self._read()["layers"][host]]
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let one command at a time change this lab."""
+        if os.geteuid() != 0:
+            raise KosekiError(
+                "a lab needs root for its network namespace", f"uid {os.geteuid()}", "use sudo"
+            )
+        self.site.state.mkdir(parents=True, exist_ok=True)
+        with (self.site.state / "lab.lock").open("w", encoding="ascii") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise KosekiError(
+                    "another command is changing this lab", self.site.name, "wait until it ends"
+                ) from error
+            yield
+
+    # Up and down.
+
+    def up(self) -> None:
+        """Start every host that is not running and wait until all answer SSH.
+
+        After an interrupt nothing half-started stays.
+        """
+        with self._alone():
+            base = ensure_base_tree(self.site, self.inventory, self.say)
+            begun_here = not self.network.exists()
+            try:
+                self.network.create()
+                self._serve_mirror()
+                state = self._read()
+                for host in self.inventory.hosts:
+                    state["layers"].setdefault(host, [str(base)])
+                self._write(state)
+                self._furnish()
+                self._boot(self.inventory.hosts)
+            except BaseException:
+                if begun_here:
+                    self._tear_down()
+                raise
+
+    def down(self) -> None:
+        """End and remove everything of this lab; also after a crash, and when nothing is there.
+
+        Keys, the CA and reports of the site stay.
+        """
+        with self._alone():
+            self._tear_down()
+
+    def _tear_down(self) -> None:
+        self._end_ssh_masters()
+        known = [Process(*entry) for entry in self._read()["processes"].values()]
+        # Whoever is in the namespace is ours, even if the state file was lost.
+        found = [Process.of(pid) for pid in self.network.pids()]
+        for process in {*known, *found}:
+            process.kill_tree()
+        for process in {*known, *found}:
+            if not process.wait(15):
+                raise KosekiError("a process does not end", str(process.pid), "look with ps")
+        self.network.delete()
+        for folder in ("hosts", "snapshots"):
+            path = self.site.state / folder
+            if path.exists():
+                shutil.rmtree(path)
+        if self.site.run_dir.exists():
+            shutil.rmtree(self.site.run_dir)
+        self.state_file.unlink(missing_ok=True)
+
+    def _end_ssh_masters(self) -> None:
+        """Close the shared connections, which would otherwise linger on dead hosts."""
+        if not self.site.run_dir.is_dir():
+            return
+        for control in self.site.run_dir.iterdir():
+            if control.is_socket():
+                # A master that is gone already answers with an error; its socket is removed below.
+                subprocess.run(
+                    ["ssh", "-o", f"ControlPath={control}", "-O", "exit", "nobody"],
+                    capture_output=True,
+                    check=False,
+                )
+                control.unlink(missing_ok=True)
+
+    def _furnish(self) -> None:
+        """Give each bare machine its name, address and keys; pin the first contact."""
+        ssh = self.site.state / "ssh"
+        ssh.mkdir(mode=0o700, parents=True, exist_ok=True)
+        key = ssh / "root_key"
+        if not key.exists():
+            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bare", "-f", str(key)])
+        public = key.with_suffix(".pub").read_text(encoding="ascii")
+        pinned = ssh / "first_contact_known_hosts"
+        bare = [host for host in self.inventory.hosts if not self.machine(host).upper.exists()]
+        if not bare:
+            return
+        with ThreadPoolExecutor() as pool:
+            keys = list(pool.map(lambda host: self.machine(host).furnish(public), bare))
+        old = pinned.read_text(encoding="ascii").splitlines() if pinned.exists() else []
+        kept = [line for line in old if line.split()[0] not in bare]
+        lines = kept + [f"{host} {key}" for host, key in zip(bare, keys, strict=True)]
+        pinned.write_text("\n".join(lines) + "\n", encoding="ascii")
+
+    def _boot(self, hosts: Sequence[str]) -> None:
+        """Boot the hosts that are not running, side by side, and wait for SSH on all."""
+        waiting: list[tuple[Machine, Process]] = []
+        for host in hosts:
+            if self._process(host) is None:
+                machine = self.machine(host)
+                process = machine.boot(self._layers(host))
+                self._remember(host, process)
+                waiting.append((machine, process))
+        failures: list[BaseException] = []
+
+        def wait(machine: Machine, process: Process) -> None:
+            try:
+                machine.wait_for_ssh(process, SSH_SECONDS)
+            except (KosekiError, OSError) as error:
+                failures.append(error)
+
+        # Plain threads: each enters the lab's network for good, so none may be reused.
+        threads = [threading.Thread(target=wait, args=pair, daemon=True) for pair in waiting]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+        if waiting:
+            self.say(f"{len(waiting)} hosts answer SSH")
+
+    def _serve_mirror(self) -> None:
+        if self._process(MIRROR_SERVER) is not None:
+            return
+        address = self.inventory.shared["workstation_addresses"]["city"]
+        port = str(self.inventory.shared["mirror_port"])
+        serve = [str(Path(sys.executable).with_name("koseki")), "mirror", "serve"]
+        with (self.site.state / "mirror.log").open("ab") as log:
+            started = subprocess.Popen(
+                self.network.enter([*serve, "--bind", address, "--port", port]),
+                cwd=self.site.root,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._remember(MIRROR_SERVER, Process.of(started.pid))
+
+    # One host.
+
+    def _running(self, host: str) -> tuple[Machine, Process]:
+        machine = self.machine(host)
+        process = self._process(machine.host)
+        if process is None:
+            raise KosekiError(
+                f"{machine.host} is not running", self.site.name, "run `koseki lab up`"
+            )
+        return machine, process
+
+    def start(self, host: str) -> None:
+        """Start one host again."""
+        with self._alone():
+            if not self.network.exists():
+                raise KosekiError("the lab is not up", self.site.name, "run `koseki lab up`")
+            self._boot([self.machine(host).host])
+
+    def stop(self, host: str) -> None:
+        """Power one host off in order."""
+        machine, process = self._running(host)
+        machine.power_off(process)
+        self._remember(machine.host, None)
+
+    def kill(self, host: str) -> None:
+        """Cut one host's power: SIGKILL to its init."""
+        machine, process = self._running(host)
+        machine.kill(process)
+        self._remember(machine.host, None)
+
+    def exec(self, host: str, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """Run a program on a host as root, as from its console; return what it printed."""
+        return subprocess.run(
+            self.exec_argv(host, argv), capture_output=True, text=True, check=False
+        )
+
+    def exec_argv(self, host: str, argv: Sequence[str]) -> list[str]:
+        """Return the command line that runs `argv` on a host."""
+        machine, process = self._running(host)
+        return machine.enter(process, argv)
+
+    def run(self, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """Run a program on this computer inside the lab's network, as on the workstation."""
+        return subprocess.run(self.run_argv(argv), capture_output=True, text=True, check=False)
+
+    def run_argv(self, argv: Sequence[str]) -> list[str]:
+        """Return the command line that runs `argv` inside the lab's network."""
+        if not self.network.exists():
+            raise KosekiError("the lab is not up", self.site.name, "run `koseki lab up`")
+        return self.network.enter(list(argv))
+
+    # The lines.
+
+    def _ends(self, name: str) -> list[str]:
+        if name == WORKSTATION:
+            return [WORKSTATION]
+        if name == EVERYBODY:
+            return [*self.inventory.hosts, WORKSTATION]
+        return self.inventory.resolve(name)
+
+    def partition(self, one: str, other: str) -> None:
+        """Cut the line between two ends (hosts, groups, workstation, all), both directions."""
+        self._need_network()
+        for here in self._ends(one):
+            for there in self._ends(other):
+                if here != there:
+                    self.network.cut(here, there)
+
+    def heal(self, one: str | None = None, other: str | None = None) -> None:
+        """Undo a cut, or all cuts."""
+        self._need_network()
+        if one is None or other is None:
+            self.network.heal()
+            return
+        for here in self._ends(one):
+            for there in self._ends(other):
+                if here != there:
+                    self.network.heal(here, there)
+
+    def _need_network(self) -> None:
+        if not self.network.exists():
+            raise KosekiError("the lab is not up", self.site.name, "run `koseki lab up`")
+
+    # Snapshots: what a host has written becomes a layer; nothing is copied.
+
+    def _snapshot_folder(self, name: str) -> Path:
+        if not name.replace("-", "").isalnum():
+            raise KosekiError("unusable snapshot name", name, "use letters, digits and -")
+        return self.site.state / "snapshots" / name
+
+    def snapshot(self, name: str) -> None:
+        """Power all hosts off, keep their state under a name, and start them again on top."""
+        folder = self._snapshot_folder(name)
+        if folder.exists():
+            raise KosekiError("there is such a snapshot", name, "choose another name")
+        with self._alone():
+            self._need_network()
+            self._end_ssh_masters()
+            self._stop_all()
+            # Built aside and renamed, so that a crash leaves no half snapshot under the name.
+            state = self._read()
+            aside = folder.with_name(f".{name}")
+            aside.mkdir(parents=True)
+            for host in self.inventory.hosts:
+                self.machine(host).upper.rename(aside / host)
+                state["layers"][host] = [str(folder / host), *state["layers"][host]]
+            (aside / "layers.json").write_text(json.dumps(state["layers"]), encoding="utf-8")
+            aside.rename(folder)
+            self._write(state)
+            self._empty_uppers()
+            self._boot(self.inventory.hosts)
+
+    def restore(self, name: str) -> None:
+        """Bring all hosts back to a snapshot; what they wrote since is lost."""
+        folder = self._snapshot_folder(name)
+        if not (folder / "layers.json").exists():
+            known = sorted(p.parent.name for p in folder.parent.glob("*/layers.json"))
+            raise KosekiError("no such snapshot", name, f"known: {', '.join(known) or 'none'}")
+        with self._alone():
+            self._need_network()
+            self._end_ssh_masters()
+            self.network.heal()
+            for host in self.inventory.hosts:
+                process = self._process(host)
+                if process is not None:
+                    self.machine(host).kill(process)
+                    self._remember(host, None)
+            state = self._read()
+            state["layers"] = json.loads((folder / "layers.json").read_text(encoding="utf-8"))
+            self._write(state)
+            self._empty_uppers()
+            self._boot(self.inventory.hosts)
+
+    def _stop_all(self) -> None:
+        pairs = [(self.machine(host), self._process(host)) for host in self.inventory.hosts]
+        with ThreadPoolExecutor() as pool:
+            for done in [pool.submit(m.power_off, p) for m, p in pairs if p is not None]:
+                done.result()
+        for machine, _ in pairs:
+            self._remember(machine.host, None)
+
+    def _empty_uppers(self) -> None:
+        for host in self.inventory.hosts:
+            upper = self.machine(host).upper
+            if upper.exists():
+                shutil.rmtree(upper)
+            upper.mkdir(parents=True)
+
+    # What stands.
+
+    def status(self) -> list[HostState]:
+        """Return what is known of each host."""
+        states = []
+        for host in self.inventory.hosts:
+            process = self._process(host) if self.network.exists() else None
+            init = self.machine(host).init(process) if process else None
+            states.append(
+                HostState(
+                    host,
+                    str(self.inventory.address_of(host, WORKSTATION)),
+                    init is not None,
+                    init.pid if init else None,
+                    _memory(init.pid) if init else 0,
+                )
+            )
+        return states
+
+
+def _memory(init: int) -> int:
+    """Return the bytes that a machine's processes hold: the sum of proportional set sizes."""
+    namespace = Path(f"/proc/{init}/ns/pid").readlink()
+    total = 0
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if (entry / "ns/pid").readlink() != namespace:
+                continue
+            lines = (entry / "smaps_rollup").read_text(encoding="ascii").splitlines()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # it ended while it was being read
+        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+    return total

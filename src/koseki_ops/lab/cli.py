@@ -1,0 +1,193 @@
+"""`koseki lab`: five real systemd hosts on this machine, in seconds."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from koseki_ops.lab import Lab
+from koseki_ops.options import json_option, lab_option, print_json
+from koseki_ops.progress import Progress
+from koseki_ops.site import Site
+
+PASS_THROUGH = {"ignore_unknown_options": True}
+words = click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+
+
+@click.group("lab")
+def lab_group() -> None:
+    """Run five real systemd hosts on this machine, in a network namespace of their own."""
+
+
+def _lab(name: str | None) -> tuple[Lab, Progress]:
+    progress = Progress([])
+    return Lab(Site.open(name=name), progress.say), progress
+
+
+@lab_group.command("up")
+@lab_option
+@json_option
+def up(name: str | None, *, as_json: bool) -> None:
+    """Start the hosts and wait until all answer SSH; quick when they run already.
+
+    Example: koseki lab up --name rehearsal
+    """
+    lab, progress = _lab(name)
+    lab.up()
+    seconds = round(progress.elapsed(), 1)
+    click.echo(f"lab {lab.site.name}: {len(lab.inventory.hosts)} hosts in {seconds} s")
+    if as_json:
+        print_json({"hosts": lab.inventory.hosts, "seconds": seconds})
+
+
+@lab_group.command("down")
+@lab_option
+def down(name: str | None) -> None:
+    """End the hosts and remove what they wrote; nothing stays behind, also after a crash.
+
+    Example: koseki lab down
+    """
+    lab, _ = _lab(name)
+    lab.down()
+    click.echo(f"lab {lab.site.name}: gone")
+
+
+@lab_group.command("status")
+@lab_option
+@json_option
+def status(name: str | None, *, as_json: bool) -> None:
+    """Say which hosts run, where, and what memory they hold. Exit 1 when one does not run.
+
+    Example: koseki lab status --json
+    """
+    lab, _ = _lab(name)
+    states = lab.status()
+    for state in states:
+        running = f"runs, {state.memory_bytes >> 20} MiB" if state.running else "does not run"
+        click.echo(f"{state.host:20} {state.address:16} {running}")
+    if as_json:
+        hosts: dict[str, Any] = {
+            state.host: {
+                "running": state.running,
+                "address": state.address,
+                "memory_bytes": state.memory_bytes,
+            }
+            for state in states
+        }
+        print_json({"lab": lab.site.name, "netns": lab.netns, "hosts": hosts})
+    if not all(state.running for state in states):
+        sys.exit(1)
+
+
+@lab_group.command("exec", context_settings=PASS_THROUGH)
+@lab_option
+@click.argument("host")
+@words
+def exec_command(name: str | None, host: str, command: tuple[str, ...]) -> None:
+    """Run a command on a host as root, as from its console; its exit code is ours.
+
+    Example: koseki lab exec primary1 -- systemctl --failed
+    """
+    lab, _ = _lab(name)
+    _become(lab.exec_argv(host, command))
+
+
+@lab_group.command("run", context_settings=PASS_THROUGH)
+@lab_option
+@words
+def run_command(name: str | None, command: tuple[str, ...]) -> None:
+    """Run a command of this machine inside the lab's network, as on the workstation.
+
+    Example: koseki lab run -- ping -c 1 10.158.10.11
+    """
+    lab, _ = _lab(name)
+    _become(lab.run_argv(command))
+
+
+def _become(argv: list[str]) -> None:
+    sys.stdout.flush()
+    os.execvp(argv[0], argv)  # noqa: S606 - no shell is wanted
+
+
+def _host_command(verb: str, act: Callable[[Lab, str], None], done: str, text: str) -> None:
+    @lab_group.command(verb, help=text)
+    @lab_option
+    @click.argument("host")
+    def command(name: str | None, host: str) -> None:
+        lab, _ = _lab(name)
+        act(lab, host)
+        click.echo(f"{lab.machine(host).host}: {done}")
+
+
+_host_command(
+    "start", Lab.start, "runs", "Start one host again.\n\nExample: koseki lab start primary1"
+)
+_host_command(
+    "stop", Lab.stop, "powered off", "Power one host off.\n\nExample: koseki lab stop secondary1"
+)
+_host_command(
+    "kill",
+    Lab.kill,
+    "killed",
+    "Cut one host's power: SIGKILL to its init.\n\nExample: koseki lab kill primary1",
+)
+
+
+@lab_group.command("partition")
+@lab_option
+@click.argument("one")
+@click.argument("other")
+def partition(name: str | None, one: str, other: str) -> None:
+    """Cut the line between two ends, both directions: hosts, groups, workstation or all.
+
+    Example: koseki lab partition primary1 all
+    """
+    lab, _ = _lab(name)
+    lab.partition(one, other)
+    click.echo(f"{one} and {other}: cut")
+
+
+@lab_group.command("heal")
+@lab_option
+@click.argument("one", required=False)
+@click.argument("other", required=False)
+def heal(name: str | None, one: str | None, other: str | None) -> None:
+    """Undo one cut, or all of them.
+
+    Example: koseki lab heal
+    """
+    if one is not None and other is None:
+        raise click.UsageError("name both ends, or none for all")
+    lab, _ = _lab(name)
+    lab.heal(one, other)
+    click.echo(f"{one} and {other}: healed" if one else "every line: healed")
+
+
+@lab_group.command("snapshot")
+@lab_option
+@click.argument("snapshot")
+def snapshot_command(name: str | None, snapshot: str) -> None:
+    """Keep the state of all hosts under a name; they are restarted on top of it.
+
+    Example: koseki lab snapshot converged
+    """
+    lab, _ = _lab(name)
+    lab.snapshot(snapshot)
+    click.echo(f"snapshot {snapshot}: kept")
+
+
+@lab_group.command("restore")
+@lab_option
+@click.argument("snapshot")
+def restore_command(name: str | None, snapshot: str) -> None:
+    """Bring all hosts back to a snapshot; what they wrote since is lost.
+
+    Example: koseki lab restore converged
+    """
+    lab, progress = _lab(name)
+    lab.restore(snapshot)
+    click.echo(f"snapshot {snapshot}: restored in {progress.elapsed():.1f} s")

@@ -1,0 +1,180 @@
+"""The lab's network: a namespace, two bridges, the city's end of the datacenter line.
+
+The namespace plays the workstation and the city's router. The line translates each city address
+one to one into the line's own network, so that the datacenter host sees single peers on its own
+link and needs no route towards the city.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+
+from koseki_ops.command import run
+from koseki_ops.inventory import WORKSTATION, Inventory
+
+CITY_BRIDGE, LINE_BRIDGE = "br-city", "br-line"
+CUT_TABLES = (("bridge", "cut"), ("inet", "line"))
+
+
+@dataclass(frozen=True)
+class LabNetwork:
+    """The network namespace `netns` with the addresses of an inventory."""
+
+    netns: str
+    inventory: Inventory
+
+    def exists(self) -> bool:
+        """Whether the namespace is there."""
+        listed = run(["ip", "netns", "list"]).splitlines()
+        return self.netns in {line.split()[0] for line in listed if line}
+
+    def enter(self, argv: Sequence[str]) -> list[str]:
+        """Return `argv` so that it runs inside the namespace.
+
+        nsenter and not `ip netns exec`: the latter hides the cgroup mounts that nspawn needs.
+        """
+        return ["nsenter", f"--net=/run/netns/{self.netns}", *argv]
+
+    def bridge_of(self, host: str) -> str:
+        """Return the bridge that a host is plugged into."""
+        row = self.inventory.shared["host_addresses"][host]
+        return CITY_BRIDGE if "city" in row else LINE_BRIDGE
+
+    def link_file(self, host: str) -> str:
+        """Return the systemd-networkd file of a host: a static address and no default route."""
+        shared = self.inventory.shared
+        row, networks = shared["host_addresses"][host], shared["networks"]
+        lines = ["[Match]", "Name=host0", "", "[Network]"]
+        place = "city" if "city" in row else "line"
+        prefix = IPv4Network(networks[place]["cidr"]).prefixlen
+        lines += [f"Address={row[place]}/{prefix}", "LinkLocalAddressing=no", "IPv6AcceptRA=no"]
+        if place == "city":
+            line, router = networks["line"]["cidr"], networks["city"]["router"]
+            lines += ["", "[Route]", f"Destination={line}", f"Gateway={router}"]
+        return "\n".join(lines) + "\n"
+
+    def create(self) -> None:
+        """Make namespace, bridges, addresses and rules; does nothing when they are there."""
+        if self.exists():
+            return
+        run(["ip", "netns", "add", self.netns])
+        shared = self.inventory.shared
+        city, line = shared["networks"]["city"], shared["networks"]["line"]
+        own = shared["workstation_addresses"]
+        commands = ["link set lo up"]
+        for bridge in (CITY_BRIDGE, LINE_BRIDGE):
+            commands += [f"link add {bridge} type bridge", f"link set {bridge} up"]
+        # The first address of a link is the source of what the workstation sends over it.
+        for bridge, network, address in (
+            (CITY_BRIDGE, city, own["city"]),
+            (LINE_BRIDGE, line, own["line"]),
+        ):
+            prefix = IPv4Network(network["cidr"]).prefixlen
+            commands.append(f"addr add {address}/{prefix} dev {bridge}")
+            commands.append(f"addr add {network['router']}/32 dev {bridge}")
+        commands += [
+            f"addr add {row['line']}/32 dev {LINE_BRIDGE}"
+            for row in shared["host_addresses"].values()
+            if "city" in row and "line" in row
+        ]
+        run(["ip", "-n", self.netns, "-batch", "-"], "\n".join(commands) + "\n")
+        run(self.enter(["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"]))
+        run(self.enter(["nft", "-f", "-"]), self._rules())
+
+    def _rules(self) -> str:
+        rows = self.inventory.shared["host_addresses"].values()
+        seen_as = ", ".join(
+            f"{row['city']} : {row['line']}" for row in rows if "city" in row and "line" in row
+        )
+        return f"""
+table bridge cut {{
+    set pairs {{ type ipv4_addr . ipv4_addr; }}
+    chain forward {{
+        type filter hook forward priority 0; policy accept;
+        ip saddr . ip daddr @pairs drop
+    }}
+}}
+table inet line {{
+    set pairs {{ type ipv4_addr . ipv4_addr; }}
+    chain forward {{
+        type filter hook forward priority 0; policy drop;
+        ip saddr . ip daddr @pairs drop
+        ct state established,related ct original ip saddr . ct original ip daddr @pairs drop
+        ct state established,related accept
+        iifname {CITY_BRIDGE} oifname {LINE_BRIDGE} accept
+    }}
+    chain input {{
+        type filter hook input priority 0; policy accept;
+        ip saddr . ip daddr @pairs drop
+        iifname {LINE_BRIDGE} ct state new drop
+    }}
+    chain output {{
+        type filter hook output priority 0; policy accept;
+        ip saddr . ip daddr @pairs drop
+    }}
+}}
+table ip line {{
+    map seen_as {{ type ipv4_addr : ipv4_addr; elements = {{ {seen_as} }}; }}
+    chain translate {{
+        type nat hook postrouting priority 100;
+        oifname {LINE_BRIDGE} snat to ip saddr map @seen_as
+    }}
+}}
+"""
+
+    def delete(self) -> None:
+        """Remove the namespace with all that is in it."""
+        if self.exists():
+            run(["ip", "netns", "delete", self.netns])
+
+    def pids(self) -> list[int]:
+        """Return the processes in the namespace: machines' supervisors, the mirror server."""
+        if not self.exists():
+            return []
+        return [int(line) for line in run(["ip", "netns", "pids", self.netns]).split()]
+
+    def cut(self, one: str, other: str) -> None:
+        """Drop everything between two ends, in both directions."""
+        self._change_pairs("add", self._pairs(one, other))
+
+    def heal(self, one: str | None = None, other: str | None = None) -> None:
+        """Undo one cut, or all."""
+        if one is not None and other is not None:
+            self._change_pairs("delete", self._pairs(one, other))
+            return
+        script = "".join(f"flush set {family} {table} pairs\n" for family, table in CUT_TABLES)
+        run(self.enter(["nft", "-f", "-"]), script)
+
+    def _pairs(self, one: str, other: str) -> list[str]:
+        ours = self.inventory.address_of(one, other), self.inventory.address_of(other, one)
+        # On the line the router sees a host by its city address before it is translated.
+        city = [
+            self._city_address(end) or address
+            for end, address in zip((one, other), ours, strict=True)
+        ]
+        ways = {(ours[0], ours[1]), (city[0], city[1])}
+        return [
+            f"{a} . {b}"
+            for here, there in ways
+            if here and there
+            for a, b in ((here, there), (there, here))
+        ]
+
+    def _city_address(self, end: str) -> str | None:
+        if end == WORKSTATION:
+            return None
+        address: str | None = self.inventory.shared["host_addresses"][end].get("city")
+        return address
+
+    def _change_pairs(self, verb: str, pairs: Iterable[str]) -> None:
+        elements = ", ".join(pairs)
+        if verb == "delete":
+            # An element that is not there would make the whole batch fail: add it first.
+            self._change_pairs("add", pairs)
+        script = "".join(
+            f"{verb} element {family} {table} pairs {{ {elements} }}\n"
+            for family, table in CUT_TABLES
+        )
+        run(self.enter(["nft", "-f", "-"]), script)
