@@ -154,9 +154,11 @@ class Lab:
         known = [Process(*entry) for entry in self._read()["processes"].values()]
         # Whoever is in the namespace is ours, even if the state file was lost.
         found = [Process.of(pid) for pid in self.network.pids()]
-        for process in {*known, *found}:
+        supervisors = {*known, *found}
+        machines = {child for process in supervisors for child in process.children()}
+        for process in supervisors:
             process.kill_tree()
-        for process in {*known, *found}:
+        for process in {*supervisors, *machines}:
             if not process.wait(15):
                 raise KosekiError("a process does not end", str(process.pid), "look with ps")
         self.network.delete()

@@ -163,4 +163,4 @@ class Machine:
         environment = ["env", "-i", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb"]
         path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         inside = ["nsenter", "--target", str(init.pid), "--mount", "--uts", "--ipc", "--net"]
-        return [*inside, "--pid", "--cgroup", "--root", "--wd=/", *environment, path, *argv]
+        return [*inside, "--pid", "--cgroup", "--root", "--wdns=/", *environment, path, *argv]

@@ -103,6 +103,8 @@ table inet line {{
         ip saddr . ip daddr @pairs drop
         ct state established,related ct original ip saddr . ct original ip daddr @pairs drop
         ct state established,related accept
+        # Where the kernel shows bridged frames to these rules too, the city's own traffic.
+        iifname {CITY_BRIDGE} oifname {CITY_BRIDGE} accept
         iifname {CITY_BRIDGE} oifname {LINE_BRIDGE} accept
     }}
     chain input {{
