@@ -1,0 +1,106 @@
+"""The list of flows, resolved into one host's firewall."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from koseki_ops.inventory import WORKSTATION, Inventory
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One allowed direction at one host: peers' addresses, protocol, ports, the flow's name."""
+
+    flow: str
+    peers: tuple[str, ...]
+    protocol: str
+    ports: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Firewall:
+    """What one host admits and what it may open."""
+
+    inbound: tuple[Rule, ...]
+    outbound: tuple[Rule, ...]
+
+
+def ends(inventory: Inventory, names: list[str]) -> list[str]:
+    """Return the hosts that a flow's end names stand for, the workstation among them."""
+    found: dict[str, None] = {}
+    for name in names:
+        for host in [WORKSTATION] if name == WORKSTATION else inventory.hosts_in(name):
+            found[host] = None
+    return list(found)
+
+
+def firewall_of(inventory: Inventory, host: str) -> Firewall:
+    """Return the rules of one host, in the order of the list of flows."""
+    return Firewall(
+        tuple(_rules(inventory, host, "to", "from")), tuple(_rules(inventory, host, "from", "to"))
+    )
+
+
+def _rules(inventory: Inventory, host: str, here: str, there: str) -> Iterator[Rule]:
+    for flow in inventory.shared["flows"]:
+        if host not in ends(inventory, flow[here]):
+            continue
+        addresses = [
+            inventory.address_of(peer, host)
+            for peer in ends(inventory, flow[there])
+            if peer != host
+        ]
+        peers = tuple(sorted({address for address in addresses if address}))
+        if peers:
+            yield Rule(flow["name"], peers, flow["protocol"], tuple(flow["ports"]))
+
+
+def allowed(inventory: Inventory, source: str, target: str) -> set[tuple[str, int]]:
+    """Return the (protocol, port) pairs that `source` may open at `target`."""
+    found: set[tuple[str, int]] = set()
+    for flow in inventory.shared["flows"]:
+        if source in ends(inventory, flow["from"]) and target in ends(inventory, flow["to"]):
+            found |= {(flow["protocol"], port) for port in flow["ports"]}
+    return found
+
+
+def ruleset(firewall: Firewall) -> str:
+    """Return the nftables text: default drop both ways, and nothing but the rules."""
+    return f"""#!/usr/sbin/nft -f
+# Managed by koseki (pyinfra, foundation/firewall.py) from the inventory's flows. Do not edit.
+flush ruleset
+
+table inet koseki {{
+    chain input {{
+        type filter hook input priority filter; policy drop;
+        iifname "lo" accept
+        ct state established,related accept
+        ct state invalid drop
+{_lines(firewall.inbound, "saddr")}        limit rate 6/minute log prefix "koseki in: "
+        counter
+    }}
+
+    chain forward {{
+        type filter hook forward priority filter; policy drop;
+    }}
+
+    chain output {{
+        type filter hook output priority filter; policy drop;
+        oifname "lo" accept
+        ct state established,related accept
+{_lines(firewall.outbound, "daddr")}        limit rate 6/minute log prefix "koseki out: "
+        counter reject with icmpx admin-prohibited
+    }}
+}}
+"""
+
+
+def _lines(rules: tuple[Rule, ...], direction: str) -> str:
+    text = ""
+    for rule in rules:
+        peers = ", ".join(rule.peers)
+        ports = ", ".join(str(port) for port in rule.ports)
+        text += f"        ip {direction} {{ {peers} }} {rule.protocol} dport {{ {ports} }} "
+        text += f'ct state new accept comment "{rule.flow}"\n'
+    return text

@@ -1,0 +1,264 @@
+"""The platform's SSH: two CAs, short-lived certificates, known hosts, one configuration.
+
+Everything of a site is in `var/<site>/ssh/`. All engines, and people, use `config`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import (
+    SSHCertificate,
+    load_ssh_public_identity,
+)
+
+from koseki_ops.command import run
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import WORKSTATION, Inventory
+from koseki_ops.site import Site
+
+DAY = 86400
+HOUR = 3600
+# Certificates are valid from a little before now: clocks may differ by that much.
+BACKDATE_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class SshFiles:
+    """Where a site keeps its SSH material."""
+
+    folder: Path
+
+    @property
+    def user_ca(self) -> Path:
+        """Private key of the CA that people and engines are certified by."""
+        return self.folder / "user_ca"
+
+    @property
+    def host_ca(self) -> Path:
+        """Private key of the CA that hosts are certified by."""
+        return self.folder / "host_ca"
+
+    @property
+    def automation_key(self) -> Path:
+        """The engines' private key."""
+        return self.folder / "automation"
+
+    @property
+    def ledger(self) -> Path:
+        """Every certificate that was signed, one JSON object a line."""
+        return self.folder / "certificates.jsonl"
+
+    @property
+    def bootstrap_config(self) -> Path:
+        """The configuration for the first contact, as root with the installer's key."""
+        return self.folder / "bootstrap_config"
+
+
+def files_of(site: Site) -> SshFiles:
+    """Return where a site keeps its SSH material."""
+    return SshFiles(site.state / "ssh")
+
+
+def ensure_site_ssh(site: Site, inventory: Inventory) -> None:
+    """Make what is missing: CAs, automation key and certificate, known hosts, configurations.
+
+    The automation certificate is signed anew when less than half of its life is left.
+    """
+    files = files_of(site)
+    files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    site.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for key, comment in (
+        (files.user_ca, f"{site.name} user CA"),
+        (files.host_ca, f"{site.name} host CA"),
+        (files.automation_key, f"{site.name} automation"),
+    ):
+        if not key.exists():
+            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(key)])
+    _renew_automation(site, inventory)
+    authority = files.host_ca.with_suffix(".pub").read_text(encoding="ascii").strip()
+    _write(files.folder / "known_hosts", f"@cert-authority * {authority}\n")
+    _write(site.ssh_config, _config(site, inventory))
+    _write(files.bootstrap_config, _bootstrap_config(site, inventory))
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file only when it differs: a running ssh may be reading it."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        aside.write_text(text, encoding="utf-8")
+        aside.rename(path)
+
+
+def _hosts(site: Site, inventory: Inventory) -> str:
+    blocks = []
+    for host in inventory.hosts:
+        address = inventory.address_of(host, WORKSTATION)
+        blocks.append(f"Host {host}\n    HostName {address}\n    HostKeyAlias {host}\n")
+    common = """Host *
+    IdentitiesOnly yes
+    StrictHostKeyChecking yes
+    UpdateHostKeys no
+    PasswordAuthentication no
+    BatchMode yes
+    ConnectTimeout 5
+    ServerAliveInterval 5
+    ServerAliveCountMax 3
+    LogLevel ERROR
+"""
+    if site.is_lab:
+        # The lab's network is a namespace on this machine; a descriptor is passed, so that no
+        # process stands in between.
+        common += f"    ProxyCommand nsenter --net=/run/netns/{site.netns} nc -F %h %p\n"
+        common += "    ProxyUseFdpass yes\n"
+    return "".join(blocks) + common
+
+
+def _config(site: Site, inventory: Inventory) -> str:
+    files = files_of(site)
+    account = inventory.shared["automation_account"]
+    return f"""# Written by koseki; the one SSH configuration of this site.
+{_hosts(site, inventory)}    User {account}
+    IdentityFile {files.automation_key}
+    CertificateFile {files.automation_key}-cert.pub
+    UserKnownHostsFile {files.folder / "known_hosts"}
+    ControlMaster auto
+    ControlPersist 10m
+    ControlPath {site.run_dir}/%C
+"""
+
+
+def _bootstrap_config(site: Site, inventory: Inventory) -> str:
+    files = files_of(site)
+    return f"""# Written by koseki; the first contact, as root, with host keys that were written down.
+{_hosts(site, inventory)}    User root
+    IdentityFile {files.folder / "root_key"}
+    UserKnownHostsFile {files.folder / "first_contact_known_hosts"}
+    ControlMaster auto
+    ControlPersist 2m
+    ControlPath {site.run_dir}/b-%C
+"""
+
+
+def certificate(path: Path) -> SSHCertificate | None:
+    """Return a certificate, or None when there is none or it cannot be read."""
+    if not path.exists():
+        return None
+    try:
+        found = load_ssh_public_identity(path.read_bytes())
+    except ValueError:
+        return None
+    return found if isinstance(found, SSHCertificate) else None
+
+
+def sources(inventory: Inventory) -> str:
+    """Return the workstation's addresses as a `source-address` list."""
+    return ",".join(str(address) for address in inventory.shared["workstation_addresses"].values())
+
+
+def _renew_automation(site: Site, inventory: Inventory) -> None:
+    files = files_of(site)
+    account = inventory.shared["automation_account"]
+    present = certificate(files.automation_key.with_name("automation-cert.pub"))
+    if present is not None:
+        left = present.valid_before - time.time()
+        if left > (present.valid_before - present.valid_after) / 2:
+            return
+    hours = inventory.shared["certificate_policy"]["ssh_automation_hours"]
+    public = files.automation_key.with_suffix(".pub")
+    options = ["no-port-forwarding", "no-x11-forwarding", "no-agent-forwarding", "no-user-rc"]
+    options.append(f"source-address={sources(inventory)}")
+    _sign(site, files.user_ca, public, account, [account], hours * HOUR, options)
+
+
+def _sign(
+    site: Site,
+    authority: Path,
+    public: Path,
+    identity: str,
+    principals: Sequence[str],
+    seconds: int,
+    options: Sequence[str] = (),
+    *,
+    host: bool = False,
+) -> Path:
+    """Sign a public key; return the certificate's path and keep a line in the ledger."""
+    files = files_of(site)
+    serial = sum(1 for _ in files.ledger.open(encoding="utf-8")) + 1 if files.ledger.exists() else 1
+    argv = ["ssh-keygen", "-q", "-s", str(authority), "-I", identity, "-z", str(serial)]
+    argv += ["-n", ",".join(principals), "-V", f"-{BACKDATE_SECONDS}s:+{seconds}s"]
+    for option in options:
+        argv += ["-O", option]
+    run([*argv, *(["-h"] if host else []), str(public)])
+    entry = {
+        "serial": serial,
+        "kind": "host" if host else "user",
+        "identity": identity,
+        "principals": list(principals),
+        "signed_at": int(time.time()),
+        "valid_seconds": seconds,
+    }
+    with files.ledger.open("a", encoding="utf-8") as ledger:
+        ledger.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    return public.with_name(f"{public.stem}-cert.pub")
+
+
+def host_certificate(site: Site, inventory: Inventory, host: str, public_key: str) -> str:
+    """Return a host's certificate, signed anew when its key changed or its life runs out."""
+    files, policy = files_of(site), inventory.shared["certificate_policy"]
+    folder = files.folder / "hosts"
+    folder.mkdir(exist_ok=True)
+    public = folder / f"{host}.pub"
+    existing = folder / f"{host}-cert.pub"
+    present = certificate(existing)
+    names = [host, f"{host}.{inventory.shared['domain']}"]
+    names += [str(address) for address in inventory.shared["host_addresses"][host].values()]
+    same = public.exists() and public.read_text(encoding="ascii") == public_key
+    if present is not None and same:
+        days_left = (present.valid_before - time.time()) / DAY
+        wanted = sorted(name.encode() for name in names)
+        if (
+            days_left > policy["renew_when_days_left"]
+            and sorted(present.valid_principals) == wanted
+        ):
+            return existing.read_text(encoding="ascii")
+    _write(public, public_key)
+    path = _sign(site, files.host_ca, public, host, names, policy["ssh_host_days"] * DAY, host=True)
+    return path.read_text(encoding="ascii")
+
+
+def sign_operator(site: Site, inventory: Inventory, operator: str, public_key: Path) -> Path:
+    """Sign an operator's public key for a day's work; return the certificate's path.
+
+    Raises KosekiError for an operator who is unknown, ended, not yet or no longer valid.
+    """
+    rows = {row["id"]: row for row in inventory.shared["operators"]}
+    if operator not in rows:
+        raise KosekiError("unknown operator", operator, "enter the operator in operators.yml first")
+    row = rows[operator]
+    today = date.today()  # noqa: DTZ011 - validity is counted in the city's own days
+    valid = row["status"] == "active" and date.fromisoformat(
+        row["valid_from"]
+    ) <= today <= date.fromisoformat(row["valid_until"])
+    if not valid:
+        raise KosekiError(
+            "this operator's account is not valid today",
+            f"{operator}: {row['status']}, {row['valid_from']} to {row['valid_until']}",
+            "renew it in operators.yml with an approval",
+        )
+    if not public_key.is_file():
+        raise KosekiError("there is no such public key", str(public_key), "name the .pub file")
+    signed = files_of(site).folder / "operators" / f"{operator}.pub"
+    signed.parent.mkdir(exist_ok=True)
+    shutil.copyfile(public_key, signed)
+    hours = inventory.shared["certificate_policy"]["ssh_operator_hours"]
+    options = ["no-port-forwarding", "no-x11-forwarding", "no-agent-forwarding", "no-user-rc"]
+    options.append(f"source-address={sources(inventory)}")
+    return _sign(site, files_of(site).user_ca, signed, operator, [operator], hours * HOUR, options)

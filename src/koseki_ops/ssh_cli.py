@@ -1,0 +1,42 @@
+"""`koseki ssh`: the one configuration, and operators' certificates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from koseki_ops.inventory import Inventory
+from koseki_ops.options import site_options
+from koseki_ops.site import Site
+from koseki_ops.ssh import ensure_site_ssh, sign_operator
+
+
+@click.group("ssh")
+def ssh_group() -> None:
+    """Write the one SSH configuration; certify operators for a day's work."""
+
+
+@ssh_group.command("config")
+@site_options
+def config_command(site: Site) -> None:
+    """Write what is missing (CAs, automation certificate) and print the configuration's path.
+
+    Example: ssh -F "$(koseki ssh config)" primary1
+    """
+    ensure_site_ssh(site, Inventory(site.inventory))
+    click.echo(site.ssh_config)
+
+
+@ssh_group.command("sign")
+@click.argument("operator")
+@click.argument("public_key", type=click.Path(path_type=Path))
+@site_options
+def sign_command(site: Site, operator: str, public_key: Path) -> None:
+    """Certify an operator's public key for the hours that the policy allows.
+
+    Example: koseki ssh sign sousa01 ~/.ssh/id_ed25519.pub
+    """
+    inventory = Inventory(site.inventory)
+    ensure_site_ssh(site, inventory)
+    click.echo(sign_operator(site, inventory, operator, public_key))
