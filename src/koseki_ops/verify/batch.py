@@ -1,0 +1,148 @@
+"""Many questions to a host as one shell program, and the answers as one stream.
+
+A round trip and a sudo per question would make the suites minutes long. A batch runs every
+command on the host in one go, keeps the outputs apart and untouched (bytes, not lines), and sends
+them back as one tar stream. Needs a POSIX shell and tar, nothing else: the datacenter host has no
+Python.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from koseki_ops.errors import KosekiError
+
+# Each question's own limit on the host, so that one that hangs does not cost the others.
+QUESTION_SECONDS = 25
+
+# The directory lies in memory (/run) and is gone when the program ends, however it ends.
+PROLOGUE = """\
+set -u
+umask 077
+LC_ALL=C.UTF-8 TZ=Asia/Tokyo
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export LC_ALL TZ PATH
+answers=$(mktemp -d "${TMPDIR:-/run}/koseki-verify.XXXXXX") || exit 1
+trap 'rm -rf "$answers"' EXIT
+trap 'exit 1' HUP INT TERM
+question() {
+    timeout "$2" sh >"$answers/$1.out" 2>"$answers/$1.err"
+    printf '%s' "$?" >"$answers/$1.rc"
+}
+"""
+EPILOGUE = """\
+wait
+tar -C "$answers" -cf - .
+"""
+DELIMITER = "end_of_question_7f3a"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A shell command whose output is an answer.
+
+    aside: it mostly waits (a network, a disk) and runs beside the others.
+    seconds: how long it may take.
+    """
+
+    command: str
+    aside: bool = False
+    seconds: int = QUESTION_SECONDS
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said: exit code, output and errors, as the host sent them."""
+
+    rc: int
+    out: bytes
+    err: bytes
+
+    @property
+    def text(self) -> str:
+        """The output as text, without the last newline."""
+        return self.out.decode(errors="replace").strip()
+
+    @property
+    def errors(self) -> str:
+        """The error output as text."""
+        return self.err.decode(errors="replace").strip()
+
+    @property
+    def lines(self) -> list[str]:
+        """The output's lines that are not blank; no output is no lines."""
+        return [line.strip() for line in self.text.splitlines() if line.strip()]
+
+    @cached_property
+    def json(self) -> Any:  # noqa: ANN401 - JSON is whatever the host says
+        """The output as JSON; an AssertionError names what came instead."""
+        try:
+            return json.loads(self.out)
+        except ValueError as error:
+            raise AssertionError(
+                f"no JSON came, exit {self.rc}: {self.text[:200]!r} {self.errors[:400]!r}"
+            ) from error
+
+    def __str__(self) -> str:
+        """Give a line for a failed test: exit code, output, errors."""
+        parts = [f"exit {self.rc}", self.text[:400], self.errors[:400]]
+        return ", ".join(part for part in parts if part)
+
+
+def assemble(questions: Mapping[str, Question]) -> tuple[str, list[str]]:
+    """Return the program for a host's questions, and their names in the program's order.
+
+    Questions are numbered in the program, so that a name may hold any character.
+    """
+    names = list(questions)
+    parts = [PROLOGUE]
+    for number, name in sorted(
+        enumerate(names), key=lambda item: not questions[item[1]].aside
+    ):  # those that wait start first
+        question = questions[name]
+        if DELIMITER in question.command:
+            raise ValueError(f"question {name} holds the delimiter")
+        end = " &" if question.aside else ""
+        parts.append(
+            f"question {number} {question.seconds} <<'{DELIMITER}'{end}\n"
+            f"{question.command}\n{DELIMITER}\n"
+        )
+    parts.append(EPILOGUE)
+    return "".join(parts), names
+
+
+def parse(stream: bytes, names: list[str]) -> dict[str, Answer]:
+    """Return the answers in a batch's stream by name.
+
+    Raises KosekiError when the stream is cut off or an answer is missing.
+    """
+    try:
+        with tarfile.open(fileobj=io.BytesIO(stream)) as archive:
+            files = {
+                member.name.removeprefix("./"): _content(archive, member)
+                for member in archive
+                if member.isfile()
+            }
+    except tarfile.TarError as error:
+        raise KosekiError(
+            "the answers did not arrive whole", f"{len(stream)} bytes", "ask again"
+        ) from error
+    answers: dict[str, Answer] = {}
+    for number, name in enumerate(names):
+        if f"{number}.rc" not in files:
+            raise KosekiError("an answer is missing", name, "ask again")
+        answers[name] = Answer(
+            int(files[f"{number}.rc"]), files[f"{number}.out"], files[f"{number}.err"]
+        )
+    return answers
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member)
+    return file.read() if file else b""

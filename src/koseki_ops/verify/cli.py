@@ -1,0 +1,91 @@
+"""`koseki verify`: run the suites and say what holds, what does not and what to do."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from koseki_ops.options import json_option, print_json, site_options
+from koseki_ops.progress import Progress
+from koseki_ops.site import Site
+from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, Results, TestResult
+from koseki_ops.verify.runner import Reports, verify
+
+SHOWN_FAILURES = 20
+
+
+@click.command("verify")
+@click.argument("suites", nargs=-1, metavar="[SUITE]...")
+@click.option("--limit", multiple=True, metavar="HOST|GROUP", help="Only these (repeatable).")
+@site_options
+@json_option
+def verify_command(
+    site: Site, *, suites: tuple[str, ...], limit: tuple[str, ...], as_json: bool
+) -> None:
+    """Ask the running hosts what is true and hold it against the inventory; changes nothing.
+
+    Without SUITE all suites run: accounts, backup, certificates, databases, etcd, flows, locks,
+    packages, replication, ssh, time, vault. An HTML report and a JUnit file are left in
+    var/<site>/reports/. Exit 0: all holds; 1: something does not; 2: the question was wrong or a
+    host did not answer (the others were asked).
+
+    Example: koseki verify replication backup --limit databases
+    """
+    progress = Progress([])
+    progress.say(f"asking {', '.join(limit) or 'all hosts'} of {site.name}")
+    results = verify(site, suites, limit)
+    print_results(results)
+    click.echo(f"report: {Reports.of(site).html}")
+    if as_json:
+        print_json(
+            {
+                "passed": results.count(PASSED),
+                "failed": results.count(FAILED),
+                "skipped": results.count(SKIPPED),
+                "seconds": round(results.seconds, 1),
+            }
+        )
+    if results.silent:
+        sys.exit(2)
+    if results.count(FAILED):
+        sys.exit(1)
+
+
+def print_results(results: Results) -> None:
+    """Print a line for each suite, then failures with what to do, then what was not verified."""
+    for suite, tests in results.suites.items():
+        counts = {outcome: sum(t.outcome == outcome for t in tests) for outcome in OUTCOMES}
+        said = ", ".join(f"{n} {OUTCOMES[outcome]}" for outcome, n in counts.items() if n)
+        colour = "red" if counts[FAILED] else "green" if counts[PASSED] else "yellow"
+        click.echo(f"{suite:14} {click.style(said, fg=colour)}")
+    failures = results.with_outcome(FAILED)
+    for test in failures[:SHOWN_FAILURES]:
+        _print_failure(test)
+    if len(failures) > SHOWN_FAILURES:
+        click.echo(f"\n… and {len(failures) - SHOWN_FAILURES} more; the report has them all")
+    reasons: dict[str, int] = {}
+    for test in results.with_outcome(SKIPPED):
+        reasons[test.reason] = reasons.get(test.reason, 0) + 1
+    for reason, count in reasons.items():
+        click.echo(f"not verified ({count}): {reason}")
+    for host, silence in results.silent.items():
+        click.echo(f"koseki: {host} did not answer: {silence}", err=True)
+    click.echo(
+        f"{results.count(PASSED)} passed, {results.count(FAILED)} failed, "
+        f"{results.count(SKIPPED)} not verified, {results.seconds:.1f} s"
+    )
+
+
+OUTCOMES = {PASSED: "passed", FAILED: "failed", SKIPPED: "not verified"}
+
+
+def _print_failure(test: TestResult) -> None:
+    click.echo(f"\n{click.style('FAILED', fg='red', bold=True)} {test.id}")
+    click.echo(f"  {test.why}")
+    for name in ("expected", "seen", "remedy"):
+        click.echo(f"  {name + ':':10}{getattr(test, name)}")
+    if test.journal:
+        click.echo(f"  journal of {test.unit} on {test.host}:")
+        for line in test.journal:
+            click.echo(f"    {line}")

@@ -1,0 +1,56 @@
+"""How a test says what it expected, what it saw and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NoReturn
+
+import pytest
+
+
+@dataclass
+class DoesNotHold(AssertionError):  # noqa: N818 - it reads as the sentence it prints
+    """A property that the running host does not have.
+
+    remedy: what the reader does now; unit: the systemd unit whose journal explains it; host: where
+    that unit runs, when the test is about more than one host.
+    """
+
+    expected: str
+    seen: str
+    remedy: str
+    unit: str = ""
+    host: str = ""
+
+    def __str__(self) -> str:
+        """Give the three lines that a failed test prints."""
+        return f"\nexpected: {self.expected}\nseen:     {self.seen}\nremedy:   {self.remedy}"
+
+
+def expect(seen: object, expected: object, remedy: str, unit: str = "", host: str = "") -> None:
+    """Hold what was seen against what is expected, for equality."""
+    if seen != expected:
+        raise DoesNotHold(_shown(expected), _shown(seen), remedy, unit, host)
+
+
+def hold(
+    holds: object, expected: str, seen: object, remedy: str, unit: str = "", host: str = ""
+) -> None:
+    """Hold a condition; `expected` says it in words."""
+    if not holds:
+        raise DoesNotHold(expected, _shown(seen), remedy, unit, host)
+
+
+def not_verified(reason: str) -> NoReturn:
+    """End a test that cannot be decided here; the report shows it as not verified."""
+    pytest.skip(reason)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str):
+        return value or "nothing"
+    if isinstance(value, set | frozenset):
+        return ", ".join(sorted(map(str, value))) or "nothing"
+    if isinstance(value, list | tuple):
+        return "; ".join(map(str, value)) or "nothing"
+    return str(value)

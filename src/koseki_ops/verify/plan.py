@@ -1,0 +1,150 @@
+"""What must be true, read from the inventory alone: the expectations of every suite.
+
+Resolved here once more on purpose, and not taken from the engines' code: a slip in how an engine
+reads the plan must not hide from the witness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+
+from koseki_ops.check import load_platform
+from koseki_ops.inventory import WORKSTATION, Inventory
+from koseki_ops.model import Municipality, Operator, Platform, TimingProfile, Vault
+from koseki_ops.site import Site
+
+# Names and places of the platform's conventions (docs/architecture.md).
+STANZA = "koseki"
+WRITE_PORT, READ_PORT = 5000, 5001
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One listed way: protocol, port and the name of the flow that lists it."""
+
+    protocol: str
+    port: int
+    flow: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The expectations for one site on one day."""
+
+    site: Site
+    inventory: Inventory
+    platform: Platform
+    today: date
+
+    @classmethod
+    def of(cls, site: Site, today: date | None = None) -> Plan:
+        """Read the plan of a site; KosekiError when its inventory does not hold."""
+        inventory = Inventory(site.inventory)
+        today = today or date.today()  # noqa: DTZ011 - the city's own day
+        return cls(site, inventory, load_platform(inventory, today), today)
+
+    def hosts_in(self, *groups: str) -> list[str]:
+        """Return the hosts of these groups or hosts (or the workstation), in plan order."""
+        chosen: set[str] = set()
+        for name in groups:
+            chosen |= {name} if name == WORKSTATION else set(self.inventory.resolve(name))
+        return [host for host in [*self.inventory.hosts, WORKSTATION] if host in chosen]
+
+    def is_in(self, host: str, *groups: str) -> bool:
+        """Say whether a host belongs to one of these groups."""
+        return host in self.hosts_in(*groups)
+
+    @property
+    def ends(self) -> list[str]:
+        """Every end of a flow: the hosts and the workstation."""
+        return [*self.inventory.hosts, WORKSTATION]
+
+    def address(self, host: str, seen_from: str) -> str | None:
+        """Return the address of a host as another sees it, or None: there is no way."""
+        return self.inventory.address_of(host, seen_from)
+
+    def listed(self, source: str, target: str) -> list[Listed]:
+        """Return every way from one end to the other that the plan lists."""
+        return [
+            Listed(flow.protocol, port, flow.name)
+            for flow in self.platform.flows
+            if self.is_in(source, *flow.from_) and self.is_in(target, *flow.to)
+            for port in flow.ports
+        ]
+
+    @cached_property
+    def listed_ports(self) -> set[int]:
+        """Every TCP port that any flow lists."""
+        return {
+            port for flow in self.platform.flows if flow.protocol == "tcp" for port in flow.ports
+        }
+
+    @cached_property
+    def effective_date(self) -> date:
+        """The day for which municipalities count as joined."""
+        chosen = self.platform.effective_date
+        return self.today if chosen == "today" else chosen
+
+    @cached_property
+    def towns(self) -> list[Municipality]:
+        """The municipalities that have joined, in the plan's order (K-02)."""
+        return [
+            town for town in self.platform.municipalities if town.joined_on <= self.effective_date
+        ]
+
+    @cached_property
+    def waiting_towns(self) -> list[Municipality]:
+        """The municipalities that have not joined yet."""
+        return [town for town in self.platform.municipalities if town not in self.towns]
+
+    @property
+    def timing(self) -> TimingProfile:
+        """The timing profile in use."""
+        return self.platform.timing_profiles[self.platform.timing_profile]
+
+    def operators_on(self, host: str) -> list[Operator]:
+        """Return the operators whose row covers a host, ended ones too."""
+        return [row for row in self.platform.operators if self.is_in(host, *row.hosts)]
+
+    def is_valid(self, operator: Operator) -> bool:
+        """Say whether an operator may log in today."""
+        return operator.status == "active" and (
+            operator.valid_from <= self.today <= operator.valid_until
+        )
+
+    def vaults_on(self, host: str) -> list[Vault]:
+        """Return the vaults that live on a host."""
+        return [vault for vault in self.platform.vaults if self.is_in(host, vault.group)]
+
+    def vault_host(self, vault: Vault) -> str:
+        """Return the one host that a vault lives on."""
+        return self.hosts_in(vault.group)[0]
+
+    def packages_for(self, host: str) -> set[str]:
+        """Return the packages that the inventory asks for on a host."""
+        concerns = ["base", "foundation"]
+        for group, names in (
+            ("city", ("ansible",)),
+            ("etcd_members", ("etcd",)),
+            ("databases", ("postgresql", "pgbackrest")),
+            ("db_clients", ("db_proxy",)),
+            ("vault_hosts", ("vault",)),
+        ):
+            if self.is_in(host, group):
+                concerns += names
+        table = self.platform.packages
+        return {name for concern in concerns for name in table.get(concern, [])}
+
+    def time_sources_of(self, host: str) -> list[str]:
+        """Return the addresses that a host's clock follows; the nearest group's row counts."""
+        groups = [g for g in self.inventory.groups_of(host) if g in self.platform.time_sources]
+        return [str(a) for a in self.platform.time_sources[groups[-1]]] if groups else []
+
+
+def pairs(ends: Iterable[str]) -> list[tuple[str, str]]:
+    """Return every ordered pair of different ends."""
+    listed = list(ends)
+    return [(a, b) for a in listed for b in listed if a != b]

@@ -1,0 +1,78 @@
+"""Ask every host at once, each with one command over the site's one SSH configuration."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import WORKSTATION
+from koseki_ops.site import Site
+from koseki_ops.verify.batch import Answer, Question, assemble, parse
+
+# Longer than any question may take: the host ends a question, this ends a host.
+HOST_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class HostAnswers:
+    """What one host said, or why it said nothing.
+
+    asked_at, answered_at: this workstation's clock (seconds since 1970) around the batch.
+    """
+
+    host: str
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    silence: str = ""
+    asked_at: float = 0.0
+    answered_at: float = 0.0
+
+
+def shell_of(site: Site, host: str) -> list[str]:
+    """Return the command that reads a program on standard input and runs it there as root.
+
+    The workstation of a lab is the lab's network namespace.
+    """
+    if host != WORKSTATION:
+        return ["ssh", "-F", str(site.ssh_config), host, "sudo", "-n", "sh"]
+    if site.is_lab:
+        return ["nsenter", f"--net=/run/netns/{site.netns}", "sh"]
+    return ["sh"]
+
+
+def ask(site: Site, host: str, questions: Mapping[str, Question]) -> HostAnswers:
+    """Ask one host its questions; a host that cannot be asked is said to be silent, and why."""
+    program, names = assemble(questions)
+    asked_at = time.time()
+    try:
+        done = subprocess.run(
+            shell_of(site, host),
+            input=program.encode(),
+            capture_output=True,
+            timeout=HOST_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return HostAnswers(host, silence=f"no answer within {HOST_SECONDS} s")
+    answered_at = time.time()
+    if done.returncode:
+        words = done.stderr.decode(errors="replace").strip().splitlines()
+        said = words[-1] if words else f"exit {done.returncode}"
+        return HostAnswers(host, silence=said)
+    try:
+        answers = parse(done.stdout, names)
+    except KosekiError as error:
+        return HostAnswers(host, silence=str(error))
+    return HostAnswers(host, answers, "", asked_at, answered_at)
+
+
+def ask_all(site: Site, questions: Mapping[str, Mapping[str, Question]]) -> dict[str, HostAnswers]:
+    """Ask all hosts at once; return what each said, by host."""
+    if not questions:
+        return {}
+    with ThreadPoolExecutor(max_workers=len(questions)) as pool:
+        replies = pool.map(lambda host: ask(site, host, questions[host]), questions)
+        return {reply.host: reply for reply in replies}

@@ -1,0 +1,226 @@
+"""Accounts: one person, one account, with validity dates; nobody else can log in (K-11)."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import UTC, date, datetime, timedelta
+
+from koseki_ops.inventory import WORKSTATION
+from koseki_ops.verify.batch import Question
+from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
+from koseki_ops.verify.probes import certificate_login, is_refused
+
+EPOCH = date(1970, 1, 1)
+NO_LOGIN = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false", "/bin/sync")
+# The first user id that Debian gives to people.
+FIRST_PERSON = 1000
+NOBODY = 65534
+
+KEYS = """
+getent passwd | cut -d: -f6 | sort -u | while read -r home; do
+    for file in "$home"/.ssh/authorized_keys "$home"/.ssh/authorized_keys2; do
+        if [ -s "$file" ]; then echo "$file"; fi
+    done
+done
+"""
+PRINCIPALS = """
+pattern=$(sshd -T | sed -n 's/^authorizedprincipalsfile //p')
+for account in {accounts}; do
+    file=$(printf '%s' "$pattern" | sed "s/%u/$account/")
+    if [ -s "$file" ]; then echo "$account $(tr '\\n' ' ' <"$file")"; fi
+done
+"""
+
+
+def questions(plan: Plan, host: str) -> Questions:
+    """Ask each host for its accounts, never for a hash; try ended accounts from outside."""
+    if host == WORKSTATION:
+        return {
+            f"{operator.id}@{target}": certificate_login(plan, target, operator.id)
+            for target in plan.inventory.hosts
+            for operator in plan.operators_on(target)
+            if not plan.is_valid(operator)
+        }
+    ids = [operator.id for operator in plan.platform.operators]
+    asked: dict[str, str | Question] = {
+        "passwd": "getent passwd",
+        "status": "passwd -S --all",
+        "ages": "cut -d: -f1,3- /etc/shadow",
+        "keys": KEYS,
+        "principals": PRINCIPALS.format(accounts=shlex.join(["root", "postgres", *ids])),
+    }
+    for operator in plan.operators_on(host):
+        asked[f"sudo {operator.id}"] = f"sudo -l -U {operator.id}"
+    return asked
+
+
+def accounts(facts: Facts) -> dict[str, list[str]]:
+    """Return the fields of `getent passwd` by account."""
+    return {line.split(":")[0]: line.split(":") for line in facts["passwd"].lines}
+
+
+def status(facts: Facts) -> dict[str, str]:
+    """Return P (usable password), L (locked) or NP (none) by account."""
+    return {line.split()[0]: line.split()[1] for line in facts["status"].lines}
+
+
+def ages(facts: Facts, account: str) -> list[str]:
+    """Return the shadow fields of an account after its password; empty when there is none."""
+    for line in facts["ages"].lines:
+        name, *fields = line.split(":")
+        if name == account:
+            return fields
+    return []
+
+
+def expiry(facts: Facts, account: str) -> str:
+    """Return the day on which an account ends, or why there is none."""
+    fields = ages(facts, account)
+    if len(fields) < 6 or not fields[5]:
+        return "no end"
+    return str(EPOCH + timedelta(days=int(fields[5])))
+
+
+@on_hosts("all")
+def test_every_operator_has_an_account_where_the_plan_says(plan: Plan, facts: Facts):
+    """An operator's row gives an account on exactly the hosts it covers (K-11)."""
+    wanted = {operator.id for operator in plan.operators_on(facts.host)}
+    known = {operator.id for operator in plan.platform.operators}
+    expect(known & accounts(facts).keys(), wanted, facts.remedy)
+
+
+@on_hosts("all")
+def test_operators_end_on_their_day(plan: Plan, facts: Facts):
+    """An account ends by itself on its last day, so that nobody has to remember (K-11)."""
+    for operator in plan.operators_on(facts.host):
+        if not plan.is_valid(operator):
+            continue
+        # shadow's day is the first day on which the account is refused; chage -E takes either
+        # reading, so the last valid day and the day after it are both right.
+        last = operator.valid_until
+        seen = expiry(facts, operator.id)
+        hold(
+            seen in {str(last), str(last + timedelta(days=1))},
+            f"{operator.id} ends after {last}",
+            seen,
+            facts.remedy,
+        )
+
+
+@on_hosts("all")
+def test_ended_operators_are_locked_and_keep_their_id(plan: Plan, facts: Facts):
+    """An ended person's account stays, locked and expired, so that its id is never reused (K-11)."""
+    ended = [row for row in plan.operators_on(facts.host) if not plan.is_valid(row)]
+    if not ended:
+        not_verified("no operator of this host has ended")
+    today = datetime.now(tz=UTC).date()
+    for operator in ended:
+        expect(f"{operator.id} {status(facts).get(operator.id)}", f"{operator.id} L", facts.remedy)
+        seen = expiry(facts, operator.id)
+        hold(
+            seen != "no end" and date.fromisoformat(seen) <= today,
+            f"{operator.id} has expired",
+            seen,
+            facts.remedy,
+        )
+
+
+@on_hosts("all")
+def test_ended_operators_cannot_log_in(plan: Plan, host_name: str, everywhere: Everywhere):
+    """Even a certificate that the platform's CA signs for an ended person is refused (K-11)."""
+    ended = [row for row in plan.operators_on(host_name) if not plan.is_valid(row)]
+    if not ended:
+        not_verified("no operator of this host has ended")
+    everywhere[host_name]  # a host that is away refuses everybody: that would prove nothing
+    for operator in ended:
+        answer = everywhere[WORKSTATION][f"{operator.id}@{host_name}"]
+        hold(
+            is_refused(answer),
+            f"{operator.id} is refused: Permission denied",
+            answer,
+            f"run `koseki apply --limit {host_name}`; until then lock the account by hand",
+            "ssh",
+        )
+
+
+@on_hosts("all")
+def test_principals_name_the_person_and_nobody_else(plan: Plan, facts: Facts):
+    """A certificate opens its owner's account only; ended people and root have no entry (K-11)."""
+    wanted = {
+        operator.id: [operator.id]
+        for operator in plan.operators_on(facts.host)
+        if plan.is_valid(operator)
+    }
+    seen = {line.split()[0]: line.split()[1:] for line in facts["principals"].lines}
+    expect(seen, wanted, facts.remedy)
+
+
+@on_hosts("all")
+def test_nobody_else_can_log_in(plan: Plan, facts: Facts):
+    """No shared and no forgotten account: a usable password belongs to an operator (K-11)."""
+    allowed = {row.id for row in plan.operators_on(facts.host) if plan.is_valid(row)}
+    usable = {name for name, state in status(facts).items() if state != "L"}
+    expect(usable - allowed, set(), f"lock them (`passwd -l`); {facts.remedy}")
+
+
+@on_hosts("all")
+def test_accounts_of_people_are_in_the_plan(plan: Plan, facts: Facts):
+    """Every account with a person's id and a shell stands in the plan (K-11)."""
+    allowed = {row.id for row in plan.operators_on(facts.host)} | {plan.platform.automation_account}
+    people = {
+        name
+        for name, fields in accounts(facts).items()
+        if FIRST_PERSON <= int(fields[2]) < NOBODY and fields[6] not in NO_LOGIN
+    }
+    expect(people - allowed, set(), "remove them, or add their row to operators.yml with approval")
+
+
+@on_hosts("all")
+def test_root_is_locked_and_alone(facts: Facts):
+    """Nobody is root: the password is locked and no second account has user id 0 (K-11)."""
+    expect(status(facts).get("root"), "L", facts.remedy)
+    expect({n for n, f in accounts(facts).items() if f[2] == "0"}, {"root"}, "remove the other")
+
+
+@on_hosts("all")
+def test_automation_has_no_password(plan: Plan, facts: Facts):
+    """The engines' account is entered with a certificate only (K-11)."""
+    name = plan.platform.automation_account
+    expect(status(facts).get(name), "L", facts.remedy)
+
+
+@on_hosts("all")
+def test_no_key_opens_an_account_without_a_certificate(plan: Plan, facts: Facts):
+    """A key left in a home folder would outlive its owner's certificates (K-11)."""
+    vault_roots = tuple(vault.root for vault in plan.vaults_on(facts.host))
+    left = [file for file in facts["keys"].lines if not file.startswith(vault_roots or ("//",))]
+    expect(left, [], "remove these files; people and engines come with certificates")
+
+
+@on_hosts("all")
+def test_sudo_asks_for_the_persons_own_password(plan: Plan, facts: Facts):
+    """Who may become root does so with their own password; the others may not (K-11)."""
+    for operator in plan.operators_on(facts.host):
+        said = facts[f"sudo {operator.id}"].text
+        may = "may run the following" in said
+        wanted = operator.sudo and plan.is_valid(operator)
+        hold(
+            may == wanted and "NOPASSWD" not in said and "!authenticate" not in said,
+            f"{operator.id} {'may, with a password' if wanted else 'may not use sudo'}",
+            said.splitlines()[-1] if said else facts[f"sudo {operator.id}"],
+            facts.remedy,
+        )
+
+
+@on_hosts("all")
+def test_passwords_age(plan: Plan, facts: Facts):
+    """A password is changed within the policy's days (K-11)."""
+    days = plan.platform.account_policy.password_max_days
+    seen = {
+        row.id: ages(facts, row.id)[2]
+        for row in plan.operators_on(facts.host)
+        if plan.is_valid(row) and ages(facts, row.id)
+    }
+    expect(seen, dict.fromkeys(seen, str(days)), facts.remedy)

@@ -1,0 +1,277 @@
+"""Certificates: from the platform's CA, alive, short-lived, and their keys where they belong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_public_key,
+)
+from cryptography.x509.oid import NameOID
+
+from koseki_ops.inventory import WORKSTATION
+from koseki_ops.verify.batch import Question
+from koseki_ops.verify.expect import expect, hold
+from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
+
+# Where services keep what they own. Debian's store of public authorities is not the platform's.
+PLACES = "/etc /var/lib/etcd /var/lib/postgresql /var/lib/koseki /root /home"
+NOT_OURS = " ".join(
+    f"--exclude-dir={name}" for name in ("certs", "ca-certificates", "pg_wal", "base", "member")
+)
+CERTIFICATES = f"""
+grep -rIlsE {NOT_OURS} 'BEGIN CERTIFICATE' {PLACES} | while read -r file; do
+    echo "file $file"
+    cat "$file"
+done
+"""
+# Private keys stay where they are: only their public half, owner and mode are read.
+KEYS = f"""
+grep -rIlsE {NOT_OURS} 'BEGIN ([A-Z]+ )*PRIVATE KEY' {PLACES} | while read -r file; do
+    echo "file $file $(stat -c '%U %G %a' "$file")"
+    case $file in /etc/ssh/*) ;; *) openssl pkey -in "$file" -pubout -passin pass: 2>/dev/null ;; esac
+done
+"""
+PRESENTED = "openssl s_client -connect {address}:{port} {more} </dev/null"
+# Ports on which a host's daemons present a certificate, by group.
+PRESENTING = {
+    "etcd_members": {2379: "", 2380: ""},
+    "databases": {5432: "-starttls postgres", 8008: ""},
+}
+GRACE = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A file on a host: where, who may read it (owner, group, mode), and what it says."""
+
+    path: str
+    owner: str
+    group: str
+    mode: int
+    text: str
+
+
+def presented_ports(plan: Plan, host: str) -> dict[int, str]:
+    """Return the ports on which a host must present its certificate, with openssl's options."""
+    return {
+        port: more
+        for group, ports in PRESENTING.items()
+        if plan.is_in(host, group)
+        for port, more in ports.items()
+    }
+
+
+def questions(plan: Plan, host: str) -> Questions:
+    """Ask the city's hosts for certificates, the public halves of keys, and what ports present."""
+    if host == WORKSTATION:
+        return {"authority": f"cat {plan.site.state / 'pki'}/*.crt {plan.site.state / 'pki'}/*.pem"}
+    asked: dict[str, str | Question] = {"keys": KEYS, "certificates": CERTIFICATES}
+    for port, more in presented_ports(plan, host).items():
+        command = PRESENTED.format(address=plan.address(host, host), port=port, more=more)
+        asked[f"port {port}"] = Question(command, aside=True, seconds=8)
+    return asked
+
+
+@lru_cache
+def certificates_in(text: str) -> list[x509.Certificate]:
+    """Return the certificates in a PEM text; empty when there is none."""
+    if "BEGIN CERTIFICATE" not in text:
+        return []
+    return x509.load_pem_x509_certificates(text.encode())
+
+
+def kept(text: str) -> list[Kept]:
+    """Return the files in a listing; a file without owner and mode has them empty."""
+    found = []
+    for part in f"\n{text}".split("\nfile ")[1:]:
+        first, _, rest = part.partition("\n")
+        words = first.split()
+        owner, group, mode = words[1:] or ("", "", "0")
+        found.append(Kept(words[0], owner, group, int(mode, 8), rest))
+    return found
+
+
+def authority(everywhere: Everywhere) -> x509.Certificate:
+    """Return the platform's CA, as the workstation keeps it."""
+    said = everywhere[WORKSTATION]["authority"]
+    found = [
+        certificate
+        for certificate in certificates_in(said.text)
+        if certificate.subject == certificate.issuer
+    ]
+    hold(found, "the platform's CA in var/<site>/pki", said, "run `koseki apply`")
+    return found[0]
+
+
+def own(facts: Facts, ca: x509.Certificate) -> dict[str, x509.Certificate]:
+    """Return the certificates of a host that name the platform's CA, without the CA itself."""
+    return {
+        file.path: certificate
+        for file in kept(facts["certificates"].text)
+        for certificate in certificates_in(file.text)[:1]
+        if certificate.issuer == ca.subject and certificate.subject != ca.subject
+    }
+
+
+def is_signed_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
+    """Say whether the CA's key made the certificate's signature."""
+    try:
+        certificate.verify_directly_issued_by(ca)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
+
+
+def common_name(certificate: x509.Certificate) -> str:
+    """Return a certificate's common name."""
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else ""
+
+
+def public_half(pem: str) -> bytes:
+    """Return a public key as the bytes that tell it from another."""
+    key = load_pem_public_key(pem.encode())
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def half_of(certificate: x509.Certificate) -> bytes:
+    """Return the public key of a certificate in the same form."""
+    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+@on_hosts("city")
+def test_every_certificate_is_the_platforms(facts: Facts, everywhere: Everywhere):
+    """What names the platform's CA was signed by it, so that a forged one is found (K-01)."""
+    ca = authority(everywhere)
+    found = own(facts, ca)
+    hold(found, "certificates of the platform", "none", facts.remedy)
+    forged = [path for path, certificate in found.items() if not is_signed_by(certificate, ca)]
+    expect(forged, [], f"delete them; {facts.remedy}")
+
+
+@on_hosts("city")
+def test_certificates_live_and_are_renewed_in_time(
+    plan: Plan, facts: Facts, everywhere: Everywhere
+):
+    """None has run out, and none is older than an ordinary apply lets it get (K-08)."""
+    policy = plan.platform.certificate_policy
+    now = datetime.now(tz=UTC)
+    late = {
+        path: f"{(certificate.not_valid_after_utc - now).days} days left"
+        for path, certificate in own(facts, authority(everywhere)).items()
+        if certificate.not_valid_before_utc > now + GRACE
+        or certificate.not_valid_after_utc - now
+        < timedelta(days=policy.renew_when_days_left) - GRACE
+    }
+    hold(not late, f"more than {policy.renew_when_days_left} days left", late, facts.remedy)
+
+
+@on_hosts("city")
+def test_certificates_do_not_live_longer_than_the_policy(
+    plan: Plan, facts: Facts, everywhere: Everywhere
+):
+    """A stolen key is worth at most the policy's days (K-08)."""
+    days = plan.platform.certificate_policy.lifetime_days
+    long = {
+        path: f"{(c.not_valid_after_utc - c.not_valid_before_utc).days} days"
+        for path, c in own(facts, authority(everywhere)).items()
+        if c.not_valid_after_utc - c.not_valid_before_utc > timedelta(days=days) + GRACE
+    }
+    hold(not long, f"at most {days} days", long, facts.remedy)
+
+
+@on_hosts("etcd_members", "databases")
+def test_ports_present_the_hosts_certificate(plan: Plan, facts: Facts, everywhere: Everywhere):
+    """What a daemon presents now is the CA's, alive, and for this host: not what a file says."""
+    ca, now = authority(everywhere), datetime.now(tz=UTC)
+    names = {f"{facts.host}.{plan.platform.domain}", str(plan.address(facts.host, facts.host))}
+    for port in presented_ports(plan, facts.host):
+        said = facts[f"port {port}"]
+        found = certificates_in(said.text)
+        hold(found, f"a certificate on port {port}", said, facts.remedy)
+        certificate = found[0]
+        hold(
+            is_signed_by(certificate, ca) and certificate.not_valid_after_utc > now,
+            f"port {port} presents a living certificate of the platform's CA",
+            f"{certificate.issuer.rfc4514_string()}, until {certificate.not_valid_after_utc}",
+            f"reload the daemon on port {port}; {facts.remedy}",
+        )
+        alternatives = certificate.extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        ).value
+        seen = set(alternatives.get_values_for_type(x509.DNSName)) | {
+            str(address) for address in alternatives.get_values_for_type(x509.IPAddress)
+        }
+        expect(names - seen, set(), facts.remedy)
+
+
+@on_hosts("all")
+def test_private_keys_are_private(facts: Facts):
+    """Only a key's owner, or a service's own group, reads it; nobody else on the host (K-04)."""
+    open_keys = {
+        f"{file.path} {file.owner}:{file.group} {file.mode:o}"
+        for file in kept(facts["keys"].text)
+        if file.mode & 0o027 or (file.mode & 0o040 and file.group in {"users", "nogroup", "adm"})
+    }
+    expect(open_keys, set(), f"run `chmod go= FILE`; {facts.remedy}")
+
+
+@on_hosts("city")
+def test_every_certificate_has_its_key_on_its_host(facts: Facts, everywhere: Everywhere):
+    """A certificate without its key here is of no use, or its key is somewhere else (K-08)."""
+    halves = {
+        public_half(file.text)
+        for file in kept(facts["keys"].text)
+        if "BEGIN PUBLIC KEY" in file.text
+    }
+    found = own(facts, authority(everywhere))
+    alone = [path for path, certificate in found.items() if half_of(certificate) not in halves]
+    expect(alone, [], facts.remedy)
+
+
+def test_no_key_is_on_two_hosts(plan: Plan, everywhere: Everywhere):
+    """A private key is made on its host and never leaves it; the CA's stays here (K-08)."""
+    holders: dict[bytes, set[str]] = {}
+    for host in plan.hosts_in("city"):
+        for file in kept(everywhere[host]["keys"].text):
+            if "BEGIN PUBLIC KEY" in file.text:
+                holders.setdefault(public_half(file.text), set()).add(host)
+    hold(holders, "private keys on the city's hosts", "none", "run `koseki apply`")
+    shared = [sorted(hosts) for hosts in holders.values() if len(hosts) > 1]
+    expect(shared, [], "delete the copies, renew the certificate, and find out who copied them")
+    ca = half_of(authority(everywhere))
+    expect(sorted(holders.get(ca, set())), [], "the CA's key has left the workstation: replace it")
+
+
+@on_hosts("db_clients")
+def test_each_town_has_a_key_of_its_own(plan: Plan, facts: Facts, everywhere: Everywhere):
+    """A municipality's certificate names its role; only its own Unix user reads the key (K-01)."""
+    found = own(facts, authority(everywhere))
+    keys = {Path(file.path).parent: file for file in kept(facts["keys"].text)}
+    for town in plan.towns:
+        folder = Path("/etc/koseki/municipalities") / town.slug
+        names = [common_name(c) for path, c in found.items() if Path(path).parent == folder]
+        expect(names, [f"{town.database}_app"], facts.remedy)
+        key = keys.get(folder)
+        seen = (key.owner, oct(key.mode & 0o077)) if key else "no key"
+        expect(seen, (f"koseki-{town.slug}", "0o0"), facts.remedy)
+
+
+def test_the_second_backup_holds_no_key_of_the_platform(plan: Plan, everywhere: Everywhere):
+    """The datacenter cannot read or pretend anything: its only keys are its own sshd's (K-04)."""
+    for host in plan.hosts_in("remote_backup"):
+        strange = [
+            file.path
+            for file in kept(everywhere[host]["keys"].text)
+            if not file.path.startswith("/etc/ssh/ssh_host_")
+        ]
+        expect(strange, [], "delete them there, and replace what they opened", host=host)

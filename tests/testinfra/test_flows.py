@@ -1,0 +1,278 @@
+"""Flows: what the plan lists is open, and nothing else, in both directions (K-01).
+
+Every end tries every other end: the hosts with bash's own sockets (the datacenter host has no
+Python), the workstation with Python's.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from koseki_ops.inventory import WORKSTATION
+from koseki_ops.verify.batch import Question
+from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.plan import Plan, pairs
+from koseki_ops.verify.plugin import PLAN, Everywhere, Facts, Questions, on_hosts
+
+# Ports that are tried although no flow may list them: remote shells, mail, names, files, web,
+# other databases, and what the platform's own daemons open on loopback.
+SAMPLE = (21, 23, 25, 53, 80, 111, 139, 443, 445, 873, 2049, 3306, 5000, 5001, 5433, 6379, 8404)
+UDP_SAMPLE = (53, 69, 514)
+# The workstation may try more: it does so without a process per attempt.
+INBOUND = range(1, 151)
+# A packet that is dropped is not answered at all: how long to wait for nothing, and for something.
+SHUT_SECONDS, OPEN_SECONDS = "1.5", "4"
+OPEN = "open"
+
+PROBE = """
+probe() {
+    if said=$(timeout "$4" bash -c '
+        case $0 in
+        tcp) exec 3<>"/dev/tcp/$1/$2" ;;
+        # The second write meets what the first one was answered with.
+        udp) exec 3>"/dev/udp/$1/$2" && printf . >&3 && sleep 0.2 && printf . >&3 ;;
+        esac' "$2" "$1" "$3" 2>&1); then
+        echo "$1 $2 $3 open"
+    else
+        code=$?
+        if [ "$code" = 124 ]; then said='no answer'; fi
+        echo "$1 $2 $3 $(printf '%s' "$said" | tail -n 1 | sed 's/.*: //')"
+    fi
+}
+"""
+WORKSTATION_PROBE = """
+import asyncio, sys
+
+async def probe(address, port, seconds):
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), seconds)
+        writer.close()
+        said = "open"
+    except TimeoutError:
+        said = "no answer"
+    except OSError as error:
+        said = str(error)
+    print(address, "tcp", port, said)
+
+async def main():
+    jobs = (words.split(",") for words in sys.argv[1:])
+    await asyncio.gather(*(probe(a, int(p), float(s)) for a, p, s in jobs))
+
+asyncio.run(main())
+"""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One attempt: an address, protocol and port, and whether the plan lists it."""
+
+    address: str
+    protocol: str
+    port: int
+    listed: str = ""
+
+
+def ways(plan: Plan, source: str, target: str) -> list[Way]:
+    """Return every attempt from one end to another."""
+    address = plan.address(target, source)
+    listed = {(row.protocol, row.port): row.flow for row in plan.listed(source, target)}
+    ports = plan.listed_ports | set(SAMPLE)
+    if source == WORKSTATION:
+        ports |= set(INBOUND)
+    wanted = {("tcp", port) for port in ports} | set(listed)
+    if source != WORKSTATION:
+        wanted |= {("udp", port) for port in UDP_SAMPLE}
+    found = [
+        Way(str(address), protocol, port, listed.get((protocol, port), ""))
+        for protocol, port in sorted(wanted)
+        if address
+    ]
+    row = plan.platform.host_addresses.get(target, plan.platform.workstation_addresses)
+    if row.city and str(row.city) != address:
+        # The datacenter sees the city behind the line's addresses; the city's own must be nowhere.
+        found += [Way(str(row.city), "tcp", port) for port in sorted(plan.listed_ports)]
+    return found
+
+
+def questions(plan: Plan, host: str) -> Questions:
+    """Ask each end to try every other end, and each host for its rules and listeners."""
+    tried = [
+        way
+        for source, target in pairs(plan.ends)
+        if source == host
+        for way in ways(plan, source, target)
+    ]
+    if host == WORKSTATION:
+        jobs = [
+            f"{way.address},{way.port},{OPEN_SECONDS if way.listed else SHUT_SECONDS}"
+            for way in tried
+        ]
+        program = shlex.join([sys.executable, "-c", WORKSTATION_PROBE, *jobs])
+        return {"probes": Question(program, aside=True)}
+    calls = [
+        f"probe {way.address} {way.protocol} {way.port}"
+        f" {OPEN_SECONDS if way.listed else SHUT_SECONDS} &"
+        for way in tried
+    ]
+    return {
+        "probes": Question("\n".join([PROBE, *calls, "wait"]), aside=True),
+        "rules": "nft -j list ruleset",
+        "routes": "ip route show; ip -6 route show default",
+        "listening": "ss -Hlntu",
+        "forwarding": "cat /proc/sys/net/ipv4/ip_forward",
+        "boot": "systemctl is-enabled nftables.service",
+    }
+
+
+def outcomes(facts: Facts) -> dict[tuple[str, str, int], str]:
+    """Return what each attempt met, by address, protocol and port."""
+    found = {}
+    for line in facts["probes"].lines:
+        address, protocol, port, said = line.split(" ", 3)
+        found[address, protocol, int(port)] = said
+    return found
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each ordered pair of ends a run of its own."""
+    if "way" in metafunc.fixturenames:
+        plan = metafunc.config.stash[PLAN]
+        all_pairs = pairs(plan.ends)
+        if metafunc.function is test_listed_ways_are_open:
+            all_pairs = [pair for pair in all_pairs if plan.listed(*pair)]
+        metafunc.parametrize("way", all_pairs, ids=[f"{a}-to-{b}" for a, b in all_pairs])
+
+
+def test_listed_ways_are_open(plan: Plan, everywhere: Everywhere, way: tuple[str, str]):
+    """Each way that the plan lists answers; a flow that is shut stops the work it is for (K-01)."""
+    source, target = way
+    seen = outcomes(everywhere[source])
+    for row in ways(plan, source, target):
+        if not row.listed:
+            continue
+        said = seen.get((row.address, row.protocol, row.port), "was not tried")
+        # Whether a datagram arrived cannot be seen from here; that it may leave can be.
+        left = row.protocol == "udp" and said == "Connection refused"
+        hold(
+            said == OPEN or left,
+            f"{row.listed}: {source} reaches {target} on {row.protocol} {row.port}",
+            said,
+            f"see that the service on {target} runs, then run `koseki apply --limit {source} "
+            f"--limit {target}`",
+            "nftables",
+            source if target == WORKSTATION else target,
+        )
+
+
+def test_unlisted_ways_are_shut(plan: Plan, everywhere: Everywhere, way: tuple[str, str]):
+    """What the plan does not list is refused, whoever asks and whatever listens there (K-01)."""
+    source, target = way
+    seen = outcomes(everywhere[source])
+    tried = [row for row in ways(plan, source, target) if not row.listed]
+    missing = [row for row in tried if (row.address, row.protocol, row.port) not in seen]
+    expect(missing, [], "ask again: not every attempt was made")
+    opened = [
+        f"{row.protocol} {row.port} at {row.address}"
+        for row in tried
+        if seen[row.address, row.protocol, row.port] == OPEN
+    ]
+    hold(
+        not opened,
+        f"{source} reaches nothing unlisted on {target} ({len(tried)} attempts)",
+        opened,
+        f"run `koseki apply --limit {target} --limit {source}`, or add the flow to flows.yml "
+        "with its reason",
+        "nftables",
+        target if target != WORKSTATION else source,
+    )
+
+
+@on_hosts("all")
+def test_the_firewall_drops_by_default(facts: Facts):
+    """In, out and through: what no rule names is dropped, also after a restart (K-01)."""
+    chains = [item["chain"] for item in facts["rules"].json["nftables"] if "chain" in item]
+    for hook in ("input", "output", "forward"):
+        policies = {
+            chain.get("policy")
+            for chain in chains
+            if chain.get("hook") == hook and chain["family"] in {"inet", "ip", "ip6"}
+        }
+        expect(f"{hook}: {sorted(map(str, policies))}", f"{hook}: ['drop']", facts.remedy)
+    expect(facts["boot"].text, "enabled", facts.remedy, "nftables")
+
+
+@on_hosts("all")
+def test_no_rule_accepts_everything(facts: Facts):
+    """A bare `accept` would turn the list of flows into decoration (K-01)."""
+    bare = []
+    for item in facts["rules"].json["nftables"]:
+        rule = item.get("rule")
+        words = (
+            []
+            if rule is None
+            else [word for word in rule["expr"] if not word.keys() & {"counter", "log"}]
+        )
+        if words == [{"accept": None}]:
+            bare.append(f"{rule['table']} {rule['chain']} handle {rule['handle']}")
+    expect(bare, [], facts.remedy, "nftables")
+
+
+@on_hosts("all")
+def test_there_is_no_way_out(plan: Plan, facts: Facts):
+    """No default route: a server that cannot reach the internet cannot leak to it (K-01)."""
+    routes = facts["routes"].lines
+    hold(routes, "routes to its own networks", "no route at all", facts.remedy)
+    expect([line for line in routes if line.startswith("default")], [], facts.remedy)
+    if plan.is_in(facts.host, "remote_backup"):
+        through = [line for line in routes if " via " in line]
+        expect(through, [], "remove the route: the datacenter has no way towards the city")
+
+
+@on_hosts("all")
+def test_hosts_do_not_route(facts: Facts):
+    """A server that forwards packets would be a way around the line's end (K-01)."""
+    expect(facts["forwarding"].text, "0", "run `sysctl -w net.ipv4.ip_forward=0`")
+
+
+@on_hosts("all")
+def test_nothing_listens_unlisted(plan: Plan, facts: Facts):
+    """What listens beyond loopback is what a flow leads to; the rest should not run (K-01)."""
+    wanted = {
+        (row.protocol, row.port)
+        for source in plan.ends
+        if source != facts.host
+        for row in plan.listed(source, facts.host)
+    }
+    lines = [line.split() for line in facts["listening"].lines]
+    hold(lines, "listening sockets", "none: not even sshd", facts.remedy)
+    seen = set()
+    for words in lines:
+        address, _, port = words[4].rpartition(":")
+        inside = address.split("%")[0].strip("[]")
+        if not inside.startswith("127.") and inside != "::1":
+            seen.add((words[0], int(port)))
+    expect(
+        {f"{protocol} {port}" for protocol, port in seen - wanted},
+        set(),
+        "stop that service or bind it to loopback, or list its flow with its reason",
+    )
+
+
+@on_hosts("remote_backup")
+def test_the_datacenter_may_open_nothing(plan: Plan, facts: Facts):
+    """The datacenter's host is asked and never asks: no flow starts there (K-01, K-04)."""
+    if not plan.hosts_in("remote_backup"):
+        not_verified("the plan has no second backup")
+    starts = [row for end in plan.ends for row in plan.listed(facts.host, end)]
+    expect(starts, [], "remove that flow from flows.yml")
+    accepted = [
+        item["rule"]
+        for item in facts["rules"].json["nftables"]
+        if "rule" in item and item["rule"]["chain"] == "output"
+    ]
+    new = [rule for rule in accepted if "new" in str(rule["expr"]) and "accept" in str(rule)]
+    expect(new, [], facts.remedy, "nftables")

@@ -1,0 +1,155 @@
+"""Packages: Debian's own, from the platform's signed mirror, exactly the plan's (K-08)."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from koseki_ops.inventory import WORKSTATION
+from koseki_ops.mirror import KEYRING, mirror_folder
+from koseki_ops.verify.expect import expect, hold
+from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
+
+SOURCES = """
+for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+    if [ -s "$file" ]; then grep -HEv '^[[:space:]]*(#|$)' "$file"; fi
+done
+for file in /etc/apt/sources.list.d/*.sources; do
+    if [ -s "$file" ]; then grep -HE '^(URIs|Suites|Signed-By|Enabled|Trusted|Allow)' "$file"; fi
+done
+"""
+PYTHON = """
+find /usr/bin /usr/local/bin /usr/lib /opt -maxdepth 1 -name 'python*'
+"""
+# What installs by itself; it once restarted Patroni in production.
+BY_ITSELF = ("unattended-upgrades", "needrestart", "packagekit")
+
+
+def questions(plan: Plan, host: str) -> Questions:
+    """Ask each host what is installed and where more would come from."""
+    if host == WORKSTATION:
+        return {"keyring": f"sha256sum < {mirror_folder(plan.site) / KEYRING}"}
+    return {
+        "installed": ("dpkg-query -W -f '${binary:Package} ${Version} ${db:Status-Abbrev}\\n'"),
+        "audit": "dpkg --audit",
+        "held": "apt-mark showhold",
+        "sources": SOURCES,
+        "targets": "apt-get indextargets --format '$(REPO_URI)|$(RELEASE)|$(SIGNED_BY)'",
+        "trusted": "ls -A /etc/apt/trusted.gpg.d; ls /etc/apt/trusted.gpg",
+        "keyring": (
+            "sha256sum < \"$(apt-get indextargets --format '$(SIGNED_BY)' | sort -u | head -n 1)\""
+        ),
+        "weak": "apt-config dump | grep -iE 'AllowUnauthenticated|AllowInsecure|AllowWeak'",
+        "periodic": "apt-config dump APT::Periodic::Unattended-Upgrade",
+        "release": '. /etc/os-release && echo "$VERSION_CODENAME"',
+        "python": PYTHON,
+    }
+
+
+def installed(facts: Facts) -> dict[str, str]:
+    """Return the version of each installed package."""
+    rows = [line.split() for line in facts["installed"].lines]
+    return {row[0].split(":")[0]: row[1] for row in rows if row[2] == "ii"}
+
+
+@cache
+def mirrored(folder: Path, suite: str) -> frozenset[tuple[str, str]]:
+    """Return every package and version that a suite of the mirror holds."""
+    found = set()
+    for index in (folder / "dists" / suite).glob("main/binary-*/Packages"):
+        name = ""
+        for line in index.read_text(encoding="utf-8").splitlines():
+            if line.startswith("Package: "):
+                name = line.removeprefix("Package: ")
+            elif line.startswith("Version: "):
+                found.add((name, line.removeprefix("Version: ")))
+    return frozenset(found)
+
+
+@on_hosts("all")
+def test_the_release_is_the_plans(plan: Plan, facts: Facts):
+    """One Debian release on every host: versions that were tested together (K-08)."""
+    expect(facts["release"].text, plan.platform.debian_release, "reinstall the host")
+
+
+@on_hosts("all")
+def test_what_the_plan_asks_for_is_installed(plan: Plan, facts: Facts):
+    """Every package of the inventory's concerns is there and whole (K-08)."""
+    expect(plan.packages_for(facts.host) - installed(facts).keys(), set(), facts.remedy)
+
+
+@on_hosts("all")
+def test_nothing_is_half_installed(facts: Facts):
+    """An interrupted installation leaves a daemon that fails at the next restart (K-08)."""
+    expect(facts["audit"].text, "", "run `dpkg --configure -a` and read what it says")
+    expect(facts["held"].lines, [], "run `apt-mark unhold` or write down why it is held")
+    broken = [
+        line for line in facts["installed"].lines if line.split()[2] not in {"ii", "rc", "un"}
+    ]
+    expect(broken, [], "run `dpkg --configure -a` and read what it says")
+
+
+@on_hosts("all")
+def test_everything_came_from_the_mirror(plan: Plan, facts: Facts):
+    """Each installed package stands in the signed mirror with that very version (K-08)."""
+    suite = plan.platform.debian_release if plan.is_in(facts.host, "city") else "vault"
+    known = mirrored(mirror_folder(plan.site), suite)
+    hold(known, f"suite {suite} in the mirror", "no package index", "run `koseki mirror build`")
+    strangers = {
+        f"{name} {version}"
+        for name, version in installed(facts).items()
+        if (name, version) not in known
+    }
+    expect(strangers, set(), "purge them, or add them to packages.yml and rebuild the mirror")
+
+
+@on_hosts("all")
+def test_the_mirror_is_the_only_source(plan: Plan, facts: Facts):
+    """No other place to install from is configured, not even one that is unreachable (K-08)."""
+    if plan.is_in(facts.host, "city"):
+        address = plan.address(WORKSTATION, facts.host)
+        wanted = f"http://{address}:{plan.platform.mirror_port}"
+    else:
+        wanted = "file:/"
+    places = {line.split("|")[0] for line in facts["targets"].lines}
+    hold(
+        places and all(place.startswith(wanted) for place in places),
+        f"only {wanted}",
+        places,
+        facts.remedy,
+    )
+    other = [
+        line
+        for line in facts["sources"].lines
+        if ("URIs:" in line and wanted not in line) or ".list:" in line
+    ]
+    expect(other, [], facts.remedy)
+
+
+@on_hosts("all")
+def test_only_the_platforms_key_is_trusted(facts: Facts, everywhere: Everywhere):
+    """A package that the platform did not sign is not installed (K-08)."""
+    keyrings = {line.split("|")[2] for line in facts["targets"].lines}
+    hold(len(keyrings) == 1 and "" not in keyrings, "one keyring for all", keyrings, facts.remedy)
+    expect(facts["keyring"].text, everywhere[WORKSTATION]["keyring"].text, facts.remedy)
+    # Debian's own keys come with the base; no source refers to them.
+    strange = [name for name in facts["trusted"].lines if not name.startswith("debian-archive-")]
+    expect(strange, [], f"remove these keys; {facts.remedy}")
+    lax = [line for line in facts["weak"].lines if '"1"' in line or '"true"' in line.lower()]
+    expect(lax, [], "remove these settings from /etc/apt/apt.conf.d")
+
+
+@on_hosts("all")
+def test_nothing_upgrades_by_itself(facts: Facts):
+    """An upgrade at night once restarted Patroni and moved the leader; only apply upgrades."""
+    present = set(BY_ITSELF) & installed(facts).keys()
+    expect(present, set(), "purge them")
+    setting = facts["periodic"].text
+    hold('"1"' not in setting, "APT::Periodic::Unattended-Upgrade off", setting, facts.remedy)
+
+
+@on_hosts("remote_backup")
+def test_the_datacenter_host_has_no_python(facts: Facts):
+    """What the sealed copy's host cannot run cannot be turned against it (K-04)."""
+    expect(facts["python"].lines, [], "purge it, and whatever installed it")

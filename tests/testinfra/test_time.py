@@ -1,0 +1,110 @@
+"""Time: one clock for every record, and records that outlive a restart (K-20)."""
+
+from __future__ import annotations
+
+from koseki_ops.inventory import WORKSTATION
+from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.plugin import Facts, Questions, on_hosts
+
+# K-20: a skew over one second alarms.
+SKEW_SECONDS = 1.0
+NO_CLOCK = "a container has no clock of its own; shown on a booted image"
+
+
+def questions(_plan: Plan, host: str) -> Questions:
+    """Ask each host for its clock, what the clock follows, and where its records are."""
+    if host == WORKSTATION:
+        return {}
+    return {
+        "zone": "readlink -f /etc/localtime",
+        "zone name": "cat /etc/timezone",
+        # -p prints the configuration as chronyd itself reads it, drop-ins included.
+        "configuration": "chronyd -p",
+        "enabled": "systemctl is-enabled chrony.service",
+        "rivals": "systemctl is-enabled systemd-timesyncd.service",
+        "tracking": "chronyc -c -n tracking",
+        "sources": "chronyc -c -n sources",
+        "journal": "ls -d /var/log/journal/*/",
+        "journal size": "systemd-analyze cat-config systemd/journald.conf | grep -E '^[A-Z]'",
+        "journal state": "journalctl --disk-usage",
+    }
+
+
+@on_hosts("all")
+def test_the_zone_is_the_plans(plan: Plan, facts: Facts):
+    """Records of all hosts are read side by side: one time zone (K-20)."""
+    expect(facts["zone"].text, f"/usr/share/zoneinfo/{plan.platform.timezone}", facts.remedy)
+
+
+@on_hosts("all")
+def test_the_clock_is_right(facts: Facts):
+    """A host's clock differs from the workstation's by less than a second (K-20)."""
+    said = float(facts.base("clock").text)
+    # The host read its clock at some moment between the question and the answer.
+    ahead = max(0.0, said - facts.reply.answered_at)
+    behind = max(0.0, facts.reply.asked_at - said)
+    hold(
+        ahead < SKEW_SECONDS and behind < SKEW_SECONDS,
+        f"within {SKEW_SECONDS} s of the workstation",
+        f"{ahead - behind:+.2f} s",
+        "see `chronyc tracking`, and who set this clock",
+        "chrony",
+    )
+
+
+@on_hosts("all")
+def test_the_clock_follows_the_plan(plan: Plan, facts: Facts):
+    """Clocks follow the plan's sources only; the datacenter's asks nobody (K-20)."""
+    hold(facts["configuration"].rc == 0, "a configuration", facts["configuration"], facts.remedy)
+    words = [line.split() for line in facts["configuration"].lines]
+    asked = {row[1] for row in words if row[0] in {"server", "pool", "peer"}}
+    expect(asked, set(plan.time_sources_of(facts.host)), facts.remedy, "chrony")
+    expect(facts["enabled"].text, "enabled", facts.remedy, "chrony")
+
+
+@on_hosts("all")
+def test_only_one_daemon_sets_the_clock(facts: Facts):
+    """Two daemons that both correct the clock fight over it (K-20)."""
+    hold(
+        facts["rivals"].text in {"masked", "disabled", "not-found", ""},
+        "systemd-timesyncd off",
+        facts["rivals"],
+        "run `systemctl disable --now systemd-timesyncd`",
+    )
+
+
+@on_hosts("city")
+def test_the_clock_is_synchronised(plan: Plan, facts: Facts):
+    """The daemon has a source it trusts and says how far away the clock is (K-20)."""
+    if facts.container:
+        not_verified(NO_CLOCK)
+    hold(facts["tracking"].rc == 0, "chronyd answers", facts["tracking"], facts.remedy, "chrony")
+    fields = facts["tracking"].text.split(",")
+    hold(
+        fields[1] in plan.time_sources_of(facts.host) and abs(float(fields[4])) < SKEW_SECONDS,
+        f"synchronised with {plan.time_sources_of(facts.host)}",
+        facts["tracking"],
+        "see `chronyc sources -v`",
+        "chrony",
+    )
+
+
+@on_hosts("all")
+def test_the_journal_outlives_a_restart(facts: Facts):
+    """Who did what is still there after the machine was switched off (K-20)."""
+    hold(
+        facts["journal"].lines,
+        "a journal in /var/log/journal",
+        facts["journal"],
+        facts.remedy,
+        "systemd-journald",
+    )
+
+
+@on_hosts("all")
+def test_the_journal_cannot_fill_the_disk(facts: Facts):
+    """The journal has a limit: a full disk would stop the registers before it stops the log."""
+    # The last line of a setting is the one that counts.
+    settings = dict(line.partition("=")[::2] for line in facts["journal size"].lines)
+    hold(settings.get("SystemMaxUse"), "SystemMaxUse is set", settings, facts.remedy)

@@ -1,0 +1,168 @@
+"""The report says first what does not hold, opens without a network, and trusts no text."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+
+from koseki_ops.site import Site
+from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.report import coverage, grouped, host_words, in_era, render, worst
+from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, HostState, Results, TestResult
+
+ROOT = Path(__file__).resolve().parents[2]
+HOSTS = ("primary1", "secondary1", "application1", "registry-link1", "remote-backup1")
+
+
+@pytest.fixture
+def plan() -> Plan:
+    """The lab's plan."""
+    return Plan.of(Site(ROOT, "lab", "lab"), date(2026, 11, 1))
+
+
+def result(outcome: str = PASSED, host: str = "primary1", **values: object) -> TestResult:
+    """Return one test's result."""
+    fields: dict[str, object] = {
+        "suite": "accounts",
+        "test": "test_root_is_locked",
+        "id": f"test_accounts.py::test_root_is_locked[{host}]",
+        "parameters": host,
+        "seconds": 0.001,
+        "why": "Nobody is root.",
+        "docstring": "Nobody is root. (K-11)",
+        "requirements": ["K-11"],
+    }
+    return TestResult(outcome=outcome, host=host, **{**fields, **values})  # type: ignore[arg-type]
+
+
+def results(*tests: TestResult, **silent: str) -> Results:
+    """Return results of all five hosts."""
+    hosts = {host: HostState("10.158.10.11") for host in HOSTS}
+    for host, silence in silent.items():
+        hosts[host].silence = silence
+    hosts["primary1"].role = "leader"
+    return Results(list(tests), hosts, {"accounts": "Accounts of people."}, 4.2, 1_790_000_000.0)
+
+
+def test_what_fails_comes_before_what_holds(plan: Plan):
+    """What fails comes before what holds."""
+    page = render(
+        plan,
+        results(
+            result(),
+            result(
+                FAILED,
+                "secondary1",
+                expected="L",
+                seen="P",
+                remedy="lock it",
+                journal=["sshd said no"],
+            ),
+        ),
+    )
+    for text in ("secondary1", "lock it", "sshd said no", "What does not hold"):
+        assert text in page
+    assert page.index("lock it") < page.index("<h2>Suites</h2>")
+    assert "1 of 2 checks does not hold" in re.sub(r"\s+", " ", page)
+
+
+def test_a_green_report_says_so_and_has_no_failures(plan: Plan):
+    """A green report says so and has no failures."""
+    page = render(plan, results(result()))
+    assert "Everything that was verified holds." in page
+    assert "What does not hold" not in page
+
+
+def test_what_was_not_verified_is_shown_with_its_reason(plan: Plan):
+    """What was not verified is shown with its reason."""
+    page = render(plan, results(result(), result(SKIPPED, reason="a container has no clock")))
+    assert "a container has no clock" in page
+    assert "Not verified, and why" in page
+
+
+def test_a_silent_host_is_never_green(plan: Plan):
+    """A silent host is never green."""
+    page = render(plan, results(result(), secondary1="Connection refused"))
+    assert "1 of 5 hosts did not answer" in re.sub(r"\s+", " ", page)
+    assert "Everything that was verified holds." not in page
+    assert "4/5" in page
+
+
+def test_the_report_needs_no_network(plan: Plan):
+    """The report needs no network."""
+    page = render(plan, results(result()))
+    assert not re.search(r"""(src|href)\s*=|url\(|@import|https?://""", page)
+
+
+def test_text_from_hosts_cannot_become_markup(plan: Plan):
+    """Text from hosts cannot become markup."""
+    hostile = "<script>alert(1)</script>"
+    failure = result(FAILED, expected=hostile, seen=hostile, remedy=hostile, journal=[hostile])
+    page = render(plan, results(failure, result(SKIPPED, reason=hostile)))
+    assert hostile not in page
+    assert page.count("<script>") == 1
+
+
+def test_the_picture_shows_each_host_with_its_name_and_part(plan: Plan):
+    """The picture shows each host with its name and part."""
+    page = render(plan, results(result()))
+    for name in (
+        "正サーバ",
+        "副サーバ",
+        "アプリケーションサーバ",
+        "住基連携サーバ",
+        "第二バックアップ",
+    ):
+        assert name in page
+    assert ">leader</text>" in page
+
+
+def test_results_survive_json():
+    """Results survive json."""
+    first = results(result(), result(FAILED, seen="x"), secondary1="away")
+    assert Results.from_json(first.as_json()) == first
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "one"),
+    [
+        ((PASSED, FAILED, SKIPPED), FAILED),
+        ((PASSED, SKIPPED), PASSED),
+        ((SKIPPED,), SKIPPED),
+    ],
+)
+def test_the_worst_outcome_stands_for_all(outcomes: tuple[str, ...], one: str):
+    """The worst outcome stands for all."""
+    assert worst(outcomes) == one
+
+
+def test_runs_of_one_test_are_one_row():
+    """Runs of one test are one row."""
+    groups = grouped([result(), result(FAILED, "secondary1"), result(test="test_other")])
+    assert [(group.test, len(group.runs), group.outcome) for group in groups] == [
+        ("test_root_is_locked", 2, FAILED),
+        ("test_other", 1, PASSED),
+    ]
+
+
+def test_requirements_are_counted_by_outcome():
+    """Requirements are counted by outcome."""
+    row = coverage([result(), result(FAILED), result(SKIPPED)])[0]
+    assert (row.requirement, row.passed, row.failed, row.skipped) == ("K-11", 1, 1, 1)
+
+
+def test_a_host_without_a_pass_is_not_called_good():
+    """A host without a pass is not called good."""
+    assert host_words(HostState(""), [])[0] == "unknown"
+    assert host_words(HostState(""), [result(SKIPPED)])[0] == "unknown"
+    assert host_words(HostState("", asked=False), [result()])[0] == "unknown"
+    assert host_words(HostState(""), [result(), result(FAILED)])[0] == "failed"
+
+
+def test_days_are_written_in_the_era():
+    """Days are written in the era."""
+    assert in_era(datetime(2026, 11, 23, tzinfo=UTC)) == "令和8年11月23日"
+    assert in_era(datetime(2019, 5, 1, tzinfo=UTC)) == "令和元年5月1日"

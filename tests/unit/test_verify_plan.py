@@ -1,0 +1,95 @@
+"""The expectations follow the inventory, hand-checked against Iida's plan."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import WORKSTATION
+from koseki_ops.site import Site
+from koseki_ops.verify.plan import Plan, pairs
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def plan() -> Plan:
+    """Iida's plan on a day when all have joined."""
+    return Plan.of(Site(ROOT, "iida", "iida"), date(2026, 11, 1))
+
+
+def ports(plan: Plan, source: str, target: str) -> set[tuple[str, int]]:
+    """Return what is listed from one end to another."""
+    return {(row.protocol, row.port) for row in plan.listed(source, target)}
+
+
+def test_flows_between_two_hosts_are_those_of_all_their_groups(plan: Plan):
+    """Flows between two hosts are those of all their groups."""
+    assert ports(plan, "secondary1", "primary1") == {
+        ("tcp", 2379),
+        ("tcp", 2380),
+        ("tcp", 5432),
+        ("tcp", 8008),
+    }
+    assert ports(plan, "application1", "primary1") == ports(plan, "secondary1", "primary1")
+    assert ports(plan, "registry-link1", "primary1") == {("tcp", 5432), ("tcp", 8008)}
+    assert ports(plan, "primary1", "remote-backup1") == {("tcp", 22)}
+
+
+def test_the_datacenter_opens_nothing(plan: Plan):
+    """The datacenter opens nothing."""
+    assert [plan.listed("remote-backup1", end) for end in plan.ends] == [[]] * 6
+
+
+def test_the_workstation_is_an_end_of_flows(plan: Plan):
+    """The workstation is an end of flows."""
+    assert ports(plan, WORKSTATION, "remote-backup1") == {("tcp", 22)}
+    assert ports(plan, "primary1", WORKSTATION) == {("tcp", 8080), ("udp", 123)}
+
+
+def test_towns_join_on_their_day(plan: Plan):
+    """Towns join on their day."""
+    counts = []
+    for day in ("2015-10-31", "2015-11-01", "2017-10-31", "2017-11-01"):
+        platform = plan.platform.model_copy(update={"effective_date": date.fromisoformat(day)})
+        that_day = Plan(plan.site, plan.inventory, platform, plan.today)
+        counts.append(len(that_day.towns))
+        assert len(that_day.towns) + len(that_day.waiting_towns) == 14
+    assert counts == [0, 8, 8, 14]
+
+
+def test_an_operator_is_valid_within_the_dates_only(plan: Plan):
+    """An operator is valid within the dates only."""
+    first = plan.platform.operators[0]
+    assert plan.is_valid(first)
+    late = Plan(plan.site, plan.inventory, plan.platform, date(2031, 4, 1))
+    assert not late.is_valid(first)
+    assert [row.id for row in plan.operators_on("remote-backup1")] == ["sousa01"]
+
+
+def test_packages_follow_the_hosts_groups(plan: Plan):
+    """Packages follow the hosts groups."""
+    assert "patroni" in plan.packages_for("primary1")
+    assert "haproxy" in plan.packages_for("registry-link1")
+    assert "etcd-server" not in plan.packages_for("registry-link1")
+    assert "python3" not in plan.packages_for("remote-backup1")
+
+
+def test_the_clock_follows_the_nearest_groups_row(plan: Plan):
+    """The clock follows the nearest groups row."""
+    assert plan.time_sources_of("primary1") == ["10.20.10.5"]
+    assert plan.time_sources_of("remote-backup1") == []
+
+
+def test_an_unknown_host_is_named(plan: Plan):
+    """An unknown host is named."""
+    with pytest.raises(KosekiError, match="nowhere1"):
+        plan.hosts_in("nowhere1")
+
+
+def test_fourteen_towns_make_182_attempts(plan: Plan):
+    """Fourteen towns make 182 attempts."""
+    assert len(pairs(town.slug for town in plan.towns)) == 182
