@@ -1,0 +1,30 @@
+"""The ground, identical on every host: table of contents.
+
+By hand: pyinfra @koseki/lab pyinfra_deploys/foundation/deploy.py
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+from pyinfra import host
+from pyinfra_deploys.foundation.accounts import accounts
+from pyinfra_deploys.foundation.firewall import firewall
+from pyinfra_deploys.foundation.host_data import HostData
+from pyinfra_deploys.foundation.packages import package_source
+from pyinfra_deploys.foundation.sshd import sshd
+from pyinfra_deploys.foundation.system import system
+
+
+def foundation() -> None:
+    """Settle one host, in the order in which each part needs the one before."""
+    data = HostData.of(host)
+    today = date.today()  # noqa: DTZ011 - validity is counted in the city's own days
+    package_source(data)
+    system(data)
+    accounts(data, today)
+    sshd(data, today)
+    firewall(data)
+
+
+foundation()

@@ -1,0 +1,112 @@
+"""Where packages come from, and the ground's own packages."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import FactBase, FileUploadCommand, StringCommand, deploy, operation
+from pyinfra_deploys.foundation.host_data import HostData
+from pyinfra_deploys.foundation.operations import Absent, File, FileStates, place
+
+from koseki_ops.mirror import KEYRING, VAULT_SUITE
+
+PUSHED = "/srv/koseki-packages"
+KEY_ON_HOST = f"/usr/share/keyrings/{KEYRING}"
+SOURCES = "/etc/apt/sources.list.d/koseki.sources"
+
+
+class InstalledPackages(FactBase):  # type: ignore[misc] # pyinfra's classes are untyped here
+    """Names of the packages that are installed."""
+
+    def command(self) -> str:
+        """Return the question."""
+        return r"dpkg-query -W -f '${Package} ${db:Status-Status}\n'"
+
+    def process(self, output: list[str]) -> set[str]:
+        """Return the installed names."""
+        pairs = (line.split() for line in output)
+        return {name for name, status in pairs if status == "installed"}
+
+
+@operation()
+def install(names: list[str]) -> Iterator[Any]:
+    """Install what is missing of `names`, without recommendations."""
+    missing = sorted(set(names) - host.get_fact(InstalledPackages))
+    if missing:
+        yield StringCommand("apt-get update -qq")
+        yield StringCommand(
+            "DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends "
+            + " ".join(missing)
+        )
+
+
+@operation()
+def push(data: HostData) -> Iterator[Any]:
+    """Push the vault suite of the mirror over the management connection, when it differs.
+
+    The datacenter host opens no connection of its own, not even for packages. Nothing to do on
+    a host of the city, which asks the workstation.
+    """
+    if data.is_city:
+        return
+    mirror = data.mirror
+    index = mirror / "dists" / VAULT_SUITE / "InRelease"
+    path = f"{PUSHED}/dists/{VAULT_SUITE}/InRelease"
+    digest = hashlib.sha256(index.read_bytes()).hexdigest()
+    if host.get_fact(FileStates, paths=(path,))[path].endswith(digest):
+        return
+    yield StringCommand(f"rm -rf {PUSHED}.new && mkdir -m 0755 {PUSHED}.new")
+    with tempfile.NamedTemporaryFile(suffix=".tar") as bundle:
+        with tarfile.open(bundle.name, "w") as tar:
+            tar.add(mirror / "dists" / VAULT_SUITE, f"dists/{VAULT_SUITE}")
+            for listed in sorted((mirror / "dists" / VAULT_SUITE).rglob("Packages")):
+                for name in re.findall(r"^Filename: (\S+)$", listed.read_text(), re.MULTILINE):
+                    tar.add(mirror / name, name)
+        yield FileUploadCommand(bundle.name, f"{PUSHED}.new/bundle.tar")
+    yield StringCommand(
+        f"cd {PUSHED}.new && tar -x --no-same-owner -f bundle.tar && rm bundle.tar && cd / && "
+        f"rm -rf {PUSHED} && mv {PUSHED}.new {PUSHED}"
+    )
+
+
+def source_entry(data: HostData) -> str:
+    """Return the one package source of a host, in deb822 form."""
+    if data.is_city:
+        uri, suite = (
+            f"http://{data.workstation}:{data.value('mirror_port')}",
+            data.value("debian_release"),
+        )
+    else:
+        uri, suite = f"file:{PUSHED}", VAULT_SUITE
+    return (
+        "# Managed by koseki (pyinfra, foundation/packages.py). Do not edit.\n"
+        f"Types: deb\nURIs: {uri}\nSuites: {suite}\nComponents: main\nSigned-By: {KEY_ON_HOST}\n"
+    )
+
+
+@deploy("Take packages from the platform's mirror alone")
+def package_source(data: HostData) -> None:
+    """Trust the platform's key, remove every other source, install the ground's packages."""
+    push(name="Push the packages of a host that asks nobody", data=data)
+    place(
+        name="Name the mirror as the only source",
+        files=(
+            File(KEY_ON_HOST, (data.mirror / KEYRING).read_bytes()),
+            File(SOURCES, source_entry(data)),
+            File(
+                "/etc/apt/apt.conf.d/90koseki",
+                "// Managed by koseki (pyinfra, foundation/packages.py). Do not edit.\n"
+                'APT::Install-Recommends "false";\nAcquire::Languages "none";\n',
+            ),
+            Absent("/etc/apt/sources.list"),
+            Absent("/etc/apt/sources.list.d/debian.sources"),
+        ),
+        then="apt-get update -qq",
+    )
+    install(name="Install the ground's packages", names=data.packages)

@@ -1,0 +1,147 @@
+"""pyinfra over the site's one SSH configuration: `pyinfra @koseki/lab …`.
+
+OpenSSH does the work, so that pyinfra shares its master connections, its certificates and its
+host CA with every other engine. A host that does not know the automation account yet is met as
+root with the installer's key (first contact).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from io import IOBase
+from typing import Any
+
+from gevent.subprocess import PIPE, Popen
+from pyinfra.api import QuoteString, StringCommand
+from pyinfra.api.exceptions import ConnectError
+from pyinfra.api.util import get_file_io
+from pyinfra.connectors.base import BaseConnector
+from pyinfra.connectors.util import (
+    CommandOutput,
+    OutputLine,
+    extract_control_arguments,
+    make_unix_command_for_host,
+)
+
+from koseki_ops.inventory import Inventory
+from koseki_ops.site import Site
+from koseki_ops.ssh import files_of
+
+# One question at the first contact: which Debian, and who are we there.
+PROBE = '. /etc/os-release && printf "%s\\n" "$VERSION_CODENAME"'
+SSH_FAILED = 255
+DENIED = ("Permission denied", "Host key verification failed")
+
+
+class KosekiConnector(BaseConnector):  # type: ignore[misc] # pyinfra's classes are untyped here
+    """Hosts, groups and raw values of an inventory; execution by OpenSSH."""
+
+    handles_execution = True
+
+    @staticmethod
+    def make_names_data(name: str | None = None) -> Iterator[tuple[str, dict[str, Any], list[str]]]:
+        """Yield each host of an inventory with its raw values and groups.
+
+        name: an inventory below `inventories/`; empty for the lab. `KOSEKI_NAME` names the lab.
+        """
+        site = Site.open(name or None, os.environ.get("KOSEKI_NAME"))
+        inventory = Inventory(site.inventory)
+        for host in inventory.hosts:
+            data = {**inventory.values_of(host), "koseki_site": site, "koseki_inventory": inventory}
+            yield host, data, inventory.groups_of(host)
+
+    def connect(self) -> None:
+        """Open the shared connection; refuse a host that is not the release of the plan."""
+        self.site: Site = self.host.data.koseki_site
+        self.first_contact = False
+        self.config = self.site.ssh_config
+        code, output = self._ssh(PROBE)
+        if code == SSH_FAILED and any(word in output.stderr for word in DENIED):
+            # It does not know us yet, or its sshd still shows the key it was installed with.
+            self.first_contact = True
+            self.config = files_of(self.site).bootstrap_config
+            code, output = self._ssh(PROBE)
+        if code:
+            raise ConnectError(f"{self.host.name} does not answer: {output.stderr.strip()[-200:]}")
+        wanted = self.host.data.debian_release
+        if output.stdout.strip() != wanted:
+            raise ConnectError(
+                f"{self.host.name} runs Debian {output.stdout.strip()}, the plan wants {wanted}: "
+                "install that release; nothing was changed there"
+            )
+
+    def _ssh(self, command: str, stdin: bytes = b"") -> tuple[int, CommandOutput]:
+        argv = ["ssh", "-F", str(self.config), self.host.name, command]
+        process = Popen(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+        out, err = process.communicate(stdin)
+        lines = [OutputLine("stdout", line) for line in out.decode(errors="replace").splitlines()]
+        lines += [OutputLine("stderr", line) for line in err.decode(errors="replace").splitlines()]
+        return process.returncode, CommandOutput(lines)
+
+    def run_shell_command(
+        self,
+        command: StringCommand,
+        print_output: bool = False,  # noqa: ARG002 - pyinfra's signature
+        print_input: bool = False,  # noqa: ARG002 - pyinfra's signature
+        **arguments: Any,  # noqa: ANN401 - pyinfra's connector arguments
+    ) -> tuple[bool, CommandOutput]:
+        """Run a shell command, as root; return whether it succeeded and what it printed."""
+        control = extract_control_arguments(arguments)
+        arguments["_sudo"] = not self.first_contact and arguments.get("_sudo", True)
+        unix = make_unix_command_for_host(self.state, self.host, command, **arguments)
+        stdin = control.get("_stdin")
+        text = "\n".join(stdin) if isinstance(stdin, list | tuple) else (stdin or "")
+        code, output = self._ssh(unix.get_raw_value(), text.encode())
+        return code in (control.get("_success_exit_codes") or [0]), output
+
+    def put_file(
+        self,
+        filename_or_io: str | IOBase,
+        remote_filename: str,
+        remote_temp_filename: str | None = None,  # noqa: ARG002 - written in one step anyway
+        print_output: bool = False,  # noqa: ARG002 - pyinfra's signature
+        print_input: bool = False,  # noqa: ARG002 - pyinfra's signature
+        **arguments: Any,  # noqa: ANN401 - pyinfra's connector arguments
+    ) -> bool:
+        """Write a file through the shared connection, readable by root alone until it is placed."""
+        with get_file_io(filename_or_io) as file:
+            content = file.read()
+        data = content if isinstance(content, bytes) else content.encode()
+        extract_control_arguments(arguments)
+        arguments["_sudo"] = not self.first_contact
+        script = StringCommand("umask 077; cat >", QuoteString(remote_filename))
+        unix = make_unix_command_for_host(self.state, self.host, script, **arguments)
+        code, output = self._ssh(unix.get_raw_value(), data)
+        if code:
+            raise OSError(output.stderr)
+        return True
+
+    def get_file(
+        self,
+        remote_filename: str,
+        filename_or_io: str | IOBase,
+        remote_temp_filename: str | None = None,  # noqa: ARG002 - pyinfra's signature
+        print_output: bool = False,  # noqa: ARG002 - pyinfra's signature
+        print_input: bool = False,  # noqa: ARG002 - pyinfra's signature
+        **arguments: Any,  # noqa: ANN401 - pyinfra's connector arguments
+    ) -> bool:
+        """Read a text file through the shared connection."""
+        extract_control_arguments(arguments)
+        arguments["_sudo"] = not self.first_contact
+        script = StringCommand("cat", QuoteString(remote_filename))
+        unix = make_unix_command_for_host(self.state, self.host, script, **arguments)
+        code, output = self._ssh(unix.get_raw_value())
+        if code:
+            raise OSError(output.stderr)
+        with get_file_io(filename_or_io, "wb") as file:
+            file.write(output.stdout.encode())
+        return True
+
+    def new_connection_works(self) -> bool:
+        """Whether a connection of its own, not the shared one, reaches root by the automation."""
+        argv = ["ssh", "-F", str(self.site.ssh_config), "-o", "ControlPath=none"]
+        argv += ["-o", "ControlMaster=no", self.host.name, "sudo -n true"]
+        process = Popen(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+        process.communicate()
+        return bool(process.returncode == 0)

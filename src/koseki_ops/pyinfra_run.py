@@ -1,0 +1,161 @@
+"""Start pyinfra on a site and say exactly what it changed.
+
+pyinfra lives in a process of its own (it runs on gevent); `run_deploys` starts that process, and
+`main` is what runs in it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import runpy
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from koseki_ops.errors import KosekiError
+from koseki_ops.results import EngineResult, HostResult
+from koseki_ops.site import Site
+
+ENGINE = "pyinfra"
+
+
+def run_deploys(
+    site: Site,
+    deploys: list[str],
+    *,
+    limit: list[str],
+    check: bool,
+    progress: Callable[[str], None],
+) -> EngineResult:
+    """Run deploys (paths below the checkout) on hosts; with check, only count what would change.
+
+    A host that does not answer is marked unreachable, the others go on.
+    """
+    job = {
+        "inventory": site.inventory_name,
+        "name": site.name if site.is_lab else None,
+        "deploys": deploys,
+        "limit": limit,
+        "check": check,
+    }
+    started = time.monotonic()
+    with subprocess.Popen(
+        [sys.executable, "-m", "koseki_ops.pyinfra_run", json.dumps(job)],
+        cwd=site.root,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        tail: list[str] = []
+        for line in process.stderr or ():
+            if line.startswith("> "):
+                progress(line[2:].rstrip())
+            else:
+                tail.append(line.rstrip())
+        output = process.stdout.read() if process.stdout else ""
+    if process.returncode:
+        raise KosekiError("pyinfra broke off", tail[-1] if tail else "no output", "run it again")
+    hosts = {name: HostResult(**host) for name, host in json.loads(output).items()}
+    return EngineResult(ENGINE, hosts, time.monotonic() - started)
+
+
+def main(job: dict[str, Any]) -> dict[str, HostResult]:
+    """Run one job in this process; return what happened on each host."""
+    # pyinfra's own words would mix with ours: it reports through its state.
+    logging.getLogger("pyinfra").setLevel(logging.CRITICAL + 1)
+    from pyinfra.api import Config, Inventory, State  # noqa: PLC0415 - only in this process
+    from pyinfra.api.connect import connect_all  # noqa: PLC0415
+    from pyinfra.api.exceptions import PyinfraError  # noqa: PLC0415
+    from pyinfra.api.operations import run_ops  # noqa: PLC0415
+    from pyinfra.api.state import StateStage  # noqa: PLC0415
+    from pyinfra.context import ctx_state  # noqa: PLC0415
+
+    site = Site.open(job["inventory"], job["name"])
+    sys.path.insert(0, str(site.root))
+    results = {name: HostResult() for name in job["limit"]}
+    inventory = Inventory(([f"@koseki/{job['inventory']}"], {}))
+    state = State(inventory, Config(SUDO=True))
+    state.limit_hosts = [inventory.get_host(name) for name in job["limit"]]
+    state.add_callback_handler(_reporter(results))
+    executed = False
+    try:
+        state.set_stage(StateStage.Connect)
+        connect_all(state)
+        state.set_stage(StateStage.Prepare)
+        # The state is one for all greenlets, the host is each greenlet's own.
+        with ctx_state.use(state):
+            for path in job["deploys"]:
+                _prepare(state, site.root / path)
+        pending = any(state.get_meta_for_host(host).ops_change for host in state.active_hosts)
+        if pending and not job["check"]:
+            executed = True
+            state.set_stage(StateStage.Execute)
+            run_ops(state)
+    except PyinfraError:
+        # Raised when no host is left; each host's own sentence has been kept.
+        if not any(result.errors for result in results.values()):
+            raise
+    for host in state.activated_hosts:
+        _count(state, host, results[host.name], executed=executed)
+    return results
+
+
+def _reporter(results: dict[str, HostResult]) -> Any:  # noqa: ANN401 - pyinfra is untyped here
+    """Return a handler that turns pyinfra's events into results and lines of progress."""
+    from pyinfra.api.state import BaseStateCallback  # noqa: PLC0415 - only in this process
+
+    class Report(BaseStateCallback):  # type: ignore[misc] # pyinfra's classes are untyped here
+        @staticmethod
+        def host_connect_error(_state: Any, host: Any, error: Exception) -> None:  # noqa: ANN401
+            results[host.name].unreachable = True
+            results[host.name].errors.append(str(error))
+
+        @staticmethod
+        def operation_start(state: Any, op_hash: str) -> None:  # noqa: ANN401
+            name = _name(state, op_hash)
+            print(f"> ground: {name.split(' | ')[-1]}", file=sys.stderr, flush=True)
+
+    return Report()
+
+
+def _prepare(state: Any, path: Path) -> None:  # noqa: ANN401 - pyinfra is untyped here
+    """Read a deploy for every host at once; each learns what it would change."""
+    from pyinfra.context import ctx_host  # noqa: PLC0415 - only in this process
+
+    def read(host: Any) -> None:  # noqa: ANN401
+        with ctx_host.use(host):
+            runpy.run_path(str(path))
+
+    hosts = state.inventory.get_active_hosts()
+    for greenlet in [state.pool.spawn(read, host) for host in hosts]:
+        greenlet.get()
+
+
+def _name(state: Any, op_hash: str) -> str:  # noqa: ANN401 - pyinfra is untyped here
+    """Return an operation's name; hosts that run different deploys may share a place in order."""
+    return " / ".join(sorted(state.get_op_meta(op_hash).names))
+
+
+def _count(state: Any, host: Any, result: HostResult, *, executed: bool) -> None:  # noqa: ANN401
+    """Count failures and changes: those made or, when nothing was executed, those due."""
+    for op_hash in state.ops[host]:
+        meta = state.get_op_data_for_host(host, op_hash).operation_meta
+        if meta.is_complete() and meta.did_error():
+            said = meta.stderr_lines or meta.stdout_lines or ["no output"]
+            result.failed += 1
+            result.errors.append(f"{host.name}: {_name(state, op_hash)}: {said[-1]}")
+        made = meta.is_complete() and meta.did_change()
+        if made if executed else meta.will_change:
+            result.changed += 1
+            result.changes.append(_name(state, op_hash))
+
+
+if __name__ == "__main__":
+    done = main(json.loads(sys.argv[1]))
+    print(json.dumps({name: asdict(result) for name, result in done.items()}))
