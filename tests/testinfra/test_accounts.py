@@ -6,6 +6,7 @@ import shlex
 from datetime import UTC, date, datetime, timedelta
 
 from koseki_ops.inventory import WORKSTATION
+from koseki_ops.model import Operator
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold, not_verified
 from koseki_ops.verify.plan import Plan
@@ -29,7 +30,7 @@ PRINCIPALS = """
 pattern=$(sshd -T | sed -n 's/^authorizedprincipalsfile //p')
 for account in {accounts}; do
     file=$(printf '%s' "$pattern" | sed "s/%u/$account/")
-    if [ -s "$file" ]; then echo "$account $(tr '\\n' ' ' <"$file")"; fi
+    if [ -s "$file" ]; then sed -E "/^[[:space:]]*(#|$)/d; s/^/$account /" "$file"; fi
 done
 """
 
@@ -40,8 +41,7 @@ def questions(plan: Plan, host: str) -> Questions:
         return {
             f"{operator.id}@{target}": certificate_login(plan, target, operator.id)
             for target in plan.inventory.hosts
-            for operator in plan.operators_on(target)
-            if not plan.is_valid(operator)
+            for operator in ended(plan)
         }
     ids = [operator.id for operator in plan.platform.operators]
     asked: dict[str, str | Question] = {
@@ -54,6 +54,11 @@ def questions(plan: Plan, host: str) -> Questions:
     for operator in plan.operators_on(host):
         asked[f"sudo {operator.id}"] = f"sudo -l -U {operator.id}"
     return asked
+
+
+def ended(plan: Plan) -> list[Operator]:
+    """Return the operators whose time is over, or has not begun, wherever they worked."""
+    return [row for row in plan.platform.operators if not plan.is_valid(row)]
 
 
 def accounts(facts: Facts) -> dict[str, list[str]]:
@@ -111,12 +116,12 @@ def test_operators_end_on_their_day(plan: Plan, facts: Facts):
 
 @on_hosts("all")
 def test_ended_operators_are_locked_and_keep_their_id(plan: Plan, facts: Facts):
-    """An ended person's account stays, locked and expired, so that its id is never reused (K-11)."""
-    ended = [row for row in plan.operators_on(facts.host) if not plan.is_valid(row)]
-    if not ended:
-        not_verified("no operator of this host has ended")
+    """An ended person's account stays, locked and expired: its id is never reused (K-11)."""
     today = datetime.now(tz=UTC).date()
-    for operator in ended:
+    for operator in ended(plan):
+        if operator not in plan.operators_on(facts.host):
+            expect(accounts(facts).get(operator.id), None, f"lock it; {facts.remedy}")
+            continue
         expect(f"{operator.id} {status(facts).get(operator.id)}", f"{operator.id} L", facts.remedy)
         seen = expiry(facts, operator.id)
         hold(
@@ -130,11 +135,10 @@ def test_ended_operators_are_locked_and_keep_their_id(plan: Plan, facts: Facts):
 @on_hosts("all")
 def test_ended_operators_cannot_log_in(plan: Plan, host_name: str, everywhere: Everywhere):
     """Even a certificate that the platform's CA signs for an ended person is refused (K-11)."""
-    ended = [row for row in plan.operators_on(host_name) if not plan.is_valid(row)]
-    if not ended:
-        not_verified("no operator of this host has ended")
+    if not ended(plan):
+        not_verified("no operator has ended")
     everywhere[host_name]  # a host that is away refuses everybody: that would prove nothing
-    for operator in ended:
+    for operator in ended(plan):
         answer = everywhere[WORKSTATION][f"{operator.id}@{host_name}"]
         hold(
             is_refused(answer),
@@ -147,14 +151,15 @@ def test_ended_operators_cannot_log_in(plan: Plan, host_name: str, everywhere: E
 
 @on_hosts("all")
 def test_principals_name_the_person_and_nobody_else(plan: Plan, facts: Facts):
-    """A certificate opens its owner's account only; ended people and root have no entry (K-11)."""
+    """A certificate opens its owner's account only, from the workstation only (K-11)."""
+    table = plan.platform.workstation_addresses
+    source = f'from="{table.city},{table.line}"'
     wanted = {
-        operator.id: [operator.id]
+        f"{operator.id} {source} {operator.id}"
         for operator in plan.operators_on(facts.host)
         if plan.is_valid(operator)
     }
-    seen = {line.split()[0]: line.split()[1:] for line in facts["principals"].lines}
-    expect(seen, wanted, facts.remedy)
+    expect(set(facts["principals"].lines), wanted, facts.remedy)
 
 
 @on_hosts("all")

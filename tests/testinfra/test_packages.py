@@ -76,7 +76,9 @@ def test_the_release_is_the_plans(plan: Plan, facts: Facts):
 @on_hosts("all")
 def test_what_the_plan_asks_for_is_installed(plan: Plan, facts: Facts):
     """Every package of the inventory's concerns is there and whole (K-08)."""
-    expect(plan.packages_for(facts.host) - installed(facts).keys(), set(), facts.remedy)
+    wanted = plan.packages_for(facts.host)
+    missing = sorted(wanted - installed(facts).keys())
+    hold(not missing, f"{len(wanted)} packages of the plan", f"missing: {missing}", facts.remedy)
 
 
 @on_hosts("all")

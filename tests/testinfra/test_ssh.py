@@ -31,11 +31,7 @@ WANTED = {
     "pubkeyauthentication": "yes",
     "usepam": "yes",
     "loglevel": "VERBOSE",
-    "x11forwarding": "no",
-    "allowtcpforwarding": "no",
-    "allowagentforwarding": "no",
-    "gatewayports": "no",
-    "permittunnel": "no",
+    "disableforwarding": "yes",
 }
 # Broken or breaking: SHA-1, MD5, CBC, RC4, 3DES, DSA, and MACs that authenticate before encrypting.
 OUTDATED = re.compile(

@@ -1,0 +1,19 @@
+"""What several suites need to ask of the registers' databases."""
+
+from __future__ import annotations
+
+from koseki_ops.verify.plugin import Facts
+
+# As the municipality's own Unix user, with its own certificate: {town} is the Municipality.
+PSQL = (
+    "cd / && env PGUSER={town.database}_app PGSSLMODE=verify-ca PGCONNECT_TIMEOUT=8 "
+    "PGSSLROOTCERT=/etc/koseki/municipalities/{town.slug}/ca.crt "
+    "PGSSLCERT=/etc/koseki/municipalities/{town.slug}/client.crt "
+    "PGSSLKEY=/etc/koseki/municipalities/{town.slug}/client.key "
+    "setpriv --reuid=koseki-{town.slug} --regid=koseki-{town.slug} --clear-groups psql -XAtq"
+)
+
+
+def is_leader(facts: Facts) -> bool:
+    """Say whether a database host leads, from its own server's mouth."""
+    return facts.base("role").text == "leader"

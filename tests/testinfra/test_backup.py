@@ -1,0 +1,410 @@
+"""Backup: two sealed copies, complete and recent, that nobody but Iida can read (K-04).
+
+A canary is written through a municipality's own table, archived, found again by reading the
+archive with the keys, and then looked for in every raw byte of both vaults. That one row (id -1
+of `platform.probe`) and the log segment that carries it are all that a verification leaves.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import shlex
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from koseki_ops.inventory import WORKSTATION
+from koseki_ops.model import Vault
+from koseki_ops.verify.batch import Answer, Question
+from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.plan import STANZA, Plan
+from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
+from koseki_ops.verify.registers import is_leader
+
+CIPHER = "aes-256-cbc"
+# A differential runs daily; a day and two hours without any backup means that one was missed.
+NEWEST_BACKUP = timedelta(hours=26)
+# One name a verification: what an earlier one wrote cannot be taken for this one's.
+CANARY = f"canary-{secrets.token_hex(12)}"
+# K-19: what a careless copy changes. Base and selector, outside the BMP, compatibility
+# ideographs, private plane, and the marks that conversions confuse.
+TEXT = "葛\U000e0102葛\U000e0100\U00020bb7﨑\ufa2a\ufa19\U0010de92〜～−－髙"
+PROBE_ID = -1
+ARCHIVE_SECONDS = 15
+
+PSQL = "runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1"
+PGBACKREST = f"cd / && runuser -u postgres -- pgbackrest --stanza={STANZA} --log-level-console=off"
+LEADER_ONLY = f"[ \"$({PSQL} -c 'select pg_is_in_recovery()')\" = f ] || exit 0\n"
+WRITE_CANARY = """{leader_only}
+{psql} -d {database} <<'SQL' || exit 1
+insert into platform.probe (id, note, at) values ({id}, '{canary} {text}', now())
+  on conflict (id) do update set note = excluded.note, at = excluded.at;
+SQL
+segment=$({psql} -c 'select pg_walfile_name(pg_current_wal_insert_lsn())')
+{psql} -c 'select pg_switch_wal()' >/dev/null
+begun=$(date +%s%N)
+until [ "$({psql} -c "select last_archived_wal >= '$segment' from pg_stat_archiver")" = t ]; do
+    if [ $(( ($(date +%s%N) - begun) / 1000000000 )) -ge {seconds} ]; then
+        echo "segment $segment was not archived within {seconds} s" >&2
+        exit 1
+    fi
+    sleep 0.2
+done
+echo "segment $segment"
+echo "milliseconds $(( ($(date +%s%N) - begun) / 1000000 ))"
+folder=$(mktemp -d) && chown postgres "$folder" || exit 1
+trap 'rm -rf "$folder"' EXIT
+for repository in {repositories}; do
+    {pgbackrest} --repo="$repository" --no-archive-async archive-get "$segment" \\
+        "$folder/$repository" || echo "repository $repository: not there" >&2
+    if grep -qaF '{canary}' "$folder/$repository"; then echo "found $repository"; fi
+done
+"""
+READ_CANARY = "{psql} -d {database} -c 'select note from platform.probe where id = {id}'"
+# Reads only until the first match in a file; a file is listed when its first bytes are not the
+# mark of the encryption that pgBackRest writes.
+PLAIN_FILES = "find {folder} -type f -size +0 -exec grep -LaE '^Salted__' {{}} +"
+NEW_FILES = "find {folder} -type f -newermt @{since}"
+SEARCH = "{new} -exec grep -laF -e {canary} -e {text} {{}} +"
+
+
+def questions(plan: Plan, host: str) -> Questions:
+    """Write and archive the canary on the leader; read what both repositories hold."""
+    if host == WORKSTATION or not plan.is_in(host, "databases"):
+        return {}
+    asked: dict[str, str | Question] = {
+        "info": Question(f"{LEADER_ONLY}{PGBACKREST} info --output=json", aside=True),
+        "archiver": f"{PSQL} -c 'select row_to_json(pg_stat_archiver) from pg_stat_archiver'",
+        "settings": f"{PSQL} -c 'show archive_command'",
+        "configuration": "cat /etc/pgbackrest/pgbackrest.conf /etc/pgbackrest.conf"
+        " | grep -v cipher-pass",
+        "permissions": "stat -c '%n %U %G %a' /etc/pgbackrest/pgbackrest.conf",
+        "timers": "systemctl list-timers --all --no-legend --plain 'pgbackrest*' 'koseki-backup*'",
+        "failed": "systemctl --failed --no-legend --plain",
+        "status": "cat /var/lib/koseki/backup-status.json",
+    }
+    for number in repositories(plan):
+        command = (
+            f"{LEADER_ONLY}{PGBACKREST} --repo={number} repo-ls --recurse --output=json "
+            f"--filter='^[0-9A-F]{{24}}|^[0-9]{{8}}-[0-9]{{6}}F|manifest$'"
+        )
+        asked[f"archive {number}"] = Question(f"{command} archive/{STANZA}", aside=True)
+        listing = f"{LEADER_ONLY}{PGBACKREST} --repo={number} repo-ls --output=json"
+        asked[f"backups {number}"] = Question(f"{listing} backup/{STANZA}", aside=True)
+    if plan.towns:
+        asked["canary"] = Question(
+            WRITE_CANARY.format(
+                leader_only=LEADER_ONLY,
+                psql=PSQL,
+                pgbackrest=PGBACKREST,
+                database=plan.towns[0].database,
+                id=PROBE_ID,
+                canary=CANARY,
+                text=TEXT,
+                seconds=ARCHIVE_SECONDS,
+                repositories=" ".join(map(str, repositories(plan))),
+            ),
+            aside=True,
+        )
+    return asked
+
+
+def later_questions(plan: Plan, host: str, everywhere: Everywhere) -> Questions:
+    """Once the canary is archived: read it back, and look for it in every raw byte."""
+    if plan.is_in(host, "databases") and plan.towns:
+        command = READ_CANARY.format(psql=PSQL, database=plan.towns[0].database, id=PROBE_ID)
+        return {"note": command}
+    if host == WORKSTATION:
+        return {}
+    asked = {}
+    # A vault's clock may be behind: a minute more costs nothing.
+    since = int(everywhere.replies[host].asked_at) - 60
+    for vault in plan.vaults_on(host):
+        for place, folder in places(vault).items():
+            new = NEW_FILES.format(folder=shlex.quote(folder), since=since)
+            asked[f"{place} plain"] = PLAIN_FILES.format(folder=shlex.quote(folder))
+            asked[f"{place} new"] = new
+            asked[f"{place} canary"] = SEARCH.format(
+                new=new, canary=shlex.quote(CANARY), text=shlex.quote(TEXT)
+            )
+    return asked
+
+
+def repositories(plan: Plan) -> list[int]:
+    """Return the numbers of the plan's repositories."""
+    return sorted(vault.repository for vault in plan.platform.vaults)
+
+
+def places(vault: Vault) -> dict[str, str]:
+    """Return the folder that a vault is uploaded to."""
+    return {f"{vault.name} upload": vault.root}
+
+
+def leading(plan: Plan, everywhere: Everywhere) -> Facts:
+    """Return the leader's facts; repositories are asked from there."""
+    for host in plan.hosts_in("databases"):
+        if is_leader(everywhere[host]):
+            return everywhere[host]
+    return not_verified("no database host leads; see the suite replication")
+
+
+def info(plan: Plan, everywhere: Everywhere) -> dict[str, Any]:
+    """Return pgBackRest's own account of the stanza."""
+    facts = leading(plan, everywhere)
+    rows = facts["info"].json
+    hold(
+        len(rows) == 1 and rows[0]["name"] == STANZA,
+        f"the stanza {STANZA}",
+        facts["info"],
+        "run `koseki apply --limit databases`",
+        host=facts.host,
+    )
+    return dict(rows[0])
+
+
+def backups_in(plan: Plan, everywhere: Everywhere, number: int) -> list[dict[str, Any]]:
+    """Return the backups of one repository, oldest first."""
+    rows = info(plan, everywhere)["backup"]
+    found = [row for row in rows if row["database"]["repo-key"] == number]
+    hold(
+        found,
+        f"a backup in repository {number}",
+        "none",
+        f"run `systemctl start pgbackrest-full.service` on {leading(plan, everywhere).host}",
+    )
+    return found
+
+
+@dataclass(frozen=True, order=True)
+class Segment:
+    """One segment of the log: its timeline and its number."""
+
+    timeline: int
+    number: int
+
+    @classmethod
+    def of(cls, name: str, per_file: int) -> Segment:
+        """Read a segment's name; per_file: segments in 4 GiB."""
+        parts = [int(name[start : start + 8], 16) for start in (0, 8, 16)]
+        return cls(parts[0], parts[1] * per_file + parts[2])
+
+
+def gaps(segments: list[Segment], first: Segment) -> list[str]:
+    """Return where the log is interrupted, from `first` on.
+
+    Within a timeline numbers follow one another; a later timeline begins where an earlier one,
+    which ended, was left: at its last segment or the next.
+    """
+    known = sorted({segment for segment in segments if segment >= first})
+    if first not in known:
+        return [f"{first} is not there"]
+    missing = []
+    for before, after in itertools.pairwise(known):
+        fits = (
+            after.number == before.number + 1
+            if before.timeline == after.timeline
+            else after.number <= before.number + 1
+        )
+        if not fits:
+            missing.append(f"between {before} and {after}")
+    return missing
+
+
+def archived(said: Answer, per_file: int = 256) -> list[Segment]:
+    """Return the segments that a repository lists."""
+    names = (path.rsplit("/", 1)[-1] for path in said.json)
+    return [
+        Segment.of(name[:24], per_file)
+        for name in names
+        if len(name) > 24 and name[24] == "-" and ".partial" not in name
+    ]
+
+
+def test_both_repositories_are_sound_and_encrypted(plan: Plan, everywhere: Everywhere):
+    """Each vault's repository opens with its own key, and with a cipher of the plan (K-04)."""
+    facts = leading(plan, everywhere)
+    rows = {row["key"]: row for row in info(plan, everywhere)["repo"]}
+    seen = {key: (row["cipher"], row["status"]["message"]) for key, row in rows.items()}
+    wanted = dict.fromkeys(repositories(plan), (CIPHER, "ok"))
+    expect(
+        seen, wanted, "run `pgbackrest check` on the leader and read what it says", host=facts.host
+    )
+
+
+def test_each_repository_has_a_whole_backup(plan: Plan, everywhere: Everywhere):
+    """A full backup without errors, and every backup that is listed is really there (K-04)."""
+    facts = leading(plan, everywhere)
+    for number in repositories(plan):
+        rows = backups_in(plan, everywhere, number)
+        hold(any(row["type"] == "full" for row in rows), "a full backup", rows, facts.remedy)
+        # True: it found broken pages; null: it was never checked.
+        broken = [row["label"] for row in rows if row["error"] is not False]
+        expect(broken, [], "make a full backup now and look at the disk", host=facts.host)
+        listed = {row["label"] for row in rows}
+        present = set(facts[f"backups {number}"].json)
+        expect(
+            listed - present,
+            set(),
+            f"repository {number} lost them: make a full backup now",
+            host=facts.host,
+        )
+
+
+def test_the_newest_backup_is_recent(plan: Plan, everywhere: Everywhere):
+    """Restoring starts from the newest backup: a day old at most, in either vault (K-04)."""
+    now = datetime.now(tz=UTC)
+    for number in repositories(plan):
+        newest = max(row["timestamp"]["stop"] for row in backups_in(plan, everywhere, number))
+        age = now - datetime.fromtimestamp(newest, UTC)
+        hold(
+            age < NEWEST_BACKUP,
+            f"repository {number}: younger than {NEWEST_BACKUP}",
+            age,
+            "read the journal of the backup timers on the leader",
+            "pgbackrest-differential",
+            leading(plan, everywhere).host,
+        )
+
+
+def test_the_log_has_no_gap(plan: Plan, everywhere: Everywhere):
+    """From the oldest backup on every segment of the log is in either vault (K-04)."""
+    facts = leading(plan, everywhere)
+    for number in repositories(plan):
+        rows = backups_in(plan, everywhere, number)
+        start = min(row["archive"]["start"] for row in rows)
+        found = archived(facts[f"archive {number}"])
+        expect(
+            gaps(found, Segment.of(start, 256)),
+            [],
+            f"repository {number}: make a full backup now; what lies before the gap can only be "
+            "restored up to it",
+            host=facts.host,
+        )
+
+
+def test_the_log_is_archived_now(plan: Plan, everywhere: Everywhere):
+    """A segment closed now reaches both vaults at once; the archiver has no open failure (K-04)."""
+    facts = leading(plan, everywhere)
+    said = facts["canary"]
+    remedy = "read the archiver's errors on the leader: `journalctl -u patroni`, and both vaults"
+    hold(said.rc == 0 and "segment" in said.text, "archived", said, remedy, "patroni", facts.host)
+    archiver = facts["archiver"].json
+    failed, worked = archiver["last_failed_time"], archiver["last_archived_time"]
+    hold(
+        failed is None or (worked is not None and failed < worked),
+        "no failure after the last success",
+        archiver,
+        remedy,
+        "patroni",
+        facts.host,
+    )
+
+
+def test_the_canary_is_in_both_archives(plan: Plan, everywhere: Everywhere):
+    """With the keys the text is found in either archive: what is searched for is there (K-04)."""
+    if not plan.towns:
+        not_verified("no municipality has joined: there is no table to write a canary to")
+    facts = leading(plan, everywhere)
+    seen = {line for line in facts["canary"].lines if line.startswith("found")}
+    wanted = {f"found {number}" for number in repositories(plan)}
+    hold(seen == wanted, wanted, facts["canary"], "read the archiver's journal", host=facts.host)
+
+
+def test_the_canary_is_in_no_raw_byte(plan: Plan, everywhere: Everywhere):
+    """Without the keys nothing that was uploaded since holds the text, in either vault (K-04)."""
+    if not plan.towns:
+        not_verified("no municipality has joined: there is no table to write a canary to")
+    for vault in plan.platform.vaults:
+        host = plan.vault_host(vault)
+        facts = everywhere[host]
+        remedy = f"stop archiving to {vault.name} and rebuild its repository encrypted"
+        for place in places(vault):
+            hold(
+                facts[f"{place} new"].lines,
+                f"{place}: files that arrived with the canary",
+                facts[f"{place} new"],
+                "see why the archive did not arrive",
+                host=host,
+            )
+            said = facts[f"{place} canary"]
+            hold(said.rc in {0, 1}, "a search that ended", said, "ask again", host=host)
+            expect(said.lines, [], remedy, host=host)
+
+
+def test_everything_in_the_vaults_is_ciphertext(plan: Plan, everywhere: Everywhere):
+    """Every file begins with the mark of its encryption: a compressed copy would not show (K-04)."""
+    for vault in plan.platform.vaults:
+        host = plan.vault_host(vault)
+        for place in places(vault):
+            said = everywhere[host][f"{place} plain"]
+            hold(not said.errors, "a search that ended", said, "ask again", host=host)
+            expect(said.lines, [], "find out who wrote these, and remove them", host=host)
+
+
+@on_hosts("databases")
+def test_text_is_unchanged_on_both_servers(plan: Plan, facts: Facts):
+    """Selectors, rare and private characters come back byte for byte from 正 and 副 (K-19)."""
+    if not plan.towns:
+        not_verified("no municipality has joined: there is no table to write a text to")
+    expect(
+        facts["note"].out.removesuffix(b"\n").hex(),
+        f"{CANARY} {TEXT}".encode().hex(),
+        "stop: something changes text; see `koseki verify replication`",
+        "patroni",
+    )
+
+
+@on_hosts("databases")
+def test_no_setting_may_drop_the_log(facts: Facts):
+    """With archive-push-queue-max pgBackRest throws the log away when a vault is slow (K-04)."""
+    hold(facts["configuration"].text, "a configuration", facts["configuration"], facts.remedy)
+    seen = [line for line in facts["configuration"].lines if "queue-max" in line]
+    expect(seen, [], facts.remedy)
+    hold("archive-push" in facts["settings"].text, "archive-push", facts["settings"], facts.remedy)
+
+
+@on_hosts("databases")
+def test_only_the_database_reads_the_keys(facts: Facts):
+    """The repositories' keys lie in one file that only postgres and root read (K-04)."""
+    seen = facts["permissions"].text.split()
+    hold(
+        seen[1:] in (["root", "postgres", "640"], ["postgres", "postgres", "600"]),
+        "root postgres 640",
+        facts["permissions"],
+        facts.remedy,
+    )
+
+
+@on_hosts("databases")
+def test_backups_are_made_by_the_clock(facts: Facts):
+    """Full, differential and incremental backups, and the lag's alarm, each have a timer (K-04)."""
+    said = facts["timers"].text
+    missing = [kind for kind in ("full", "diff", "incr") if kind not in said]
+    hold(not missing, "timers for full, diff and incr", said, facts.remedy)
+
+
+@on_hosts("databases")
+def test_no_backup_has_failed(facts: Facts):
+    """A unit that failed says that a backup was missed or that the lag alarms (K-04)."""
+    failed = [line for line in facts["failed"].lines if "backup" in line or "backrest" in line]
+    expect(failed, [], "read the unit's journal, then start it again", "pgbackrest*")
+
+
+def test_the_second_backup_is_close_behind(plan: Plan, everywhere: Everywhere):
+    """The lag that the alarm measured is below its limit, and was measured lately (K-04)."""
+    facts = leading(plan, everywhere)
+    limit = plan.platform.backup_policy["lag_alarm_minutes"]
+    status = facts["status"].json
+    for number, row in status["repositories"].items():
+        hold(
+            row["lag_minutes"] <= limit,
+            f"repository {number}: at most {limit} minutes behind",
+            row,
+            "see the archiver's journal and the line to that vault",
+            "patroni",
+            facts.host,
+        )
+    age = time.time() - status["measured_at"]
+    hold(age < limit * 60, "measured lately", f"{age:.0f} s ago", facts.remedy, host=facts.host)

@@ -1,0 +1,284 @@
+"""Databases: one of everything per municipality, and no way from one to another (K-01, K-02).
+
+From the client hosts every municipality really knocks, through the proxy and with its own
+certificate, at every other municipality's database: 14 times 13 attempts for Iida's plan. psql
+connects anew for each, in one process per municipality.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from koseki_ops.inventory import WORKSTATION
+from koseki_ops.model import Municipality
+from koseki_ops.verify.batch import Question
+from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.plan import READ_PORT, WRITE_PORT, Plan, pairs
+from koseki_ops.verify.plugin import PLAN, Everywhere, Facts, Questions, on_hosts
+from koseki_ops.verify.registers import PSQL, is_leader
+
+# What the server says when it turns somebody away for who they are; an error of the network or of
+# the proxy is no such refusal.
+RIGHT_REASONS = (
+    "no pg_hba.conf entry for host",
+    "pg_hba.conf rejects connection",
+    "certificate authentication failed",
+    "permission denied for database",
+)
+CATALOG = """
+runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 <<'SQL'
+select json_build_object(
+  'databases', (select json_object_agg(datname, json_build_object(
+      'owner', pg_get_userbyid(datdba), 'tablespace', spcname,
+      'place', pg_tablespace_location(t.oid)))
+      from pg_database d join pg_tablespace t on t.oid = d.dattablespace where datallowconn),
+  'tablespaces', (select json_object_agg(spcname, pg_tablespace_location(oid))
+      from pg_tablespace where spcname !~ '^pg_'),
+  'roles', (select json_object_agg(rolname, json_build_object('login', rolcanlogin,
+      'super', rolsuper, 'createdb', rolcreatedb, 'createrole', rolcreaterole,
+      'replication', rolreplication, 'bypass', rolbypassrls,
+      'password', rolpassword is not null)) from pg_authid where rolname !~ '^pg_'),
+  'members', (select coalesce(json_agg(json_build_array(pg_get_userbyid(member),
+      pg_get_userbyid(roleid))), '[]') from pg_auth_members
+      where pg_get_userbyid(member) !~ '^pg_'),
+  'may connect', (select coalesce(json_agg(json_build_array(rolname, datname)), '[]')
+      from pg_roles, pg_database where rolcanlogin and not rolsuper and datallowconn
+      and has_database_privilege(rolname, datname, 'CONNECT')),
+  'hba', (select json_agg(json_build_object('type', type, 'database', database,
+      'user', user_name, 'address', address, 'method', auth_method, 'error', error)
+      order by line_number) from pg_hba_file_rules)
+);
+SQL
+"""
+
+
+def clients(plan: Plan) -> list[str]:
+    """Return the hosts that municipalities' programs run on."""
+    return plan.hosts_in("db_clients")
+
+
+def knocking_host(plan: Plan, visitor: str, visited: str) -> str:
+    """Return the client host from which an attempt is made: the pairs are shared out evenly."""
+    slugs = [town.slug for town in plan.towns]
+    hosts = clients(plan)
+    return hosts[(slugs.index(visitor) + slugs.index(visited)) % len(hosts)]
+
+
+def attempts(plan: Plan, host: str, visitor: Municipality) -> str:
+    """Return one psql session that knocks at every other municipality this host is to try."""
+    lines = [
+        f"\\echo @@ {town.slug}\n\\warn @@ {town.slug}\n"
+        f"\\connect 'host=127.0.0.1 port={WRITE_PORT} dbname={town.database}'\n"
+        "select 'inside ' || current_database();"
+        for town in plan.towns
+        if town != visitor and knocking_host(plan, visitor.slug, town.slug) == host
+    ]
+    session = "\n".join(lines)
+    return f"{PSQL.format(town=visitor)} <<'SQL' 2>&1\n{session}\nSQL"
+
+
+def questions(plan: Plan, host: str) -> Questions:
+    """Ask the databases for their catalogue, and knock from the client hosts."""
+    if host == WORKSTATION:
+        return {}
+    asked: dict[str, str | Question] = {}
+    if plan.is_in(host, "databases"):
+        asked["catalog"] = CATALOG
+        asked["places"] = "stat -c '%n %U %a' /var/lib/koseki/tablespaces/*"
+    if host in clients(plan):
+        asked["accounts"] = "getent passwd"
+        for town in plan.towns:
+            asked[f"visits {town.slug}"] = Question(attempts(plan, host, town), aside=True)
+            for port in (WRITE_PORT, READ_PORT):
+                command = (
+                    f"{PSQL.format(town=town)} 'host=127.0.0.1 port={port} "
+                    f"dbname={town.database}' -c \"select current_database(), current_user, "
+                    'pg_is_in_recovery()"'
+                )
+                asked[f"own {town.slug} {port}"] = Question(command, aside=True)
+    return asked
+
+
+def catalog(plan: Plan, everywhere: Everywhere) -> dict[str, Any]:
+    """Return the catalogue as the leader has it."""
+    for host in plan.hosts_in("databases"):
+        if is_leader(everywhere[host]):
+            return dict(everywhere[host]["catalog"].json)
+    return not_verified("no database host leads; see the suite replication")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each municipality, and each ordered pair of them, a run of its own."""
+    plan = metafunc.config.stash[PLAN]
+    slugs = [town.slug for town in plan.towns]
+    if "visit" in metafunc.fixturenames:
+        visits = pairs(slugs)
+        metafunc.parametrize("visit", visits, ids=[f"{a}-to-{b}" for a, b in visits])
+    if "town" in metafunc.fixturenames:
+        metafunc.parametrize("town", plan.towns, ids=slugs)
+
+
+def test_no_town_enters_another(plan: Plan, everywhere: Everywhere, visit: tuple[str, str]):
+    """Knocking with its own certificate at another's database, a town is refused (K-01).
+
+    Refused by the server, for who it is: an attempt that failed on the way would prove nothing.
+    """
+    visitor, visited = visit
+    host = knocking_host(plan, visitor, visited)
+    said = everywhere[host][f"visits {visitor}"].text
+    parts = dict(part.partition("\n")[::2] for part in said.split("@@ ")[1:])
+    seen = (
+        " ".join(rest.strip() for slug, rest in split_visits(said) if slug == visited)
+        or f"no attempt was made: {said[:200]}"
+    )
+    hold(
+        any(reason in seen for reason in RIGHT_REASONS) and "inside" not in seen,
+        f"{visitor} is refused by {visited}'s database, for lack of a right",
+        seen if parts else said or "nothing",
+        "close pg_hba and revoke CONNECT with `koseki apply --limit databases`; report it",
+        "patroni",
+        host,
+    )
+
+
+def split_visits(said: str) -> list[tuple[str, str]]:
+    """Return what each attempt of a session met, by the slug that announces it."""
+    found = []
+    for part in said.split("@@ ")[1:]:
+        slug, _, rest = part.partition("\n")
+        found.append((slug.strip(), rest))
+    return found
+
+
+@on_hosts("db_clients")
+def test_each_town_enters_its_own(plan: Plan, facts: Facts, town: Municipality):
+    """With its certificate, through the proxy, as its own role; writes reach the leader (K-01)."""
+    said = facts[f"own {town.slug} {WRITE_PORT}"]
+    expect(
+        said.text if said.rc == 0 else str(said),
+        f"{town.database}|{town.database}_app|f",
+        f"run `koseki apply --limit databases --limit {facts.host}`",
+        "haproxy",
+    )
+
+
+@on_hosts("db_clients")
+def test_reads_go_to_the_second_recording(facts: Facts, town: Municipality):
+    """The reading port leads to a replica, so that 副 carries its part (K-03)."""
+    said = facts[f"own {town.slug} {READ_PORT}"]
+    expect(
+        said.text if said.rc == 0 else str(said),
+        f"{town.database}|{town.database}_app|t",
+        "see whether a replica runs (`koseki verify replication`)",
+        "haproxy",
+    )
+
+
+def test_the_catalogue_lets_no_town_into_another(plan: Plan, everywhere: Everywhere):
+    """Beneath the network's lists the database itself grants CONNECT to the owner's role (K-01)."""
+    seen = {tuple(pair) for pair in catalog(plan, everywhere)["may connect"]}
+    wanted = {(f"{town.database}_app", town.database) for town in plan.towns}
+    towns = {town.database for town in plan.towns}
+    of_towns = {(role, name) for role, name in seen if name in towns or (role, name) in wanted}
+    expect(of_towns, wanted, "revoke CONNECT: run `koseki apply --limit databases`")
+    roles = {f"{town.database}_app" for town in plan.platform.municipalities}
+    elsewhere = {pair for pair in seen if pair[0] in roles} - wanted
+    expect(elsewhere, set(), "revoke CONNECT from PUBLIC: run `koseki apply --limit databases`")
+
+
+def test_each_active_town_has_its_own_of_everything(plan: Plan, everywhere: Everywhere):
+    """Database, tablespace, owner and login role: one of each, exactly for who has joined (K-02)."""
+    seen = catalog(plan, everywhere)
+    wanted = {
+        town.database: {
+            "owner": f"{town.database}_owner",
+            "tablespace": town.database,
+            "place": f"/var/lib/koseki/tablespaces/{town.code6}",
+        }
+        for town in plan.towns
+    }
+    registers = {name: row for name, row in seen["databases"].items() if name.startswith("koseki_")}
+    expect(registers, wanted, "run `koseki apply --limit databases`")
+    expect(
+        seen["tablespaces"] or {},
+        {name: row["place"] for name, row in wanted.items()},
+        "a tablespace too many belongs to a town that has not joined: look before you drop it",
+    )
+
+
+def test_roles_can_do_their_part_only(plan: Plan, everywhere: Everywhere):
+    """Only postgres is superuser; owners cannot log in; nobody has a password to lose (K-11)."""
+    roles = catalog(plan, everywhere)["roles"]
+    expect({n for n, row in roles.items() if row["super"]}, {"postgres"}, "alter the others")
+    wanted = {
+        f"{t.database}_{kind}": kind == "app" for t in plan.towns for kind in ("owner", "app")
+    }
+    seen = {name: row["login"] for name, row in roles.items() if name.startswith("koseki_")}
+    expect(seen, wanted, "run `koseki apply --limit databases`")
+    powers = ("createdb", "createrole", "replication", "bypass", "password")
+    strong = {
+        n: [p for p in powers if roles[n][p]] for n in seen if any(roles[n][p] for p in powers)
+    }
+    expect(strong, {}, "alter these roles: a municipality's role has no such power")
+    expect(
+        {name for name, row in roles.items() if row["password"]},
+        set(),
+        "run `alter role … password null`: everybody comes with a certificate",
+    )
+
+
+def test_no_role_stands_for_another_town(plan: Plan, everywhere: Everywhere):
+    """A membership across municipalities would be a door behind the wall (K-01)."""
+    crossing = [
+        f"{member} in {role}"
+        for member, role in catalog(plan, everywhere)["members"]
+        if member.startswith("koseki_") and member.rsplit("_", 1)[0] != role.rsplit("_", 1)[0]
+    ]
+    expect(crossing, [], "revoke that membership")
+
+
+@on_hosts("databases")
+def test_the_list_of_doors_has_no_wide_one(plan: Plan, facts: Facts):
+    """Over the network: TLS and a certificate, one database and role a line, then reject (K-01)."""
+    rules = facts["catalog"].json["hba"]
+    expect([rule["error"] for rule in rules if rule["error"]], [], facts.remedy, "patroni")
+    wide = []
+    for rule in rules:
+        if rule["method"] == "reject" or rule["type"] == "local":
+            continue
+        towns = {town.database for town in plan.platform.municipalities}
+        for_register = set(rule["database"]) & towns or "all" in rule["database"]
+        own = rule["database"] == [rule["user"][0].removesuffix("_app")] and len(rule["user"]) == 1
+        if rule["type"] != "hostssl" or rule["method"] != "cert" or (for_register and not own):
+            wide.append(" ".join(map(str, rule.values())))
+    expect(wide, [], facts.remedy, "patroni")
+    local = [rule for rule in rules if rule["type"] == "local" and rule["method"] != "peer"]
+    expect([rule for rule in local if rule["method"] != "reject"], [], facts.remedy, "patroni")
+    last = rules[-1]
+    expect(
+        (last["method"], last["database"], last["user"]),
+        ("reject", ["all"], ["all"]),
+        facts.remedy,
+        "patroni",
+    )
+
+
+@on_hosts("databases")
+def test_each_town_has_a_disk_area_of_its_own(plan: Plan, facts: Facts):
+    """The ministry's condition: an independent area per municipality, on 正 and 副 alike (K-01)."""
+    wanted = {f"/var/lib/koseki/tablespaces/{t.code6} postgres 700" for t in plan.towns}
+    expect(set(facts["places"].lines), wanted, facts.remedy)
+
+
+@on_hosts("db_clients")
+def test_each_town_has_a_unix_account_that_cannot_log_in(plan: Plan, facts: Facts):
+    """Programs of a municipality run as its own account, which is nobody's login (K-01)."""
+    rows = {line.split(":")[0]: line.split(":") for line in facts["accounts"].lines}
+    seen = {
+        name: row[6].rsplit("/", 1)[-1] in {"nologin", "false"}
+        for name, row in rows.items()
+        if name.removeprefix("koseki-") in {town.slug for town in plan.platform.municipalities}
+    }
+    expect(seen, {f"koseki-{town.slug}": True for town in plan.towns}, facts.remedy)

@@ -1,0 +1,163 @@
+"""etcd: three members that agree, by certificate only; it decides which server leads (K-03)."""
+
+from __future__ import annotations
+
+from koseki_ops.inventory import WORKSTATION
+from koseki_ops.verify.batch import Question
+from koseki_ops.verify.expect import expect, hold
+from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
+
+SERIES = "3.5"
+CLIENT_PORT, PEER_PORT = 2379, 2380
+# What the running process was really started with, and etcdctl pointed at it with its own files.
+PROCESS = """
+pid=$(systemctl show -P MainPID etcd.service)
+tr '\\0' '\\n' <"/proc/$pid/environ" | grep '^ETCD_'
+tr '\\0' '\\n' <"/proc/$pid/cmdline" | grep -- '^--'
+"""
+CTL = """
+pid=$(systemctl show -P MainPID etcd.service)
+export $(tr '\\0' '\\n' <"/proc/$pid/environ" | grep -E '^ETCD_(TRUSTED_CA|CERT|KEY)_FILE=')
+ctl() {{
+    ETCDCTL_API=3 etcdctl --endpoints='{endpoints}' --command-timeout=4s \\
+        --cacert="$ETCD_TRUSTED_CA_FILE" --cert="$ETCD_CERT_FILE" --key="$ETCD_KEY_FILE" "$@"
+}}
+"""
+STRANGER = """
+env -u ETCDCTL_CERT ETCDCTL_API=3 etcdctl --endpoints='{endpoint}' --command-timeout=3s \\
+    --dial-timeout=2s --insecure-skip-tls-verify {more} endpoint status
+"""
+
+
+def endpoints(plan: Plan, host: str) -> str:
+    """Return the members' client addresses as a host sees them."""
+    members = plan.hosts_in("etcd_members")
+    return ",".join(f"https://{plan.address(member, host)}:{CLIENT_PORT}" for member in members)
+
+
+def questions(plan: Plan, host: str) -> Questions:
+    """Ask each member what it and the others say, and try it as a stranger would."""
+    if host == WORKSTATION or not plan.is_in(host, "etcd_members"):
+        return {}
+    own = f"{plan.address(host, host)}:{CLIENT_PORT}"
+    ctl = CTL.format(endpoints=endpoints(plan, host))
+    return {
+        "process": PROCESS,
+        "status": Question(f"{ctl}ctl endpoint status -w json", aside=True),
+        "health": Question(f"{ctl}ctl endpoint health -w json", aside=True),
+        "members": Question(f"{ctl}ctl member list -w json", aside=True),
+        "alarms": Question(f"{ctl}ctl alarm list", aside=True),
+        "stranger": Question(STRANGER.format(endpoint=f"https://{own}", more=""), aside=True),
+        "plain": Question(STRANGER.format(endpoint=f"http://{own}", more=""), aside=True),
+        "enabled": "systemctl is-enabled etcd.service",
+        "data": "stat -c '%U %a' /var/lib/etcd",
+    }
+
+
+@on_hosts("etcd_members")
+def test_all_members_are_healthy(plan: Plan, facts: Facts):
+    """Each member reaches all the others and commits with them: losing one loses nothing (K-03)."""
+    rows = facts["health"].json
+    ill = [f"{row['endpoint']}: {row.get('error', 'ill')}" for row in rows if not row["health"]]
+    expect(ill, [], "see `journalctl -u etcd` on the member named", "etcd")
+    expect(len(rows), len(plan.hosts_in("etcd_members")), facts.remedy, "etcd")
+
+
+@on_hosts("etcd_members")
+def test_members_are_the_plans(plan: Plan, facts: Facts):
+    """Exactly the plan's members vote; a forgotten one would count towards the majority (K-03)."""
+    rows = facts["members"].json["members"]
+    wanted = {
+        f"https://{plan.address(member, facts.host)}:{PEER_PORT}"
+        for member in plan.hosts_in("etcd_members")
+    }
+    expect({url for row in rows for url in row["peerURLs"]}, wanted, facts.remedy, "etcd")
+    learners = [row["name"] for row in rows if row.get("isLearner")]
+    expect(learners, [], "promote the learner, or remove it", "etcd")
+
+
+def test_members_agree(plan: Plan, everywhere: Everywhere):
+    """One cluster, one leader, one term: every member tells the same story (K-03)."""
+    stories = {}
+    for member in plan.hosts_in("etcd_members"):
+        rows = [row["Status"] for row in everywhere[member]["status"].json]
+        stories[member] = (
+            {row["header"]["cluster_id"] for row in rows},
+            {row["leader"] for row in rows},
+            {row["raftTerm"] for row in rows},
+        )
+    for member, story in stories.items():
+        hold(
+            story == next(iter(stories.values())) and all(len(part) == 1 for part in story),
+            "one cluster, one leader, one term",
+            stories,
+            "see `etcdctl endpoint status` on each member; heal the network between them first",
+            "etcd",
+            member,
+        )
+
+
+@on_hosts("etcd_members")
+def test_members_follow_closely(facts: Facts):
+    """No member lags behind the log, so that any of them may lead at once (K-03)."""
+    rows = [row["Status"] for row in facts["status"].json]
+    lag = max(row["raftIndex"] for row in rows) - min(row["raftAppliedIndex"] for row in rows)
+    hold(lag < 100, "less than 100 entries behind", f"{lag} entries", facts.remedy, "etcd")
+
+
+@on_hosts("etcd_members")
+def test_there_is_no_alarm(facts: Facts):
+    """A full or corrupt store raises an alarm and stops writing; Patroni would demote (K-03)."""
+    hold(facts["alarms"].rc == 0, "an answer", facts["alarms"], facts.remedy, "etcd")
+    expect(facts["alarms"].lines, [], "run `etcdctl defrag`, then `etcdctl alarm disarm`", "etcd")
+
+
+@on_hosts("etcd_members")
+def test_the_series_is_supported(facts: Facts):
+    """Etcd 3.4 is at its end; all members run the 3.5 series."""
+    seen = {row["Status"]["version"] for row in facts["status"].json}
+    hold(
+        len(seen) == 1 and all(version.startswith(f"{SERIES}.") for version in seen),
+        f"one version of {SERIES}",
+        seen,
+        facts.remedy,
+    )
+
+
+@on_hosts("etcd_members")
+def test_a_stranger_is_refused(facts: Facts):
+    """Without a certificate of the platform nobody reads or moves the leader key (K-01)."""
+    for question, words in (("stranger", "certificate"), ("plain", "")):
+        answer = facts[question]
+        hold(
+            answer.rc not in {0, 124} and (words in answer.errors or "EOF" in answer.errors),
+            f"refused: {question}",
+            answer,
+            facts.remedy,
+            "etcd",
+        )
+
+
+@on_hosts("etcd_members")
+def test_peers_speak_tls_both_ways(facts: Facts):
+    """The running process asks clients and peers for certificates, and listens on TLS only."""
+    settings = dict(line.removeprefix("--").partition("=")[::2] for line in facts["process"].lines)
+    named = {key.removeprefix("ETCD_").replace("-", "_").upper(): v for key, v in settings.items()}
+    wanted = {"CLIENT_CERT_AUTH": "true", "PEER_CLIENT_CERT_AUTH": "true"}
+    expect({key: named.get(key, "unset") for key in wanted}, wanted, facts.remedy, "etcd")
+    for key in ("LISTEN_CLIENT_URLS", "LISTEN_PEER_URLS"):
+        plain = [url for url in named.get(key, "").split(",") if not url.startswith("https://")]
+        expect(f"{key} {plain}", f"{key} []", facts.remedy, "etcd")
+
+
+@on_hosts("etcd_members")
+def test_it_starts_with_the_machine(facts: Facts):
+    """After a power cut the majority comes back without a person (K-18)."""
+    expect(facts["enabled"].text, "enabled", facts.remedy, "etcd")
+
+
+@on_hosts("etcd_members")
+def test_the_store_is_private(facts: Facts):
+    """Only etcd reads its own store."""
+    expect(facts["data"].text, "etcd 700", facts.remedy)

@@ -1,0 +1,318 @@
+"""Replication: 正 and 副 record the same matters, and exactly one server takes writes (K-03)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from koseki_ops.inventory import WORKSTATION
+from koseki_ops.verify.batch import Question
+from koseki_ops.verify.expect import expect, hold
+from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
+
+# Less than one segment of the log behind: a replica that replays at all stays well below.
+REPLAY_LAG_BYTES = 16 * 1024 * 1024
+SETTINGS = (
+    "archive_mode",
+    "data_checksums",
+    "fsync",
+    "full_page_writes",
+    "shared_preload_libraries",
+    "ssl",
+    "synchronous_commit",
+    "wal_level",
+)
+SQL = """
+runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 <<'SQL'
+select json_build_object(
+  'replica', pg_is_in_recovery(),
+  'version', current_setting('server_version'),
+  'timeline', case when pg_is_in_recovery()
+    then (select received_tli from pg_stat_wal_receiver)
+    else ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int end,
+  'paused', case when pg_is_in_recovery() then pg_is_wal_replay_paused() else false end,
+  'senders', (select coalesce(json_agg(json_build_object(
+      'name', application_name, 'state', state, 'sync', sync_state,
+      'lag', pg_wal_lsn_diff(sent_lsn, replay_lsn))), '[]') from pg_stat_replication
+      where application_name not like 'pg_basebackup%'),
+  'receiver', (select status from pg_stat_wal_receiver),
+  'system', (select system_identifier from pg_control_system())::text,
+  'settings', (select json_object_agg(name, setting) from pg_settings where name in ({settings})),
+  'restart', (select coalesce(json_agg(name), '[]') from pg_settings where pending_restart),
+  'opting out', (select count(*) from pg_db_role_setting, unnest(setconfig) as entry
+      where entry like 'synchronous_commit=%'),
+  'collations', (select json_agg(json_build_object('name', datname, 'kept', datcollversion,
+      'actual', pg_database_collation_actual_version(oid), 'provider', datlocprovider,
+      'locale', datlocale, 'encoding', pg_encoding_to_char(encoding)) order by datname)
+      from pg_database where datallowconn)
+);
+SQL
+"""
+# On a replica only: on the leader nothing of this is tried.
+WRITE = """
+runuser -u postgres -- psql -XAtq <<'SQL'
+\\set VERBOSITY sqlstate
+select pg_is_in_recovery() as replica \\gset
+\\if :replica
+create table public.not_on_a_replica (id int);
+begin read write;
+rollback;
+select pg_switch_wal();
+\\endif
+SQL
+"""
+# What Patroni's members say, asked with the certificate that its own control program uses; then
+# once more without one. Python's own modules only: the hosts have no curl.
+PATRONI = """
+python3 - <<'PYTHON'
+import json, ssl, urllib.request
+import yaml
+
+with open("/etc/patroni/config.yml", encoding="utf-8") as file:
+    settings = yaml.safe_load(file)
+control, address = settings["ctl"], settings["restapi"]["connect_address"]
+trust = ssl.create_default_context(cafile=control["cacert"])
+known = ssl.create_default_context(cafile=control["cacert"])
+known.load_cert_chain(control["certfile"], control.get("keyfile"))
+
+def ask(path, context):
+    with urllib.request.urlopen(f"https://{address}{path}", context=context, timeout=5) as reply:
+        return json.load(reply)
+
+said = {name: ask(f"/{name}", known) for name in ("cluster", "config", "patroni")}
+try:
+    ask("/cluster", trust)
+    said["stranger"] = "was answered"
+except (OSError, ssl.SSLError) as error:
+    said["stranger"] = f"refused: {error}"
+print(json.dumps(said))
+PYTHON
+"""
+
+
+def questions(plan: Plan, host: str) -> Questions:
+    """Ask each database host from its own mouth, and Patroni beside it."""
+    if host == WORKSTATION or not plan.is_in(host, "databases"):
+        return {}
+    settings = ", ".join(f"'{name}'" for name in SETTINGS)
+    return {
+        "server": SQL.format(settings=settings),
+        "write": WRITE,
+        "patroni": Question(PATRONI, aside=True),
+        "enabled": "systemctl is-enabled patroni.service",
+        "packaged": "systemctl is-enabled postgresql.service; systemctl is-active postgresql@*",
+        "data": "stat -c '%U %a' \"$(runuser -u postgres -- psql -XAtqc 'show data_directory')\"",
+    }
+
+
+def servers(plan: Plan, everywhere: Everywhere) -> dict[str, dict[str, Any]]:
+    """Return what each database host's PostgreSQL says of itself."""
+    return {host: everywhere[host]["server"].json for host in plan.hosts_in("databases")}
+
+
+def leader_of(plan: Plan, everywhere: Everywhere) -> str:
+    """Return the host that leads; the test fails when there is not exactly one."""
+    leaders = [host for host, row in servers(plan, everywhere).items() if not row["replica"]]
+    hold(
+        len(leaders) == 1,
+        "exactly one leader",
+        leaders or "no leader",
+        "run `patronictl list` on a database host; with two leaders stop the one without the key",
+        "patroni",
+        plan.hosts_in("databases")[0],
+    )
+    return leaders[0]
+
+
+def test_exactly_one_server_leads(plan: Plan, everywhere: Everywhere):
+    """Two servers that both take writes would make two truths of one register (K-03)."""
+    leader_of(plan, everywhere)
+
+
+@on_hosts("databases")
+def test_patroni_says_the_same_as_the_servers(plan: Plan, facts: Facts, everywhere: Everywhere):
+    """Every member names the leader that PostgreSQL itself names, and counts every server (K-03)."""
+    members = {row["name"]: row["role"] for row in facts["patroni"].json["cluster"]["members"]}
+    leader = leader_of(plan, everywhere)
+    roles = {
+        host: "leader" if host == leader else "sync_standby" for host in plan.hosts_in("databases")
+    }
+    seen = {name: role.replace("quorum_standby", "sync_standby") for name, role in members.items()}
+    expect(
+        seen, roles, "run `patronictl list`; a member that is missing is started first", "patroni"
+    )
+
+
+def test_the_second_recording_is_synchronous(plan: Plan, everywhere: Everywhere):
+    """What the leader acknowledged, 副 or 正 has as well: losing one server loses nothing (K-03)."""
+    leader = leader_of(plan, everywhere)
+    others = set(plan.hosts_in("databases")) - {leader}
+    senders = servers(plan, everywhere)[leader]["senders"]
+    seen = {
+        row["name"]
+        for row in senders
+        if row["state"] == "streaming" and row["sync"] in {"sync", "quorum"}
+    }
+    hold(
+        seen >= others if len(others) == 1 else seen & others,
+        f"{', '.join(sorted(others))} streams synchronously",
+        senders or "no replica is connected",
+        "start Patroni on the replica and read its journal; until then there is one recording",
+        "patroni",
+        min(others),
+    )
+
+
+def test_replicas_replay_what_they_receive(plan: Plan, everywhere: Everywhere):
+    """A replica that receives but does not replay would serve yesterday's register (K-03)."""
+    leader = leader_of(plan, everywhere)
+    rows = servers(plan, everywhere)
+    for host in set(rows) - {leader}:
+        hold(
+            rows[host]["receiver"] == "streaming" and not rows[host]["paused"],
+            f"{host} receives and replays",
+            f"receiver {rows[host]['receiver']}, paused {rows[host]['paused']}",
+            "run `select pg_wal_replay_resume()`, or read Patroni's journal",
+            "patroni",
+            host,
+        )
+    late = {row["name"]: row["lag"] for row in rows[leader]["senders"]}
+    hold(
+        all(int(lag) < REPLAY_LAG_BYTES for lag in late.values()),
+        f"less than {REPLAY_LAG_BYTES} bytes to replay",
+        late,
+        "look for a long query on the replica and for a slow disk",
+        "patroni",
+        leader,
+    )
+
+
+def test_replicas_refuse_writes(plan: Plan, everywhere: Everywhere):
+    """Tried as the superuser: a replica takes nothing, whoever asks (K-03)."""
+    leader = leader_of(plan, everywhere)
+    for host in set(plan.hosts_in("databases")) - {leader}:
+        refusals = everywhere[host]["write"].errors
+        # 25006: a read-only transaction; 0A000 and 55000: not during recovery.
+        seen = [code for code in ("25006", "0A000", "55000") if code in refusals]
+        hold(
+            "25006" in seen and refusals.count("ERROR") == 3,
+            "three attempts refused, with SQLSTATE 25006 and 0A000 or 55000",
+            everywhere[host]["write"],
+            "stop this server at once: two servers take writes",
+            "patroni",
+            host,
+        )
+
+
+def test_timelines_are_equal(plan: Plan, everywhere: Everywhere):
+    """After a change of leader both servers go on in the same history (K-03)."""
+    rows = servers(plan, everywhere)
+    seen = {host: (row["timeline"], row["system"]) for host, row in rows.items()}
+    hold(
+        len(set(seen.values())) == 1,
+        "one timeline of one system on every server",
+        seen,
+        "run `patronictl reinit` for the replica whose timeline is older",
+        "patroni",
+        min(seen),
+    )
+
+
+def test_versions_are_equal(plan: Plan, everywhere: Everywhere):
+    """A replica of another version would refuse the log, or restore what cannot be read (K-08)."""
+    seen = {host: row["version"] for host, row in servers(plan, everywhere).items()}
+    hold(len(set(seen.values())) == 1, "one version", seen, "run `koseki apply --limit databases`")
+
+
+def test_collations_are_equal(plan: Plan, everywhere: Everywhere):
+    """An index sorted by another collation version silently misses people (K-19)."""
+    rows = {host: row["collations"] for host, row in servers(plan, everywhere).items()}
+    remedy = "reindex the database, then `alter database … refresh collation version`"
+    for host, databases in rows.items():
+        changed = [row for row in databases if row["kept"] != row["actual"]]
+        expect(changed, [], remedy, host=host)
+        expect(databases, next(iter(rows.values())), remedy, host=host)
+
+
+@on_hosts("databases")
+def test_text_is_sorted_without_the_hosts_libraries(facts: Facts):
+    """UTF-8 and the builtin C.UTF-8 locale: no upgrade of a host changes an order (K-19)."""
+    wrong = [
+        row
+        for row in facts["server"].json["collations"]
+        if (row["provider"], row["locale"], row["encoding"]) != ("b", "C.UTF-8", "UTF8")
+    ]
+    expect(wrong, [], "restore that database into a new one with the right locale")
+
+
+@on_hosts("databases")
+def test_nothing_that_protects_data_is_switched_off(facts: Facts):
+    """Checksums, full pages, fsync, archiving and audit are on in the running server (K-08)."""
+    seen = dict(facts["server"].json["settings"])
+    libraries = seen.pop("shared_preload_libraries")
+    wanted = {
+        "archive_mode": "on",
+        "data_checksums": "on",
+        "fsync": "on",
+        "full_page_writes": "on",
+        "ssl": "on",
+        "synchronous_commit": "on",
+    }
+    expect({key: seen.get(key) for key in wanted}, wanted, facts.remedy, "patroni")
+    hold(seen["wal_level"] in {"replica", "logical"}, "wal_level replica", seen, facts.remedy)
+    hold("pgaudit" in libraries, "pgaudit is loaded", libraries, facts.remedy, "patroni")
+
+
+@on_hosts("databases")
+def test_nobody_opts_out_of_the_second_recording(facts: Facts):
+    """A role or database with its own synchronous_commit would lose acknowledged rows (K-03)."""
+    expect(facts["server"].json["opting out"], 0, "run `alter role … reset synchronous_commit`")
+
+
+@on_hosts("databases")
+def test_no_restart_is_pending(facts: Facts):
+    """What is configured is what runs; a change that waits is not yet true (K-08)."""
+    expect(facts["server"].json["restart"], [], "run `patronictl restart`, replicas first")
+
+
+@on_hosts("databases")
+def test_patroni_follows_the_plan(plan: Plan, facts: Facts):
+    """Timings, double recording and failsafe are the plan's, in the cluster itself (K-03)."""
+    seen, timing = facts["patroni"].json["config"], plan.timing
+    wanted = {
+        "ttl": timing.ttl,
+        "loop_wait": timing.loop_wait,
+        "retry_timeout": timing.retry_timeout,
+        "primary_start_timeout": timing.primary_start_timeout,
+        "synchronous_mode": True,
+        "synchronous_mode_strict": plan.platform.double_recording == "required",
+        "failsafe_mode": True,
+    }
+    unset = {"synchronous_mode_strict": False}
+    expect({key: seen.get(key, unset.get(key)) for key in wanted}, wanted, facts.remedy, "patroni")
+    hold(not seen.get("pause"), "Patroni acts by itself", "paused", "run `patronictl resume`")
+
+
+@on_hosts("databases")
+def test_patroni_answers_certificates_only(facts: Facts):
+    """Who may ask Patroni may switch servers: without a certificate nobody is answered (K-01)."""
+    seen = facts["patroni"].json["stranger"]
+    hold(seen.startswith("refused"), "refused", seen, facts.remedy, "patroni")
+
+
+@on_hosts("databases")
+def test_only_patroni_starts_the_server(facts: Facts):
+    """A server that the package's own unit starts would not ask who leads (K-03)."""
+    expect(facts["enabled"].text, "enabled", facts.remedy, "patroni")
+    hold(
+        "enabled" not in facts["packaged"].lines and "active" not in facts["packaged"].lines,
+        "postgresql.service off",
+        facts["packaged"],
+        "run `systemctl disable --now postgresql.service`",
+    )
+
+
+@on_hosts("databases")
+def test_the_data_is_private(facts: Facts):
+    """Only the database's own account reads the register's files (K-01)."""
+    expect(facts["data"].text, "postgres 700", facts.remedy)

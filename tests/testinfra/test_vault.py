@@ -1,0 +1,219 @@
+"""Vault: a store of ciphertext that can be filled, and neither emptied nor read (K-04)."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import UTC, datetime, timedelta
+
+from koseki_ops.inventory import WORKSTATION
+from koseki_ops.model import Vault
+from koseki_ops.verify.batch import Question
+from koseki_ops.verify.expect import expect, hold
+from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
+
+SEAL = "koseki-seal"
+KEY = "/etc/pgbackrest/id_ed25519"
+SHELL_ATTEMPT = (
+    "cd / && timeout 8 runuser -u postgres -- ssh -F none -n -T -o BatchMode=yes "
+    "-o StrictHostKeyChecking=yes -o UserKnownHostsFile=/etc/pgbackrest/known_hosts "
+    "-o ConnectTimeout=4 -o IdentitiesOnly=yes -i {key} {account}@{address} {command}"
+)
+
+
+def questions(plan: Plan, host: str) -> Questions:
+    """Ask the vaults how they are kept; try their doors with the uploader's own key."""
+    if host == WORKSTATION:
+        return {}
+    asked: dict[str, str | Question] = {}
+    for vault in plan.vaults_on(host):
+        asked |= vault_questions(vault)
+    if plan.is_in(host, "databases"):
+        for vault in plan.platform.vaults:
+            address = plan.address(plan.vault_host(vault), host)
+            attempt = SHELL_ATTEMPT.format(
+                key=KEY, account=vault.account, address=address, command="id"
+            )
+            asked[f"shell {vault.name}"] = Question(attempt, aside=True)
+    return asked
+
+
+def vault_questions(vault: Vault) -> dict[str, str | Question]:
+    """Return what is asked of a vault's host."""
+    root, name = shlex.quote(vault.root), vault.name
+    sealed = shlex.quote(f"{vault.root}-sealed")
+    return {
+        f"account {name}": f"getent passwd {vault.account}; passwd -S {vault.account}",
+        f"sshd {name}": f"sshd -T -C user={vault.account},host=any,addr=192.0.2.1",
+        f"parents {name}": (
+            f'folder={root}; while [ "$folder" != / ]; do '
+            "stat -c '%n %U %A' \"$folder\"; folder=${folder%/*}; folder=${folder:-/}; done"
+        ),
+        f"seal {name}": Question(f"{SEAL} verify {name}", aside=True),
+        f"generations {name}": f"{SEAL} list {name}",
+        f"sealed {name}": f"find {sealed} -type f -exec lsattr -d {{}} +",
+        f"reach {name}": (
+            f"cd / && setpriv --reuid={vault.account} --regid={vault.account} --clear-groups "
+            f"sh -c 'ls {sealed}; touch {sealed}/x; find {sealed} -type f | head -n 1'"
+        ),
+        f"timer {name}": "systemctl list-timers --all --no-legend --plain 'koseki-seal*'",
+        f"secrets {name}": (
+            f"grep -rIlsE 'cipher-pass|BEGIN ([A-Z]+ )*PRIVATE KEY' /etc/pgbackrest* {root}"
+        ),
+    }
+
+
+def settings(facts: Facts, vault: Vault) -> dict[str, str]:
+    """Return sshd's effective settings for a vault's account."""
+    return dict(line.partition(" ")[::2] for line in facts[f"sshd {vault.name}"].lines)
+
+
+@on_hosts("vault_hosts")
+def test_the_uploader_has_no_shell(plan: Plan, facts: Facts):
+    """The uploading account is locked and has nologin: its key can do nothing but SFTP (K-04)."""
+    for vault in plan.vaults_on(facts.host):
+        lines = facts[f"account {vault.name}"].lines
+        hold(len(lines) == 2, f"the account {vault.account}", lines, facts.remedy)
+        shell, state = lines[0].rsplit(":", 1)[-1], lines[1].split()[1]
+        expect((shell.rsplit("/", 1)[-1], state), ("nologin", "L"), facts.remedy)
+
+
+@on_hosts("vault_hosts")
+def test_the_uploader_is_kept_in_its_room(plan: Plan, facts: Facts):
+    """A chroot, SFTP by force, nothing forwarded, no terminal (K-04)."""
+    for vault in plan.vaults_on(facts.host):
+        seen = settings(facts, vault)
+        hold(
+            seen.get("chrootdirectory") == vault.root,
+            f"chroot {vault.root}",
+            seen.get("chrootdirectory"),
+            facts.remedy,
+            "ssh",
+        )
+        hold(
+            seen.get("forcecommand", "").startswith("internal-sftp"),
+            "internal-sftp by force",
+            seen.get("forcecommand"),
+            facts.remedy,
+            "ssh",
+        )
+        wanted = {"permittty": "no", "disableforwarding": "yes", "permituserrc": "no"}
+        expect({key: seen.get(key) for key in wanted}, wanted, facts.remedy, "ssh")
+
+
+@on_hosts("vault_hosts")
+def test_the_room_cannot_be_left(plan: Plan, facts: Facts):
+    """Every folder above the uploads is root's: a chroot under somebody else's would open (K-04)."""
+    for vault in plan.vaults_on(facts.host):
+        rows = [line.split() for line in facts[f"parents {vault.name}"].lines]
+        hold(rows, f"{vault.root}", facts[f"parents {vault.name}"], facts.remedy)
+        weak = [" ".join(row) for row in rows if row[1] != "root" or "w" in row[2][5:]]
+        expect(weak, [], facts.remedy)
+
+
+@on_hosts("databases")
+def test_the_key_opens_no_shell(plan: Plan, facts: Facts):
+    """Tried with the uploader's own key from the database host: SFTP only, no command (K-04)."""
+    for vault in plan.platform.vaults:
+        said = facts[f"shell {vault.name}"]
+        hold(
+            said.rc not in {0, 124, 255} and "sftp" in said.errors + said.text,
+            f"{vault.name}: sftp connections only",
+            said,
+            f"run `koseki apply --limit {plan.vault_host(vault)}`",
+            "ssh",
+        )
+
+
+@on_hosts("vault_hosts")
+def test_the_seal_is_whole(plan: Plan, facts: Facts):
+    """Every sealed object has the hash its generation's manifest says, and the chain holds (K-04)."""
+    for vault in plan.vaults_on(facts.host):
+        said = facts[f"seal {vault.name}"]
+        hold(
+            said.rc == 0,
+            f"the seal of {vault.name} holds",
+            said,
+            "keep this host as it is, restore from the other vault, and find out who was there",
+            "koseki-seal*",
+        )
+
+
+@on_hosts("vault_hosts")
+def test_there_is_a_fresh_generation(plan: Plan, facts: Facts):
+    """The timer seals on its beat, so that a deletion costs at most one interval (K-04)."""
+    minutes = plan.platform.vault_seal["every_minutes"]
+    for vault in plan.vaults_on(facts.host):
+        lines = facts[f"generations {vault.name}"].lines
+        hold(lines, "a sealed generation", facts[f"generations {vault.name}"], facts.remedy)
+        hold(
+            "koseki-seal" in facts[f"timer {vault.name}"].text,
+            "a timer that seals",
+            facts[f"timer {vault.name}"],
+            facts.remedy,
+        )
+        newest = max(generation_moment(line) for line in lines)
+        age = datetime.now(tz=UTC) - newest
+        hold(
+            age < timedelta(minutes=2 * minutes + 2),
+            f"sealed within {2 * minutes} minutes",
+            age,
+            "read the sealing unit's journal; a full disk is the usual reason",
+            "koseki-seal*",
+        )
+
+
+def generation_moment(line: str) -> datetime:
+    """Return when a generation was sealed, from its line in the list."""
+    stamp = line.split(maxsplit=1)[0].split("-", maxsplit=1)[0]
+    return datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+@on_hosts("vault_hosts")
+def test_sealed_generations_cannot_be_changed(plan: Plan, facts: Facts):
+    """Every sealed file is immutable: not even root changes one by mistake (K-04)."""
+    for vault in plan.vaults_on(facts.host):
+        lines = facts[f"sealed {vault.name}"].lines
+        hold(lines, "sealed files", facts[f"sealed {vault.name}"], facts.remedy)
+        soft = [line.split()[-1] for line in lines if "i" not in line.split()[0]]
+        expect(soft, [], f"run `{SEAL} make {vault.name}` and find out who took the seal off")
+
+
+@on_hosts("vault_hosts")
+def test_the_uploader_cannot_reach_the_seal(plan: Plan, facts: Facts):
+    """Tried as the uploading account: it neither sees, writes nor finds a sealed file (K-04)."""
+    for vault in plan.vaults_on(facts.host):
+        said = facts[f"reach {vault.name}"]
+        hold(
+            not said.lines and said.errors.count("Permission denied") >= 2,
+            "Permission denied",
+            said,
+            facts.remedy,
+        )
+
+
+@on_hosts("vault_hosts")
+def test_no_key_lies_beside_the_ciphertext(plan: Plan, facts: Facts):
+    """Whoever carries a vault away carries nothing that opens it (K-04)."""
+    for vault in plan.vaults_on(facts.host):
+        expect(facts[f"secrets {vault.name}"].lines, [], "remove it, and change that key")
+
+
+def test_the_vaults_have_different_hosts_and_accounts(plan: Plan, everywhere: Everywhere):
+    """Two copies in one room, or behind one key, would be lost together (K-04)."""
+    vaults = plan.platform.vaults
+    for what in ("host", "account"):
+        seen = [plan.vault_host(v) if what == "host" else v.account for v in vaults]
+        hold(len(set(seen)) == len(seen), f"a {what} for each vault", seen, "correct vaults.yml")
+    for vault in vaults:
+        hold(
+            facts_exist(everywhere, plan.vault_host(vault), vault),
+            f"{vault.name} answers",
+            "nothing",
+            "see that host",
+        )
+
+
+def facts_exist(everywhere: Everywhere, host: str, vault: Vault) -> bool:
+    """Say whether a vault's host knows the vault's account."""
+    return bool(everywhere[host][f"account {vault.name}"].lines)
