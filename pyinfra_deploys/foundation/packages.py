@@ -104,6 +104,14 @@ def package_source(data: HostData) -> None:
                 "// Managed by koseki (pyinfra, foundation/packages.py). Do not edit.\n"
                 'APT::Install-Recommends "false";\nAcquire::Languages "none";\n',
             ),
+            # An installation or an upgrade starts and restarts nothing: roles and procedures do,
+            # one member after the other.
+            File(
+                "/usr/sbin/policy-rc.d",
+                "#!/bin/sh\n# Managed by koseki (pyinfra, foundation/packages.py). Do not edit.\n"
+                "exit 101\n",
+                "0755",
+            ),
             Absent("/etc/apt/sources.list"),
             Absent("/etc/apt/sources.list.d/debian.sources"),
         ),

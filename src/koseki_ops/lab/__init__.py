@@ -24,6 +24,7 @@ from koseki_ops.lab.machine import Machine
 from koseki_ops.lab.network import LabNetwork
 from koseki_ops.lab.process import Process
 from koseki_ops.site import Site
+from koseki_ops.ssh import ensure_site_ssh
 
 __all__ = ["HostState", "Lab"]
 
@@ -135,6 +136,7 @@ class Lab:
                     state["layers"].setdefault(host, [str(base)])
                 self._write(state)
                 self._furnish()
+                ensure_site_ssh(self.site, self.inventory)
                 self._boot(self.inventory.hosts)
             except BaseException:
                 if begun_here:

@@ -28,8 +28,17 @@ class DoesNotHold(AssertionError):  # noqa: N818 - it reads as the sentence it p
 
 
 def expect(seen: object, expected: object, remedy: str, unit: str = "", host: str = "") -> None:
-    """Hold what was seen against what is expected, for equality."""
+    """Hold what was seen against what is expected, for equality.
+
+    Of two mappings only what differs is shown.
+    """
     if seen != expected:
+        if isinstance(seen, dict) and isinstance(expected, dict):
+            differing = [
+                key for key in {**expected, **seen} if seen.get(key) != expected.get(key)
+            ]
+            expected = {key: expected.get(key, "absent") for key in differing}
+            seen = {key: seen.get(key, "absent") for key in differing}
         raise DoesNotHold(_shown(expected), _shown(seen), remedy, unit, host)
 
 
@@ -49,6 +58,8 @@ def not_verified(reason: str) -> NoReturn:
 def _shown(value: object) -> str:
     if isinstance(value, str):
         return value or "nothing"
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {row}" for key, row in value.items()) or "nothing"
     if isinstance(value, set | frozenset):
         return ", ".join(sorted(map(str, value))) or "nothing"
     if isinstance(value, list | tuple):

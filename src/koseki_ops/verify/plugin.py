@@ -38,7 +38,7 @@ Questions = Mapping[str, str | Question]
 
 
 def _base_questions(plan: Plan, host: str) -> Questions:
-    """What is asked of every host whatever the suites: what it is, its clock, its part now."""
+    """Return what every host is asked whatever the suites: what it is, its clock, its part."""
     if host == WORKSTATION:
         return {}
     asked = {
@@ -165,13 +165,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def plan(request: pytest.FixtureRequest) -> Plan:
-    """The inventory's expectations."""
+    """Give the inventory's expectations."""
     return request.config.stash[PLAN]
 
 
 @pytest.fixture
 def host_name(request: pytest.FixtureRequest) -> str:
-    """The host that this run of the test is about."""
+    """Give the host that this run of the test is about."""
     return cast("str", request.param)
 
 
@@ -183,13 +183,13 @@ def host(plan: Plan, host_name: str) -> Any:  # noqa: ANN401 - testinfra has no 
 
 @pytest.fixture
 def everywhere(request: pytest.FixtureRequest) -> Everywhere:
-    """What all hosts said to this suite."""
+    """Give what all hosts said to this suite."""
     return request.config.stash[EVERYWHERE].for_suite(suite_of(request.module))
 
 
 @pytest.fixture
 def facts(everywhere: Everywhere, host_name: str) -> Facts:
-    """What this run's host said to this suite."""
+    """Give what this run's host said to this suite."""
     return everywhere[host_name]
 
 

@@ -1,0 +1,56 @@
+"""Keep a host's certificates in one question and, when needed, one answer.
+
+The host makes its keys and shows their public halves; what is missing, foreign or old is signed
+here, on the workstation, and sent back. In the usual case nothing is sent back.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from koseki_ops.errors import KosekiError
+from koseki_ops.pki import Request, open_authority, sign, still_good
+
+MODULE = "host_certificates"
+
+
+class ActionModule(ActionBase):  # type: ignore[misc] # Ansible's classes are untyped here
+    """Runs the module to ask, signs, and runs it again to install."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the module's result; `renewed` names the certificates that were signed."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        try:
+            authority = open_authority(
+                Path(arguments.pop("authority_folder")),
+                arguments.pop("authority_passphrase"),
+                int(arguments.pop("authority_days")),
+            )
+            days, renew = int(arguments.pop("days")), int(arguments.pop("renew_days"))
+        except KosekiError as error:
+            raise AnsibleActionFail(str(error)) from error
+        arguments["authority"] = authority.pem
+        asked = self._execute_module(MODULE, arguments, task_vars=task_vars)
+        if asked.get("failed"):
+            return {**result, **asked}
+        signed: dict[str, str] = {}
+        for entry in arguments["certificates"]:
+            state = asked["states"][entry["name"]]
+            names = tuple(entry.get("names", []))
+            request = Request(entry["common_name"], names, days, renew)
+            if not state["public_key"]:
+                signed[entry["name"]] = ""  # check mode on a bare host: there is no key yet
+            elif not still_good(authority, request, state["public_key"], state["certificate"]):
+                signed[entry["name"]] = sign(authority, request, state["public_key"])
+        result |= {"changed": bool(asked["changed"] or signed), "renewed": sorted(signed)}
+        if signed and not self._task.check_mode:
+            answer = self._execute_module(
+                MODULE, {**arguments, "signed": signed}, task_vars=task_vars
+            )
+            if answer.get("failed"):
+                return {**result, **answer}
+        return result

@@ -1,0 +1,198 @@
+"""The internal CA on the workstation: X.509 for services, keys made on their hosts.
+
+A host shows its public key over the authenticated management connection; the CA signs it. No
+private key travels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from koseki_ops.errors import KosekiError
+
+# Clocks may differ by this much; a certificate is valid from a little before now.
+BACKDATE = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class Authority:
+    """The CA's certificate and private key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def pem(self) -> str:
+        """The certificate as text."""
+        return self.certificate.public_bytes(Encoding.PEM).decode()
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a certificate must say.
+
+    names: DNS names and addresses, sorted as given; days: its life; renew_days: it is signed anew
+    when so many days or fewer are left.
+    """
+
+    common_name: str
+    names: tuple[str, ...]
+    days: int
+    renew_days: int
+
+
+def open_authority(folder: Path, passphrase: str, days: int) -> Authority:
+    """Return the CA in `folder`, made at first use; its key is encrypted with `passphrase`.
+
+    Raises KosekiError when the passphrase does not open it.
+    """
+    key_file, certificate_file = folder / "ca.key", folder / "ca.crt"
+    if not certificate_file.exists():
+        _make_authority(folder, passphrase, days)
+    try:
+        key = load_pem_private_key(key_file.read_bytes(), passphrase.encode())
+    except (ValueError, TypeError) as error:
+        raise KosekiError(
+            "the passphrase does not open the CA's key",
+            str(key_file),
+            "use the secrets that it was made with",
+        ) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise KosekiError("the CA's key is of a foreign kind", str(key_file), "restore it")
+    return Authority(x509.load_pem_x509_certificate(certificate_file.read_bytes()), key)
+
+
+def _make_authority(folder: Path, passphrase: str, days: int) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "koseki internal CA")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATE)
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(authority=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    encrypted = key.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase.encode())
+    )
+    handle = os.open(folder / "ca.key", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(encrypted)
+    # The certificate comes last: it says that the CA is whole.
+    (folder / "ca.crt").write_bytes(certificate.public_bytes(Encoding.PEM))
+
+
+def _key_usage(*, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _general_names(names: Sequence[str]) -> list[x509.GeneralName]:
+    found: list[x509.GeneralName] = []
+    for name in names:
+        try:
+            found.append(x509.IPAddress(ip_address(name)))
+        except ValueError:
+            found.append(x509.DNSName(name))
+    return found
+
+
+def still_good(authority: Authority, request: Request, public_key: str, present: str) -> bool:
+    """Say whether a certificate (PEM) is ours, for this key and these names, and not old."""
+    try:
+        certificate = x509.load_pem_x509_certificate(present.encode())
+        certificate.verify_directly_issued_by(authority.certificate)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    left = certificate.not_valid_after_utc - datetime.now(UTC)
+    return (
+        _pem(certificate.public_key()) == _pem(load_pem_public_key(public_key.encode()))
+        and certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+        == request.common_name
+        and _names_of(certificate) == set(_general_names(request.names))
+        and left > timedelta(days=request.renew_days)
+    )
+
+
+def _names_of(certificate: x509.Certificate) -> set[x509.GeneralName]:
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return set()
+    return set(extension.value)
+
+
+def _pem(key: Any) -> bytes:  # noqa: ANN401 - any public key
+    encoded: bytes = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return encoded
+
+
+def sign(authority: Authority, request: Request, public_key: str) -> str:
+    """Return a certificate (PEM) for a host's public key (PEM)."""
+    now = datetime.now(UTC)
+    key: Any = load_pem_public_key(public_key.encode())
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, request.common_name)])
+        )
+        .issuer_name(authority.certificate.subject)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATE)
+        .not_valid_after(now + timedelta(days=request.days) - BACKDATE)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(authority=False), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage(
+                [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+            ),
+            critical=False,
+        )
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()),
+            critical=False,
+        )
+    )
+    if request.names:
+        builder = builder.add_extension(
+            x509.SubjectAlternativeName(_general_names(request.names)), critical=False
+        )
+    return builder.sign(authority.key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
