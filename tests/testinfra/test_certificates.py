@@ -37,7 +37,10 @@ done
 KEYS = f"""
 grep -rIlsE {NOT_OURS} 'BEGIN ([A-Z]+ )*PRIVATE KEY' {PLACES} | while read -r file; do
     echo "file $file $(stat -c '%U %G %a' "$file")"
-    case $file in /etc/ssh/*) ;; *) openssl pkey -in "$file" -pubout -passin pass: 2>/dev/null ;; esac
+    case $file in
+    /etc/ssh/*) ;;
+    *) openssl pkey -in "$file" -pubout -passin pass: 2>/dev/null ;;
+    esac
 done
 """
 PRESENTED = "openssl s_client -connect {address}:{port} {more} </dev/null"

@@ -24,6 +24,10 @@ ctl() {{
         --cacert="$ETCD_TRUSTED_CA_FILE" --cert="$ETCD_CERT_FILE" --key="$ETCD_KEY_FILE" "$@"
 }}
 """
+DATA = """
+pid=$(systemctl show -P MainPID etcd.service)
+stat -c '%U %a' "$(tr '\\0' '\\n' <"/proc/$pid/environ" | sed -n 's/^ETCD_DATA_DIR=//p')"
+"""
 STRANGER = """
 env -u ETCDCTL_CERT ETCDCTL_API=3 etcdctl --endpoints='{endpoint}' --command-timeout=3s \\
     --dial-timeout=2s --insecure-skip-tls-verify {more} endpoint status
@@ -51,7 +55,7 @@ def questions(plan: Plan, host: str) -> Questions:
         "stranger": Question(STRANGER.format(endpoint=f"https://{own}", more=""), aside=True),
         "plain": Question(STRANGER.format(endpoint=f"http://{own}", more=""), aside=True),
         "enabled": "systemctl is-enabled etcd.service",
-        "data": "stat -c '%U %a' /var/lib/etcd",
+        "data": DATA,
     }
 
 

@@ -131,7 +131,7 @@ def test_exactly_one_server_leads(plan: Plan, everywhere: Everywhere):
 
 @on_hosts("databases")
 def test_patroni_says_the_same_as_the_servers(plan: Plan, facts: Facts, everywhere: Everywhere):
-    """Every member names the leader that PostgreSQL itself names, and counts every server (K-03)."""
+    """Each member names the leader that PostgreSQL names, and counts every server (K-03)."""
     members = {row["name"]: row["role"] for row in facts["patroni"].json["cluster"]["members"]}
     leader = leader_of(plan, everywhere)
     roles = {
@@ -144,7 +144,7 @@ def test_patroni_says_the_same_as_the_servers(plan: Plan, facts: Facts, everywhe
 
 
 def test_the_second_recording_is_synchronous(plan: Plan, everywhere: Everywhere):
-    """What the leader acknowledged, 副 or 正 has as well: losing one server loses nothing (K-03)."""
+    """What the leader acknowledged the other has too: losing one loses nothing (K-03)."""
     leader = leader_of(plan, everywhere)
     others = set(plan.hosts_in("databases")) - {leader}
     senders = servers(plan, everywhere)[leader]["senders"]

@@ -103,7 +103,7 @@ def test_the_uploader_is_kept_in_its_room(plan: Plan, facts: Facts):
 
 @on_hosts("vault_hosts")
 def test_the_room_cannot_be_left(plan: Plan, facts: Facts):
-    """Every folder above the uploads is root's: a chroot under somebody else's would open (K-04)."""
+    """Every folder above the uploads is root's: nobody can move the room's walls (K-04)."""
     for vault in plan.vaults_on(facts.host):
         rows = [line.split() for line in facts[f"parents {vault.name}"].lines]
         hold(rows, f"{vault.root}", facts[f"parents {vault.name}"], facts.remedy)
@@ -127,7 +127,7 @@ def test_the_key_opens_no_shell(plan: Plan, facts: Facts):
 
 @on_hosts("vault_hosts")
 def test_the_seal_is_whole(plan: Plan, facts: Facts):
-    """Every sealed object has the hash its generation's manifest says, and the chain holds (K-04)."""
+    """Every sealed object has the hash in its manifest, and the chain of manifests holds (K-04)."""
     for vault in plan.vaults_on(facts.host):
         said = facts[f"seal {vault.name}"]
         hold(

@@ -46,10 +46,14 @@ def verify_command(
                 "seconds": round(results.seconds, 1),
             }
         )
-    if results.silent:
-        sys.exit(2)
-    if results.count(FAILED):
-        sys.exit(1)
+    sys.exit(exit_code(results))
+
+
+def exit_code(results: Results) -> int:
+    """Return 0 when all holds, 1 when something does not, 2 when a host or all was silent."""
+    if results.silent or not (results.count(PASSED) or results.count(FAILED)):
+        return 2
+    return 1 if results.count(FAILED) else 0
 
 
 def print_results(results: Results) -> None:
@@ -69,6 +73,8 @@ def print_results(results: Results) -> None:
         reasons[test.reason] = reasons.get(test.reason, 0) + 1
     for reason, count in reasons.items():
         click.echo(f"not verified ({count}): {reason}")
+    if results.left_out:
+        click.echo(f"left out ({results.left_out}): tests about hosts outside --limit")
     for host, silence in results.silent.items():
         click.echo(f"koseki: {host} did not answer: {silence}", err=True)
     click.echo(

@@ -34,9 +34,7 @@ def expect(seen: object, expected: object, remedy: str, unit: str = "", host: st
     """
     if seen != expected:
         if isinstance(seen, dict) and isinstance(expected, dict):
-            differing = [
-                key for key in {**expected, **seen} if seen.get(key) != expected.get(key)
-            ]
+            differing = [key for key in {**expected, **seen} if seen.get(key) != expected.get(key)]
             expected = {key: expected.get(key, "absent") for key in differing}
             seen = {key: seen.get(key, "absent") for key in differing}
         raise DoesNotHold(_shown(expected), _shown(seen), remedy, unit, host)

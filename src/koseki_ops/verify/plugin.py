@@ -33,6 +33,9 @@ JOURNAL_LINES = 12
 DEFAULT_REMEDY = "read the assertion above and the host's journal, then run `koseki apply`"
 SUITE_QUESTION = "{suite}/{name}"
 BASE = "base"
+# Why a test was skipped that nobody asked for: it is about hosts outside --limit.
+LEFT_OUT = "was left out by --limit"
+NO_HOSTS = "got empty parameter set"
 
 Questions = Mapping[str, str | Question]
 
@@ -75,7 +78,7 @@ class Everywhere:
         """Return one host's facts; the test ends as not verified when there are none."""
         reply = self.replies.get(host)
         if reply is None:
-            _not_asked(host, "was left out by --limit")
+            _not_asked(host, LEFT_OUT)
         if reply.silence:
             _not_asked(host, f"did not answer: {reply.silence}")
         return Facts(host, self.suite, reply)
@@ -260,7 +263,11 @@ def pytest_runtest_makereport(
     decided = report.when == "call" or (report.when == "setup" and not report.passed)
     if not decided and not (report.when == "teardown" and report.failed):
         return report
-    item.config.stash[RESULTS].tests.append(_result(item, call, report))
+    results, result = item.config.stash[RESULTS], _result(item, call, report)
+    if result.reason.endswith(LEFT_OUT) or result.reason.startswith(NO_HOSTS):
+        results.left_out += 1
+    else:
+        results.tests.append(result)
     return report
 
 

@@ -51,7 +51,8 @@ class HostState:
 class Results:
     """Everything a verification found.
 
-    about: what each suite is about, one sentence; seconds: wall clock; finished_at: seconds since
+    about: what each suite is about, one sentence; left_out: how many tests are about hosts that
+    --limit leaves out; seconds: wall clock; finished_at: seconds since
     1970.
     """
 
@@ -60,6 +61,7 @@ class Results:
     about: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     finished_at: float = 0.0
+    left_out: int = 0
 
     def count(self, outcome: str) -> int:
         """Return how many tests ended so."""
@@ -95,4 +97,5 @@ class Results:
             about=dict(content["about"]),
             seconds=content["seconds"],
             finished_at=content["finished_at"],
+            left_out=content["left_out"],
         )

@@ -60,7 +60,8 @@ def ask(site: Site, host: str, questions: Mapping[str, Question]) -> HostAnswers
     answered_at = time.time()
     if done.returncode:
         words = done.stderr.decode(errors="replace").strip().splitlines()
-        said = words[-1] if words else f"exit {done.returncode}"
+        # The first line is the network's own word; later ones say what ssh made of it.
+        said = words[0] if words else f"exit {done.returncode}"
         return HostAnswers(host, silence=said)
     try:
         answers = parse(done.stdout, names)

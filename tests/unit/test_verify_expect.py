@@ -1,0 +1,48 @@
+"""A failed test says what was expected, what was seen and what to do; and it can fail."""
+
+from __future__ import annotations
+
+import pytest
+
+from koseki_ops.verify.expect import DoesNotHold, expect, hold
+
+
+def test_what_is_equal_holds():
+    """What is equal holds."""
+    expect({"a": 1}, {"a": 1}, "remedy")
+    hold([1], "something", [1], "remedy")
+
+
+def test_what_differs_does_not():
+    """What differs does not, and says all three things."""
+    with pytest.raises(DoesNotHold) as caught:
+        expect("P", "L", "lock it", "ssh", "primary1")
+    assert (caught.value.expected, caught.value.seen) == ("L", "P")
+    assert (caught.value.remedy, caught.value.unit, caught.value.host) == (
+        "lock it",
+        "ssh",
+        "primary1",
+    )
+    for word in ("expected: L", "seen:     P", "remedy:   lock it"):
+        assert word in str(caught.value)
+
+
+def test_of_two_mappings_only_what_differs_is_shown():
+    """Of two mappings only what differs is shown, a missing key too."""
+    with pytest.raises(DoesNotHold) as caught:
+        expect({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}, "remedy")
+    assert (caught.value.expected, caught.value.seen) == ("b: 3; c: 4", "b: 2; c: absent")
+
+
+def test_nothing_is_said_in_words():
+    """An empty value is readable."""
+    with pytest.raises(DoesNotHold) as caught:
+        expect(set(), {"x"}, "remedy")
+    assert caught.value.seen == "nothing"
+
+
+@pytest.mark.parametrize("empty", [[], "", None, False, 0])
+def test_a_condition_on_nothing_does_not_hold(empty: object):
+    """An empty answer never counts as a property that holds."""
+    with pytest.raises(DoesNotHold):
+        hold(empty, "something", empty, "remedy")
