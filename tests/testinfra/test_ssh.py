@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from typing import Any
 
 from koseki_ops.inventory import WORKSTATION
 from koseki_ops.verify.batch import Question
@@ -183,6 +184,22 @@ def test_the_host_certificate_lives(plan: Plan, facts: Facts):
 def test_only_the_user_ca_is_trusted(facts: Facts, everywhere: Everywhere):
     """One CA says who a person is; a second one would be a second door (K-11)."""
     expect(facts["trusted"].lines, everywhere[WORKSTATION]["user ca"].lines, facts.remedy, "ssh")
+
+
+@on_hosts("all")
+def test_the_engines_enter_as_themselves(
+    plan: Plan,
+    everywhere: Everywhere,
+    host_name: str,
+    host: Any,  # noqa: ANN401 - testinfra has no types
+):
+    """A login of its own, by testinfra: the engines are not root, nor anybody's account (K-11)."""
+    everywhere[host_name]
+    said = host.run("id -un; id -u; uname -n")
+    hold(said.rc == 0, "a login", said.stderr, "run `koseki ssh config`", "ssh")
+    account, number, name = said.stdout.split()
+    expect((account, name), (plan.platform.automation_account, host_name), "run `koseki apply`")
+    hold(number != "0", "an account without root's rights", number, "run `koseki apply`")
 
 
 @on_hosts("all")

@@ -180,8 +180,8 @@ def host_name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def host(plan: Plan, host_name: str) -> Any:  # noqa: ANN401 - testinfra has no types
-    """Testinfra's own host, over the site's SSH configuration, for what no batch can ask."""
-    return testinfra.get_host(f"ssh://{host_name}", ssh_config=str(plan.site.ssh_config), sudo=True)
+    """Give testinfra's own host, over the site's SSH configuration, for what no batch can ask."""
+    return testinfra.get_host(f"ssh://{host_name}", ssh_config=str(plan.site.ssh_config))
 
 
 @pytest.fixture
