@@ -56,10 +56,8 @@ def push(data: HostData) -> Iterator[Any]:
     if data.is_city:
         return
     mirror = data.mirror
-    index = mirror / "dists" / VAULT_SUITE / "InRelease"
     path = f"{PUSHED}/dists/{VAULT_SUITE}/InRelease"
-    digest = hashlib.sha256(index.read_bytes()).hexdigest()
-    if host.get_fact(FileStates, paths=(path,))[path].endswith(digest):
+    if host.get_fact(FileStates, paths=(path,))[path].endswith(mirror_digest(data)):
         return
     yield StringCommand(f"rm -rf {PUSHED}.new && mkdir -m 0755 {PUSHED}.new")
     with tempfile.NamedTemporaryFile(suffix=".tar") as bundle:
@@ -73,6 +71,12 @@ def push(data: HostData) -> Iterator[Any]:
         f"cd {PUSHED}.new && tar -x --no-same-owner -f bundle.tar && rm bundle.tar && cd / && "
         f"rm -rf {PUSHED} && mv {PUSHED}.new {PUSHED}"
     )
+
+
+def mirror_digest(data: HostData) -> str:
+    """Return the hash of the signed index that this host reads."""
+    suite = data.value("debian_release") if data.is_city else VAULT_SUITE
+    return hashlib.sha256((data.mirror / "dists" / suite / "InRelease").read_bytes()).hexdigest()
 
 
 def source_entry(data: HostData) -> str:
@@ -104,6 +108,8 @@ def package_source(data: HostData) -> None:
                 "// Managed by koseki (pyinfra, foundation/packages.py). Do not edit.\n"
                 'APT::Install-Recommends "false";\nAcquire::Languages "none";\n',
             ),
+            # Which state of the mirror this host's package lists are from.
+            File("/var/lib/koseki/mirror.release", f"{mirror_digest(data)}\n"),
             # An installation or an upgrade starts and restarts nothing: roles and procedures do,
             # one member after the other.
             File(

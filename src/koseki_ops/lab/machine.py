@@ -90,6 +90,9 @@ class Machine:
             "--keep-unit",
             "--boot",
             "--console=pipe",
+            # The host itself owns what nspawn would otherwise copy from this computer.
+            "--timezone=off",
+            "--resolv-conf=off",
             f"--machine={self.nspawn_name}",
             f"--hostname={self.host}",
             f"--network-bridge={self.network.bridge_of(self.host)}",

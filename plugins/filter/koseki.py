@@ -1,0 +1,37 @@
+"""Jinja filters of the platform; each is a thin door to koseki_ops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from koseki_ops.databases import statements
+from koseki_ops.municipalities import active, client_certificates, tenants
+
+
+def difference(wanted: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of `wanted` that `seen` does not say, as a patch for Patroni's REST API."""
+    patch: dict[str, Any] = {}
+    for key, value in wanted.items():
+        there = seen.get(key)
+        if isinstance(value, dict):
+            inner = difference(value, there if isinstance(there, dict) else {})
+            if inner:
+                patch[key] = inner
+        elif there != value:
+            patch[key] = value
+    return patch
+
+
+class FilterModule:
+    """Names the filters."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {
+            "koseki_active": active,
+            "koseki_tenants": tenants,
+            "koseki_client_certificates": client_certificates,
+            "koseki_statements": statements,
+            "koseki_difference": difference,
+        }

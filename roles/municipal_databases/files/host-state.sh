@@ -1,0 +1,18 @@
+#!/bin/sh
+# Say as JSON: whether PostgreSQL is installed here, whether this host leads, which folders exist.
+# $1: the folder that holds the tablespaces.
+set -eu
+
+installed=false
+leads=false
+if getent passwd postgres >/dev/null; then
+    installed=true
+    if [ "$(cd / && runuser -u postgres -- psql -XqtAc 'SELECT NOT pg_is_in_recovery()' 2>/dev/null)" = t ]; then
+        leads=true
+    fi
+fi
+folders=
+for folder in "$1" "$1"/*; do
+    if [ -d "$folder" ]; then folders="$folders${folders:+, }\"$folder\""; fi
+done
+printf '{"installed": %s, "leads": %s, "folders": [%s]}\n' "$installed" "$leads" "$folders"
