@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from koseki_ops.databases import statements
+from koseki_ops.databases import platform_statements, tenant_statements
 from koseki_ops.municipalities import active, client_certificates, tenants
 
 
@@ -32,6 +32,7 @@ class FilterModule:
             "koseki_active": active,
             "koseki_tenants": tenants,
             "koseki_client_certificates": client_certificates,
-            "koseki_statements": statements,
+            "koseki_platform_statements": platform_statements,
+            "koseki_tenant_statements": tenant_statements,
             "koseki_difference": difference,
         }

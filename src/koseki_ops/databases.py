@@ -9,25 +9,30 @@ TEMPLATE = "koseki_template"
 COMMON_ROLE = "koseki_application"
 
 
-def statements(tenants: Sequence[Mapping[str, str]], state: Mapping[str, Any]) -> list[str]:
-    """Return the SQL statements that are missing, in order; empty when all is as it should be.
+def platform_statements(state: Mapping[str, Any]) -> list[str]:
+    """Return the SQL that is missing before any municipality: the template, and closed doors.
 
-    tenants: as `municipalities.tenants` gives them; state: what `state.sql` of the role reports
-    (roles, tablespaces, databases with owner and tablespace, who may connect where).
+    state: what `state.sql` of the role reports (roles, members, tablespaces, databases with owner
+    and tablespace, who may connect where).
     """
     wanted: list[str] = []
-    roles: set[str] = set(state["roles"])
-    members: set[str] = set(state["members"])
-    if COMMON_ROLE not in roles:
+    if COMMON_ROLE not in state["roles"]:
         wanted.append(f"CREATE ROLE {COMMON_ROLE} NOLOGIN")
     wanted += _closed(("postgres", "template1"), state["public_connect"])
     if TEMPLATE not in state["databases"]:
         wanted.append(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")
     if TEMPLATE in state["public_connect"] or TEMPLATE not in state["databases"]:
         wanted.append(f"REVOKE ALL ON DATABASE {TEMPLATE} FROM PUBLIC")
-    for tenant in tenants:
-        wanted += _tenant(tenant, state, roles, members)
     return wanted
+
+
+def tenant_statements(tenants: Sequence[Mapping[str, str]], state: Mapping[str, Any]) -> list[str]:
+    """Return the SQL that is missing for the municipalities, in order; empty when all is right.
+
+    tenants: as `municipalities.tenants` gives them; state: as for `platform_statements`.
+    """
+    roles, members = set(state["roles"]), set(state["members"])
+    return [statement for tenant in tenants for statement in _tenant(tenant, state, roles, members)]
 
 
 def _closed(databases: Sequence[str], public_connect: Sequence[str]) -> list[str]:
@@ -49,9 +54,7 @@ def _tenant(
         wanted.append(f"GRANT {COMMON_ROLE} TO {application}")
     if tenant["tablespace"] not in state["tablespaces"]:
         folder = tenant["folder"]
-        wanted.append(
-            f"CREATE TABLESPACE {tenant['tablespace']} OWNER {owner} LOCATION '{folder}'"
-        )
+        wanted.append(f"CREATE TABLESPACE {tenant['tablespace']} OWNER {owner} LOCATION '{folder}'")
     there = state["databases"].get(database)
     if there is None:
         wanted.append(
