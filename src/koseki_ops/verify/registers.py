@@ -7,7 +7,7 @@ from koseki_ops.verify.plugin import Facts
 # As the municipality's own Unix user, with its own certificate: {town} is the Municipality.
 PSQL = (
     "cd / && env PGUSER={town.database}_app PGSSLMODE=verify-ca PGCONNECT_TIMEOUT=8 "
-    "PGSSLROOTCERT=/etc/koseki/municipalities/{town.slug}/ca.crt "
+    "PGSSLROOTCERT=/etc/koseki/pki/ca.crt "
     "PGSSLCERT=/etc/koseki/municipalities/{town.slug}/client.crt "
     "PGSSLKEY=/etc/koseki/municipalities/{town.slug}/client.key "
     "setpriv --reuid=koseki-{town.slug} --regid=koseki-{town.slug} --clear-groups psql -XAtq"
