@@ -25,7 +25,7 @@ UDP_SAMPLE = (53, 69, 514)
 # The workstation may try more: it does so without a process per attempt.
 INBOUND = range(1, 151)
 # A packet that is dropped is not answered at all: how long to wait for nothing, and for something.
-SHUT_SECONDS, OPEN_SECONDS = "1.5", "4"
+SHUT_SECONDS, OPEN_SECONDS = "1.5", "8"
 OPEN = "open"
 
 PROBE = """
@@ -128,6 +128,11 @@ def questions(plan: Plan, host: str) -> Questions:
     }
 
 
+def apply_to(*ends: str) -> str:
+    """Return the command that brings these ends to the plan; the workstation is nobody's host."""
+    return " ".join(["koseki apply", *(f"--limit {end}" for end in ends if end != WORKSTATION)])
+
+
 def outcomes(facts: Facts) -> dict[tuple[str, str, int], str]:
     """Return what each attempt met, by address, protocol and port."""
     found = {}
@@ -161,8 +166,7 @@ def test_listed_ways_are_open(plan: Plan, everywhere: Everywhere, way: tuple[str
             said == OPEN or left,
             f"{row.listed}: {source} reaches {target} on {row.protocol} {row.port}",
             said,
-            f"see that the service on {target} runs, then run `koseki apply --limit {source} "
-            f"--limit {target}`",
+            f"see that the service on {target} runs, then run `{apply_to(source, target)}`",
             "nftables",
             source if target == WORKSTATION else target,
         )
@@ -184,8 +188,7 @@ def test_unlisted_ways_are_shut(plan: Plan, everywhere: Everywhere, way: tuple[s
         not opened,
         f"{source} reaches nothing unlisted on {target} ({len(tried)} attempts)",
         opened,
-        f"run `koseki apply --limit {target} --limit {source}`, or add the flow to flows.yml "
-        "with its reason",
+        f"run `{apply_to(source, target)}`, or add the flow to flows.yml with its reason",
         "nftables",
         target if target != WORKSTATION else source,
     )

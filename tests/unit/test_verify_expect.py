@@ -37,7 +37,7 @@ def test_of_two_mappings_only_what_differs_is_shown():
 def test_nothing_is_said_in_words():
     """An empty value is readable."""
     with pytest.raises(DoesNotHold) as caught:
-        expect(set(), {"x"}, "remedy")
+        expect([], ["x"], "remedy")
     assert caught.value.seen == "nothing"
 
 
@@ -46,3 +46,10 @@ def test_a_condition_on_nothing_does_not_hold(empty: object):
     """An empty answer never counts as a property that holds."""
     with pytest.raises(DoesNotHold):
         hold(empty, "something", empty, "remedy")
+
+
+def test_of_two_sets_only_what_differs_is_shown():
+    """Of two sets only what differs is shown, with the plan's count."""
+    with pytest.raises(DoesNotHold) as caught:
+        expect({"a", "b"}, {"a", "c"}, "remedy")
+    assert (caught.value.expected, caught.value.seen) == ("2 of the plan", "too many b; missing c")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -30,9 +30,11 @@ class DoesNotHold(AssertionError):  # noqa: N818 - it reads as the sentence it p
 def expect(seen: object, expected: object, remedy: str, unit: str = "", host: str = "") -> None:
     """Hold what was seen against what is expected, for equality.
 
-    Of two mappings only what differs is shown.
+    Of two mappings or sets only what differs is shown.
     """
     if seen != expected:
+        if isinstance(seen, set) and isinstance(expected, set) and expected:
+            seen, expected = _difference(seen, expected), f"{len(expected)} of the plan"
         if isinstance(seen, dict) and isinstance(expected, dict):
             differing = [key for key in {**expected, **seen} if seen.get(key) != expected.get(key)]
             expected = {key: expected.get(key, "absent") for key in differing}
@@ -51,6 +53,11 @@ def hold(
 def not_verified(reason: str) -> NoReturn:
     """End a test that cannot be decided here; the report shows it as not verified."""
     pytest.skip(reason)
+
+
+def _difference(seen: set[Any], expected: set[Any]) -> str:
+    parts = {"too many": seen - expected, "missing": expected - seen}
+    return "; ".join(f"{word} {_shown(rows)}" for word, rows in parts.items() if rows)
 
 
 def _shown(value: object) -> str:
