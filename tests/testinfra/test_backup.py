@@ -394,7 +394,7 @@ def test_no_backup_has_failed(facts: Facts):
 def test_the_second_backup_is_close_behind(plan: Plan, everywhere: Everywhere):
     """The lag that the alarm measured is below its limit, and was measured lately (K-04)."""
     facts = leading(plan, everywhere)
-    limit = plan.platform.backup_policy["lag_alarm_minutes"]
+    limit = plan.platform.backup_policy.lag_alarm_minutes
     status = facts["status"].json
     for number, row in status["repositories"].items():
         hold(

@@ -51,7 +51,7 @@ def vault_questions(vault: Vault) -> dict[str, str | Question]:
         ),
         f"seal {name}": Question(f"{SEAL} verify {name}", aside=True),
         f"generations {name}": f"{SEAL} list {name}",
-        f"sealed {name}": f"find {sealed} -type f -exec lsattr -d {{}} +",
+        f"sealed {name}": f"find {sealed} -type f ! -path '*/.work.*' -exec lsattr -d {{}} +",
         f"reach {name}": (
             f"cd / && setpriv --reuid={vault.account} --regid={vault.account} --clear-groups "
             f"sh -c 'ls {sealed}; touch {sealed}/x; find {sealed} -type f | head -n 1'"
@@ -142,7 +142,7 @@ def test_the_seal_is_whole(plan: Plan, facts: Facts):
 @on_hosts("vault_hosts")
 def test_there_is_a_fresh_generation(plan: Plan, facts: Facts):
     """The timer seals on its beat, so that a deletion costs at most one interval (K-04)."""
-    minutes = plan.platform.vault_seal["every_minutes"]
+    minutes = plan.platform.vault_seal.every_minutes
     for vault in plan.vaults_on(facts.host):
         lines = facts[f"generations {vault.name}"].lines
         hold(lines, "a sealed generation", facts[f"generations {vault.name}"], facts.remedy)
