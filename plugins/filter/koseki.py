@@ -23,6 +23,20 @@ def difference(wanted: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
     return patch
 
 
+def repositories(
+    vaults: list[dict[str, Any]], groups: dict[str, list[str]], addresses: dict[str, dict[str, str]]
+) -> list[dict[str, Any]]:
+    """Return number, address and account of each vault, as pgBackRest on a city host sees it."""
+    found = []
+    for vault in vaults:
+        table = addresses[groups[vault["group"]][0]]
+        address = table.get("city") or table["line"]
+        found.append(
+            {"number": vault["repository"], "address": address, "account": vault["account"]}
+        )
+    return found
+
+
 class FilterModule:
     """Names the filters."""
 
@@ -34,5 +48,6 @@ class FilterModule:
             "koseki_client_certificates": client_certificates,
             "koseki_platform_statements": platform_statements,
             "koseki_tenant_statements": tenant_statements,
+            "koseki_repositories": repositories,
             "koseki_difference": difference,
         }

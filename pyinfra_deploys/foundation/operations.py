@@ -103,6 +103,8 @@ def place(
     moved. then: a shell command for afterwards, as a reload. prove: the change could lock us out,
     so a timer on the host undoes it unless a new connection works.
     """
+    if not files:
+        return
     states = host.get_fact(FileStates, paths=tuple(file.path for file in files))
     wrong = [file for file in files if states.get(file.path) != file.state]
     if not wrong:
@@ -167,6 +169,9 @@ def _arm_rollback(files: Sequence[File | Absent], then: str) -> Iterator[Any]:
 
 @operation()
 def settle(question: str, wanted: Sequence[str], change: str) -> Iterator[Any]:
-    """Ask a shell question; when the answer's lines are not `wanted`, run `change`."""
-    if host.get_fact(ShellAnswer, question=question) != list(wanted):
+    """Ask a shell question; when the answer's lines are not `wanted`, run `change`.
+
+    Nothing wanted: nothing is asked.
+    """
+    if wanted and host.get_fact(ShellAnswer, question=question) != list(wanted):
         yield StringCommand(change)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from datetime import date
 from ipaddress import IPv4Address, IPv4Network
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -226,6 +226,26 @@ class Vault(Table):
     cipher_secret: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
+class VaultSeal(Table):
+    """How often a vault is sealed and what is kept."""
+
+    every_minutes: Annotated[int, Field(ge=1, le=59)]
+    keep_generations: Positive
+    keep_days: Positive
+
+
+class BackupPolicy(Table):
+    """When backups are made (systemd calendar events), what is kept, when the alarm rings."""
+
+    full_keep: Positive
+    differential_keep: Positive
+    full_calendar: str
+    differential_calendar: str
+    incremental_calendar: str
+    lag_wanted_minutes: Positive
+    lag_alarm_minutes: Positive
+
+
 class Platform(BaseModel):
     """The shared values of an inventory that the model knows by type."""
 
@@ -252,6 +272,6 @@ class Platform(BaseModel):
     timing_profiles: dict[str, TimingProfile]
     certificate_policy: CertificatePolicy
     vaults: Annotated[list[Vault], Field(min_length=1)]
-    vault_seal: dict[str, Any]
-    backup_policy: dict[str, Any]
+    vault_seal: VaultSeal
+    backup_policy: BackupPolicy
     packages: dict[str, list[str]]

@@ -191,7 +191,8 @@ def _sign(
 ) -> Path:
     """Sign a public key; return the certificate's path and keep a line in the ledger."""
     files = files_of(site)
-    serial = sum(1 for _ in files.ledger.open(encoding="utf-8")) + 1 if files.ledger.exists() else 1
+    lines = files.ledger.read_text(encoding="utf-8").splitlines() if files.ledger.exists() else []
+    serial = len(lines) + 1
     argv = ["ssh-keygen", "-q", "-s", str(authority), "-I", identity, "-z", str(serial)]
     argv += ["-n", ",".join(principals), "-V", f"-{BACKDATE_SECONDS}s:+{seconds}s"]
     for option in options:

@@ -62,6 +62,7 @@ for repository in {repositories}; do
     if grep -qaF '{canary}' "$folder/$repository"; then echo "found $repository"; fi
 done
 """
+ARCHIVER = "select row_to_json(pg_stat_archiver) from pg_stat_archiver"
 NOTE = "select note from platform.probe where id = {id}"
 # Reads only until the first match in a file; a file is listed when its first bytes are not the
 # mark of the encryption that pgBackRest writes.
@@ -76,7 +77,6 @@ def questions(plan: Plan, host: str) -> Questions:
         return {}
     asked: dict[str, str | Question] = {
         "info": Question(f"{LEADER_ONLY}{PGBACKREST} info --output=json", aside=True),
-        "archiver": f"{PSQL} -c 'select row_to_json(pg_stat_archiver) from pg_stat_archiver'",  # noqa: S608 - a constant
         "settings": f"{PSQL} -c 'show archive_command'",
         "configuration": "cat /etc/pgbackrest/pgbackrest.conf /etc/pgbackrest.conf"
         " | grep -v cipher-pass",
@@ -114,7 +114,10 @@ def questions(plan: Plan, host: str) -> Questions:
 def later_questions(plan: Plan, host: str, everywhere: Everywhere) -> Questions:
     """Once the canary is archived: read it back, and look for it in every raw byte."""
     if plan.is_in(host, "databases") and plan.towns:
-        return {"note": f"{PSQL} -d {plan.towns[0].database} -c '{NOTE.format(id=PROBE_ID)}'"}
+        return {
+            "note": f"{PSQL} -d {plan.towns[0].database} -c '{NOTE.format(id=PROBE_ID)}'",
+            "archiver": f"{PSQL} -c '{ARCHIVER}'",
+        }
     if host == WORKSTATION:
         return {}
     asked = {}

@@ -30,6 +30,11 @@ from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, HostState, Result
 from koseki_ops.verify.transport import HostAnswers, ask_all
 
 JOURNAL_LINES = 12
+# The last lines that say something: who came and went would push them out.
+JOURNAL = (
+    "journalctl -u '{unit}' -n 500 --no-pager -o short-iso -q"
+    " | grep -vE 'LOG:  (dis)?connection' | tail -n {lines}"
+)
 DEFAULT_REMEDY = "read the assertion above and the host's journal, then run `koseki apply`"
 SUITE_QUESTION = "{suite}/{name}"
 BASE = "base"
@@ -344,8 +349,9 @@ def _add_journals(plan: Plan, results: Results) -> None:
     for test in results.tests:
         host = results.hosts.get(test.host)
         if test.outcome == FAILED and test.unit and host and host.asked and not host.silence:
-            command = f"journalctl -u {test.unit} -n {JOURNAL_LINES} --no-pager -o short-iso"
-            wanted.setdefault(test.host, {})[test.unit] = Question(command)
+            wanted.setdefault(test.host, {})[test.unit] = Question(
+                JOURNAL.format(unit=test.unit, lines=JOURNAL_LINES)
+            )
     replies = ask_all(plan.site, wanted)
     for test in results.tests:
         reply = replies.get(test.host)

@@ -1,0 +1,115 @@
+"""A lab of the drills' own: provisioned once, then restored before each drill in seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from koseki_ops.lab import Lab
+from koseki_ops.site import Site
+
+LAB_NAME = os.environ.get("KOSEKI_DRILL_LAB", "drills")
+CONVERGED = "converged"
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A provisioned lab, and `koseki` as an administrator would call it."""
+
+    site: Site
+    lab: Lab
+
+    def koseki(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run `koseki` on this lab; with check, anything but exit 0 fails the drill."""
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("koseki")), *arguments],
+            env={**os.environ, "KOSEKI_NAME": self.site.name},
+            cwd=self.site.root,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if check:
+            assert done.returncode == 0, f"koseki {' '.join(arguments)}\n{done.stdout}{done.stderr}"
+        return done
+
+    def report(self, *arguments: str, check: bool = True) -> dict[str, object]:
+        """Run a reporting command and return the JSON object of its last line."""
+        done = self.koseki(*arguments, "--json", check=check)
+        last: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+        return last
+
+    def sh(self, host: str, script: str, check: bool = True) -> str:
+        """Run a shell script as root on a host, by its console, and return what it printed."""
+        done = self.lab.exec(host, ["sh", "-c", script])
+        if check:
+            assert done.returncode == 0, f"{host}: {script}\n{done.stdout}{done.stderr}"
+        return str(done.stdout)
+
+    def cluster(self) -> dict[str, dict[str, object]]:
+        """Return Patroni's members by name, as whichever database host answers sees them."""
+        for host in ("primary1", "secondary1"):
+            done = self.lab.exec(
+                host, ["patronictl", "-c", "/etc/patroni/config.yml", "list", "-f", "json"]
+            )
+            if done.returncode == 0:
+                return {member["Member"]: member for member in json.loads(done.stdout)}
+        return {}
+
+    def leader(self) -> str | None:
+        """Return the member that leads, or None while there is none."""
+        leaders = [name for name, row in self.cluster().items() if row["Role"] == "Leader"]
+        return leaders[0] if len(leaders) == 1 else None
+
+
+def wait_for(question: Callable[[], object], what: str, seconds: float = 90) -> None:
+    """Ask once a second until the answer is true; fail the drill when time is up."""
+    end = time.monotonic() + seconds
+    while not question():
+        assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s"
+        time.sleep(1)
+
+
+@pytest.fixture(scope="session")
+def converged() -> Iterator[Platform]:
+    """The lab, provisioned from bare hosts and kept as a snapshot; removed at the end."""
+    site = Site.open(name=LAB_NAME)
+    lab = Lab(site)
+    platform = Platform(site, lab)
+    lab.down()
+    try:
+        lab.up()
+        platform.koseki("apply")
+        platform.koseki("verify")
+        lab.snapshot(CONVERGED)
+        yield platform
+    finally:
+        if "KOSEKI_KEEP_DRILL_LAB" not in os.environ:
+            lab.down()
+
+
+@pytest.fixture
+def platform(converged: Platform) -> Platform:
+    """The provisioned lab as it was when its provisioning ended, healthy and double recording."""
+    converged.lab.restore(CONVERGED)
+    settled(converged)
+    return converged
+
+
+def settled(platform: Platform) -> None:
+    """Wait until one member leads and the other records synchronously."""
+
+    def double_recording() -> bool:
+        roles = sorted(str(row["Role"]) for row in platform.cluster().values())
+        states = {str(row["State"]) for row in platform.cluster().values()}
+        return roles == ["Leader", "Sync Standby"] and states <= {"running", "streaming"}
+
+    wait_for(double_recording, "double recording")
