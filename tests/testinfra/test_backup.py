@@ -37,10 +37,14 @@ ARCHIVE_SECONDS = 15
 PSQL = "runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1"
 PGBACKREST = f"cd / && runuser -u postgres -- pgbackrest --stanza={STANZA} --log-level-console=off"
 LEADER_ONLY = f"[ \"$({PSQL} -c 'select pg_is_in_recovery()')\" = f ] || exit 0\n"
+# Not an update: of an update the log holds only what differs from the row before, and a canary
+# that is not whole in the log would be found in no vault, encrypted or not.
 WRITE_CANARY = """{leader_only}
 {psql} -d {database} <<'SQL' || exit 1
-insert into platform.probe (id, note, at) values ({id}, '{canary} {text}', now())
-  on conflict (id) do update set note = excluded.note, at = excluded.at;
+begin;
+delete from platform.probe where id = {id};
+insert into platform.probe (id, note, at) values ({id}, '{canary} {text}', now());
+commit;
 SQL
 segment=$({psql} -c 'select pg_walfile_name(pg_current_wal_insert_lsn())')
 {psql} -c 'select pg_switch_wal()' >/dev/null
@@ -86,10 +90,7 @@ def questions(plan: Plan, host: str) -> Questions:
         "status": "cat /var/lib/koseki/backup-status.json",
     }
     for number in repositories(plan):
-        command = (
-            f"{LEADER_ONLY}{PGBACKREST} --repo={number} repo-ls --recurse --output=json "
-            f"--filter='^[0-9A-F]{{24}}|^[0-9]{{8}}-[0-9]{{6}}F|manifest$'"
-        )
+        command = f"{LEADER_ONLY}{PGBACKREST} --repo={number} repo-ls --recurse --output=json"
         asked[f"archive {number}"] = Question(f"{command} archive/{STANZA}", aside=True)
         listing = f"{LEADER_ONLY}{PGBACKREST} --repo={number} repo-ls --output=json"
         asked[f"backups {number}"] = Question(f"{listing} backup/{STANZA}", aside=True)
@@ -383,7 +384,7 @@ def test_only_the_database_reads_the_keys(facts: Facts):
 def test_backups_are_made_by_the_clock(facts: Facts):
     """Full, differential and incremental backups, and the lag's alarm, each have a timer (K-04)."""
     said = facts["timers"].text
-    missing = [kind for kind in ("full", "diff", "incr") if kind not in said]
+    missing = [kind for kind in ("full", "diff", "incr", "lag") if kind not in said]
     hold(not missing, "timers for full, diff and incr", said, facts.remedy)
 
 
@@ -399,6 +400,13 @@ def test_the_second_backup_is_close_behind(plan: Plan, everywhere: Everywhere):
     facts = leading(plan, everywhere)
     limit = plan.platform.backup_policy.lag_alarm_minutes
     status = facts["status"].json
+    age = time.time() - status["measured_at"]
+    hold(age < limit * 60, "measured lately", f"{age:.0f} s ago", facts.remedy, host=facts.host)
+    if not status["leads"]:
+        not_verified("the leader has changed since the lag was measured last")
+    expect(
+        {int(number) for number in status["repositories"]}, set(repositories(plan)), facts.remedy
+    )
     for number, row in status["repositories"].items():
         hold(
             row["lag_minutes"] <= limit,
@@ -408,5 +416,3 @@ def test_the_second_backup_is_close_behind(plan: Plan, everywhere: Everywhere):
             "patroni",
             facts.host,
         )
-    age = time.time() - status["measured_at"]
-    hold(age < limit * 60, "measured lately", f"{age:.0f} s ago", facts.remedy, host=facts.host)

@@ -43,11 +43,11 @@ def expect(seen: object, expected: object, remedy: str, unit: str = "", host: st
 
 
 def hold(
-    holds: object, expected: str, seen: object, remedy: str, unit: str = "", host: str = ""
+    holds: object, expected: object, seen: object, remedy: str, unit: str = "", host: str = ""
 ) -> None:
     """Hold a condition; `expected` says it in words."""
     if not holds:
-        raise DoesNotHold(expected, _shown(seen), remedy, unit, host)
+        raise DoesNotHold(_shown(expected), _shown(seen), remedy, unit, host)
 
 
 def not_verified(reason: str) -> NoReturn:
