@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+
 from koseki_ops.errors import KosekiError
 from koseki_ops.pki import Request, open_authority, sign, still_good
 
@@ -20,7 +21,9 @@ MODULE = "host_certificates"
 class ActionModule(ActionBase):  # type: ignore[misc] # Ansible's classes are untyped here
     """Runs the module to ask, signs, and runs it again to install."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Return the module's result; `renewed` names the certificates that were signed."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = dict(self._task.args)

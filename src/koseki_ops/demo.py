@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from koseki_ops import apply as engine
+from koseki_ops.check import SERVER_GROUPS
 from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.lab import Lab
@@ -12,7 +13,9 @@ from koseki_ops.mirror import build_mirror
 from koseki_ops.progress import Progress
 from koseki_ops.secrets import init_secrets
 from koseki_ops.site import Site
-from koseki_ops.verify.runner import VerifyResult, verify
+from koseki_ops.verify.cli import print_results
+from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, Results
+from koseki_ops.verify.runner import Reports, verify
 
 STEPS = ("secrets", "package mirror", "lab", "apply", "verify")
 
@@ -41,32 +44,29 @@ def run_demo(site: Site) -> int:
         click.echo("The platform does not stand; the sentences above say why.")
         return 1
     with progress.step("verify"):
-        verified = verify(site, progress=progress.say)
+        verified = verify(site, (), ())
+    print_results(verified)
     print_table(site, result.changed, verified, progress)
-    return 0 if verified.failed == 0 else 1
+    return 1 if verified.count(FAILED) else 0
 
 
-def print_table(site: Site, changed: int, verified: VerifyResult, progress: Progress) -> None:
+def print_table(site: Site, changed: int, verified: Results, progress: Progress) -> None:
     """Print what stands, how long it took, and where to look next."""
     inventory = Inventory(site.inventory)
     click.echo("\nWhat stands")
     for host in inventory.hosts:
-        groups = [
-            name
-            for name in ("primary", "secondary", "application", "registry_link", "remote_backup")
-            if host in inventory.hosts_in(name)
-        ]
+        groups = [name for name in SERVER_GROUPS if host in inventory.hosts_in(name)]
         address = inventory.address_of(host, "workstation")
         click.echo(f"  {host:16} {', '.join(groups):14} {address}")
     click.echo("\nHow long it took")
     for name, seconds in progress.done:
         click.echo(f"  {name:16} {seconds:6.1f} s")
     click.echo(
-        f"\n{changed} changes; {verified.passed} checks passed, {verified.failed} failed, "
-        f"{verified.skipped} not verified"
+        f"\n{changed} changes; {verified.count(PASSED)} checks passed, "
+        f"{verified.count(FAILED)} failed, {verified.count(SKIPPED)} not verified"
     )
     where = [
-        ("the report", str(verified.report)),
+        ("the report", str(Reports.of(site).html.relative_to(site.root))),
         ("a shell on a host", ".venv/bin/koseki lab exec primary1 -- bash"),
         (
             "who leads",

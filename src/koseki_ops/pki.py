@@ -170,9 +170,7 @@ def sign(authority: Authority, request: Request, public_key: str) -> str:
     key: Any = load_pem_public_key(public_key.encode())
     builder = (
         x509.CertificateBuilder()
-        .subject_name(
-            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, request.common_name)])
-        )
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, request.common_name)]))
         .issuer_name(authority.certificate.subject)
         .public_key(key)
         .serial_number(x509.random_serial_number())

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from drills.conftest import Platform
-
 WRITER_HOST = "application1"
 LOG = "/run/koseki-writer.log"
 UNIT = "koseki-drill-writer"
