@@ -80,7 +80,7 @@ def questions(plan: Plan, host: str) -> Questions:
     asked: dict[str, str | Question] = {"keys": KEYS, "certificates": CERTIFICATES}
     for port, more in presented_ports(plan, host).items():
         command = PRESENTED.format(address=plan.address(host, host), port=port, more=more)
-        asked[f"port {port}"] = Question(command, aside=True, seconds=8)
+        asked[f"port {port}"] = Question(command, aside=True)
     return asked
 
 

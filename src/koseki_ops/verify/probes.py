@@ -8,7 +8,7 @@ from koseki_ops.inventory import WORKSTATION
 from koseki_ops.verify.batch import Answer, Question
 from koseki_ops.verify.plan import Plan
 
-CONNECT_SECONDS = 5
+CONNECT_SECONDS = 12
 MINUTES_OF_TEST_CERTIFICATE = 2
 REFUSAL = "Permission denied"
 
