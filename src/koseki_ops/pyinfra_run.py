@@ -31,10 +31,12 @@ def run_deploys(
     limit: list[str],
     check: bool,
     progress: Callable[[str], None],
+    data: dict[str, str] | None = None,
 ) -> EngineResult:
     """Run deploys (paths below the checkout) on hosts; with check, only count what would change.
 
-    A host that does not answer is marked unreachable, the others go on.
+    A host that does not answer is marked unreachable, the others go on. data: what a procedure
+    is told beside the inventory.
     """
     job = {
         "inventory": site.inventory_name,
@@ -42,6 +44,7 @@ def run_deploys(
         "deploys": deploys,
         "limit": limit,
         "check": check,
+        "data": data or {},
     }
     started = time.monotonic()
     with subprocess.Popen(
@@ -79,7 +82,7 @@ def main(job: dict[str, Any]) -> dict[str, HostResult]:
     site = Site.open(job["inventory"], job["name"])
     sys.path.insert(0, str(site.root))
     results = {name: HostResult() for name in job["limit"]}
-    inventory = Inventory(([f"@koseki/{job['inventory']}"], {}))
+    inventory = Inventory(([f"@koseki/{job['inventory']}"], {}), override_data=job["data"])
     state = State(inventory, Config(SUDO=True))
     state.limit_hosts = [inventory.get_host(name) for name in job["limit"]]
     state.add_callback_handler(_reporter(results))

@@ -137,7 +137,7 @@ def _config(site: Site, inventory: Inventory) -> str:
 
 def _bootstrap_config(site: Site, inventory: Inventory) -> str:
     files = files_of(site)
-    return f"""# Written by koseki; the first contact, as root, with host keys that were written down.
+    return f"""# Written by koseki; the first contact, as root; host keys were written down.
 {_hosts(site, inventory)}    User root
     IdentityFile {files.folder / "root_key"}
     UserKnownHostsFile {files.folder / "first_contact_known_hosts"}

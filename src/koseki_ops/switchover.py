@@ -1,0 +1,107 @@
+"""`koseki switchover`: 正 and 副 change places, in order and without losing a write."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import click
+
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import Inventory
+from koseki_ops.options import json_option, print_json, site_options
+from koseki_ops.progress import Progress
+from koseki_ops.site import Site
+from koseki_ops.ssh import ensure_site_ssh
+
+PROCEDURE = "pyinfra_deploys/procedures/switchover.py"
+LIST = "sudo -n patronictl -c /etc/patroni/config.yml list --format=json"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member of the cluster as Patroni lists it. timeline: 0 while it is not known."""
+
+    name: str
+    role: str
+    state: str
+    timeline: int
+
+
+def members(site: Site, inventory: Inventory) -> list[Member]:
+    """Return the cluster's members, asked of the first database host that answers."""
+    said = "no database host"
+    for host in inventory.hosts_in("databases"):
+        done = subprocess.run(
+            ["ssh", "-F", str(site.ssh_config), host, LIST],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode == 0:
+            return [
+                Member(row["Member"], row["Role"], row["State"], int(row.get("TL") or 0))
+                for row in json.loads(done.stdout)
+            ]
+        said = (done.stderr.strip().splitlines() or ["no output"])[-1]
+    raise KosekiError("no database host tells of the cluster", said, "see `koseki verify etcd`")
+
+
+def choose(found: list[Member], to: str | None) -> tuple[str, str]:
+    """Return who leads and who shall lead; refuse unless a synchronous standby is at hand."""
+    leaders = [row for row in found if row.role == "Leader" and row.state == "running"]
+    if len(leaders) != 1:
+        seen = ", ".join(f"{row.name} {row.role} {row.state}" for row in found)
+        raise KosekiError("the cluster has no leader", seen, "heal it first")
+    leader = leaders[0]
+    ready = [row.name for row in found if row.role == "Sync Standby" and row.state == "streaming"]
+    if to == leader.name:
+        return leader.name, leader.name
+    if not ready or (to is not None and to not in ready):
+        seen = ", ".join(f"{row.name} {row.role} {row.state}" for row in found)
+        raise KosekiError(
+            f"{to or 'no member'} is no synchronous standby",
+            seen,
+            "wait until both record, or heal the member first",
+        )
+    return leader.name, to or ready[0]
+
+
+@click.command("switchover")
+@click.argument("host", required=False)
+@site_options
+@json_option
+def switchover_command(site: Site, host: str | None, *, as_json: bool) -> None:
+    """Hand the lead to HOST (default: the synchronous standby); wait until both record again.
+
+    Refused unless a synchronous standby is at hand. Writers wait for some seconds.
+
+    Example: koseki switchover primary1
+    """
+    from koseki_ops import pyinfra_run  # noqa: PLC0415 - only when it is needed
+
+    inventory = Inventory(site.inventory)
+    to = inventory.resolve(host)[0] if host else None
+    ensure_site_ssh(site, inventory)
+    leader, chosen = choose(members(site, inventory), to)
+    progress = Progress([])
+    if leader != chosen:
+        progress.say(f"{leader} hands over to {chosen}")
+        result = pyinfra_run.run_deploys(
+            site,
+            [PROCEDURE],
+            limit=inventory.hosts_in("databases"),
+            check=False,
+            progress=progress.say,
+            data={"switchover_to": chosen},
+        )
+        for error in (error for row in result.hosts.values() for error in row.errors):
+            click.echo(f"koseki: {error}", err=True)
+        if result.failed:
+            sys.exit(1)
+    seconds = round(progress.elapsed(), 1)
+    click.echo(f"{chosen} leads, {seconds} s" if leader != chosen else f"{chosen} leads already")
+    if as_json:
+        print_json({"from": leader, "to": chosen, "seconds": seconds})

@@ -1,0 +1,97 @@
+"""正 is lost under load, and comes back: nothing acknowledged is lost, never two leaders (K-03).
+
+The outage is measured and printed (`pytest -s`, or the bench's table); it is no timed assertion.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from drills.conftest import Platform, settled, wait_for
+from koseki_ops.lab import writers
+from koseki_ops.lab.writers import Acknowledged, Writer
+
+TOWN = "iida"
+LOST, OTHER = "primary1", "secondary1"
+LOAD_SECONDS = 8
+
+
+def kill(platform: Platform) -> None:
+    """Cut the power of 正."""
+    platform.lab.kill(LOST)
+
+
+def bring_back(platform: Platform) -> None:
+    """Give 正 its power again."""
+    platform.lab.start(LOST)
+
+
+def cut(platform: Platform) -> None:
+    """Cut the network between 正 and everything else; 正 itself goes on."""
+    platform.lab.partition(LOST, "all")
+
+
+def heal(platform: Platform) -> None:
+    """Mend the network."""
+    platform.lab.heal()
+
+
+def overlap(one: list[Acknowledged], other: list[Acknowledged]) -> bool:
+    """Say whether two servers acknowledged writes of their own in one span of time."""
+    if not one or not other:
+        return False
+    return max(one[0].at, other[0].at) < min(one[-1].at, other[-1].at)
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize(("lose", "mend"), [(kill, bring_back), (cut, heal)], ids=["kill", "cut"])
+def test_the_leader_is_lost_under_load(
+    platform: Platform, lose: Callable[[Platform], None], mend: Callable[[Platform], None]
+):
+    """No acknowledged row is missing, one leader at a time, the old one rejoins by itself."""
+    lab = platform.lab
+    assert platform.leader() == LOST
+    town = writers.town_writer(lab, TOWN)
+    servers = {host: writers.server_writer(lab, host, TOWN) for host in (LOST, OTHER)}
+    for writer in (town, *servers.values()):
+        writers.start(lab, writer)
+    time.sleep(LOAD_SECONDS)
+
+    lost_at = time.time()
+    lose(platform)
+    wait_for(lambda: acknowledged_since(platform, town, lost_at), "writes go on", 60)
+    time.sleep(LOAD_SECONDS)
+
+    # A machine that lost its power lost its log in /run; what it was acknowledged is in the rows.
+    by_server = {OTHER: writers.acknowledged(lab, servers[OTHER])}
+    if lose is cut:
+        by_server[LOST] = writers.acknowledged(lab, servers[LOST])
+        assert by_server[LOST], "the writer on 正 never wrote: the drill shows nothing"
+        assert not overlap(by_server[LOST], by_server[OTHER]), "two leaders accepted writes"
+    mend(platform)
+    settled(platform)
+    writers.stop(lab, town)
+    for host, writer in servers.items():
+        if lose is cut or host == OTHER:
+            writers.stop(lab, writer)
+
+    assert platform.leader() == OTHER
+    rows = writers.acknowledged(lab, town)
+    missing = {row.number for row in rows} - writers.present(lab, OTHER, TOWN, town)
+    assert not missing, f"acknowledged and lost: {sorted(missing)[:10]}"
+    for host, found in by_server.items():
+        gone = {row.number for row in found} - writers.present(lab, OTHER, TOWN, servers[host])
+        assert not gone, f"acknowledged by {host} and lost: {sorted(gone)[:10]}"
+    print(f"\noutage after {lose.__name__}: {writers.outage(rows):.1f} s, {len(rows)} rows written")
+
+    platform.koseki("switchover", LOST)
+    assert platform.leader() == LOST
+    platform.koseki("verify")
+
+
+def acknowledged_since(platform: Platform, writer: Writer, moment: float) -> bool:
+    """Say whether a writer was acknowledged a row after a moment."""
+    return any(row.at > moment + 1 for row in writers.acknowledged(platform.lab, writer))
