@@ -51,6 +51,10 @@ def vault_questions(vault: Vault) -> dict[str, str | Question]:
         ),
         f"seal {name}": Question(f"{SEAL} verify {name}", aside=True),
         f"generations {name}": f"{SEAL} list {name}",
+        f"uploaded {name}": (
+            f"find {root} -type f ! -name '*.pgbackrest.tmp*' -printf '%C@ %s %P\\n'"
+        ),
+        f"newest {name}": f"cat \"$(find {sealed} -name '*.manifest' | sort | tail -n 1)\"",
         f"sealed {name}": f"find {sealed} -type f ! -path '*/.work.*' -exec lsattr -d {{}} +",
         f"reach {name}": (
             f"cd / && setpriv --reuid={vault.account} --regid={vault.account} --clear-groups "
@@ -166,6 +170,26 @@ def generation_moment(line: str) -> datetime:
     """Return when a generation was sealed, from its line in the list."""
     stamp = line.split(maxsplit=1)[0].split("-", maxsplit=1)[0]
     return datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+@on_hosts("vault_hosts")
+def test_the_newest_generation_holds_what_was_uploaded(plan: Plan, facts: Facts):
+    """A seal over nothing is whole as well: every upload at rest stands in the manifest (K-04)."""
+    for vault in plan.vaults_on(facts.host):
+        head, _, body = facts[f"newest {vault.name}"].text.partition("\nfiles ")
+        hold("sealed_at " in head, "a manifest", facts[f"newest {vault.name}"], facts.remedy)
+        moment = generation_moment(head.split("sealed_at ")[1]).timestamp()
+        sealed = {tuple(line.split(" ", 2)[1:]) for line in body.splitlines()[1:]}
+        rows = [line.split(" ", 2) for line in facts[f"uploaded {vault.name}"].lines]
+        rested = {(size, path) for changed, size, path in rows if float(changed) < moment}
+        missing = sorted(path for _, path in rested - sealed)
+        hold(
+            not missing,
+            f"{len(rested)} files in the newest generation of {vault.name}",
+            f"{len(missing)} are missing, {missing[:3]} among them",
+            f"run `{SEAL} make {vault.name}` and read what it says",
+            f"koseki-seal@{vault.name}",
+        )
 
 
 @on_hosts("vault_hosts")
