@@ -45,7 +45,9 @@ states:
   returned: always
 """
 
-KEY_MODE, CERTIFICATE_MODE, FOLDER_MODE = 0o600, 0o644, 0o750
+KEY_MODE = 0o600
+CERTIFICATE_MODE = 0o644
+FOLDER_MODE = 0o750
 
 
 def read(path: str) -> str:

@@ -1,0 +1,270 @@
+"""Measure the platform's figures on this machine and print them as a table: `make bench`.
+
+Ratios are taken within one run, since machines differ and are shared. A figure that is not reached
+stands in the table like the others. Runs on a lab of its own and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from koseki_ops import apply as engine
+from koseki_ops.ansible_run import environment
+from koseki_ops.lab import Lab, writers
+from koseki_ops.mirror import build_mirror
+from koseki_ops.progress import Progress
+from koseki_ops.secrets import init_secrets
+from koseki_ops.site import Site
+from koseki_ops.switchover import members
+from koseki_ops.verify.results import FAILED
+from koseki_ops.verify.runner import verify
+
+LAB = "bench"
+CONVERGED = "converged"
+TOWN = "iida"
+LOST = "primary1"
+PARTS = ("lab", "green", "apply", "verify", "memory", "outage", "fresh")
+# Patroni's defaults, as `patronictl edit-config` takes them.
+PATRONI_DEFAULTS = ("ttl=30", "loop_wait=10", "retry_timeout=10", "primary_start_timeout=300")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what, what it should reach, what was measured, does it."""
+
+    what: str
+    reach: str
+    measured: str
+    reached: bool | None = None
+
+    def __str__(self) -> str:
+        """Give the line in Markdown."""
+        mark = {True: "yes", False: "**no**", None: ""}[self.reached]
+        return f"| {self.what} | {self.reach} | {self.measured} | {mark} |"
+
+
+def at_most(what: str, limit: float, times: list[float], unit: str = "s") -> Row:
+    """Return a row whose median must not be above a limit."""
+    median = statistics.median(times)
+    shown = spread(times, unit) if len(times) > 1 else f"{median:.1f} {unit}"
+    return Row(what, f"≤ {limit:g} {unit}", shown, median <= limit)
+
+
+def at_least(what: str, limit: float, ratio: float, detail: str) -> Row:
+    """Return a row whose ratio must not be below a limit."""
+    return Row(what, f"≥ {limit:g}×", f"{ratio:.1f}× ({detail})", ratio >= limit)
+
+
+def spread(times: list[float], unit: str = "s") -> str:
+    """Return median and range of some measurements."""
+    median = statistics.median(times)
+    return f"{median:.1f} {unit} ({min(times):.1f}–{max(times):.1f}, n={len(times)})"
+
+
+class Bench:
+    """Measures on one lab; each method returns rows of the table."""
+
+    def __init__(self, say: Callable[[str], None], runs: int) -> None:
+        """Prepare secrets and mirror; start nothing."""
+        self.site, self.say, self.runs = Site.open(name=LAB), say, runs
+        init_secrets(self.site)
+        build_mirror(self.site, say)
+        self.lab = Lab(self.site, say)
+
+    def timed(self, act: Callable[[], object]) -> float:
+        """Return how long something takes, in seconds."""
+        begun = time.monotonic()
+        act()
+        return time.monotonic() - begun
+
+    def up(self) -> list[Row]:
+        """From the command to SSH on all hosts, base tree built."""
+        self.lab.down()
+        self.lab.up()
+        times = []
+        for _ in range(self.runs):
+            self.lab.down()
+            times.append(self.timed(self.lab.up))
+        return [at_most("`koseki lab up` to SSH on all five", 3, times)]
+
+    def green(self) -> list[Row]:
+        """From bare hosts to a green verification; leaves the snapshot that others restore."""
+        self.lab.down()
+
+        def all_of_it() -> None:
+            self.lab.up()
+            self._apply()
+            self._green()
+
+        seconds = self.timed(all_of_it)
+        self.lab.snapshot(CONVERGED)
+        self._settled()
+        return [at_most("bare lab to green verification, mirror built", 300, [seconds])]
+
+    def _apply(self) -> None:
+        result = engine.apply(self.site, engine.Plan(), self.say)
+        if result.failed:
+            errors = [error for host in result.hosts.values() for error in host.errors]
+            raise click.ClickException(f"apply failed: {errors[:1]}")
+
+    def _green(self) -> None:
+        results = verify(self.site, (), ())
+        if results.count(FAILED):
+            raise click.ClickException(f"{results.count(FAILED)} checks failed: koseki verify")
+
+    def no_change(self) -> list[Row]:
+        """Apply when nothing is to be done, beside the stock engines on the same content."""
+        self._apply()
+        ours = [self.timed(self._apply) for _ in range(self.runs)]
+        stock = self.timed(self._stock_ansible) + self.timed(self._stock_pyinfra)
+        ratio = stock / statistics.median(ours)
+        return [
+            at_most("`koseki apply`, nothing to change", 60, ours),
+            at_least(
+                "stock `ansible-playbook` plus stock `pyinfra`, same content, against it",
+                4,
+                ratio,
+                f"{stock:.0f} s",
+            ),
+        ]
+
+    def _stock_ansible(self) -> None:
+        """Run as shipped: no pipelining, five forks, the linear strategy."""
+        variables = environment(self.site, accelerated=False) | {
+            "ANSIBLE_PIPELINING": "false",
+            "ANSIBLE_FORKS": "5",
+        }
+        argv = ["ansible-playbook", "-i", str(self.site.inventory), engine.PLAYBOOK]
+        self._run(argv, variables)
+
+    def _stock_pyinfra(self) -> None:
+        """Run by pyinfra's own command line, deploy by deploy."""
+        variables = {**os.environ, "KOSEKI_NAME": LAB, "PYTHONPATH": str(self.site.root)}
+        for deploy in engine.DEPLOYS:
+            program = Path(sys.executable).with_name("pyinfra")
+            self._run([str(program), "-y", "--sudo", "@koseki/lab", deploy], variables)
+
+    def _run(self, argv: list[str], variables: dict[str, str]) -> None:
+        done = subprocess.run(
+            argv, cwd=self.site.root, env=variables, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise click.ClickException(
+                f"{argv[0]} failed: {done.stdout[-300:]}{done.stderr[-300:]}"
+            )
+
+    def all_suites(self) -> list[Row]:
+        """All suites on five hosts."""
+        times = [self.timed(self._green) for _ in range(self.runs)]
+        return [at_most("`koseki verify`, all suites", 20, times)]
+
+    def memory(self) -> list[Row]:
+        """Add up what all hosts hold when nobody asks them anything."""
+        time.sleep(20)
+        states = self.lab.status()
+        total = sum(state.memory_bytes for state in states) / 2**30
+        return [at_most("memory of the whole lab, idle", 4, [total], "GiB")]
+
+    def outages(self) -> list[Row]:
+        """Kill the leader's host; see how long writes through the proxy are refused."""
+        swift = [self._outage(()) for _ in range(5)]
+        slow = [self._outage(PATRONI_DEFAULTS) for _ in range(5)]
+        return [
+            at_most("outage when the leader's host dies, median of five", 22, swift),
+            at_most("the worst of these five", 30, [max(swift)]),
+            Row("the same five with Patroni's default timings", "for comparison", spread(slow)),
+        ]
+
+    def _outage(self, settings: tuple[str, ...]) -> float:
+        self.lab.restore(CONVERGED)
+        self._settled()
+        if settings:
+            options = [word for setting in settings for word in ("-s", setting)]
+            argv = ["patronictl", "-c", "/etc/patroni/config.yml", "edit-config", "--force"]
+            self.lab.exec(LOST, [*argv, "--quiet", *options])
+            time.sleep(12)  # every member has gone round its loop once with the new timings
+        writer = writers.town_writer(self.lab, TOWN)
+        writers.start(self.lab, writer)
+        time.sleep(6)
+        killed = time.time()
+        self.lab.kill(LOST)
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            rows = writers.acknowledged(self.lab, writer)
+            if rows[-1].at > killed + 2:
+                break
+            time.sleep(1)
+        writers.stop(self.lab, writer)
+        seconds = writers.outage(writers.acknowledged(self.lab, writer))
+        self.say(f"outage {seconds:.1f} s")
+        return seconds
+
+    def _settled(self) -> None:
+        end = time.monotonic() + 90
+        while time.monotonic() < end:
+            roles = sorted(row.role for row in members(self.site, self.lab.inventory))
+            if roles == ["Leader", "Sync Standby"]:
+                return
+            time.sleep(1)
+        raise click.ClickException("the lab does not record twice: koseki verify replication")
+
+    def fresh(self) -> list[Row]:
+        """Run the first of the README's two commands in a clone that has nothing yet."""
+        with tempfile.TemporaryDirectory(prefix="koseki-bench-") as folder:
+            clone = str(Path(folder) / "clone")
+            self._run(["git", "clone", "-q", str(self.site.root), clone], dict(os.environ))
+            variables = {k: v for k, v in os.environ.items() if not k.startswith("KOSEKI_")}
+            try:
+                seconds = self.timed(lambda: self._run(["make", "-C", clone, "demo"], variables))
+            finally:
+                self._run(["make", "-C", clone, "down"], variables)
+        what = "`make demo` in a fresh clone, Debian packages already there"
+        return [at_most(what, 720, [seconds])]
+
+
+@click.command()
+@click.option("--only", multiple=True, type=click.Choice(PARTS), help="Only these parts.")
+@click.option("--runs", default=3, show_default=True, help="Runs of each quick figure.")
+def main(only: tuple[str, ...], runs: int) -> None:
+    """Measure the figures and print them as a table. Takes about half an hour.
+
+    Example: python -m koseki_ops.bench --only apply --only verify
+    """
+    progress = Progress([])
+    bench = Bench(progress.say, runs)
+    parts: dict[str, Callable[[], list[Row]]] = {
+        "lab": bench.up,
+        "green": bench.green,
+        "apply": bench.no_change,
+        "verify": bench.all_suites,
+        "memory": bench.memory,
+        "outage": bench.outages,
+        "fresh": bench.fresh,
+    }
+    rows: list[Row] = []
+    try:
+        # All but the first and the last stand on what `green` has made.
+        for part, measure in parts.items():
+            if not only or part in only or part == "green":
+                progress.say(f"measuring: {part}")
+                rows += measure()
+    finally:
+        bench.lab.down()
+    table = ["| what | reach | measured | reached |", "|---|---|---|---|", *map(str, rows)]
+    text = "\n".join(table) + "\n"
+    (bench.site.var / "bench.md").write_text(text, encoding="utf-8")
+    click.echo(text)
+
+
+if __name__ == "__main__":
+    main()
