@@ -12,4 +12,5 @@ from koseki_ops.verify.plugin import (  # noqa: F401 - pytest reads these names
     pytest_generate_tests,
     pytest_runtest_makereport,
     pytest_sessionfinish,
+    pytest_terminal_summary,
 )

@@ -318,9 +318,28 @@ def _skip_reason(report: pytest.TestReport) -> str:
     return reason.removeprefix("Skipped: ")
 
 
+def silent_hosts(config: pytest.Config) -> dict[str, str]:
+    """Return the hosts that were asked and said nothing, and why."""
+    replies = config.stash[EVERYWHERE].replies if EVERYWHERE in config.stash else {}
+    return {host: reply.silence for host, reply in replies.items() if reply.silence}
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Name the hosts that did not answer: their tests were skipped, not passed."""
+    for host, silence in silent_hosts(config).items():
+        terminalreporter.write_line(f"NOT ANSWERED {host}: {silence}", red=True)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fetch the journals that explain failures, then write the results where asked."""
+    """Fetch the journals that explain failures, then write the results where asked.
+
+    A run in which a host was silent does not end as if all were well.
+    """
     config = session.config
+    if silent_hosts(config) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
     target = config.getoption("koseki_results")
     if RESULTS not in config.stash or not target:
         return
