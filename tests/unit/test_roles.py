@@ -1,0 +1,66 @@
+"""Every role has the same skeleton, and its spec, defaults and reference say the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from koseki_ops.reference import reference
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLES = sorted((ROOT / "roles").iterdir())
+
+
+def read(path: Path) -> dict[str, object]:
+    """Return a YAML file, empty when there is none."""
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_spec_and_defaults_are_equal(role: Path):
+    """What the spec calls a default is the default; what is required has none."""
+    options = read(role / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    defaults = read(role / "defaults/main.yml")
+    assert defaults == {
+        name: option["default"] for name, option in options.items() if "default" in option
+    }
+    assert not {name for name, option in options.items() if option.get("required")} & set(defaults)
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_public_names_carry_the_role(role: Path):
+    """A variable is known by its role's name."""
+    options = read(role / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    assert [name for name in options if not name.startswith(f"{role.name}_")] == []
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_no_inventory_group_inside_a_role(role: Path):
+    """Roles take lists; group_vars build them from groups."""
+    found = [
+        str(path.relative_to(ROOT))
+        for path in role.rglob("*")
+        if path.is_file() and "groups[" in path.read_text(encoding="utf-8")
+    ]
+    assert found == []
+
+
+def test_the_reference_is_current():
+    """docs/variables.md is what `python -m koseki_ops.reference` writes."""
+    assert (ROOT / "docs/variables.md").read_text(encoding="utf-8") == reference(ROOT)
+
+
+def test_nothing_swallows_a_failure():
+    """No ignore_errors, failed_when: false or `|| true` anywhere."""
+    bad = ("ignore_errors:", "failed_when: false", "|| true")
+    found = [
+        f"{path.relative_to(ROOT)}: {word}"
+        for folder in ("roles", "playbooks", "pyinfra_deploys", "tools", "molecule", "inventories")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and path.name != "secrets.yml"
+        for word in bad
+        if word in path.read_text(encoding="utf-8")
+    ]
+    assert found == []
