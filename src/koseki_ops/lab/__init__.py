@@ -28,6 +28,9 @@ from koseki_ops.ssh import ensure_site_ssh
 
 __all__ = ["HostState", "Lab"]
 
+# Where an overlay keeps a file's immutable flag.
+PROTECTED = "trusted.overlay.protattr"
+
 MIRROR_SERVER = "mirror"
 SSH_SECONDS = 60
 EVERYBODY = "all"
@@ -230,8 +233,24 @@ class Lab:
             thread.join()
         if failures:
             raise failures[0]
+        for machine, _ in waiting:
+            self._protect(machine.host)
         if waiting:
             self.say(f"{len(waiting)} hosts answer SSH")
+
+    def _protect(self, host: str) -> None:
+        """Make immutable again what was so when a snapshot was taken.
+
+        An overlay remembers that flag in an attribute of its upper layer's files, and does not look
+        for it once they lie in a lower one.
+        """
+        for layer in self._layers(host)[:-1]:
+            paths = [
+                f"/{path.relative_to(layer)}" for path in layer.rglob("*") if _was_immutable(path)
+            ]
+            if paths:
+                still = 'for path; do [ ! -e "$path" ] || chattr +i "$path" || exit 1; done'
+                self.exec(host, ["sh", "-c", still, "sh", *paths]).check_returncode()
 
     def _serve_mirror(self) -> None:
         if self._process(MIRROR_SERVER) is not None:
@@ -416,6 +435,12 @@ class Lab:
                 )
             )
         return states
+
+
+def _was_immutable(path: Path) -> bool:
+    if not path.is_file() or path.is_symlink():
+        return False
+    return PROTECTED in os.listxattr(path) and b"i" in os.getxattr(path, PROTECTED)
 
 
 def _memory(init: int) -> int:
