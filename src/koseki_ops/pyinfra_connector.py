@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from io import IOBase
 from typing import Any
 
+import gevent
 from gevent.subprocess import PIPE, Popen
 from pyinfra.api import QuoteString, StringCommand
 from pyinfra.api.exceptions import ConnectError
@@ -31,6 +32,7 @@ from koseki_ops.ssh import files_of
 # One question at the first contact: which Debian, and who are we there.
 PROBE = '. /etc/os-release && printf "%s\\n" "$VERSION_CODENAME"'
 SSH_FAILED = 255
+PROOF_TRIES = 5
 DENIED = ("Permission denied", "Host key verification failed")
 
 
@@ -139,9 +141,16 @@ class KosekiConnector(BaseConnector):  # type: ignore[misc] # pyinfra's classes 
         return True
 
     def new_connection_works(self) -> bool:
-        """Whether a connection of its own, not the shared one, reaches root by the automation."""
+        """Whether a connection of its own, not the shared one, reaches root by the automation.
+
+        sshd closes its door for a moment when it reads its configuration anew: it is tried again.
+        """
         argv = ["ssh", "-F", str(self.site.ssh_config), "-o", "ControlPath=none"]
         argv += ["-o", "ControlMaster=no", self.host.name, "sudo -n true"]
-        process = Popen(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE)
-        process.communicate()
-        return bool(process.returncode == 0)
+        for _ in range(PROOF_TRIES):
+            process = Popen(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+            process.communicate()
+            if process.returncode == 0:
+                return True
+            gevent.sleep(1)
+        return False
