@@ -7,6 +7,7 @@ from typing import Any
 
 TEMPLATE = "koseki_template"
 COMMON_ROLE = "koseki_application"
+REWIND_ROLE = "rewinder"
 
 
 def platform_statements(state: Mapping[str, Any]) -> list[str]:
@@ -19,6 +20,9 @@ def platform_statements(state: Mapping[str, Any]) -> list[str]:
     if COMMON_ROLE not in state["roles"]:
         wanted.append(f"CREATE ROLE {COMMON_ROLE} NOLOGIN")
     wanted += _closed(("postgres", "template1"), state["public_connect"])
+    # pg_rewind asks the leader through this database; a member that was lost comes back by it.
+    if REWIND_ROLE in state["roles"] and REWIND_ROLE not in state["connect"].get("postgres", []):
+        wanted.append(f"GRANT CONNECT ON DATABASE postgres TO {REWIND_ROLE}")
     if TEMPLATE not in state["databases"]:
         wanted.append(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")
     if TEMPLATE in state["public_connect"] or TEMPLATE not in state["databases"]:

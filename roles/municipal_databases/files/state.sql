@@ -18,6 +18,6 @@ SELECT json_build_object(
                         FROM pg_database d
                         CROSS JOIN LATERAL aclexplode(d.datacl) a
                        WHERE a.grantee <> 0 AND a.grantee <> d.datdba
-                         AND d.datname LIKE 'koseki\_%'
+                         AND (d.datname = 'postgres' OR d.datname LIKE 'koseki\_%')
                        GROUP BY d.datname) c)
 );

@@ -1,0 +1,107 @@
+"""What is said in SQL: everything once on an empty cluster, nothing on one that is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from koseki_ops.databases import platform_statements, tenant_statements
+from koseki_ops.municipalities import active, client_certificates, tenants
+
+TOWNS = tenants(
+    [{"slug": "iida", "code6": "202053"}, {"slug": "oshika", "code6": "204170"}],
+)
+
+
+def cluster() -> dict[str, Any]:
+    """What `state.sql` reports of a cluster as Patroni makes it."""
+    return {
+        "roles": ["postgres", "recorder", "rewinder"],
+        "members": [],
+        "tablespaces": ["pg_default"],
+        "databases": {"postgres": {}, "template1": {}},
+        "public_connect": ["postgres", "template1"],
+        "connect": {},
+    }
+
+
+def settled() -> dict[str, Any]:
+    """What `state.sql` reports when all is as it should be."""
+    names = [name for town in TOWNS for name in (town["owner"], town["application"])]
+    return {
+        "roles": ["postgres", "rewinder", "koseki_application", *names],
+        "members": [town["application"] for town in TOWNS],
+        "tablespaces": [town["tablespace"] for town in TOWNS],
+        "databases": {
+            "koseki_template": {},
+            **{t["database"]: {"owner": t["owner"], "tablespace": t["tablespace"]} for t in TOWNS},
+        },
+        "public_connect": [],
+        "connect": {
+            "postgres": ["rewinder"],
+            **{town["database"]: [town["application"]] for town in TOWNS},
+        },
+    }
+
+
+def test_an_empty_cluster_is_closed_and_gets_its_template():
+    """The doors of PUBLIC are shut first, and the way that pg_rewind needs stays open."""
+    said = platform_statements(cluster())
+    assert "REVOKE ALL ON DATABASE postgres FROM PUBLIC" in said
+    assert "GRANT CONNECT ON DATABASE postgres TO rewinder" in said
+    revoked = said.index("REVOKE ALL ON DATABASE postgres FROM PUBLIC")
+    assert revoked < said.index("GRANT CONNECT ON DATABASE postgres TO rewinder")
+    assert "CREATE DATABASE koseki_template TEMPLATE template0" in said
+
+
+def test_roles_come_before_what_they_own():
+    """An owner, then its tablespace, then its database, then who may connect."""
+    said = tenant_statements(TOWNS, cluster())
+    order = [
+        "CREATE ROLE koseki_iida_owner NOLOGIN",
+        "CREATE TABLESPACE koseki_iida OWNER koseki_iida_owner LOCATION "
+        "'/var/lib/koseki/tablespaces/202053'",
+        "CREATE DATABASE koseki_iida OWNER koseki_iida_owner TEMPLATE koseki_template "
+        "TABLESPACE koseki_iida",
+        "REVOKE ALL ON DATABASE koseki_iida FROM PUBLIC",
+        "GRANT CONNECT ON DATABASE koseki_iida TO koseki_iida_app",
+    ]
+    assert [said.index(line) for line in order] == sorted(said.index(line) for line in order)
+
+
+def test_nothing_is_said_twice():
+    """A cluster that is right hears nothing."""
+    assert platform_statements(settled()) == []
+    assert tenant_statements(TOWNS, settled()) == []
+
+
+def test_a_stranger_is_shown_out():
+    """A role that was let into a municipality's database by hand loses that right (K-01)."""
+    state = settled()
+    state["connect"]["koseki_oshika"].append("koseki_iida_app")
+    said = tenant_statements(TOWNS, state)
+    assert said == ["REVOKE ALL ON DATABASE koseki_oshika FROM koseki_iida_app"]
+
+
+def test_public_is_shut_out_again():
+    """A grant to everybody is taken back, and the municipality keeps its own right."""
+    state = settled()
+    state["public_connect"].append("koseki_iida")
+    assert tenant_statements(TOWNS, state) == ["REVOKE ALL ON DATABASE koseki_iida FROM PUBLIC"]
+
+
+def test_municipalities_join_on_their_day():
+    """0, 8, 8 and 14 are active on the four days that matter (K-02)."""
+    plan = Path(__file__).resolve().parents[2] / "inventories/iida/group_vars/all"
+    rows = yaml.safe_load((plan / "municipalities.yml").read_text(encoding="utf-8"))
+    days = ("2015-10-31", "2015-11-01", "2017-10-31", "2017-11-01")
+    assert [len(active(rows["municipalities"], day)) for day in days] == [0, 8, 8, 14]
+
+
+def test_each_key_belongs_to_its_municipality():
+    """A certificate names the database role, and its Unix user alone reads the key (K-01)."""
+    iida, oshika = client_certificates(TOWNS)
+    assert (iida["common_name"], iida["owner"]) == ("koseki_iida_app", "koseki-iida")
+    assert iida["key"] != oshika["key"]
