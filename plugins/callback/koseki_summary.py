@@ -36,7 +36,14 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible's classes ar
         self.play = ""
 
     def _host(self, result: Any) -> dict[str, Any]:  # noqa: ANN401 - Ansible is untyped here
-        empty = {"changed": 0, "failed": 0, "unreachable": False, "changes": [], "errors": []}
+        empty = {
+            "changed": 0,
+            "failed": 0,
+            "refused": 0,
+            "unreachable": False,
+            "changes": [],
+            "errors": [],
+        }
         return self.hosts.setdefault(result._host.get_name(), empty)  # noqa: SLF001 - Ansible's way
 
     def v2_playbook_on_play_start(self, play: Any) -> None:  # noqa: ANN401
@@ -57,6 +64,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible's classes ar
         """Keep a failure as one sentence."""
         host = self._host(result)
         host["failed"] += 1
+        # A role asserts what it was asked for and what it found, before it changes anything.
+        host["refused"] += result._task.action.endswith("assert")  # noqa: SLF001
         host["errors"].append(f"{self._name(result)}: {sentence(result._result)}")  # noqa: SLF001
 
     def v2_runner_on_unreachable(self, result: Any) -> None:  # noqa: ANN401

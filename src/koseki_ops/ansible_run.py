@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from koseki_ops.command import engine
 from koseki_ops.errors import KosekiError
 from koseki_ops.results import EngineResult, HostResult
 from koseki_ops.site import Site
@@ -73,14 +74,8 @@ def run_playbook(
         log = site.state / "ansible.log"
         with (
             log.open("w", encoding="utf-8") as kept,
-            subprocess.Popen(
-                argv,
-                cwd=site.root,
-                env=variables,
-                stdin=subprocess.DEVNULL,
-                stdout=kept,
-                stderr=subprocess.PIPE,
-                text=True,
+            engine(
+                argv, cwd=site.root, env=variables, stdout=kept, stderr=subprocess.PIPE
             ) as process,
         ):
             tail = [""]

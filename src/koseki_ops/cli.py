@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from datetime import date
 
@@ -131,7 +132,7 @@ def apply_command(
     """Bring the hosts to what the inventory says: the ground, then the services.
 
     Exit 0: every host is as the inventory says (with --check: could be asked); 1: something
-    failed; 2: bad input, or a host did not answer (the others went on).
+    failed; 2: bad input, an unhealthy cluster, or a host did not answer (the others went on).
 
     Example: koseki apply --check --limit databases
     """
@@ -143,7 +144,7 @@ def apply_command(
     print_result(result, check=check)
     if as_json:
         print_json(engine.as_json(result))
-    if result.unreachable:
+    if result.unreachable or result.refused:
         sys.exit(2)
     if result.failed:
         sys.exit(1)
@@ -174,9 +175,21 @@ def demo_command(site: Site) -> None:
 
 
 def main() -> None:
-    """Run the command; a KosekiError becomes one sentence and exit code 2."""
+    """Run the command; a KosekiError or an interrupt becomes one sentence and exit code 2."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        cli.main(prog_name="koseki", standalone_mode=True)
+        # A command that sets an exit code leaves by SystemExit; click returns those of its own.
+        sys.exit(cli.main(prog_name="koseki", standalone_mode=False))
     except KosekiError as error:
         click.echo(f"koseki: {error}", err=True)
-        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(
+            "koseki: interrupted: run the same command again, it goes on from here", err=True
+        )
+    sys.exit(2)
+
+
+def _as_interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt

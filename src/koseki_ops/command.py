@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from koseki_ops.errors import KosekiError
 
@@ -18,3 +20,14 @@ def run(argv: Sequence[str], stdin: str | None = None) -> str:
         lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit {done.returncode}"]
         raise KosekiError(f"`{' '.join(argv[:6])}` failed", lines[-1], "see the line it printed")
     return done.stdout
+
+
+@contextmanager
+def engine(argv: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:  # noqa: ANN401 - Popen's own
+    """Run a program beside us, in text; when we are interrupted, it ends before we do."""
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, text=True, **options) as process:
+        try:
+            yield process
+        except BaseException:
+            process.terminate()
+            raise

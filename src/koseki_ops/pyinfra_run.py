@@ -11,12 +11,14 @@ import logging
 import runpy
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from koseki_ops.command import engine
 from koseki_ops.errors import KosekiError
 from koseki_ops.results import EngineResult, HostResult
 from koseki_ops.site import Site
@@ -47,21 +49,18 @@ def run_deploys(
         "data": data or {},
     }
     started = time.monotonic()
-    with subprocess.Popen(
-        [sys.executable, "-m", "koseki_ops.pyinfra_run", json.dumps(job)],
-        cwd=site.root,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        tail: list[str] = []
-        for line in process.stderr or ():
-            if line.startswith("> "):
-                progress(line[2:].rstrip())
-            else:
-                tail.append(line.rstrip())
-        output = process.stdout.read() if process.stdout else ""
+    argv = [sys.executable, "-m", "koseki_ops.pyinfra_run", json.dumps(job)]
+    # The answer goes to a file: a full pipe would stop a process that still has something to say.
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as answer:
+        with engine(argv, cwd=site.root, stdout=answer, stderr=subprocess.PIPE) as process:
+            tail: list[str] = []
+            for line in process.stderr or ():
+                if line.startswith("> "):
+                    progress(line[2:].rstrip())
+                else:
+                    tail.append(line.rstrip())
+        answer.seek(0)
+        output = answer.read()
     if process.returncode:
         raise KosekiError("pyinfra broke off", tail[-1] if tail else "no output", "run it again")
     hosts = {name: HostResult(**host) for name, host in json.loads(output).items()}

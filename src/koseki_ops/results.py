@@ -11,12 +11,14 @@ class HostResult:
     """What an engine did on one host.
 
     changed: changes made, or under check: changes that an apply would make; failed: operations
-    that failed; unreachable: the host did not answer; changes: names of what changed; errors: one
+    that failed; refused: those of them that were refused before anything was changed;
+    unreachable: the host did not answer; changes: names of what changed; errors: one
     sentence each.
     """
 
     changed: int = 0
     failed: int = 0
+    refused: int = 0
     unreachable: bool = False
     changes: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -41,6 +43,11 @@ class EngineResult:
         return sum(host.failed + host.unreachable for host in self.hosts.values())
 
     @property
+    def refused(self) -> int:
+        """How many questions could not be asked: bad input, or an unhealthy cluster."""
+        return sum(host.refused for host in self.hosts.values())
+
+    @property
     def unreachable(self) -> list[str]:
         """The hosts that did not answer."""
         return [name for name, host in self.hosts.items() if host.unreachable]
@@ -55,6 +62,7 @@ def merge(results: Iterable[EngineResult]) -> EngineResult:
             into = total.hosts.setdefault(name, HostResult())
             into.changed += host.changed
             into.failed += host.failed
+            into.refused += host.refused
             into.unreachable |= host.unreachable
             into.changes += host.changes
             into.errors += host.errors
