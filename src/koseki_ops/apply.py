@@ -92,6 +92,12 @@ def apply(site: Site, plan: Plan, say: Say) -> EngineResult:
         served = [
             host for host in inventory.hosts_in("city") if host in hosts and host not in stopped
         ]
+        if plan.check:
+            # Services need the accounts and packages that only a real apply would lay.
+            bare = {name for result in results for name, host in result.hosts.items() if host.bare}
+            if bare & set(served):
+                say("services: what they change on bare hosts is known once the ground is laid")
+            served = [host for host in served if host not in bare]
         if "services" in plan.engines and served:
             say(f"services: {len(served)} hosts")
             results.append(

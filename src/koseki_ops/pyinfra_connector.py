@@ -47,7 +47,7 @@ class KosekiConnector(BaseConnector):  # type: ignore[misc] # pyinfra's classes 
 
         name: an inventory below `inventories/`; empty for the lab. `KOSEKI_NAME` names the lab.
         """
-        site = Site.open(name or None, os.environ.get("KOSEKI_NAME"))
+        site = Site.open(name or None, os.environ.get("KOSEKI_NAME") or None)
         inventory = Inventory(site.inventory)
         for host in inventory.hosts:
             data = {**inventory.values_of(host), "koseki_site": site, "koseki_inventory": inventory}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import runpy
 import subprocess
 import sys
@@ -52,7 +53,13 @@ def run_deploys(
     argv = [sys.executable, "-m", "koseki_ops.pyinfra_run", json.dumps(job)]
     # The answer goes to a file: a full pipe would stop a process that still has something to say.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as answer:
-        with engine(argv, cwd=site.root, stdout=answer, stderr=subprocess.PIPE) as process:
+        with engine(
+            argv,
+            cwd=site.root,
+            env={**os.environ, "KOSEKI_NAME": site.name if site.is_lab else ""},
+            stdout=answer,
+            stderr=subprocess.PIPE,
+        ) as process:
             tail: list[str] = []
             for line in process.stderr or ():
                 if line.startswith("> "):
@@ -89,6 +96,8 @@ def main(job: dict[str, Any]) -> dict[str, HostResult]:
     try:
         state.set_stage(StateStage.Connect)
         connect_all(state)
+        for host in state.activated_hosts:
+            results[host.name].bare = host.connector.first_contact
         state.set_stage(StateStage.Prepare)
         # The state is one for all greenlets, the host is each greenlet's own.
         with ctx_state.use(state):

@@ -12,14 +12,15 @@ class HostResult:
 
     changed: changes made, or under check: changes that an apply would make; failed: operations
     that failed; refused: those of them that were refused before anything was changed;
-    unreachable: the host did not answer; changes: names of what changed; errors: one
-    sentence each.
+    unreachable: the host did not answer; bare: it was met as its installer left it; changes: names
+    of what changed; errors: one sentence each.
     """
 
     changed: int = 0
     failed: int = 0
     refused: int = 0
     unreachable: bool = False
+    bare: bool = False
     changes: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
@@ -64,6 +65,7 @@ def merge(results: Iterable[EngineResult]) -> EngineResult:
             into.failed += host.failed
             into.refused += host.refused
             into.unreachable |= host.unreachable
+            into.bare |= host.bare
             into.changes += host.changes
             into.errors += host.errors
     return total

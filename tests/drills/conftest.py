@@ -20,6 +20,18 @@ LAB_NAME = os.environ.get("KOSEKI_DRILL_LAB", "drills")
 CONVERGED = "converged"
 
 
+def koseki(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `koseki` on a lab as an administrator would, and return what it said."""
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("koseki")), *arguments],
+        env={**os.environ, "KOSEKI_NAME": site.name},
+        cwd=site.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @dataclass(frozen=True)
 class Platform:
     """A provisioned lab, and `koseki` as an administrator would call it."""
@@ -29,14 +41,7 @@ class Platform:
 
     def koseki(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `koseki` on this lab; with check, anything but exit 0 fails the drill."""
-        done = subprocess.run(
-            [str(Path(sys.executable).with_name("koseki")), *arguments],
-            env={**os.environ, "KOSEKI_NAME": self.site.name},
-            cwd=self.site.root,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = koseki(self.site, *arguments)
         if check:
             assert done.returncode == 0, f"koseki {' '.join(arguments)}\n{done.stdout}{done.stderr}"
         return done

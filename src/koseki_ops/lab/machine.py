@@ -75,8 +75,8 @@ class Machine:
     def boot(self, layers: Sequence[Path]) -> Process:
         """Start the machine over `layers` (topmost first, the base tree last)."""
         work, root = self.folder / "work", self.folder / "root"
-        # A kernel-made subfolder without permissions stays in the work folder of an ended mount.
-        shutil.rmtree(work, ignore_errors=False) if work.exists() else None
+        if work.exists():
+            shutil.rmtree(work)  # an ended mount leaves a folder of the kernel's there
         for folder in (self.upper, work, root):
             folder.mkdir(parents=True, exist_ok=True)
         overlay = f"lowerdir={':'.join(map(str, layers))},upperdir={self.upper},workdir={work}"

@@ -1,0 +1,158 @@
+"""The lab itself: it comes in seconds, leaves nothing behind, and touches no other lab."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drills.conftest import LAB_NAME, koseki, wait_for
+from koseki_ops.lab import Lab
+from koseki_ops.site import Site
+
+HERE, BESIDE = f"{LAB_NAME}-here", f"{LAB_NAME}-beside"
+
+
+@pytest.fixture
+def labs() -> Iterator[tuple[Lab, Lab]]:
+    """Two labs of this checkout, both down before and after."""
+    pair = (Lab(Site.open(name=HERE)), Lab(Site.open(name=BESIDE)))
+    for lab in pair:
+        lab.down()
+    yield pair
+    for lab in pair:
+        lab.down()
+
+
+def remains(site: Site) -> list[str]:
+    """Return what is left of a lab on this computer: processes, mounts, namespaces, folders."""
+    found = []
+    folder = str(site.state / "hosts")
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().decode(errors="replace")
+            mounts = (entry / "mounts").read_text(encoding="utf-8")
+        except (FileNotFoundError, ProcessLookupError, PermissionError, OSError):
+            continue  # it ended while it was being read
+        if site.netns in words:
+            found.append(f"process {entry.name}: {words[:80]}")
+        if folder in mounts:
+            found.append(f"mount seen by process {entry.name}")
+    named = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
+    if site.netns in named.split():
+        found.append(f"namespace {site.netns}")
+    left = (*site.state.glob("hosts"), *site.state.glob("snapshots"), site.state / "lab.json")
+    return found + [str(path) for path in (*left, site.run_dir) if path.exists()]
+
+
+def answers(lab: Lab, address: str, host: str) -> bool:
+    """Say whether a host gets sshd's greeting from an address; bare hosts have bash alone."""
+    script = f"exec 3<>/dev/tcp/{address}/22 && head -c 4 <&3"
+    return lab.exec(host, ["timeout", "2", "bash", "-c", script]).stdout == "SSH-"
+
+
+@pytest.mark.drill
+def test_two_labs_side_by_side(labs: tuple[Lab, Lab]):
+    """Each has its own hosts on the same addresses; a cut in one is none in the other."""
+    here, beside = labs
+    for lab in labs:
+        lab.up()
+        assert [row.host for row in lab.status() if not row.running] == []
+    here.exec("primary1", ["touch", "/root/here"])
+    assert beside.exec("primary1", ["test", "-e", "/root/here"]).returncode == 1
+    address = str(here.inventory.address_of("secondary1", "primary1"))
+    here.partition("primary1", "secondary1")
+    assert not answers(here, address, "primary1")
+    assert answers(beside, address, "primary1")
+    here.heal()
+    assert answers(here, address, "primary1")
+    assert remains(here.site), "the search for remains sees nothing at all"
+    here.down()
+    assert remains(here.site) == []
+    assert [row.host for row in beside.status() if not row.running] == []
+    beside.down()
+    assert remains(beside.site) == []
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("moment", [0.4, 1.0, 1.8])
+def test_nothing_stays_of_a_crash(labs: tuple[Lab, Lab], moment: float):
+    """`lab up` is killed at some moment; `lab down` still finds everything."""
+    site = labs[0].site
+    with subprocess.Popen(
+        [str(Path(sys.executable).with_name("koseki")), "lab", "up", "--name", site.name],
+        cwd=site.root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as up:
+        time.sleep(moment)
+        up.kill()
+    koseki(site, "lab", "down")
+    assert remains(site) == []
+
+
+@pytest.mark.drill
+def test_an_interrupt_takes_back_what_it_began(labs: tuple[Lab, Lab]):
+    """Ctrl-C during `lab up`: one sentence, exit 2, nothing left; the next one comes up."""
+    site = labs[0].site
+    with subprocess.Popen(
+        [str(Path(sys.executable).with_name("koseki")), "lab", "up", "--name", site.name],
+        cwd=site.root,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as up:
+        wait_for(lambda: site.state.joinpath("hosts").exists(), "the first host", 10)
+        up.send_signal(signal.SIGINT)
+        said = up.communicate()[1]
+    assert (up.returncode, said.splitlines()[-1][:20]) == (2, "koseki: interrupted:")
+    assert "Traceback" not in said
+    assert remains(site) == []
+    koseki(site, "lab", "up")
+
+
+@pytest.mark.drill
+def test_a_snapshot_is_a_place_to_return_to(labs: tuple[Lab, Lab]):
+    """What was written before is there again, what came later is not, immutable stays so."""
+    lab = labs[0]
+    lab.up()
+    before = "echo kept >/root/kept && chattr +i /root/kept"
+    lab.exec("primary1", ["sh", "-c", before]).check_returncode()
+    lab.snapshot("before")
+    change = "echo later >/root/later; echo changed >/root/kept"
+    assert lab.exec("primary1", ["sh", "-c", change]).returncode, "immutable was forgotten"
+    lab.kill("primary1")
+    lab.restore("before")
+    assert lab.exec("primary1", ["cat", "/root/kept"]).stdout == "kept\n"
+    assert lab.exec("primary1", ["test", "-e", "/root/later"]).returncode == 1
+
+
+@pytest.mark.drill
+def test_exec_gives_the_programs_own_answer(labs: tuple[Lab, Lab]):
+    """Output, errors and exit code are the program's; a host that is down is a sentence."""
+    lab = labs[0]
+    lab.up()
+    done = koseki(lab.site, "lab", "exec", "primary1", "--", "sh", "-c", "echo out; exit 7")
+    assert (done.returncode, done.stdout) == (7, "out\n")
+    lab.kill("primary1")
+    done = koseki(lab.site, "lab", "exec", "primary1", "--", "true")
+    assert (done.returncode, done.stderr[:28]) == (2, "koseki: primary1 is not runn")
+
+
+@pytest.mark.drill
+def test_a_bare_host_is_asked_without_a_fault(labs: tuple[Lab, Lab]):
+    """`apply --check` on hosts as an installer leaves them says what is due and changes nothing."""
+    lab = labs[0]
+    lab.up()
+    done = koseki(lab.site, "apply", "--check", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["changed"] > 0
+    assert lab.exec("primary1", ["id", "automation"]).returncode == 1
