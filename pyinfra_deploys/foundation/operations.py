@@ -140,11 +140,12 @@ def _move(file: File | Absent) -> str:
     parent = shlex.quote(str(PurePosixPath(file.path).parent))
     if file.link_to is not None:
         return f"mkdir -p {parent} && ln -sfn {shlex.quote(file.link_to)} {path}"
-    staged = shlex.quote(f"{STAGE}{file.path}")
+    staged, aside = shlex.quote(f"{STAGE}{file.path}"), f"{path}.koseki-new"
+    # A disk that is full leaves half a file aside: it is taken away, the old one stays.
     return (
         f"mkdir -p {parent} && chown {file.owner}:{file.group} {staged} && "
-        f"chmod {file.mode} {staged} && cp -p {staged} {path}.koseki-new && "
-        f"mv {path}.koseki-new {path}"
+        f"chmod {file.mode} {staged} && "
+        f"{{ cp -p {staged} {aside} || {{ rm -f {aside}; false; }}; }} && mv {aside} {path}"
     )
 
 

@@ -154,7 +154,7 @@ def print_result(result: EngineResult, *, check: bool) -> None:
     """Print a line for each host, then each failure as a sentence."""
     verb = "would change" if check else "changed"
     for name, host in result.hosts.items():
-        state = "did not answer" if host.unreachable else f"{host.changed} {verb}"
+        state = "not touched" if host.unreachable else f"{host.changed} {verb}"
         failed = f", {host.failed} failed" if host.failed else ""
         click.echo(f"{name:20} {state}{failed}")
         for error in host.errors:

@@ -29,8 +29,13 @@ from koseki_ops.inventory import Inventory
 from koseki_ops.site import Site
 from koseki_ops.ssh import files_of
 
-# One question at the first contact: which Debian, and who are we there.
-PROBE = '. /etc/os-release && printf "%s\\n" "$VERSION_CODENAME"'
+# One question at the first contact: which Debian, and is there room (KiB) where things are written.
+ROOMS = "/ /etc /tmp /usr /var /var/cache /var/lib /var/log /var/tmp"
+PROBE = (
+    '. /etc/os-release && printf "%s\\n" "$VERSION_CODENAME" && '
+    f"df --output=avail,target {ROOMS} | tail -n +2"
+)
+ROOM_KIB = 32 * 1024
 SSH_FAILED = 255
 PROOF_TRIES = 5
 DENIED = ("Permission denied", "Host key verification failed")
@@ -65,13 +70,25 @@ class KosekiConnector(BaseConnector):  # type: ignore[misc] # pyinfra's classes 
             self.config = files_of(self.site).bootstrap_config
             code, output = self._ssh(PROBE)
         if code:
-            raise ConnectError(f"{self.host.name} does not answer: {output.stderr.strip()[-200:]}")
-        wanted = self.host.data.debian_release
-        if output.stdout.strip() != wanted:
+            said = (output.stderr.strip().splitlines() or ["no word of why"])[-1]
             raise ConnectError(
-                f"{self.host.name} runs Debian {output.stdout.strip()}, the plan wants {wanted}: "
+                f"{self.host.name} does not answer ({said}): look at the host and its line, then "
+                "run it again"
+            )
+        release, *rooms = output.stdout.splitlines()
+        wanted = self.host.data.debian_release
+        if release != wanted:
+            raise ConnectError(
+                f"{self.host.name} runs Debian {release}, the plan wants {wanted}: "
                 "install that release; nothing was changed there"
             )
+        for room in rooms:
+            free, place = room.split(maxsplit=1)
+            if int(free) < ROOM_KIB:
+                raise ConnectError(
+                    f"{self.host.name} has {free} KiB left on {place}, an apply needs "
+                    f"{ROOM_KIB}: free some; nothing was changed there"
+                )
 
     def _ssh(self, command: str, stdin: bytes = b"") -> tuple[int, CommandOutput]:
         argv = ["ssh", "-F", str(self.config), self.host.name, command]

@@ -116,7 +116,7 @@ def _hosts(site: Site, inventory: Inventory) -> str:
     if site.is_lab:
         # The lab's network is a namespace on this machine; a descriptor is passed, so that no
         # process stands in between.
-        common += f"    ProxyCommand nsenter --net=/run/netns/{site.netns} nc -F %h %p\n"
+        common += f"    ProxyCommand nsenter --net=/run/netns/{site.netns} nc -w 5 -F %h %p\n"
         common += "    ProxyUseFdpass yes\n"
     return "".join(blocks) + common
 

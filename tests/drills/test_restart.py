@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from drills.conftest import Platform, settled
+from drills.conftest import Platform, settled, wait_for
 from koseki_ops import ansible_run
 
 LOWERED = "123"
@@ -26,6 +26,10 @@ def test_members_restart_when_told_to(platform: Platform):
     patronictl = "patronictl -c /etc/patroni/config.yml"
     platform.sh(
         "primary1", f"{patronictl} edit-config --force --quiet -p max_connections={LOWERED}"
+    )
+    wait_for(
+        lambda: all(row.get("Pending restart") for row in platform.cluster().values()),
+        "pending on every member",
     )
     assert in_force(platform, "primary1") != LOWERED
     playbook = subprocess.run(

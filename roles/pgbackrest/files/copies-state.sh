@@ -1,10 +1,11 @@
 #!/bin/sh
 # Say as JSON what is still to be done on this host: the stanza, the first full backups (numbers of
-# repositories), timers that do not run, and whether the lag was never measured. $1: the stanza.
+# repositories), timers that do not run, whether the lag was never measured, and which repositories
+# do not answer. $1: the stanza.
 set -eu
 
 if ! command -v pgbackrest >/dev/null || [ ! -e /etc/pgbackrest/pgbackrest.conf ]; then
-    echo '{"stanza_missing": false, "without_backup": [], "idle_timers": [], "unmeasured": false}'
+    echo '{"stanza_missing": false, "without_backup": [], "idle_timers": [], "unmeasured": false, "silent": []}'
     exit 0
 fi
 cd /
@@ -18,7 +19,7 @@ unmeasured=true
 if [ -e /var/lib/koseki/backup-status.json ]; then unmeasured=false; fi
 leads=$(runuser -u postgres -- psql -XqtAc 'SELECT NOT pg_is_in_recovery()')
 if [ "$leads" = t ]; then
-    info=$(runuser -u postgres -- pgbackrest --stanza="$1" --log-level-console=off --log-level-stderr=off info --output=json)
+    info=$(runuser -u postgres -- pgbackrest --stanza="$1" --io-timeout=10 --log-level-console=off --log-level-stderr=off info --output=json)
 else
     info=null
 fi
@@ -26,13 +27,15 @@ printf '%s' "$info" | python3 -c '
 import json, sys
 info = json.load(sys.stdin)
 stanza = info[0] if info else None
-missing, without = False, []
+missing, without, silent = False, [], []
 if info is not None:
     rows = stanza["repo"] if stanza else []
-    # 0: sound; 2: sound but without a backup; anything else: no stanza there, or none at all.
-    missing = not rows or any(row["status"]["code"] not in (0, 2) for row in rows)
-    without = [row["key"] for row in rows if row["status"]["code"] != 0]
+    # 0: sound; 2: sound but without a backup; 99: it could not be asked; else: no stanza there.
+    silent = [row["key"] for row in rows if row["status"]["code"] == 99]
+    missing = not rows or any(row["status"]["code"] not in (0, 2, 99) for row in rows)
+    without = [row["key"] for row in rows if row["status"]["code"] not in (0, 99)]
 print(json.dumps({
     "stanza_missing": missing, "without_backup": without,
     "idle_timers": json.loads("[" + sys.argv[1] + "]"), "unmeasured": sys.argv[2] == "true",
+    "silent": silent,
 }))' "$idle" "$unmeasured"

@@ -13,7 +13,7 @@ if [ "$(systemctl show -p ActiveState --value patroni.service)" != active ]; the
 fi
 tls=/etc/patroni/tls
 # Patroni may just have been started: its answer is waited for, but not for long.
-tries=0
+end=$(($(date +%s) + 20))
 while :; do
     state=$(python3 - "$1" "$tls" <<'PYTHON'
 import json
@@ -33,8 +33,7 @@ state = answer["state"]
 print("healthy" if state in ("running", "streaming") else state)
 PYTHON
     )
-    tries=$((tries + 1))
-    if [ "$state" = healthy ] || [ $tries -ge 10 ]; then
+    if [ "$state" = healthy ] || [ "$(date +%s)" -ge "$end" ]; then
         echo "$state"
         exit 0
     fi

@@ -1,0 +1,174 @@
+"""What an apply does when the world is not as it should be: a sentence, and nothing lost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drills.conftest import Platform, koseki, wait_for
+from koseki_ops.secrets import load_secrets
+
+# A folder with one file of the ground, which a small disk is mounted over.
+SMALL = "/etc/profile.d"
+
+
+@pytest.fixture(scope="module")
+def healthy(converged: Platform) -> Platform:
+    """The provisioned lab, once for this file: every drill here mends what it breaks."""
+    converged.lab.restore("converged")
+    wait_for(lambda: unchanged(converged), "an apply that changes nothing")
+    return converged
+
+
+def unchanged(platform: Platform) -> bool:
+    """Say whether an apply would change nothing and nothing fails."""
+    report = platform.report("apply", "--check", check=False)
+    return (report["changed"], report["failed"]) == (0, 0)
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """Return what a refusal said, after holding it to the form: exit 2, no traceback."""
+    said = done.stdout + done.stderr
+    assert done.returncode == 2, said
+    assert "Traceback" not in said, said
+    return said
+
+
+@pytest.mark.drill
+def test_right_after_an_apply_nothing_is_due(healthy: Platform):
+    """The contract's object: changed 0, failed 0, and every host in it."""
+    report: dict[str, Any] = healthy.report("apply", "--check")
+    assert (report["changed"], report["failed"]) == (0, 0)
+    assert sorted(report["hosts"]) == sorted(healthy.lab.inventory.hosts)
+    assert report["seconds"] > 0
+
+
+@pytest.mark.drill
+def test_a_host_that_does_not_answer_is_named(healthy: Platform):
+    """The others go on: what was due on another host is done; exit 2."""
+    healthy.lab.kill("registry-link1")
+    healthy.sh("secondary1", "rm /etc/hosts")
+    try:
+        said = refused(koseki(healthy.site, "apply"))
+        assert "registry-link1 does not answer" in said
+        assert healthy.sh("secondary1", "grep -c primary1 /etc/hosts").strip() != "0"
+    finally:
+        healthy.lab.start("registry-link1")
+    wait_for(lambda: unchanged(healthy), "an apply that changes nothing")
+
+
+@pytest.mark.drill
+def test_another_release_is_refused(healthy: Platform):
+    """A host that is not Debian 13 is named with what it runs, and nothing is changed there."""
+    old = healthy.sh("remote-backup1", "cat /usr/lib/os-release")
+    mark = "sed -i s/VERSION_CODENAME=trixie/VERSION_CODENAME=bookworm/ /usr/lib/os-release"
+    healthy.sh("remote-backup1", f"{mark} && rm /etc/hosts")
+    try:
+        said = refused(koseki(healthy.site, "apply", "--only", "ground"))
+        assert "remote-backup1 runs Debian bookworm, the plan wants trixie" in said
+        healthy.sh("remote-backup1", "test ! -e /etc/hosts")
+    finally:
+        healthy.sh("remote-backup1", f"cat >/usr/lib/os-release <<'END'\n{old}END")
+    healthy.koseki("apply", "--only", "ground")
+
+
+@pytest.mark.drill
+def test_a_full_disk_is_refused(healthy: Platform):
+    """A host without room is named with the place and what is left; nothing is changed there."""
+    healthy.sh("application1", "mount -t tmpfs -o size=1m tmpfs /var/tmp && rm /etc/hosts")
+    try:
+        said = refused(koseki(healthy.site, "apply", "--only", "ground"))
+        assert "application1 has 1024 KiB left on /var/tmp" in said
+        healthy.sh("application1", "test ! -e /etc/hosts")
+    finally:
+        healthy.sh("application1", "umount /var/tmp")
+    healthy.koseki("apply", "--only", "ground")
+
+
+@pytest.mark.drill
+def test_a_disk_that_fills_up_on_the_way(healthy: Platform):
+    """No space left for a file: host and reason are named, nothing half written; then healed."""
+    healthy.sh(
+        "application1",
+        f"mount -t tmpfs -o size=8k tmpfs {SMALL} && head -c 8192 /dev/zero >{SMALL}/fill",
+    )
+    try:
+        done = koseki(healthy.site, "apply", "--only", "ground")
+        said = done.stdout + done.stderr
+        assert (done.returncode, "Traceback" in said) == (1, False), said
+        assert "application1: " in said
+        assert "No space left on device" in said
+        left = healthy.sh("application1", f"find {SMALL} -type f ! -name fill")
+        assert left == "", "a half-written file stayed"
+    finally:
+        healthy.sh("application1", f"umount {SMALL}")
+    wait_for(lambda: unchanged(healthy), "an apply that changes nothing")
+
+
+@pytest.mark.drill
+def test_an_unhealthy_cluster_is_refused(healthy: Platform):
+    """Services are not touched while a member is unwell, and that member is named."""
+    stop = 'kill -{} "$(systemctl show -p MainPID --value patroni.service)"'
+    healthy.sh("secondary1", stop.format("STOP"))
+    healthy.sh("application1", "rm /etc/haproxy/haproxy.cfg")
+    try:
+        said = refused(koseki(healthy.site, "apply", "--only", "services"))
+        assert "secondary1 is unhealthy" in said
+        healthy.sh("application1", "test ! -e /etc/haproxy/haproxy.cfg")
+    finally:
+        healthy.sh("secondary1", stop.format("CONT"))
+    wait_for(lambda: koseki(healthy.site, "apply").returncode == 0, "an apply")
+    assert unchanged(healthy)
+
+
+@pytest.mark.drill
+def test_two_applies_at_once(healthy: Platform):
+    """The second is refused at once, by the first one's process id; the first ends well."""
+    with subprocess.Popen(
+        [str(Path(sys.executable).with_name("koseki")), "apply"],
+        env={**os.environ, "KOSEKI_NAME": healthy.site.name},
+        cwd=healthy.site.root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as first:
+        time.sleep(3)
+        said = refused(koseki(healthy.site, "apply"))
+        assert f"another apply is at work on {healthy.site.name} (process {first.pid})" in said
+    assert first.returncode == 0
+
+
+@pytest.mark.drill
+def test_without_the_vaults_password_no_host_is_asked(
+    healthy: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Missing, then wrong: one sentence each, before anything is touched."""
+    password = tmp_path / "password"
+    monkeypatch.setenv("KOSEKI_VAULT_PASSWORD_FILE", str(password))
+    assert "the vault password is missing" in refused(koseki(healthy.site, "apply"))
+    password.write_text("another\n", encoding="ascii")
+    said = refused(koseki(healthy.site, "apply"))
+    assert "does not open the secrets" in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.drill
+def test_no_secret_is_told(healthy: Platform):
+    """No secret's value in what the engines wrote on the workstation, nor in a host's journal."""
+    secrets = load_secrets(healthy.site)
+    values = [value for value in secrets.values() if isinstance(value, str)]
+    values += secrets["operator_initial_passwords"].values()
+    said = [healthy.koseki("apply", "--json").stdout]
+    kept = [healthy.site.state / "ansible.log", *healthy.site.state.glob("reports/*")]
+    said += [path.read_text(encoding="utf-8", errors="replace") for path in kept if path.is_file()]
+    said += [
+        healthy.sh(host, "journalctl --no-pager --output=cat; cat /proc/[0-9]*/cmdline")
+        for host in healthy.lab.inventory.hosts
+    ]
+    assert all(said), "a source of the search is empty: it shows nothing"
+    assert [text[:80] for text in said if any(value in text for value in values)] == []
