@@ -11,6 +11,7 @@ from pyinfra import host
 from pyinfra_deploys.foundation.accounts import accounts
 from pyinfra_deploys.foundation.firewall import firewall
 from pyinfra_deploys.foundation.host_data import HostData
+from pyinfra_deploys.foundation.operations import prove_what_was_left
 from pyinfra_deploys.foundation.packages import package_source
 from pyinfra_deploys.foundation.sshd import sshd
 from pyinfra_deploys.foundation.system import system
@@ -20,6 +21,7 @@ def foundation() -> None:
     """Settle one host, in the order in which each part needs the one before."""
     data = HostData.of(host)
     today = date.today()  # noqa: DTZ011 - validity is counted in the city's own days
+    prove_what_was_left(name="Prove what a broken-off run left")
     package_source(data)
     system(data)
     accounts(data, today)

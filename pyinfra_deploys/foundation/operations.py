@@ -1,4 +1,4 @@
-"""The two operations that the ground is made of.
+"""The operations that the ground is made of.
 
 `place` keeps a set of files: one question a host, one upload for what differs, the daemon's own
 check before anything is moved into place, and what must happen afterwards. Because the check and
@@ -123,13 +123,29 @@ def place(
     if then:
         yield StringCommand(then)
     if prove:
-        if host.connector.new_connection_works():
-            yield StringCommand(f"systemctl stop {ROLLBACK_UNIT}.timer && rm -r {ROLLBACK}")
-        else:
-            yield StringCommand(
-                f"sh {ROLLBACK}/undo; echo 'a new connection did not work, so the change was "
-                "undone: compare flows and accounts with what was changed' >&2; exit 1"
-            )
+        yield from _prove()
+
+
+@operation()
+def prove_what_was_left() -> Iterator[Any]:
+    """Prove the change of a run that was broken off before its proof, while its timer still runs.
+
+    Otherwise the timer would undo, behind this run's back, what this run found in place.
+    """
+    question = f'printf "%s\\n" "$(systemctl is-active {ROLLBACK_UNIT}.timer)"'
+    if host.get_fact(ShellAnswer, question=question) == ["active"]:
+        yield from _prove()
+
+
+def _prove() -> Iterator[Any]:
+    """Stop the timer when a new connection works; undo at once when none does."""
+    if host.connector.new_connection_works():
+        yield StringCommand(f"systemctl stop {ROLLBACK_UNIT}.timer && rm -r {ROLLBACK}")
+    else:
+        yield StringCommand(
+            f"sh {ROLLBACK}/undo; echo 'a new connection did not work, so the change was "
+            "undone: compare flows and accounts with what was changed' >&2; exit 1"
+        )
 
 
 def _move(file: File | Absent) -> str:

@@ -22,6 +22,8 @@ CONVERGED = "converged"
 # The platform is provisioned as by a nervous administrator: what was broken off in the ground, in
 # the packages and in the cluster's first minute is healed by the next apply.
 INTERRUPTED_AFTER = (6, 15, 20)
+# A shell starts what it puts into the background deaf to Ctrl-C, and the drills with it.
+HEARING = ["env", "--default-signal=INT"]
 
 
 def koseki(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -90,7 +92,7 @@ def wait_for(question: Callable[[], object], what: str, seconds: float = 90) -> 
 def interrupted_apply(platform: Platform, seconds: float) -> None:
     """Begin an apply and press Ctrl-C after some time: one sentence, exit 2, no traceback."""
     with subprocess.Popen(
-        [str(Path(sys.executable).with_name("koseki")), "apply"],
+        [*HEARING, str(Path(sys.executable).with_name("koseki")), "apply"],
         env={**os.environ, "KOSEKI_NAME": platform.site.name},
         cwd=platform.site.root,
         stderr=subprocess.PIPE,

@@ -112,6 +112,22 @@ def test_a_disk_that_fills_up_on_the_way(healthy: Platform):
 
 
 @pytest.mark.drill
+def test_a_firewall_that_was_broken_off_stays(healthy: Platform):
+    """A run that ended before its proof left a timer that undoes its rules: the next one proves."""
+    arm = (
+        "mkdir -m 0700 /run/koseki-rollback && echo nft flush ruleset >/run/koseki-rollback/undo &&"
+        " systemd-run --quiet --collect --unit=koseki-rollback --on-active=45"
+        " sh /run/koseki-rollback/undo"
+    )
+    healthy.sh("secondary1", arm)
+    report = healthy.report("apply")
+    assert (report["changed"], report["failed"]) == (1, 0)
+    timers = healthy.sh("secondary1", "systemctl list-units --no-legend 'koseki-rollback*'")
+    assert timers == ""
+    assert "policy drop" in healthy.sh("secondary1", "nft list ruleset")
+
+
+@pytest.mark.drill
 def test_an_unhealthy_cluster_is_refused(healthy: Platform):
     """Services are not touched while a member is unwell, and that member is named."""
     stop = 'kill -{} "$(systemctl show -p MainPID --value patroni.service)"'

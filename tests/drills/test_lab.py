@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from drills.conftest import LAB_NAME, koseki, wait_for
+from drills.conftest import HEARING, LAB_NAME, koseki, wait_for
 from koseki_ops.lab import Lab
+from koseki_ops.lab.cgroup import groups_of
 from koseki_ops.site import Site
 
 HERE, BESIDE = f"{LAB_NAME}-here", f"{LAB_NAME}-beside"
@@ -32,7 +33,7 @@ def labs() -> Iterator[tuple[Lab, Lab]]:
 
 
 def remains(site: Site) -> list[str]:
-    """Return what is left of a lab on this computer: processes, mounts, namespaces, folders."""
+    """Return what is left of a lab here: processes, mounts, namespaces, control groups, folders."""
     found = []
     folder = str(site.state / "hosts")
     for entry in Path("/proc").iterdir():
@@ -50,6 +51,12 @@ def remains(site: Site) -> list[str]:
     named = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
     if site.netns in named.split():
         found.append(f"namespace {site.netns}")
+    found += [
+        f"control group {path}"
+        for host in Lab(site).inventory.hosts
+        for path in groups_of(Lab(site).machine(host).nspawn_name)
+        if path.exists()
+    ]
     left = (*site.state.glob("hosts"), *site.state.glob("snapshots"), site.state / "lab.json")
     return found + [str(path) for path in (*left, site.run_dir) if path.exists()]
 
@@ -89,7 +96,7 @@ def test_nothing_stays_of_a_crash(labs: tuple[Lab, Lab], moment: float):
     """`lab up` is killed at some moment; `lab down` still finds everything."""
     site = labs[0].site
     with subprocess.Popen(
-        [str(Path(sys.executable).with_name("koseki")), "lab", "up", "--name", site.name],
+        [*HEARING, str(Path(sys.executable).with_name("koseki")), "lab", "up", "--name", site.name],
         cwd=site.root,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -105,7 +112,7 @@ def test_an_interrupt_takes_back_what_it_began(labs: tuple[Lab, Lab]):
     """Ctrl-C during `lab up`: one sentence, exit 2, nothing left; the next one comes up."""
     site = labs[0].site
     with subprocess.Popen(
-        [str(Path(sys.executable).with_name("koseki")), "lab", "up", "--name", site.name],
+        [*HEARING, str(Path(sys.executable).with_name("koseki")), "lab", "up", "--name", site.name],
         cwd=site.root,
         stderr=subprocess.PIPE,
         text=True,

@@ -20,6 +20,7 @@ from koseki_ops.base_tree import ensure_base_tree
 from koseki_ops.command import run
 from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import WORKSTATION, Inventory
+from koseki_ops.lab.cgroup import remove_groups
 from koseki_ops.lab.machine import Machine
 from koseki_ops.lab.network import LabNetwork
 from koseki_ops.lab.process import Process
@@ -166,6 +167,8 @@ class Lab:
         for process in {*supervisors, *machines}:
             if not process.wait(15):
                 raise KosekiError("a process does not end", str(process.pid), "look with ps")
+        for host in self.inventory.hosts:
+            remove_groups(self.machine(host).nspawn_name)
         self.network.delete()
         for folder in ("hosts", "snapshots"):
             path = self.site.state / folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from koseki_ops.command import run
 from koseki_ops.errors import KosekiError
+from koseki_ops.lab.cgroup import make_groups
 from koseki_ops.lab.network import LabNetwork
 from koseki_ops.lab.process import Process
 
@@ -82,7 +84,11 @@ class Machine:
         overlay = f"lowerdir={':'.join(map(str, layers))},upperdir={self.upper},workdir={work}"
         # The mount lives in a mount namespace of the machine's own: it goes when the machine goes,
         # also after a crash.
-        script = 'mount -t overlay overlay -o "$1" "$2" && shift 2 && exec "$@"'
+        enter = "".join(
+            f"echo $$ >{shlex.quote(str(group))}/cgroup.procs && "
+            for group in make_groups(self.nspawn_name)
+        )
+        script = f'{enter}mount -t overlay overlay -o "$1" "$2" && shift 2 && exec "$@"'
         nspawn = [
             "systemd-nspawn",
             "--quiet",
