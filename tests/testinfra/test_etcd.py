@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from koseki_ops.inventory import WORKSTATION
-from koseki_ops.verify.batch import Question
+from koseki_ops.verify.batch import ANSWER_SECONDS, Question
 from koseki_ops.verify.expect import expect, hold
 from koseki_ops.verify.plan import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
@@ -20,7 +20,7 @@ CTL = """
 pid=$(systemctl show -P MainPID etcd.service)
 export $(tr '\\0' '\\n' <"/proc/$pid/environ" | grep -E '^ETCD_(TRUSTED_CA|CERT|KEY)_FILE=')
 ctl() {{
-    ETCDCTL_API=3 etcdctl --endpoints='{endpoints}' --command-timeout=4s \\
+    ETCDCTL_API=3 etcdctl --endpoints='{endpoints}' --command-timeout={seconds}s \\
         --cacert="$ETCD_TRUSTED_CA_FILE" --cert="$ETCD_CERT_FILE" --key="$ETCD_KEY_FILE" "$@"
 }}
 """
@@ -28,15 +28,14 @@ DATA = """
 pid=$(systemctl show -P MainPID etcd.service)
 stat -c '%U %a' "$(tr '\\0' '\\n' <"/proc/$pid/environ" | sed -n 's/^ETCD_DATA_DIR=//p')"
 """
-# As somebody with no certificate, and as somebody without TLS. Waits are long: a busy machine
-# is no open door.
+# As somebody with no certificate, and as somebody without TLS.
 STRANGER = """
 exec bash -c 'printf "GET /version HTTP/1.0\\r\\n\\r\\n" |
-    timeout 20 openssl s_client -connect {own} -quiet -ign_eof; exit ${{PIPESTATUS[1]}}'
+    timeout {seconds} openssl s_client -connect {own} -quiet -ign_eof; exit ${{PIPESTATUS[1]}}'
 """
 PLAIN = """
 exec bash -c 'exec 3<>/dev/tcp/{address}/{port}
-printf "GET /version HTTP/1.0\\r\\n\\r\\n" >&3; timeout 20 cat <&3'
+printf "GET /version HTTP/1.0\\r\\n\\r\\n" >&3; timeout {seconds} cat <&3'
 """
 
 
@@ -51,16 +50,19 @@ def questions(plan: Plan, host: str) -> Questions:
     if host == WORKSTATION or not plan.is_in(host, "etcd_members"):
         return {}
     own = f"{plan.address(host, host)}:{CLIENT_PORT}"
-    ctl = CTL.format(endpoints=endpoints(plan, host))
+    ctl = CTL.format(endpoints=endpoints(plan, host), seconds=ANSWER_SECONDS)
     return {
         "process": PROCESS,
         "status": Question(f"{ctl}ctl endpoint status -w json", aside=True),
         "health": Question(f"{ctl}ctl endpoint health -w json", aside=True),
         "members": Question(f"{ctl}ctl member list -w json", aside=True),
         "alarms": Question(f"{ctl}ctl alarm list", aside=True),
-        "stranger": Question(STRANGER.format(own=own), aside=True),
+        "stranger": Question(STRANGER.format(own=own, seconds=ANSWER_SECONDS), aside=True),
         "plain": Question(
-            PLAIN.format(address=plan.address(host, host), port=CLIENT_PORT), aside=True
+            PLAIN.format(
+                address=plan.address(host, host), port=CLIENT_PORT, seconds=ANSWER_SECONDS
+            ),
+            aside=True,
         ),
         "enabled": "systemctl is-enabled etcd.service",
         "data": DATA,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from koseki_ops.inventory import WORKSTATION
-from koseki_ops.verify.batch import Question
+from koseki_ops.verify.batch import ANSWER_SECONDS, Question
 from koseki_ops.verify.expect import expect, hold, not_verified
 from koseki_ops.verify.plan import Plan, pairs
 from koseki_ops.verify.plugin import PLAN, Everywhere, Facts, Questions, on_hosts
@@ -25,7 +25,7 @@ UDP_SAMPLE = (53, 69, 514)
 # The workstation may try more: it does so without a process per attempt.
 INBOUND = range(1, 151)
 # A packet that is dropped is not answered at all: how long to wait for nothing, and for something.
-SHUT_SECONDS, OPEN_SECONDS = "1.5", "8"
+SHUT_SECONDS, OPEN_SECONDS = "1.5", str(ANSWER_SECONDS)
 OPEN = "open"
 
 PROBE = """

@@ -76,7 +76,7 @@ known = ssl.create_default_context(cafile=control["cacert"])
 known.load_cert_chain(control["certfile"], control.get("keyfile"))
 
 def ask(path, context):
-    with urllib.request.urlopen(f"https://{address}{path}", context=context, timeout=5) as reply:
+    with urllib.request.urlopen(f"https://{address}{path}", context=context, timeout=10) as reply:
         return json.load(reply)
 
 said = {name: ask(f"/{name}", known) for name in ("cluster", "config", "patroni")}

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from koseki_ops.inventory import WORKSTATION
 from koseki_ops.model import Vault
-from koseki_ops.verify.batch import Question
+from koseki_ops.verify.batch import ANSWER_SECONDS, Question
 from koseki_ops.verify.expect import expect, hold
 from koseki_ops.verify.plan import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
@@ -15,9 +15,9 @@ from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 SEAL = "koseki-seal"
 KEY = "/etc/pgbackrest/id_ed25519"
 SHELL_ATTEMPT = (
-    "cd / && timeout 15 runuser -u postgres -- ssh -F none -n -T -o BatchMode=yes "
+    f"cd / && timeout {ANSWER_SECONDS} runuser -u postgres -- ssh -F none -n -T -o BatchMode=yes "
     "-o StrictHostKeyChecking=yes -o UserKnownHostsFile=/etc/pgbackrest/known_hosts "
-    "-o ConnectTimeout=12 -o IdentitiesOnly=yes -i {key} {account}@{address} {command}"
+    "-o IdentitiesOnly=yes -i {key} {account}@{address} {command}"
 )
 
 

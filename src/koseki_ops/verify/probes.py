@@ -5,10 +5,9 @@ from __future__ import annotations
 import shlex
 
 from koseki_ops.inventory import WORKSTATION
-from koseki_ops.verify.batch import Answer, Question
+from koseki_ops.verify.batch import ANSWER_SECONDS, Answer, Question
 from koseki_ops.verify.plan import Plan
 
-CONNECT_SECONDS = 12
 MINUTES_OF_TEST_CERTIFICATE = 2
 REFUSAL = "Permission denied"
 
@@ -23,7 +22,7 @@ def login(plan: Plan, host: str, account: str, options: list[str], raw: str = ""
     command = ["ssh", "-F", "none", "-n", "-T", "-l", account]
     for option in (
         "BatchMode=yes",
-        f"ConnectTimeout={CONNECT_SECONDS}",
+        f"ConnectTimeout={ANSWER_SECONDS}",
         "ControlPath=none",
         "IdentitiesOnly=yes",
         "IdentityAgent=none",

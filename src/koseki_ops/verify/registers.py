@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from koseki_ops.verify.batch import ANSWER_SECONDS
 from koseki_ops.verify.plugin import Facts
 
 # As the municipality's own Unix user, with its own certificate: {town} is the Municipality.
 PSQL = (
-    "cd / && env PGUSER={town.database}_app PGSSLMODE=verify-ca PGCONNECT_TIMEOUT=8 "
+    "cd / && env PGUSER={town.database}_app PGSSLMODE=verify-ca "
+    f"PGCONNECT_TIMEOUT={ANSWER_SECONDS} "
     "PGSSLROOTCERT=/etc/koseki/pki/ca.crt "
     "PGSSLCERT=/etc/koseki/municipalities/{town.slug}/client.crt "
     "PGSSLKEY=/etc/koseki/municipalities/{town.slug}/client.key "

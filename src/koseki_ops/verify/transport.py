@@ -14,7 +14,7 @@ from koseki_ops.site import Site
 from koseki_ops.verify.batch import Answer, Question, assemble, parse
 
 # Longer than any question may take: the host ends a question, this ends a host.
-HOST_SECONDS = 60
+HOST_SECONDS = 90
 
 
 @dataclass(frozen=True)
