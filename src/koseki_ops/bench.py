@@ -25,14 +25,13 @@ from koseki_ops.mirror import build_mirror
 from koseki_ops.progress import Progress
 from koseki_ops.secrets import init_secrets
 from koseki_ops.site import Site
-from koseki_ops.switchover import members
 from koseki_ops.verify.results import FAILED
 from koseki_ops.verify.runner import verify
 
 LAB = "bench"
 CONVERGED = "converged"
 TOWN = "iida"
-LOST = "primary1"
+LOST, WITNESS = "primary1", "application1"
 PARTS = ("lab", "green", "apply", "verify", "memory", "outage", "fresh")
 # Patroni's defaults, as `patronictl edit-config` takes them.
 PATRONI_DEFAULTS = ("ttl=30", "loop_wait=10", "retry_timeout=10", "primary_start_timeout=300")
@@ -204,19 +203,25 @@ class Bench:
             if rows[-1].at > killed + 2:
                 break
             time.sleep(1)
+        else:
+            raise click.ClickException("nobody took over within 120 s: no figure")
         writers.stop(self.lab, writer)
         seconds = writers.outage(writers.acknowledged(self.lab, writer))
         self.say(f"outage {seconds:.1f} s")
         return seconds
 
     def _settled(self) -> None:
+        """Wait until the running servers record twice, and etcd is led as it is day by day."""
         end = time.monotonic() + 90
         while time.monotonic() < end:
-            roles = sorted(row.role for row in members(self.site, self.lab.inventory))
-            if roles == ["Leader", "Sync Standby"]:
+            if writers.records_twice(self.lab) and self._led():
                 return
             time.sleep(1)
         raise click.ClickException("the lab does not record twice: koseki verify replication")
+
+    def _led(self) -> bool:
+        program = "set -a; . /etc/default/etcd; exec /usr/local/sbin/koseki-etcd-lead"
+        return self.lab.exec(WITNESS, ["sh", "-c", program]).returncode == 0
 
     def fresh(self) -> list[Row]:
         """Run the first of the README's two commands in a clone that has nothing yet."""

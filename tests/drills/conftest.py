@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from koseki_ops.lab import Lab
+from koseki_ops.lab import Lab, writers
 from koseki_ops.site import Site
 
 LAB_NAME = os.environ.get("KOSEKI_DRILL_LAB", "drills")
@@ -142,6 +142,10 @@ def settled(platform: Platform) -> None:
     def double_recording() -> bool:
         roles = sorted(str(row["Role"]) for row in platform.cluster().values())
         states = {str(row["State"]) for row in platform.cluster().values()}
-        return roles == ["Leader", "Sync Standby"] and states <= {"running", "streaming"}
+        return (
+            roles == ["Leader", "Sync Standby"]
+            and states <= {"running", "streaming"}
+            and writers.records_twice(platform.lab)
+        )
 
     wait_for(double_recording, "double recording")

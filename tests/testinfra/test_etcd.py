@@ -56,6 +56,9 @@ def questions(plan: Plan, host: str) -> Questions:
         "status": Question(f"{ctl}ctl endpoint status -w json", aside=True),
         "health": Question(f"{ctl}ctl endpoint health -w json", aside=True),
         "members": Question(f"{ctl}ctl member list -w json", aside=True),
+        "leading": "systemctl is-enabled koseki-etcd-lead.timer;"
+        " systemctl is-active koseki-etcd-lead.timer;"
+        " systemctl show -P Result koseki-etcd-lead.service",
         "alarms": Question(f"{ctl}ctl alarm list", aside=True),
         "stranger": Question(STRANGER.format(own=own, seconds=ANSWER_SECONDS), aside=True),
         "plain": Question(
@@ -110,6 +113,14 @@ def test_members_agree(plan: Plan, everywhere: Everywhere):
             "etcd",
             member,
         )
+
+
+@on_hosts("application")
+def test_the_witness_leads(facts: Facts):
+    """Etcd's leader stands beside no database: both dying at once is missed longer (K-03)."""
+    expect(
+        facts["leading"].lines, ["enabled", "active", "success"], facts.remedy, "koseki-etcd-lead"
+    )
 
 
 @on_hosts("etcd_members")

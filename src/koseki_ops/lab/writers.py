@@ -98,6 +98,18 @@ def present(lab: Lab, leader: str, slug: str, writer: Writer) -> set[int]:
     return {int(line) for line in _run(lab, leader, argv).split()}
 
 
+def records_twice(lab: Lab) -> bool:
+    """Say whether one running server leads and another acknowledges its every transaction.
+
+    Asked of the servers themselves: what Patroni lists comes from its store, and may be what stood
+    there before a restart.
+    """
+    ask = "SELECT sync_state FROM pg_stat_replication WHERE state = 'streaming'"
+    argv = ["runuser", "-u", "postgres", "--", "psql", "-XqtA", "-c", ask]
+    answers = [lab.exec(host, argv) for host in lab.inventory.hosts_in("databases")]
+    return [answer.stdout.split() for answer in answers if answer.stdout.strip()] == [["sync"]]
+
+
 def outage(rows: list[Acknowledged]) -> float:
     """Return the longest time between two acknowledgements, in seconds."""
     return max((b.at - a.at for a, b in itertools.pairwise(rows)), default=0.0)
