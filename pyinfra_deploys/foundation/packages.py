@@ -7,6 +7,7 @@ import re
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from shlex import quote
 from typing import Any
 
 from pyinfra import host
@@ -17,32 +18,44 @@ from pyinfra_deploys.foundation.operations import Absent, File, FileStates, plac
 from koseki_ops.mirror import KEYRING, VAULT_SUITE
 
 PUSHED = "/srv/koseki-packages"
+# A run that was broken off leaves its package manager at work on the host: whoever comes next waits
+# for it instead of failing at its lock.
+APT = "flock --timeout 300 /run/koseki-apt.lock sh -c "
+AT_REST = ("installed", "config-files", "not-installed")
 KEY_ON_HOST = f"/usr/share/keyrings/{KEYRING}"
 SOURCES = "/etc/apt/sources.list.d/koseki.sources"
 
 
-class InstalledPackages(FactBase):  # type: ignore[misc] # pyinfra's classes are untyped here
-    """Names of the packages that are installed."""
+class PackageStates(FactBase):  # type: ignore[misc] # pyinfra's classes are untyped here
+    """Each package's status by name; a run that was broken off may have left it half way."""
 
     def command(self) -> str:
-        """Return the question."""
-        return r"dpkg-query -W -f '${Package} ${db:Status-Status}\n'"
+        """Return the question, asked when no package manager is at work."""
+        return APT + quote(r"dpkg-query -W -f '${Package} ${db:Status-Status}\n'")
 
-    def process(self, output: list[str]) -> set[str]:
-        """Return the installed names."""
-        pairs = (line.split() for line in output)
-        return {name for name, status in pairs if status == "installed"}
+    def process(self, output: list[str]) -> dict[str, str]:
+        """Return the status by name."""
+        return dict(line.split() for line in output)
 
 
 @operation()
 def install(names: list[str]) -> Iterator[Any]:
-    """Install what is missing of `names`, without recommendations."""
-    missing = sorted(set(names) - host.get_fact(InstalledPackages))
-    if missing:
-        yield StringCommand("apt-get update -qq")
+    """Install what is missing of `names`, without recommendations.
+
+    What a run that was broken off left half installed is finished first.
+    """
+    states = host.get_fact(PackageStates)
+    half = sorted(name for name, status in states.items() if status not in AT_REST)
+    missing = sorted(name for name in set(names) if states.get(name) != "installed")
+    if half:
+        yield StringCommand(APT + quote("DEBIAN_FRONTEND=noninteractive dpkg --configure -a"))
+    if half or missing:
         yield StringCommand(
-            "DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends "
-            + " ".join(missing)
+            APT
+            + quote(
+                "apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq "
+                "--yes --fix-broken --no-install-recommends " + " ".join(missing)
+            )
         )
 
 
@@ -121,6 +134,6 @@ def package_source(data: HostData) -> None:
             Absent("/etc/apt/sources.list"),
             Absent("/etc/apt/sources.list.d/debian.sources"),
         ),
-        then="apt-get update -qq",
+        then=APT + quote("apt-get update -qq"),
     )
     install(name="Install the ground's packages", names=data.packages)

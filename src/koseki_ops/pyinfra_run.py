@@ -93,6 +93,7 @@ def main(job: dict[str, Any]) -> dict[str, HostResult]:
     state.limit_hosts = [inventory.get_host(name) for name in job["limit"]]
     state.add_callback_handler(_reporter(results))
     executed = False
+    broken: Exception | None = None
     try:
         state.set_stage(StateStage.Connect)
         connect_all(state)
@@ -108,12 +109,13 @@ def main(job: dict[str, Any]) -> dict[str, HostResult]:
             executed = True
             state.set_stage(StateStage.Execute)
             run_ops(state)
-    except PyinfraError:
-        # Raised when no host is left; each host's own sentence has been kept.
-        if not any(result.errors for result in results.values()):
-            raise
+    except PyinfraError as error:
+        # Raised when no host is left; each host's own sentence is kept or is told by `_count`.
+        broken = error
     for host in state.activated_hosts:
         _count(state, host, results[host.name], executed=executed)
+    if broken and not any(result.errors for result in results.values()):
+        raise broken
     return results
 
 
