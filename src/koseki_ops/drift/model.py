@@ -1,0 +1,125 @@
+"""What a sweep finds, in one form for all that compare, keep, show or report it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Answer(StrEnum):
+    """The three answers of an item; there is no fourth, and a skipped check is never good."""
+
+    HOLDS = "holds"
+    DRIFTED = "drifted"
+    NOT_VERIFIED = "not verified"
+
+
+class Cause(StrEnum):
+    """Where a difference comes from."""
+
+    CHANGED_ON_HOST = "changed on the host"
+    NOT_APPLIED = "changed in the inventory, not applied"
+    FOREIGN_COMMIT = "applied by hand from another commit"
+    UNMANAGED = "unmanaged"
+    UNKNOWN = "not known"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One item of a host that does not hold, or that could not be asked.
+
+    kind: what it is (`file`, `package`, `unit`, `user`, `setting`, …); name: which one;
+    place: the field that differs, empty for the item as a whole; expected, seen: as text, secrets
+    masked, empty when there is none; why: the reason, for what is not verified; repair: the command
+    that mends it; first_seen: seconds since the epoch; logged_in: who the record of use knows to
+    have been on the host then; waiver: id of the waiver that covers it.
+    """
+
+    host: str
+    kind: str
+    name: str
+    answer: Answer
+    cause: Cause
+    place: str = ""
+    expected: str = ""
+    seen: str = ""
+    why: str = ""
+    repair: str = ""
+    first_seen: float = 0.0
+    logged_in: tuple[str, ...] = ()
+    waiver: str = ""
+
+    @property
+    def id(self) -> str:
+        """Twelve hex digits that stay the same as long as the same thing is wrong."""
+        parts = (self.host, self.kind, self.name, self.place)
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class HostSweep:
+    """What one host's part in a sweep was.
+
+    answered: whether its answer arrived whole; why: the reason when it did not; holds: number of
+    items that hold; commit: the inventory's commit that its manifest was made from; stale: whether
+    that is not the present one; seconds, cpu_seconds, memory_kib: of the probe; measures: figures
+    that are shown but not compared (`replication_lag_bytes`, `backup_age_seconds`, …).
+    """
+
+    host: str
+    answered: bool
+    why: str = ""
+    holds: int = 0
+    commit: str = ""
+    stale: bool = False
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    memory_kib: int = 0
+    measures: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All hosts asked at one moment. at: seconds since the epoch; commit: the inventory's."""
+
+    site: str
+    at: float
+    seconds: float
+    commit: str
+    hosts: tuple[HostSweep, ...]
+    findings: tuple[Finding, ...]
+
+    def count(self, answer: Answer) -> int:
+        """Return how many items have this answer; a waived difference still counts."""
+        if answer is Answer.HOLDS:
+            return sum(host.holds for host in self.hosts)
+        return sum(finding.answer is answer for finding in self.findings)
+
+    @property
+    def open(self) -> tuple[Finding, ...]:
+        """The findings that no waiver covers."""
+        return tuple(finding for finding in self.findings if not finding.waiver)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data, with each finding's id."""
+        plain = asdict(self)
+        plain["findings"] = [{"id": f.id, **asdict(f)} for f in self.findings]
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> Sweep:
+        """Return a sweep from what `as_json` gave."""
+        findings = tuple(
+            Finding(
+                **{k: v for k, v in row.items() if k not in {"id", "answer", "cause", "logged_in"}},
+                answer=Answer(row["answer"]),
+                cause=Cause(row["cause"]),
+                logged_in=tuple(row["logged_in"]),
+            )
+            for row in plain["findings"]
+        )
+        hosts = tuple(HostSweep(**row) for row in plain["hosts"])
+        rest = {k: v for k, v in plain.items() if k not in {"hosts", "findings"}}
+        return cls(hosts=hosts, findings=findings, **rest)
