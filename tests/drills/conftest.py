@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from koseki_ops import ansible_run
 from koseki_ops.lab import Lab, writers
 from koseki_ops.site import Site
 
@@ -134,6 +135,25 @@ def platform(converged: Platform) -> Platform:
     converged.lab.restore(CONVERGED)
     settled(converged)
     return converged
+
+
+def playbook(platform: Platform, name: str, *arguments: str) -> None:
+    """Run one of the playbooks by plain Ansible, as its README line says."""
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            "--inventory",
+            str(platform.site.inventory),
+            *arguments,
+            f"playbooks/{name}.yml",
+        ],
+        cwd=platform.site.root,
+        env=ansible_run.environment(platform.site),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-500:]
 
 
 def settled(platform: Platform) -> None:

@@ -62,7 +62,7 @@ def test_the_leader_is_lost_under_load(
 
     lost_at = time.time()
     lose(platform)
-    wait_for(lambda: acknowledged_since(platform, town, lost_at), "writes go on", 60)
+    wait_for(lambda: writers.acknowledged_since(lab, town, lost_at), "writes go on", 60)
     time.sleep(LOAD_SECONDS)
 
     # A machine that lost its power lost its log in /run; what it was acknowledged is in the rows.
@@ -90,8 +90,3 @@ def test_the_leader_is_lost_under_load(
     platform.koseki("switchover", LOST)
     assert platform.leader() == LOST
     platform.koseki("verify")
-
-
-def acknowledged_since(platform: Platform, writer: Writer, moment: float) -> bool:
-    """Say whether a writer was acknowledged a row after a moment."""
-    return any(row.at > moment + 1 for row in writers.acknowledged(platform.lab, writer))

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-from drills.conftest import Platform, settled, wait_for
-from koseki_ops import ansible_run
+from drills.conftest import Platform, playbook, settled, wait_for
 
 LOWERED = "123"
 
@@ -32,20 +27,7 @@ def test_members_restart_when_told_to(platform: Platform):
         "pending on every member",
     )
     assert in_force(platform, "primary1") != LOWERED
-    playbook = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            "--inventory",
-            str(platform.site.inventory),
-            "playbooks/restart-members.yml",
-        ],
-        cwd=platform.site.root,
-        env=ansible_run.environment(platform.site),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert playbook.returncode == 0, playbook.stdout[-2000:]
+    playbook(platform, "restart-members")
     settled(platform)
     assert {in_force(platform, host) for host in ("primary1", "secondary1")} == {LOWERED}
     assert platform.leader() == leader

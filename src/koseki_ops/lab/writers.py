@@ -91,6 +91,11 @@ def acknowledged(lab: Lab, writer: Writer) -> list[Acknowledged]:
     return [Acknowledged(float(row[0]), int(row[1])) for row in rows]
 
 
+def acknowledged_since(lab: Lab, writer: Writer, moment: float) -> bool:
+    """Say whether a row was acknowledged after a moment; what was on its way then has a second."""
+    return any(row.at > moment + 1 for row in acknowledged(lab, writer))
+
+
 def present(lab: Lab, leader: str, slug: str, writer: Writer) -> set[int]:
     """Return the numbers of a writer's rows that the leader holds."""
     sql = f"SELECT id FROM platform.probe WHERE id > {writer.first} AND id < {writer.first + RANGE}"  # noqa: S608 - numbers of our own
