@@ -12,7 +12,7 @@ import pytest
 
 from drills.conftest import Platform, settled, wait_for
 from koseki_ops.lab import writers
-from koseki_ops.lab.writers import Acknowledged, Writer
+from koseki_ops.lab.writers import Acknowledged
 
 TOWN = "iida"
 LOST, OTHER = "primary1", "secondary1"
