@@ -26,6 +26,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 ROOMS = {
     "lab": "koseki_ops.lab.cli:lab_group",
     "mirror": "koseki_ops.mirror_cli:mirror_group",
+    "restore": "koseki_ops.rehearsal:restore_group",
     "ssh": "koseki_ops.ssh_cli:ssh_group",
     "switchover": "koseki_ops.switchover:switchover_command",
     "verify": "koseki_ops.verify.cli:verify_command",

@@ -13,7 +13,7 @@ class HostResult:
     changed: changes made, or under check: changes that an apply would make; failed: operations
     that failed; refused: those of them that were refused before anything was changed;
     unreachable: the host did not answer; bare: it was met as its installer left it; changes: names
-    of what changed; errors: one sentence each.
+    of what changed; errors: one sentence each; said: lines that a procedure's programs printed.
     """
 
     changed: int = 0
@@ -23,6 +23,7 @@ class HostResult:
     bare: bool = False
     changes: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -68,4 +69,5 @@ def merge(results: Iterable[EngineResult]) -> EngineResult:
             into.bare |= host.bare
             into.changes += host.changes
             into.errors += host.errors
+            into.said += host.said
     return total

@@ -1,0 +1,171 @@
+"""`koseki restore rehearse`: the sealed copies are restored and held against the leader (K-04).
+
+A backup that was never restored is a hope. The rehearsal runs on a member that does not lead,
+beside its server and never into it, and measures how long the way back takes (K-18).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import click
+
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import Inventory
+from koseki_ops.options import json_option, print_json, site_options
+from koseki_ops.progress import Progress
+from koseki_ops.site import Site
+from koseki_ops.ssh import ensure_site_ssh
+from koseki_ops.switchover import members
+
+PROCEDURE = "pyinfra_deploys/procedures/rehearse_restore.py"
+
+# Rows and sum of a database at one moment.
+Digest = tuple[str, str]
+
+
+@dataclass
+class Rehearsal:
+    """What a vault's copy was worth.
+
+    equal: databases whose every row is as on the leader; moved: those that were written to while
+    the moment was named, so that nothing can be said; different: those that are not the same;
+    seconds: from the first byte asked for to the first answer of the restored server, None when it
+    never answered.
+    """
+
+    vault: str
+    equal: list[str] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list)
+    different: list[str] = field(default_factory=list)
+    seconds: int | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the copy was restored and nothing in it is different."""
+        return self.seconds is not None and bool(self.equal) and not self.different
+
+
+def compare(
+    vaults: Sequence[tuple[str, int]], leader: Sequence[str], member: Sequence[str]
+) -> list[Rehearsal]:
+    """Return a rehearsal for each vault (name, repository) from the lines that the hosts printed.
+
+    The form of a line is said at the head of the program `rehearse-restore`.
+    """
+    digests: dict[str, dict[str, Digest]] = {}
+    seconds: dict[str, int] = {}
+    for words in (line.split() for line in [*leader, *member]):
+        match words:
+            case ["digest", moment, database, rows, total]:
+                digests.setdefault(moment, {})[database] = (rows, total)
+            case ["seconds", moment, number]:
+                seconds[moment] = int(number)
+    before, after = digests.get("before", {}), digests.get("after", {})
+    found = []
+    for name, repository in vaults:
+        restored = digests.get(str(repository), {})
+        rehearsal = Rehearsal(name, seconds=seconds.get(str(repository)))
+        for database in before:
+            if before[database] != after.get(database):
+                rehearsal.moved.append(database)
+            elif restored.get(database) == before[database]:
+                rehearsal.equal.append(database)
+            else:
+                rehearsal.different.append(database)
+        found.append(rehearsal)
+    return found
+
+
+@click.group("restore")
+def restore_group() -> None:
+    """Bring sealed copies back, or rehearse it."""
+
+
+@restore_group.command("rehearse")
+@click.option("--vault", "chosen", multiple=True, metavar="VAULT", help="Only this (repeatable).")
+@site_options
+@json_option
+def rehearse_command(site: Site, *, chosen: tuple[str, ...], as_json: bool) -> None:
+    """Restore each vault's newest copy beside a running member; compare every row with the leader.
+
+    Nothing that runs is touched; the member needs room for a second copy meanwhile. Kept in
+    var/<site>/reports/rehearsals.jsonl. Exit 0: every copy is whole; 1: one is not; 2: it could
+    not be asked.
+
+    Example: koseki restore rehearse --vault remote
+    """
+    from koseki_ops import pyinfra_run  # noqa: PLC0415 - only when it is needed
+
+    inventory = Inventory(site.inventory)
+    vaults = _chosen(inventory, chosen)
+    ensure_site_ssh(site, inventory)
+    leader, member = _places(site, inventory)
+    begun = time.time()
+    progress = Progress([])
+    progress.say(f"{member} restores what {leader} has sealed")
+    result = pyinfra_run.run_deploys(
+        site,
+        [PROCEDURE],
+        limit=[leader, member],
+        check=False,
+        progress=progress.say,
+        data={
+            "rehearsal": time.strftime("rehearsal-%Y%m%dT%H%M%SZ", time.gmtime(begun)),
+            "marks": leader,
+            "restores": member,
+            "vaults": [row for row in inventory.shared["vaults"] if row["name"] in vaults],
+        },
+    )
+    for error in (error for row in result.hosts.values() for error in row.errors):
+        click.echo(f"koseki: {error}", err=True)
+    rehearsals = compare(list(vaults.items()), result.hosts[leader].said, result.hosts[member].said)
+    report = {"at": round(begun), "vaults": [asdict(row) for row in rehearsals]}
+    kept = site.state / "reports" / "rehearsals.jsonl"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with kept.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(report) + "\n")
+    for row in rehearsals:
+        click.echo(_sentence(row))
+    if as_json:
+        print_json(report)
+    if result.unreachable:
+        sys.exit(2)
+    sys.exit(0 if all(row.holds for row in rehearsals) else 1)
+
+
+def _chosen(inventory: Inventory, names: Sequence[str]) -> dict[str, int]:
+    """Return repository by name of the vaults that were asked for, empty for all."""
+    known = {row["name"]: int(row["repository"]) for row in inventory.shared["vaults"]}
+    for name in names:
+        if name not in known:
+            raise KosekiError("unknown vault", name, f"choose of {', '.join(known)}")
+    return {name: known[name] for name in names or known}
+
+
+def _places(site: Site, inventory: Inventory) -> tuple[str, str]:
+    """Return who leads, and the member beside whose server the copies are restored."""
+    found = members(site, inventory)
+    leaders = [row.name for row in found if row.role == "Leader" and row.state == "running"]
+    others = [row.name for row in found if row.state == "streaming"]
+    if len(leaders) != 1 or not others:
+        seen = ", ".join(f"{row.name} {row.role} {row.state}" for row in found)
+        raise KosekiError(
+            "a rehearsal needs a leader and a member that records along", seen, "heal it first"
+        )
+    return leaders[0], others[0]
+
+
+def _sentence(row: Rehearsal) -> str:
+    if row.seconds is None:
+        return f"{row.vault}: the copy could not be restored"
+    parts = [f"{len(row.equal)} databases equal"]
+    if row.moved:
+        parts.append(f"{len(row.moved)} written to meanwhile ({', '.join(row.moved)})")
+    if row.different:
+        parts.append(f"{len(row.different)} DIFFERENT ({', '.join(row.different)})")
+    return f"{row.vault}: restored in {row.seconds} s, {', '.join(parts)}"
