@@ -2,7 +2,7 @@
 
 Started by `koseki restore rehearse`, which compares what the hosts say. By hand:
 pyinfra @koseki/lab pyinfra_deploys/procedures/rehearse_restore.py --data rehearsal=NAME \
-  --data marks=primary1 --data restores=secondary1
+  --data marks=primary1 --data restores=secondary1 --data repositories=1,2
 """
 
 from __future__ import annotations
@@ -19,19 +19,22 @@ ON_HOST = "/run/koseki-rehearse-restore"
 
 
 @operation()
-def rehearse(*words: str) -> Iterator[Any]:
-    """Run the program on this host with these words, and take it away again."""
+def rehearse(place: str, *words: str) -> Iterator[Any]:
+    """On the host `place`: run the program with these words, and take it away; elsewhere nothing.
+
+    Every host passes every step, so that one host's step waits for the other's before it.
+    """
+    if host.name != place:
+        return
     yield FileUploadCommand(str(PROGRAM), ON_HOST)
     yield StringCommand(f"sh {ON_HOST} {' '.join(words)}; code=$?; rm {ON_HOST}; exit $code")
 
 
-if host.name == host.data.marks:
-    rehearse("mark", host.data.rehearsal, name="Name this moment in the log")
-if host.name == host.data.restores:
-    for vault in host.data.vaults:
-        rehearse(
-            "restore",
-            host.data.rehearsal,
-            str(vault["repository"]),
-            name=f"Restore the copy of the vault {vault['name']} beside the running server",
-        )
+rehearse(host.data.marks, "mark", host.data.rehearsal, name="Name this moment in the log")
+rehearse(
+    host.data.restores,
+    "restore",
+    host.data.rehearsal,
+    *str(host.data.repositories).split(","),
+    name="Restore every vault's copy beside the running server",
+)

@@ -34,7 +34,7 @@ def run_deploys(
     limit: list[str],
     check: bool,
     progress: Callable[[str], None],
-    data: dict[str, Any] | None = None,
+    data: dict[str, str] | None = None,
 ) -> EngineResult:
     """Run deploys (paths below the checkout) on hosts; with check, only count what would change.
 
@@ -163,7 +163,7 @@ def _count(state: Any, host: Any, result: HostResult, *, executed: bool) -> None
             said = meta.stderr_lines or meta.stdout_lines or ["no output"]
             result.failed += 1
             result.errors.append(f"{host.name}: {_name(state, op_hash)}: {said[-1]}")
-        if meta.is_complete() and not meta.did_error():
+        if meta.is_complete():
             result.said += meta.stdout_lines
         made = meta.is_complete() and meta.did_change()
         if made if executed else meta.will_change:

@@ -118,7 +118,7 @@ def rehearse_command(site: Site, *, chosen: tuple[str, ...], as_json: bool) -> N
             "rehearsal": time.strftime("rehearsal-%Y%m%dT%H%M%SZ", time.gmtime(begun)),
             "marks": leader,
             "restores": member,
-            "vaults": [row for row in inventory.shared["vaults"] if row["name"] in vaults],
+            "repositories": ",".join(map(str, vaults.values())),
         },
     )
     for error in (error for row in result.hosts.values() for error in row.errors):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,10 +54,14 @@ class Platform:
             assert done.returncode == 0, f"koseki {' '.join(arguments)}\n{done.stdout}{done.stderr}"
         return done
 
-    def report(self, *arguments: str, check: bool = True) -> dict[str, object]:
+    def report(self, *arguments: str, check: bool = True) -> dict[str, Any]:
         """Run a reporting command and return the JSON object of its last line."""
-        done = self.koseki(*arguments, "--json", check=check)
-        last: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+        return self.last_json(self.koseki(*arguments, "--json", check=check))
+
+    @staticmethod
+    def last_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+        """Return the JSON object of a command's last line."""
+        last: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return last
 
     def sh(self, host: str, script: str, check: bool = True) -> str:
