@@ -11,17 +11,17 @@ from pathlib import Path
 from koseki_ops.command import run
 from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
-from koseki_ops.mirror import KEYRING, mirror_folder, verify_mirror
+from koseki_ops.mirror import KEYRING, VAULT_SUITE, mirror_folder, verify_mirror
 from koseki_ops.site import Site
 
-RECIPE = "1"  # raise it when what is done to the tree changes
+RECIPE = "2"  # raise it when what is done to the tree changes
 # Addresses are the installer's business on a real machine; the lab gives them by networkd.
 UNITS = ("systemd-networkd.service",)
 
 
 def _digest(site: Site, inventory: Inventory) -> str:
     parts = [RECIPE, *sorted(inventory.shared["packages"]["base"])]
-    release = mirror_folder(site) / "dists" / inventory.shared["debian_release"] / "InRelease"
+    release = mirror_folder(site) / "dists" / VAULT_SUITE / "InRelease"
     parts.append(hashlib.sha256(release.read_bytes()).hexdigest())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -31,7 +31,7 @@ def ensure_base_tree(site: Site, inventory: Inventory, say: Callable[[str], None
 
     Raises KosekiError when the mirror is missing or does not verify.
     """
-    release = mirror_folder(site) / "dists" / inventory.shared["debian_release"] / "InRelease"
+    release = mirror_folder(site) / "dists" / VAULT_SUITE / "InRelease"
     if not release.exists():
         raise KosekiError(
             "there is no package mirror", str(mirror_folder(site)), "run `koseki mirror build`"
@@ -45,8 +45,9 @@ def ensure_base_tree(site: Site, inventory: Inventory, say: Callable[[str], None
     aside.parent.mkdir(parents=True, exist_ok=True)
     mirror = mirror_folder(site)
     # copy: and not file:, since apt inside the tree cannot see this computer's folders.
-    release_name = inventory.shared["debian_release"]
-    source = f"deb [signed-by={mirror / KEYRING}] copy:{mirror} {release_name} main"
+    # The smaller suite: in the larger one lies what some service pulls in although Debian calls it
+    # required, and a bare machine would get that, too.
+    source = f"deb [signed-by={mirror / KEYRING}] copy:{mirror} {VAULT_SUITE} main"
     try:
         run(
             [
@@ -54,7 +55,7 @@ def ensure_base_tree(site: Site, inventory: Inventory, say: Callable[[str], None
                 "--mode=root",
                 "--variant=minbase",
                 f"--include={','.join(inventory.shared['packages']['base'])}",
-                release_name,
+                inventory.shared["debian_release"],
                 str(aside),
                 source,
             ]
