@@ -34,7 +34,8 @@ class Finding:
     place: the field that differs, empty for the item as a whole; expected, seen: as text, secrets
     masked, empty when there is none; why: the reason, for what is not verified; repair: the command
     that mends it; first_seen: seconds since the epoch; logged_in: who the record of use knows to
-    have been on the host then; waiver: id of the waiver that covers it.
+    have been on the host then; waiver: id of the waiver that covers it;
+    diff: a file's two contents beside each other, secrets masked.
     """
 
     host: str
@@ -50,6 +51,7 @@ class Finding:
     first_seen: float = 0.0
     logged_in: tuple[str, ...] = ()
     waiver: str = ""
+    diff: str = ""
 
     @property
     def id(self) -> str:
