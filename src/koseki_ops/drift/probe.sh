@@ -1,3 +1,8 @@
+#!/bin/sh
+# shellcheck disable=SC3045 # Debian's sh is dash, whose ulimit knows these limits
+# shellcheck disable=SC2086 # lists of paths and of find's tests are split on purpose
+# shellcheck disable=SC2016 # dpkg-query's own fields
+# shellcheck disable=SC2154 # the head that the controller writes assigns them
 # The probe: everything a sweep wants to know of a host, in one program and one stream.
 #
 # POSIX shell, coreutils, findutils and awk; nothing is written anywhere. The controller puts before
@@ -117,7 +122,10 @@ part_certificates() {
         -exec awk 'FNR == 1 { print "file " FILENAME } { print }' {} +
 }
 part_etcd() {
-    [ -e /etc/default/etcd ] && command -v etcdctl >/dev/null || { echo absent; return 0; }
+    if ! [ -e /etc/default/etcd ] || ! command -v etcdctl >/dev/null; then
+        echo absent
+        return 0
+    fi
     # Read as systemd reads it: values are plain words.
     eval "$(awk -F= '/^ETCD_(CERT|KEY|TRUSTED_CA)_FILE=/ { gsub(/[^A-Za-z0-9_.\/-]/, "", $2); print $1 "=" $2 }' /etc/default/etcd)"
     # The Go runtime reserves more address space than it uses.
@@ -141,7 +149,7 @@ part_cost() {
 }
 
 # Homes of those who can log in, and of root; only what lets somebody in or runs by itself.
-homes= keyfiles=
+homes='' keyfiles=''
 while IFS=: read -r _ _ _ _ _ home shell; do
     case $shell in */nologin | */false | */sync) continue ;; esac
     case $home in / | '' | /nonexistent | *[!A-Za-z0-9_./-]*) continue ;; esac
