@@ -18,14 +18,16 @@ from koseki_ops.drift.model import Cause, Finding
 CHANGED, UNMANAGED = Cause.CHANGED_ON_HOST, Cause.UNMANAGED
 # What the sweep comes in by, and what other seeds of the list stand on.
 SPARED = (
-    "/etc/ssh", "/etc/pam", "/etc/sudo", "/etc/security", "/etc/nsswitch", "/etc/ld.so", "/etc/login",
-    "/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow", "/etc/sub", "/etc/environment",
-    "/etc/profile", "/etc/bash", "/etc/systemd", "/etc/hosts", "/etc/hostname", "/etc/machine",
-    "/etc/etcd", "/etc/patroni", "/etc/koseki", "/etc/postgresql", "/etc/haproxy", "/etc/default",
-    "/etc/nftables.conf", "/etc/apt", "/etc/dpkg", "/etc/alternatives", "/etc/mtab", "/etc/localtime",
-    "/etc/os-release", "/etc/pgbackrest", "/var/lib/koseki", "/srv", "/root", "/usr/local", "/opt",
-    "/etc/python", "/etc/shells", "/etc/adjtime", "/etc/resolv.conf", "/etc/.", "/usr/lib", "/etc/opt",
-    "/etc/host.conf", "/etc/gai.conf", "/etc/fstab", "/etc/debian_version", "/etc/deluser.conf", "/etc/adduser.conf", "/etc/cron",
+    "/etc/ssh", "/etc/pam", "/etc/sudo", "/etc/security", "/etc/nsswitch", "/etc/ld.so",
+    "/etc/login", "/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow", "/etc/sub",
+    "/etc/environment", "/etc/profile", "/etc/bash", "/etc/systemd", "/etc/hosts",
+    "/etc/hostname", "/etc/machine", "/etc/etcd", "/etc/patroni", "/etc/koseki",
+    "/etc/postgresql", "/etc/haproxy", "/etc/default", "/etc/nftables.conf", "/etc/apt",
+    "/etc/dpkg", "/etc/alternatives", "/etc/mtab", "/etc/localtime", "/etc/os-release",
+    "/etc/pgbackrest", "/var/lib/koseki", "/srv", "/root", "/usr/local", "/opt", "/etc/python",
+    "/etc/shells", "/etc/adjtime", "/etc/resolv.conf", "/etc/.", "/usr/lib", "/etc/opt",
+    "/etc/host.conf", "/etc/gai.conf", "/etc/fstab", "/etc/debian_version", "/etc/deluser.conf",
+    "/etc/adduser.conf", "/etc/cron",
 )  # fmt: skip
 
 
@@ -60,7 +62,7 @@ def seeds(manifests: Mapping[str, Manifest], leader: str, each: int) -> Iterator
         yield from changed_files(host, manifest, each)
         yield from changed_rows(host, manifest, each)
         yield from unmanaged_files(host, each)
-        yield from unmanaged_rows(host, manifest, each)
+        yield from unmanaged_rows(host, each)
     yield from of_databases(manifests, leader, each)
 
 
@@ -122,6 +124,13 @@ def changed_rows(host: str, manifest: Manifest, each: int) -> Iterator[Seed]:
         CHANGED,
         "enabled",
     )
+    yield from changed_accounts(host, manifest, each)
+    yield from changed_programs(host, each)
+    yield from changed_rules(host, manifest, each)
+
+
+def changed_accounts(host: str, manifest: Manifest, each: int) -> Iterator[Seed]:
+    """Yield changes of accounts, groups and packages."""
     accounts = ("games", "news", "uucp", "irc", "list", "backup")
     for number, name in enumerate(a for a in accounts if a in manifest.items["user"]):
         command, field = (
@@ -141,12 +150,17 @@ def changed_rows(host: str, manifest: Manifest, each: int) -> Iterator[Seed]:
     # Which the package's own file says; its database is edited where a purge would pull others.
     yield Seed(
         host,
-        "sed -i '/^Package: iputils-ping$/,/^$/s/^Version: .*/Version: 3:1-1/' /var/lib/dpkg/status",
+        "sed -i '/^Package: iputils-ping$/,/^$/s/^Version: .*/Version: 3:1-1/' "
+        "/var/lib/dpkg/status",
         "package",
         "iputils-ping",
         CHANGED,
         "version",
     )
+
+
+def changed_programs(host: str, each: int) -> Iterator[Seed]:
+    """Yield changes of programs and of the rights that they lend."""
     for path in ("/usr/bin/chfn", "/usr/bin/chsh", "/usr/bin/expiry")[:each]:
         yield Seed(host, f"chmod u-s,g-s {path}", "setuid", path, CHANGED)
     for path in ("/usr/bin/nano", "/usr/bin/tac", "/usr/bin/shuf", "/usr/bin/ptx")[:each]:
@@ -154,6 +168,10 @@ def changed_rows(host: str, manifest: Manifest, each: int) -> Iterator[Seed]:
         yield Seed(host, command, "program", path, CHANGED, "size")
     for path in ("/usr/bin/tsort", "/usr/bin/yes", "/usr/bin/pinky")[:each]:
         yield Seed(host, f"rm {path}", "program", path, CHANGED)
+
+
+def changed_rules(host: str, manifest: Manifest, each: int) -> Iterator[Seed]:
+    """Yield changes of the kernel's parameters and of the firewall."""
     for name, value in (
         ("net.ipv4.conf.all.log_martians", "1"),
         ("net.ipv4.tcp_syncookies", "2"),
@@ -200,8 +218,6 @@ def unmanaged_files(host: str, each: int) -> Iterator[Seed]:
             f"/srv/seeded-{number}",
             f"/var/lib/koseki/seeded-{number}",
         ):
-            folder = path.rpartition("/")[0]
-            del folder
             yield Seed(host, _put(path), "file", path, UNMANAGED)
         path = f"/etc/sudoers.d/seeded-{number}"
         yield Seed(host, _put(path, "# seeded", "0440"), "sudoers", path, UNMANAGED)
@@ -234,7 +250,7 @@ def unmanaged_files(host: str, each: int) -> Iterator[Seed]:
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{:043d}"
 
 
-def unmanaged_rows(host: str, manifest: Manifest, each: int) -> Iterator[Seed]:
+def unmanaged_rows(host: str, each: int) -> Iterator[Seed]:
     """Yield accounts, keys, packages, rules, doors and mounts that nobody declared."""
     for number in range(each):
         name = f"seeded-{number}"
@@ -246,12 +262,15 @@ def unmanaged_rows(host: str, manifest: Manifest, each: int) -> Iterator[Seed]:
             command = f"mkdir -p {home}/.ssh && echo '{key} k{number}' >>{path}"
             yield Seed(host, command, "key", f"{path}: SHA256:…", UNMANAGED)
         package = f"seeded-package-{number}"
-        control = f"Package: {package}\\nVersion: 1\\nArchitecture: all\\nMaintainer: x <x@example.jp>"
+        control = (
+            f"Package: {package}\\nVersion: 1\\nArchitecture: all\\nMaintainer: x <x@example.jp>"
+        )
         yield Seed(
             host,
             f"mkdir -p /run/{package}/DEBIAN && "
             f"printf '{control}\\nDescription: x\\n' >/run/{package}/DEBIAN/control && "
-            f"dpkg-deb --build /run/{package} >/dev/null && dpkg -i /run/{package}.deb >/dev/null 2>&1",
+            f"dpkg-deb --build /run/{package} >/dev/null && dpkg -i /run/{package}.deb "
+            ">/dev/null 2>&1",
             "package",
             package,
             UNMANAGED,
@@ -280,22 +299,19 @@ def unmanaged_rows(host: str, manifest: Manifest, each: int) -> Iterator[Seed]:
             f"tcp *:{port}",
             UNMANAGED,
         )
-        yield Seed(
-            host, ":", "service", f"door-{number}.service", UNMANAGED
-        )
+        yield Seed(host, ":", "service", f"door-{number}.service", UNMANAGED)
         path = f"/mnt/seeded-{number}"
         command = f"mkdir -p {path} && mount -t tmpfs -o nosuid,size=1m none {path}"
         yield Seed(host, command, "mount", path, UNMANAGED)
 
 
-def of_databases(
-    manifests: Mapping[str, Manifest], leader: str, each: int
-) -> Iterator[Seed]:
+def of_databases(manifests: Mapping[str, Manifest], leader: str, each: int) -> Iterator[Seed]:
     """Yield drifts of the cluster: made on the leader, seen on every member."""
     members = [host for host, manifest in manifests.items() if manifest.items.get("role")]
     towns = sorted(
-        name for name in manifests[leader].items["database"] if name not in
-        {"postgres", "template0", "template1", "koseki_template"}
+        name
+        for name in manifests[leader].items["database"]
+        if name not in {"postgres", "template0", "template1", "koseki_template"}
     )[:each]
 
     def sql(statement: str, database: str = "postgres") -> str:
@@ -304,9 +320,7 @@ def of_databases(
             f"-v ON_ERROR_STOP=1 -c {shlex.quote(statement)}"
         )
 
-    def seen(
-        script: str, kind: str, name: str, cause: Cause, place: str = ""
-    ) -> Iterator[Seed]:
+    def seen(script: str, kind: str, name: str, cause: Cause, place: str = "") -> Iterator[Seed]:
         for number, host in enumerate(sorted(members, key=lambda host: host != leader)):
             yield Seed(host, ":" if number else script, kind, name, cause, place)
 
@@ -324,7 +338,11 @@ def of_databases(
             sql(f"CREATE DATABASE seeded_{number}"), "database", f"seeded_{number}", UNMANAGED
         )
         yield from seen(
-            sql(f"ALTER DATABASE {town} CONNECTION LIMIT 7"), "database", town, CHANGED, "attributes"
+            sql(f"ALTER DATABASE {town} CONNECTION LIMIT 7"),
+            "database",
+            town,
+            CHANGED,
+            "attributes",
         )
         yield from seen(
             sql(f"GRANT CONNECT ON DATABASE {town} TO PUBLIC"), "database", town, CHANGED, "grants"
@@ -336,9 +354,7 @@ def of_databases(
             f"{town}_app in all: work_mem",
             UNMANAGED,
         )
-        yield from seen(
-            sql("CREATE SCHEMA seeded", town), "schema", f"{town} seeded", UNMANAGED
-        )
+        yield from seen(sql("CREATE SCHEMA seeded", town), "schema", f"{town} seeded", UNMANAGED)
         yield from seen(
             sql("CREATE TABLE public.seeded (x int)", town),
             "grant",
@@ -369,7 +385,9 @@ def of_databases(
         for name, value in (("work_mem", "9MB"), ("log_statement", "all"), ("jit", "off"))[:each]:
             yield Seed(
                 host,
-                sql(f"ALTER SYSTEM SET {name} = '{value}'") + " && " + sql("SELECT pg_reload_conf()"),
+                sql(f"ALTER SYSTEM SET {name} = '{value}'")
+                + " && "
+                + sql("SELECT pg_reload_conf()"),
                 "setting",
                 name,
                 CHANGED,

@@ -20,7 +20,9 @@ SECRET_WORD = re.compile(
 )
 # Crypt hashes, SCRAM verifiers, and the lines of a private key.
 SECRET_VALUE = re.compile(
-    r"\$(?:y|6|5|2b|1)\$[./A-Za-z0-9$]+|SCRAM-SHA-256\$\S+|^[A-Za-z0-9+/]{60,}={0,2}$", re.MULTILINE
+    r"\$(?:y|6|5|2b|1)\$[./A-Za-z0-9$]+|SCRAM-SHA-256\$\S+|"
+    r"^(?![0-9a-f]{64}$)[A-Za-z0-9+/]{60,}={0,2}$",
+    re.MULTILINE,
 )
 SHOWN_DIFF_LINES = 60
 # Kinds that the engines make what they are; others come with packages or by themselves.

@@ -12,6 +12,7 @@ import click
 
 from koseki_ops.drift.model import Answer, Finding, Sweep
 from koseki_ops.drift.run import sweep
+from koseki_ops.drift.sweep import HOST_SECONDS, Bounds
 from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.options import json_option, print_json, site_options
@@ -26,6 +27,13 @@ SHORTEST_SECRET = 6
 @click.group("drift", invoke_without_command=True)
 @click.option("--limit", multiple=True, metavar="HOST|GROUP", help="Only these (repeatable).")
 @click.option("--explain", metavar="ID", help="Tell all that is known of one finding.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=1),
+    default=HOST_SECONDS,
+    metavar="SECONDS",
+    help=f"How long a host may take (default: {HOST_SECONDS:.0f}).",
+)
 @site_options
 @json_option
 @click.pass_context
@@ -35,6 +43,7 @@ def drift_group(
     *,
     limit: tuple[str, ...],
     explain: str | None,
+    wait: float,
     as_json: bool,
 ) -> None:
     """Ask every host in one round trip what it is, and hold it against the last apply.
@@ -51,7 +60,8 @@ def drift_group(
     hosts = [host for host in inventory.hosts if not limit or host in chosen]
     if not site.ssh_config.exists():
         raise KosekiError("nothing was applied here yet", site.name, "run `koseki apply`")
-    found = record(site, sweep(site, inventory, hosts, secrets=_secrets(site)))
+    asked = sweep(site, inventory, hosts, Bounds(seconds=wait), _secrets(site))
+    found = record(site, asked)
     if explain:
         _explain(found, explain)
     else:

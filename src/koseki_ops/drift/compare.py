@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -128,22 +128,34 @@ def shown(kind: str, row: str) -> str:
 
 
 def _without_echoes(found: list[Difference]) -> list[Difference]:
-    """Leave out what only repeats another difference: an order that differs because a rule does."""
+    """Leave out what only repeats another difference."""
     kinds = {d.kind for d in found}
-    echoes = set()
-    if "firewall rule" in kinds:
-        echoes.add("firewall")
-    if "hba" in kinds:
-        echoes.add("hba order")
-    named = {d.name for d in found if d.kind == "key"}
-    key_files = {name.split(": ")[0] for name in named}
-    return [
-        d
-        for d in found
-        if d.kind not in echoes
-        and not (d.kind == "file" and d.name in key_files and d.place in {"", "content"})
-        and not (d.kind == "certificate" and d.expected == "")
-    ]
+    unmanaged = {(d.kind, d.name) for d in found if d.unmanaged}
+    lent = {d.name for d in found if d.kind == "setuid"}
+    resized = {d.name for d in found if d.kind == "program" and d.place == "size"}
+    key_files = {d.name.split(": ")[0] for d in found if d.kind == "key"}
+    certificates = {d.name for d in found if d.kind == "certificate" and not d.unmanaged}
+
+    def of_a_file(d: Difference) -> bool:
+        named = d.name in key_files or d.name in certificates
+        return named and d.place in {"", "content"}
+
+    def of_a_database(d: Difference) -> bool:
+        return ("database", d.name.split(" ", 1)[0]) in unmanaged
+
+    follows: dict[str, Callable[[Difference], bool]] = {
+        # An order that differs because a rule does.
+        "firewall": lambda _: "firewall rule" in kinds,
+        "hba order": lambda _: "hba" in kinds,
+        # What is in a file is named, or the file itself is.
+        "certificate": lambda d: d.unmanaged,
+        "file": of_a_file,
+        "program": lambda d: d.name in lent or (d.place == "time" and d.name in resized),
+        # What a new account or database brings along.
+        "group": lambda d: ("user", d.name) in unmanaged,
+        **dict.fromkeys(("extension", "schema", "grant", "definer"), of_a_database),
+    }
+    return [d for d in found if d.kind not in follows or not follows[d.kind](d)]
 
 
 def clock_difference(clock: float, asked_at: float, answered_at: float) -> float:

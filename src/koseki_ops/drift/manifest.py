@@ -227,6 +227,9 @@ def compile_manifest(
     host: str, applied: Applied, previous: Manifest | None, inputs: Inputs
 ) -> Manifest:
     """Return what must be true on a host from now on."""
+    if applied.bare:
+        # Whatever was true of a host of that name, this one is new.
+        previous = None
     adopted = previous is None and not applied.bare
     made = Manifest(host, inputs, time.time(), {}, adopted=adopted)
     made.adopted = adopted or bool(previous and previous.adopted)

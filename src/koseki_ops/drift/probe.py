@@ -164,7 +164,7 @@ def _host(state: State, content: str) -> None:
     state.container = "" if container == "-" else container
     for room in rooms:
         free, place = room.split(" ", 1)
-        if int(free) < FULL_KIB:
+        if int(free) < FULL_KIB and (place == "/run" or not policy.PASSING_MOUNT.match(place)):
             state.full[place] = int(free)
 
 

@@ -39,7 +39,7 @@ part_host() {
     date +%s.%N
     cat /proc/uptime
     if [ -e /run/systemd/container ]; then cat /run/systemd/container; else echo -; fi
-    df -P -k / /var /run | awk 'NR > 1 && !seen[$6]++ { print $4, $6 }'
+    df -P -k -l | awk 'NR > 1 { print $4, $6 }'
 }
 part_mark() {
     for path in /var/lib/koseki/applied-ground /var/lib/koseki/applied-services; do
@@ -84,7 +84,8 @@ part_rights() {
 }
 part_programs() {
     there $programs
-    timeout 10 find $found -xdev -type f -printf '%m\t%u\t%g\t%s\t%T@\0%p\0'
+    timeout 10 find $found -xdev -path /usr/lib/systemd/system -prune -o -type f \
+        -printf '%m\t%u\t%g\t%s\t%T@\0%p\0'
 }
 part_packages() {
     timeout 10 dpkg-query -W -f '${Package}\t${Architecture}\t${Version}\t${db:Status-Abbrev}\n'
