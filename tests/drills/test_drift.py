@@ -173,7 +173,8 @@ def test_a_host_that_misbehaves_is_named_and_the_others_finish(misbehaving: Plat
     platform.sh(
         strange,
         "cd /etc/ssh && rm ssh_host_*key* && "
-        "ssh-keygen -q -t ed25519 -N '' -f ssh_host_ed25519_key && sed -i /HostCertificate/d sshd_config.d/10-koseki.conf && systemctl restart ssh",
+        "ssh-keygen -q -t ed25519 -N '' -f ssh_host_ed25519_key && "
+        "sed -i /HostCertificate/d sshd_config.d/10-koseki.conf && systemctl restart ssh",
     )
     forget_masters(platform, strange)
     platform.sh(

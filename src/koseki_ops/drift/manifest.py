@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from koseki_ops.drift.declared import Rows
 from koseki_ops.drift.items import ANY, COLUMNS, PART_OF, Items, State, pack, unpack
+from koseki_ops.drift.probe import scope
 from koseki_ops.errors import KosekiError
 from koseki_ops.site import Site
 
@@ -63,7 +64,8 @@ class Manifest:
     """What must be true on one host.
 
     by: which engine declared an item, by kind and name; adopted: taken as found from a host that
-    was not bare; unasked: parts that the host did not answer when it was made.
+    was not bare; unasked: parts that the host did not answer when it was made; scope: which
+    questions it answers.
     """
 
     host: str
@@ -73,6 +75,7 @@ class Manifest:
     by: dict[str, dict[str, str]] = field(default_factory=dict)
     adopted: bool = False
     unasked: dict[str, str] = field(default_factory=dict)
+    scope: str = ""
 
     @property
     def extra(self) -> list[str]:
@@ -168,6 +171,7 @@ def write(site: Site, manifest: Manifest) -> None:
             "made_at": manifest.made_at,
             "adopted": manifest.adopted,
             "unasked": manifest.unasked,
+            "scope": manifest.scope,
             "by": manifest.by,
             "items": manifest.items,
         },
@@ -202,6 +206,7 @@ def read(site: Site, host: str) -> Manifest | None:
         plain["by"],
         plain["adopted"],
         plain["unasked"],
+        plain["scope"],
     )
 
 
@@ -231,7 +236,7 @@ def compile_manifest(
         # Whatever was true of a host of that name, this one is new.
         previous = None
     adopted = previous is None and not applied.bare
-    made = Manifest(host, inputs, time.time(), {}, adopted=adopted)
+    made = Manifest(host, inputs, time.time(), {}, adopted=adopted, scope=scope())
     made.adopted = adopted or bool(previous and previous.adopted)
     sources = {
         (kind, name): engine

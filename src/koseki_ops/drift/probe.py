@@ -15,6 +15,7 @@ import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -66,6 +67,13 @@ def assemble(key: str, extra: Iterable[str] = ()) -> Program:
     }
     head = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
     return Program(head + _text("probe.sh"), mark)
+
+
+@cache
+def scope() -> str:
+    """Return a name for the set of questions: a manifest answers those it was made for."""
+    texts = [_text(name) for name in ("probe.sh", "policy.py", "cluster.sql", "database.sql")]
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 
 def _text(name: str) -> str:

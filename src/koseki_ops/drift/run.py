@@ -17,6 +17,7 @@ from koseki_ops.drift.declared import Rows
 from koseki_ops.drift.items import FILES, State
 from koseki_ops.drift.manifest import Applied, Inputs, Manifest, TamperedError
 from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
+from koseki_ops.drift.probe import scope
 from koseki_ops.drift.sweep import BOUNDS, Bounds, Reply, ask_all, fetch
 from koseki_ops.inventory import Inventory
 from koseki_ops.site import Site
@@ -125,6 +126,10 @@ def _judge(
         part.unverified("manifest", "manifest", "there is no manifest: nothing was applied", apply)
         return
     observed, manifest = part.observed, part.manifest
+    if manifest.scope != scope():
+        why = "the manifest was made by another version of koseki, for other questions"
+        part.unverified("manifest", "manifest", why, apply)
+        return
     if observed is None or observed.state is None:
         count = sum(map(len, manifest.items.values()))
         said = observed.why if observed else "it was not asked"
