@@ -195,7 +195,7 @@ def test_a_host_that_misbehaves_is_named_and_the_others_finish(misbehaving: Plat
     finally:
         path.write_bytes(kept)
     why = {f.host: f.why for f in found.findings if f.answer is Answer.NOT_VERIFIED}
-    assert why[strange] == "it shows another host key than its own" + why[strange][38:]
+    assert why[strange].startswith("it shows another host key than its own")
     assert "s behind" in why[late]
     assert "KiB are left" in why[full]
     assert "was changed" in why[tampered]

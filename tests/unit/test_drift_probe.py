@@ -23,7 +23,7 @@ FILES = (
     "l\t777\troot\troot\0/dev/null\0/etc/systemd/system/x.target\0"
 )
 PARTS = {
-    "host": "1795564800.5\n100.1 20\n-\n99999 /\n",
+    "host": "1795564800.5\n100.1 20\n-\n99999 999999 /\n9 9999 /srv\n900 1000 /mnt\n",
     "mark": "ground 0123\n",
     "files": FILES,
     "hashes": f"{HASH}  /etc/hosts\0",
@@ -95,6 +95,7 @@ def test_a_whole_answer_is_read_part_by_part():
     assert set(state.items["setting"]) == {"work_mem"}
     assert len(state.items["firewall rule"]) == 4  # the chain, its policy, twice a counter
     assert state.measures["replication_lag_bytes"] == 5
+    assert state.full == {"/srv": 9}
     assert state.cpu_seconds == pytest.approx(0.43)
     (key,) = state.items["key"]
     assert key.startswith("/root/.ssh/authorized_keys: SHA256:")

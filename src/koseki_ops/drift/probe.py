@@ -171,8 +171,9 @@ def _host(state: State, content: str) -> None:
     state.measures["uptime_seconds"] = float(uptime.split()[0])
     state.container = "" if container == "-" else container
     for room in rooms:
-        free, place = room.split(" ", 1)
-        if int(free) < FULL_KIB and (place == "/run" or not policy.PASSING_MOUNT.match(place)):
+        free, size, place = room.split(" ", 2)
+        full = int(free) < FULL_KIB and int(free) * 10 < int(size)
+        if full and (place == "/run" or not policy.PASSING_MOUNT.match(place)):
             state.full[place] = int(free)
 
 

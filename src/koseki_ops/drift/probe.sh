@@ -39,7 +39,7 @@ part_host() {
     date +%s.%N
     cat /proc/uptime
     if [ -e /run/systemd/container ]; then cat /run/systemd/container; else echo -; fi
-    df -P -k -l | awk 'NR > 1 { print $4, $6 }'
+    df -P -k -l | awk 'NR > 1 { print $4, $2, $6 }'
 }
 part_mark() {
     for path in /var/lib/koseki/applied-ground /var/lib/koseki/applied-services; do
