@@ -198,6 +198,15 @@ def test_the_key_of_secrets_is_in_the_program_alone():
     assert 'printf %s "$key"' in text  # a shell's own printf: no process, no argument list
 
 
+def test_who_came_in_is_read_from_the_journal():
+    """Name, place and time of each session; anything else in the journal is not."""
+    said = (
+        "1795563003.5 h sshd-session[1]: Accepted publickey for sousa01 from 10.0.0.5 port 1 ssh2\n"
+        '1795563004.5 h sshd-session[1]: Accepted certificate ID "sousa01" (serial 1)\n'
+    )
+    assert probe.sessions_in(said) == [(1795563003.5, "sousa01 from 10.0.0.5")]
+
+
 def test_what_is_left_out_has_a_reason():
     """Whoever adds an exception says why."""
     for reasons in (policy.PRUNED, policy.VOLATILE):

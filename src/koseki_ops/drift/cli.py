@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import UTC, datetime
 from importlib import import_module
@@ -22,6 +23,8 @@ from koseki_ops.site import Site
 SHOWN_FINDINGS = 40
 SHOWN_LENGTH = 100
 SHORTEST_SECRET = 6
+# A line is read by a person: the beginning of a hash tells it from another.
+HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 
 @click.group("drift", invoke_without_command=True)
@@ -153,7 +156,7 @@ def _line(finding: Finding) -> str:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = HASH.sub(r"\1…", " ".join(text.split()))
     return line if len(line) <= SHOWN_LENGTH else f"{line[: SHOWN_LENGTH - 1]}…"
 
 

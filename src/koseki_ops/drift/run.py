@@ -96,7 +96,7 @@ def sweep(
     for part in parts:
         part.observed = seen[part.host]
         _judge(site, part, present, renew, secrets)
-    _show_contents(site, parts, secrets)
+    _tell_more(site, parts, inventory.shared["automation_account"], secrets)
     return Sweep(
         site=site.name,
         at=at,
@@ -251,20 +251,33 @@ def _content_path(site: Site, digest: str) -> Path:
     return manifests.folder(site) / "contents" / digest[:2] / digest
 
 
-def _show_contents(site: Site, parts: list[Part], secrets: Iterable[str]) -> None:
-    """Fetch what differs and is no secret, and put the difference beside the finding."""
+def _tell_more(site: Site, parts: list[Part], account: str, secrets: Iterable[str]) -> None:
+    """Ask drifted hosts once more: what is in the files that differ, and who was there today.
+
+    account: the engines' own, which is on every host all the time.
+    """
     wanted = {
         part.host: [f.name for f in part.findings if _showable(site, f)][:SHOWN_FILES]
         for part in parts
+        if any(f.answer is Answer.DRIFTED for f in part.findings)
     }
-    contents = fetch(site, {host: paths for host, paths in wanted.items() if paths})
+    fetched = fetch(site, wanted, sessions=True)
     for part in parts:
-        there = contents.get(part.host, {})
+        if part.host not in fetched:
+            continue
+        there = fetched[part.host]
+        people = {
+            f"{who}, {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(at))}"
+            for at, who in there.sessions
+            if not who.startswith(f"{account} ")
+        }
         for number, found in enumerate(part.findings):
-            if found.name in there and _showable(site, found):
-                part.findings[number] = replace(
-                    found, diff=_diff(site, found, there[found.name], secrets)
-                )
+            if found.answer is not Answer.DRIFTED:
+                continue
+            shown = ""
+            if found.name in there.contents and _showable(site, found):
+                shown = _diff(site, found, there.contents[found.name], secrets)
+            part.findings[number] = replace(found, diff=shown, logged_in=tuple(sorted(people)))
 
 
 def _showable(site: Site, found: Finding) -> bool:
@@ -303,8 +316,8 @@ def keep_contents(site: Site, made: Iterable[Manifest]) -> None:
                 ):
                     taken.add(digest)
                     missing.setdefault(manifest.host, []).append(path)
-    for contents in fetch(site, missing).values():
-        for content in contents.values():
+    for fetched in fetch(site, missing).values():
+        for content in fetched.contents.values():
             if len(content) <= KEPT_BYTES:
                 kept = _content_path(site, hashlib.sha256(content).hexdigest())
                 kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from koseki_ops.drift.probe import fetching
+from koseki_ops.drift.probe import CONTENTS, fetching, sessions_in
 from koseki_ops.site import Site
 
 # A host that has not finished by then is not verified; the others do not wait for it longer.
@@ -222,18 +222,29 @@ def ask_all(
     return {host: asked.replies[host] for host in programs}
 
 
-def fetch(site: Site, paths: Mapping[str, Iterable[str]]) -> dict[str, dict[str, bytes]]:
-    """Return the content of files by host and path; what could not be read is left out."""
-    found: dict[str, dict[str, bytes]] = {}
-    programs = {host: fetching(listed) for host, listed in paths.items() if listed}
+@dataclass
+class Fetched:
+    """What was fetched from one host: contents by path, and the day's sessions."""
+
+    contents: dict[str, bytes] = field(default_factory=dict)
+    sessions: list[tuple[float, str]] = field(default_factory=list)
+
+
+def fetch(
+    site: Site, paths: Mapping[str, Iterable[str]], *, sessions: bool = False
+) -> dict[str, Fetched]:
+    """Return the content of files by host; what could not be read is left out."""
+    programs = {host: fetching(listed, sessions=sessions) for host, listed in paths.items()}
+    found = {}
     for host, reply in ask_all(site, programs).items():
-        contents = found.setdefault(host, {})
+        said, _, stream = reply.out.partition(CONTENTS)
+        found[host] = Fetched(sessions=sessions_in(said.decode(errors="replace")))
         try:
-            with tarfile.open(fileobj=io.BytesIO(reply.out), mode="r|") as archive:
+            with tarfile.open(fileobj=io.BytesIO(stream), mode="r|") as archive:
                 for member in archive:
                     file = archive.extractfile(member) if member.isfile() else None
                     if file is not None:
-                        contents[member.name] = file.read()
+                        found[host].contents[member.name] = file.read()
         except tarfile.TarError:
             # A difference is shown without its content then; that it is one is known already.
             continue
