@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -17,7 +18,6 @@ from koseki_ops.drift.sweep import HOST_SECONDS, Bounds
 from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.options import json_option, print_json, site_options
-from koseki_ops.secrets import load_secrets
 from koseki_ops.site import Site
 
 SHOWN_FINDINGS = 40
@@ -63,7 +63,7 @@ def drift_group(
     hosts = [host for host in inventory.hosts if not limit or host in chosen]
     if not site.ssh_config.exists():
         raise KosekiError("nothing was applied here yet", site.name, "run `koseki apply`")
-    asked = sweep(site, inventory, hosts, Bounds(seconds=wait), _secrets(site))
+    asked = sweep(site, inventory, hosts, Bounds(seconds=wait), cache(lambda: _secrets(site)))
     found = record(site, asked)
     if explain:
         _explain(found, explain)
@@ -103,6 +103,8 @@ def as_report(found: Sweep) -> dict[str, object]:
 
 def _secrets(site: Site) -> list[str]:
     """Return the values of the site's secrets, so that no difference shows one."""
+    from koseki_ops.secrets import load_secrets  # noqa: PLC0415 - only when something is shown
+
     found: list[str] = []
 
     def gather(value: object) -> None:

@@ -19,9 +19,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
-
 from koseki_ops.drift import policy
 from koseki_ops.drift.items import FILES, State, pack
 
@@ -453,6 +450,10 @@ def _sockets(state: State, content: str) -> None:
 
 
 def _certificates(state: State, content: str) -> None:
+    # Imported while hosts still answer: it takes a tenth of a second.
+    from cryptography import x509  # noqa: PLC0415
+    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
+
     files: dict[str, list[str]] = {}
     path = ""
     for line in content.splitlines():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -84,9 +84,12 @@ def sweep(
     inventory: Inventory,
     hosts: list[str],
     bounds: Bounds = BOUNDS,
-    secrets: Iterable[str] = (),
+    secrets: Callable[[], list[str]] = list,
 ) -> Sweep:
-    """Ask hosts and hold what they say against their manifests."""
+    """Ask hosts and hold what they say against their manifests.
+
+    secrets: returns what must not be shown; called only when there is something to show.
+    """
     started, at = time.monotonic(), time.time()
     parts = [_open(site, host) for host in hosts]
     asked = {part.host: part.manifest.extra if part.manifest else [] for part in parts}
@@ -115,7 +118,7 @@ def _open(site: Site, host: str) -> Part:
 
 
 def _judge(
-    site: Site, part: Part, present: Inputs, renew_days: float, secrets: Iterable[str]
+    site: Site, part: Part, present: Inputs, renew_days: float, secrets: Callable[[], list[str]]
 ) -> None:
     """Fill in what holds and what does not on one host."""
     apply = f"koseki apply --limit {part.host}"
@@ -138,7 +141,7 @@ def _judge(
     state = observed.state
     part.holds, differences = compare(manifest, state)
     part.findings += [
-        finding(site, part.host, difference, manifest, state.marks, present, secrets)
+        finding(site, part.host, difference, manifest, state.marks, present, secrets())
         for difference in differences
     ]
     _judge_inputs(part, manifest, state, present, apply)
@@ -251,7 +254,9 @@ def _content_path(site: Site, digest: str) -> Path:
     return manifests.folder(site) / "contents" / digest[:2] / digest
 
 
-def _tell_more(site: Site, parts: list[Part], account: str, secrets: Iterable[str]) -> None:
+def _tell_more(
+    site: Site, parts: list[Part], account: str, secrets: Callable[[], list[str]]
+) -> None:
     """Ask drifted hosts once more: what is in the files that differ, and who was there today.
 
     account: the engines' own, which is on every host all the time.
@@ -292,11 +297,11 @@ def _showable(site: Site, found: Finding) -> bool:
     )
 
 
-def _diff(site: Site, found: Finding, content: bytes, secrets: Iterable[str]) -> str:
+def _diff(site: Site, found: Finding, content: bytes, secrets: Callable[[], list[str]]) -> str:
     if found.place == "content":
         expected = _content_path(site, found.expected).read_bytes()
-        return diff(found.name, expected, content, secrets)
-    return diff(found.name, b"", content[:KEPT_BYTES], secrets)
+        return diff(found.name, expected, content, secrets())
+    return diff(found.name, b"", content[:KEPT_BYTES], secrets())
 
 
 def keep_contents(site: Site, made: Iterable[Manifest]) -> None:
