@@ -76,10 +76,10 @@ def drift_group(
 
 def record(site: Site, found: Sweep) -> Sweep:
     """Keep a sweep; return it with what the record knows: first seen, and waivers."""
-    if find_spec("koseki_ops.drift.store") is None:
+    if find_spec("koseki_ops.drift.keep") is None:
         return found
-    store: Any = import_module("koseki_ops.drift.store")
-    kept: Sweep = store.Store.open(site).append(found)
+    keeping: Any = import_module("koseki_ops.drift.keep")
+    kept: Sweep = keeping.keep(site, found, alert=False).sweep
     return kept
 
 
