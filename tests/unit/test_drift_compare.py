@@ -85,8 +85,9 @@ def test_a_silent_part_never_counts_as_good():
     host.failed["files"] = "malformed answer"
     holds, found = compare(manifest(file=rows), host)
     assert holds == 0
-    assert only([d for d in found if d.kind == "file"]).answer is Answer.NOT_VERIFIED
-    assert "malformed answer (2 not verified)" in only([d for d in found if d.kind == "file"]).why
+    assert only(found).answer is Answer.NOT_VERIFIED
+    assert only(found).kind == "files"
+    assert only(found).why == "malformed answer (2 items not verified)"
 
 
 def test_a_part_that_the_manifest_could_not_learn_is_not_verified():

@@ -225,6 +225,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
         'complains) head -c 3000000 /dev/zero >&2; echo fine ;;\n'
         'refuses) echo "Connection refused" >&2; exit 255 ;;\n'
         'deaf) exec 0<&-; echo fine ;;\n'
+        'lingers) echo fine; exec >&- sleep 60 ;;\n'
         'strange) echo "Host key verification failed." >&2; exit 255 ;;\n'
         '*) cat >/dev/null; echo fine ;;\nesac\n')  # fmt: skip
     ssh.chmod(0o755)
@@ -235,11 +236,11 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 def test_no_host_holds_up_the_others(site: Site):
     """One hangs, one floods, one is not heard: each is named, and the others are read."""
-    hosts = ("hangs", "floods", "complains", "refuses", "deaf", "strange", "good")
+    hosts = ("hangs", "floods", "complains", "refuses", "deaf", "lingers", "strange", "good")
     started = time.monotonic()
     bounds = Bounds(seconds=3, answer=8 << 20)
     replies = ask_all(site, dict.fromkeys(hosts, "x" * 300_000), bounds)
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 10
     assert replies["good"].out == b"fine\n"
     assert not replies["good"].silence
     assert replies["deaf"].out == replies["complains"].out == b"fine\n"
@@ -247,5 +248,6 @@ def test_no_host_holds_up_the_others(site: Site):
     assert replies["floods"].silence == "it said more than 8 MiB: cut off"
     assert len(replies["floods"].out) < 10 << 20
     assert len(replies["complains"].err) <= 256 << 10
+    assert replies["lingers"].silence == "its answer ended, but its program did not"
     assert replies["refuses"].silence == "Connection refused"
     assert replies["strange"].silence == "it shows another host key than its own"

@@ -35,14 +35,12 @@ def compare(manifest: Manifest, state: State) -> tuple[int, list[Difference]]:
     """Return how many items hold, and what does not."""
     holds = 0
     found: list[Difference] = []
+    silent: dict[str, int] = {}
     for kind in COLUMNS:
         expected, seen = manifest.items.get(kind, {}), state.items.get(kind, {})
-        why = state.failed.get(PART_OF[kind])
-        if why is None and (known := manifest.unasked.get(PART_OF[kind])) is not None:
-            why = f"the last apply could not ask it: {known}"
-        if why is not None:
-            if expected or PART_OF[kind] not in {PART_OF[d.kind] for d in found if d.why == why}:
-                found.append(_silent(kind, len(expected), why))
+        part = PART_OF[kind]
+        if part in state.failed or part in manifest.unasked:
+            silent[part] = silent.get(part, 0) + len(expected)
         elif expected == seen:
             holds += len(expected)
         else:
@@ -50,11 +48,16 @@ def compare(manifest: Manifest, state: State) -> tuple[int, list[Difference]]:
             found += differences
             wrong = {d.name for d in differences if not d.unmanaged}
             holds += len(expected) - len(wrong)
+    found += [_silent(part, count, manifest, state) for part, count in silent.items()]
     return holds, _without_echoes(found)
 
 
-def _silent(kind: str, count: int, why: str) -> Difference:
-    return Difference(kind, "*", Answer.NOT_VERIFIED, why=f"{why} ({count} not verified)")
+def _silent(part: str, count: int, manifest: Manifest, state: State) -> Difference:
+    """Return what is said of a part that was not answered, now or when the manifest was made."""
+    why = state.failed.get(part)
+    if why is None:
+        why = f"the last apply could not ask it: {manifest.unasked[part]}"
+    return Difference(part, "*", Answer.NOT_VERIFIED, why=f"{why} ({count} items not verified)")
 
 
 def _of_kind(

@@ -23,6 +23,8 @@ ERROR_BYTES = 256 << 10
 CHUNK = 1 << 18
 # At low priority, and ended by the host itself if this side forgets it.
 COMMAND = ("sudo", "-n", "timeout", "40", "nice", "-n", "10", "sh")
+# Between the end of an answer and the end of the program that gave it.
+END_SECONDS = 2.0
 # ssh's exit code when it is the connection that failed.
 SSH_FAILED = 255
 
@@ -87,14 +89,21 @@ class _Talk:
         """End it and return what it said."""
         if silence:
             self.process.kill()
-        code = self.process.wait()
+        try:
+            code = self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+            silence = "its answer ended, but its program did not"
         errors = self.process.stderr
         if errors is not None and not silence:
             # The master connection keeps this end open: what is there is taken, no end is awaited.
             self.hear_errors()
         err = b"".join(self.err)
         if not silence and code:
-            lines = err.decode(errors="backslashreplace").strip().splitlines()
+            said = err.decode(errors="backslashreplace").splitlines()
+            # The probe's own marks say nothing of why the line broke.
+            lines = [line for line in said if line.strip() and not line.startswith("@")]
             known = "it shows another host key than its own" if _strange_key(lines) else ""
             # The first line is the network's own word; later ones say what ssh made of it.
             silence = known or (lines[0] if code == SSH_FAILED and lines else "")
