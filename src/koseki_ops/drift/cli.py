@@ -132,6 +132,7 @@ def _print(found: Sweep) -> None:
         said += f", {silent} not verified" if silent else ""
         colour = "yellow" if silent else "red" if drifted else "green"
         stale = "  (stale: the inventory has changed since)" if host.stale else ""
+        stale += "  (adopted as it was found)" if host.adopted else ""
         click.echo(f"{host.host:20} {click.style(said, fg=colour)}{stale}")
     for finding in found.findings[:SHOWN_FINDINGS]:
         click.echo(_line(finding))

@@ -67,7 +67,8 @@ class HostSweep:
     answered: whether its answer arrived whole; why: the reason when it did not; holds: number of
     items that hold; commit: the inventory's commit that its manifest was made from; stale: whether
     that is not the present one; seconds, cpu_seconds, memory_kib: of the probe; measures: figures
-    that are shown but not compared (`replication_lag_bytes`, `backup_age_seconds`, …).
+    that are shown but not compared (`replication_lag_bytes`, `backup_age_seconds`, …); adopted:
+    whether its first manifest took it as it was found.
     """
 
     host: str
@@ -80,6 +81,7 @@ class HostSweep:
     cpu_seconds: float = 0.0
     memory_kib: int = 0
     measures: dict[str, float] = field(default_factory=dict)
+    adopted: bool = False
 
 
 @dataclass(frozen=True)

@@ -244,6 +244,7 @@ def _host_sweep(part: Part, present: Inputs) -> HostSweep:
         cpu_seconds=round(state.cpu_seconds, 3) if state else 0.0,
         memory_kib=state.memory_kib if state else 0,
         measures=measures,
+        adopted=bool(manifest and manifest.adopted),
     )
 
 
