@@ -92,8 +92,11 @@ def _missing(kind: str, name: str, row: str, state: State) -> Iterator[Differenc
 
 def _starting(row: str, state: State) -> str:
     """Return why a door may be closed for a moment, empty when nothing says so."""
-    for program, part in (("postgres", "database"), ("etcd", "etcd")):
-        if row.rpartition("/")[2] == program and part in state.failed:
+    program = row.rpartition("/")[2]
+    if state.measures.get(f"_state {program}.service"):
+        return f"{program} is starting: ask again"
+    for server, part in (("postgres", "database"), ("etcd", "etcd")):
+        if program == server and part in state.failed:
             return f"{program} does not answer: {state.failed[part]}"
     return ""
 

@@ -285,7 +285,8 @@ def _services(state: State, content: str) -> None:
         if active == "activating":
             # A oneshot at its work is not running; one that is started again and again has failed.
             active = "failing" if sub.startswith("auto-restart") else "starting"
-        # A timer that has fired, a socket that is in use: they are as active as before.
+        elif active == "deactivating":
+            active = "starting"
         if active in {"inactive", "starting"} or policy.PASSING_SERVICE.match(unit):
             state.measures[f"_state {unit}"] = 1.0 if active == "starting" else 0.0
             continue

@@ -25,6 +25,7 @@ from koseki_ops.site import Site
 # Contents are kept to show differences by; larger files differ without being shown.
 KEPT_BYTES = 64 << 10
 SHOWN_FILES = 40
+SECOND_LOOK_SECONDS = 2.0
 
 
 @dataclass
@@ -99,6 +100,7 @@ def sweep(
     for part in parts:
         part.observed = seen[part.host]
         _judge(site, part, present, renew, secrets)
+    _look_again(site, parts, bounds, lambda part: _judge(site, part, present, renew, secrets))
     _tell_more(site, parts, inventory.shared["automation_account"], secrets)
     return Sweep(
         site=site.name,
@@ -107,6 +109,38 @@ def sweep(
         commit=present.commit or present.tree,
         hosts=tuple(_host_sweep(part, present) for part in parts),
         findings=tuple(f for part in parts for f in part.findings),
+    )
+
+
+def _look_again(
+    site: Site, parts: list[Part], bounds: Bounds, judge: Callable[[Part], None]
+) -> None:
+    """Ask hosts a second time on which something that moves seems to be down.
+
+    A service that restarts, a server that comes back after a failover: what is well at the second
+    look was no drift.
+    """
+    moved = {part.host: part for part in parts if any(map(_moves, part.findings))}
+    if not moved:
+        return
+    time.sleep(SECOND_LOOK_SECONDS)
+    asked = {host: part.manifest.extra if part.manifest else [] for host, part in moved.items()}
+    for host, observed in observe(site, asked, bounds).items():
+        first = moved[host]
+        second = Part(host, first.manifest, first.tampered, observed)
+        judge(second)
+        before = {f.id for f in first.findings}
+        kept = [f for f in second.findings if not _moves(f) or f.id in before]
+        second.holds += len(second.findings) - len(kept)
+        second.findings = kept
+        parts[parts.index(first)] = second
+
+
+def _moves(found: Finding) -> bool:
+    return (
+        found.answer is Answer.DRIFTED
+        and (found.kind, found.place) in {("service", "active"), ("socket", "")}
+        and found.cause is not Cause.UNMANAGED
     )
 
 
