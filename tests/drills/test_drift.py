@@ -97,6 +97,10 @@ def test_an_untouched_platform_shows_no_drift(platform: Platform):
         if f.answer is Answer.DRIFTED
     ]
     assert not drifted
+    # A service that just restarts is looked at a second time.
+    platform.sh("secondary1", "systemctl restart --no-block etcd.service")
+    restarting = ask(platform)
+    assert not [f for f in restarting.findings if f.answer is Answer.DRIFTED], told(restarting)
     settled(platform)
     assert not told(ask(platform))
 
