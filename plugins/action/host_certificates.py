@@ -6,12 +6,16 @@ here, on the workstation, and sent back. In the usual case nothing is sent back.
 
 from __future__ import annotations
 
+import json
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from koseki_ops.drift.declared import Declared
 from koseki_ops.errors import KosekiError
 from koseki_ops.pki import Request, open_authority, sign, still_good
 
@@ -40,6 +44,11 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible's classes are un
         asked = self._execute_module(MODULE, arguments, task_vars=task_vars)
         if asked.get("failed"):
             return {**result, **asked}
+        self._declare(
+            str((task_vars or {})["inventory_hostname"]),
+            arguments["authority_path"],
+            arguments["certificates"],
+        )
         signed: dict[str, str] = {}
         for entry in arguments["certificates"]:
             state = asked["states"][entry["name"]]
@@ -57,3 +66,17 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible's classes are un
             if answer.get("failed"):
                 return {**result, **answer}
         return result
+
+    def _declare(self, host: str, authority: str, certificates: list[dict[str, Any]]) -> None:
+        """Say for the host's manifest what is kept here: the task's own result is kept back."""
+        folder = os.environ.get("KOSEKI_DECLARED_DIR")
+        if folder is None or self._task.check_mode:
+            return
+        declared = Declared()
+        declared.file(authority, None, "0644", "root", "root")
+        for entry in certificates:
+            declared.file(entry["key"], None, "0600", entry["owner"], entry["group"])
+            declared.file(entry["certificate"], None, "0644", entry["owner"], entry["group"])
+        handle, _ = tempfile.mkstemp(suffix=".json", dir=folder)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump({"host": host, "declared": declared.rows}, file)

@@ -13,6 +13,8 @@ from typing import Any
 
 from ansible.plugins.callback import CallbackBase
 
+from koseki_ops.drift.declared import merge, of_task
+
 DOCUMENTATION = """
 name: koseki_summary
 type: stdout
@@ -43,6 +45,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible's classes ar
             "unreachable": False,
             "changes": [],
             "errors": [],
+            "declared": {},
         }
         return self.hosts.setdefault(result._host.get_name(), empty)  # noqa: SLF001 - Ansible's way
 
@@ -59,6 +62,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible's classes ar
         if result.is_changed():
             host["changed"] += 1
             host["changes"].append(result._task.get_name())  # noqa: SLF001
+        task = result._task  # noqa: SLF001
+        merge(host["declared"], of_task(task.action, task.args, result._result))  # noqa: SLF001
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:  # noqa: ANN401, ARG002
         """Keep a failure as one sentence."""

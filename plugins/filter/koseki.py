@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from koseki_ops.databases import platform_statements, tenant_statements
+from koseki_ops.drift.manifest import inputs_of
 from koseki_ops.municipalities import active, client_certificates, tenants
+from koseki_ops.site import Site
 
 
 def difference(wanted: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
@@ -37,6 +40,12 @@ def repositories(
     return found
 
 
+def tree(inventory: str) -> str:
+    """Return the hash of all that hosts are made from, as `koseki drift` compares it."""
+    folder = Path(inventory).resolve()
+    return inputs_of(Site(folder.parents[1], folder.name, folder.name)).tree
+
+
 class FilterModule:
     """Names the filters."""
 
@@ -50,4 +59,5 @@ class FilterModule:
             "koseki_tenant_statements": tenant_statements,
             "koseki_repositories": repositories,
             "koseki_difference": difference,
+            "koseki_tree": tree,
         }

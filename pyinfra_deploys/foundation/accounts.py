@@ -14,6 +14,7 @@ from pyinfra_deploys.foundation.host_data import HostData, OperatorAccount
 from pyinfra_deploys.foundation.operations import File, ShellAnswer, place, settle
 from pyinfra_deploys.foundation.templates import render
 
+from koseki_ops.drift.declared import Declared
 from koseki_ops.secrets import load_secrets
 from koseki_ops.site import Site
 
@@ -75,6 +76,8 @@ def operator_account(site: Site, account: OperatorAccount, max_days: int) -> Ite
     Where the operator has no place, an account that is there all the same is locked.
     """
     operator = account.operator
+    if account.belongs:
+        _declare(account, max_days)
     states = host.get_fact(ShellAnswer, question=account_question([operator.id]))
     if states == [wanted_state(account, max_days)] or not (states or account.belongs):
         return
@@ -104,6 +107,19 @@ def operator_account(site: Site, account: OperatorAccount, max_days: int) -> Ite
     )
 
 
+def _declare(account: OperatorAccount, max_days: int) -> None:
+    """Say how this account is to be; its password is its owner's, so only that there is one."""
+    expires = account.expire_day if account.open else LOCKED_DAY
+    Declared.of(host.name).add(
+        "user",
+        account.operator.id,
+        shell="/bin/bash" if account.open else "/usr/sbin/nologin",
+        password="password" if account.open else "locked",
+        max_days=str(max_days),
+        expires=str(expires),
+    )
+
+
 def principals(data: HostData, today: date) -> tuple[File, ...]:
     """Return a principals file for each account: who may enter it, and from where."""
     addresses = ",".join(str(a) for a in data.value("workstation_addresses").values())
@@ -126,6 +142,7 @@ def accounts(data: HostData, today: date) -> None:
         question=f"getent group {' '.join(GROUPS)} | cut -d: -f1",
         wanted=GROUPS,
         change="; ".join(f"getent group {g} >/dev/null || groupadd --system {g}" for g in GROUPS),
+        owns=[("group", group, {}) for group in GROUPS],
     )
     place(
         name="Keep sudo",
@@ -146,6 +163,7 @@ def accounts(data: HostData, today: date) -> None:
         f"useradd --system --create-home -K HOME_MODE=0700 {automation}; "
         f"usermod --password '*' --shell /bin/bash --expiredate '' --groups {SSH_GROUP} "
         f"{automation} && chage -M 99999 {automation}",
+        owns=[("user", automation, {"shell": "/bin/bash", "password": "locked", "expires": ""})],
     )
     place(
         name="Keep password quality and lockout",
@@ -183,4 +201,5 @@ def accounts(data: HostData, today: date) -> None:
         question="passwd -S root | cut -d' ' -f2",
         wanted=["L"],
         change="usermod --lock root",
+        owns=[("user", "root", {"password": "locked"})],
     )

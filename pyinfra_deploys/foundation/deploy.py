@@ -11,10 +11,15 @@ from pyinfra import host
 from pyinfra_deploys.foundation.accounts import accounts
 from pyinfra_deploys.foundation.firewall import firewall
 from pyinfra_deploys.foundation.host_data import HostData
-from pyinfra_deploys.foundation.operations import prove_what_was_left
+from pyinfra_deploys.foundation.operations import File, place, prove_what_was_left
 from pyinfra_deploys.foundation.packages import package_source
 from pyinfra_deploys.foundation.sshd import sshd
 from pyinfra_deploys.foundation.system import system
+
+from koseki_ops.drift.manifest import inputs_of
+
+# Beside it lies the services' own; `koseki drift` compares both with what it knows of.
+MARK = "/var/lib/koseki/applied-ground"
 
 
 def foundation() -> None:
@@ -27,6 +32,10 @@ def foundation() -> None:
     accounts(data, today)
     sshd(data, today)
     firewall(data)
+    place(
+        name="Note which inventory this ground is from",
+        files=(File(MARK, f"{inputs_of(data.site).tree}\n"),),
+    )
 
 
 foundation()

@@ -34,4 +34,5 @@ def firewall(data: HostData) -> None:
         question='printf "%s\\n" "$(systemctl is-enabled nftables.service)"',
         wanted=["enabled"],
         change="systemctl enable nftables.service",
+        owns=[("service", "nftables.service", {})],
     )

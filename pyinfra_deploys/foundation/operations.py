@@ -18,6 +18,8 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import FactBase, FileUploadCommand, StringCommand, operation
 
+from koseki_ops.drift.declared import Declared
+
 STAGE = "/run/koseki-stage"
 ROLLBACK = "/run/koseki-rollback"
 ROLLBACK_UNIT = "koseki-rollback"
@@ -105,6 +107,7 @@ def place(
     """
     if not files:
         return
+    _declare(files)
     states = host.get_fact(FileStates, paths=tuple(file.path for file in files))
     wrong = [file for file in files if states.get(file.path) != file.state]
     if not wrong:
@@ -124,6 +127,18 @@ def place(
         yield StringCommand(then)
     if prove:
         yield from _prove()
+
+
+def _declare(files: Sequence[File | Absent]) -> None:
+    """Say that these files are ours; what must be absent is unmanaged when it is there."""
+    declared = Declared.of(host.name)
+    for file in files:
+        if isinstance(file, Absent):
+            continue
+        if file.link_to is not None:
+            declared.link(file.path, file.link_to)
+        else:
+            declared.file(file.path, file.data, file.mode, file.owner, file.group)
 
 
 @operation()
@@ -185,10 +200,18 @@ def _arm_rollback(files: Sequence[File | Absent], then: str) -> Iterator[Any]:
 
 
 @operation()
-def settle(question: str, wanted: Sequence[str], change: str) -> Iterator[Any]:
+def settle(
+    question: str,
+    wanted: Sequence[str],
+    change: str,
+    owns: Sequence[tuple[str, str, dict[str, str]]] = (),
+) -> Iterator[Any]:
     """Ask a shell question; when the answer's lines are not `wanted`, run `change`.
 
-    Nothing wanted: nothing is asked.
+    Nothing wanted: nothing is asked. owns: kind, name and fields of what this keeps, for the
+    host's manifest.
     """
+    for kind, name, fields in owns:
+        Declared.of(host.name).add(kind, name, **fields)
     if wanted and host.get_fact(ShellAnswer, question=question) != list(wanted):
         yield StringCommand(change)

@@ -15,6 +15,7 @@ from pyinfra.api import FactBase, FileUploadCommand, StringCommand, deploy, oper
 from pyinfra_deploys.foundation.host_data import HostData
 from pyinfra_deploys.foundation.operations import Absent, File, FileStates, place
 
+from koseki_ops.drift.declared import Declared
 from koseki_ops.mirror import KEYRING, VAULT_SUITE
 
 PUSHED = "/srv/koseki-packages"
@@ -44,6 +45,8 @@ def install(names: list[str]) -> Iterator[Any]:
 
     What a run that was broken off left half installed is finished first.
     """
+    for name in names:
+        Declared.of(host.name).package(name)
     states = host.get_fact(PackageStates)
     half = sorted(name for name, status in states.items() if status not in AT_REST)
     missing = sorted(name for name in set(names) if states.get(name) != "installed")

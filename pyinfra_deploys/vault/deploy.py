@@ -17,6 +17,7 @@ from pyinfra_deploys.foundation.host_data import HostData
 from pyinfra_deploys.foundation.operations import File, FileStates, ShellAnswer, place, settle
 from pyinfra_deploys.foundation.templates import environment
 
+from koseki_ops.drift.declared import Declared
 from koseki_ops.model import Vault
 
 HERE = Path(__file__).parent
@@ -45,6 +46,9 @@ def upload_key(data: HostData) -> Iterator[Any]:
     if "databases" not in data.groups:
         return
     noted = keys_folder(data) / f"{data.name}.pub"
+    declared = Declared.of(data.name)
+    declared.file(KEY, None, "0600", "postgres", "postgres")
+    declared.file(f"{KEY}.pub", None, "0644", "postgres", "postgres")
     state = host.get_fact(FileStates, paths=(KEY,))[KEY]
     if not state.startswith("600 postgres postgres "):
         yield StringCommand(
@@ -101,6 +105,21 @@ def uploader(data: HostData) -> None:
     )
 
 
+def _owned(vault: Vault) -> list[tuple[str, str, dict[str, str]]]:
+    """Return what a vault has on its host, for the host's manifest."""
+    account = {"shell": "/usr/sbin/nologin", "password": "locked"}
+    rights = {"type": "d", "content": ""}
+    return [
+        ("user", vault.account, account),
+        ("file", vault.root, {**rights, "mode": "755", "owner": "root", "group": "root"}),
+        (
+            "file",
+            f"{vault.root}/repo",
+            {**rights, "mode": "700", "owner": vault.account, "group": vault.account},
+        ),
+    ]
+
+
 @deploy("Keep the vaults")
 def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
     """On a vault's host: account, room, door, seal; on any other nothing."""
@@ -131,6 +150,7 @@ def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
         question="; ".join(questions) or ":",
         wanted=wanted,
         change="; ".join(change) or ":",
+        owns=[owned for vault in vaults for owned in _owned(vault)],
     )
     upload_keys(name="Admit the databases' keys", data=data, vaults=vaults)
     place(
@@ -168,6 +188,7 @@ def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
         or ":",
         wanted=["enabled active"] * len(units),
         change=f"systemctl enable --quiet --now {' '.join(units)}" if units else ":",
+        owns=[("service", unit, {"active": "active"}) for unit in units],
     )
 
 

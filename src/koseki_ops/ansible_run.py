@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from koseki_ops.command import engine
+from koseki_ops.drift.declared import merge
 from koseki_ops.errors import KosekiError
 from koseki_ops.results import EngineResult, HostResult
 from koseki_ops.site import Site
@@ -70,6 +71,7 @@ def run_playbook(
         variables = environment(site, accelerated=accelerated) | {
             "ANSIBLE_STDOUT_CALLBACK": "koseki_summary",
             "KOSEKI_SUMMARY_FILE": str(summary),
+            "KOSEKI_DECLARED_DIR": folder,
         }
         log = site.state / "ansible.log"
         with (
@@ -88,7 +90,12 @@ def run_playbook(
         if not summary.exists():
             raise KosekiError("ansible-playbook broke off", tail[-1], f"read {log}, run it again")
         rows = json.loads(summary.read_text(encoding="utf-8"))
+        kept_back = [
+            json.loads(path.read_text(encoding="utf-8")) for path in Path(folder).glob("tmp*.json")
+        ]
     hosts = {name: HostResult(**row) for name, row in rows.items()}
+    for row in kept_back:
+        merge(hosts[row["host"]].declared, row["declared"])
     if process.returncode and not any(host.failed or host.unreachable for host in hosts.values()):
         raise KosekiError("ansible-playbook broke off", tail[-1], f"read {log}, run it again")
     return EngineResult(ENGINE, hosts, time.monotonic() - started)

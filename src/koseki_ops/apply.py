@@ -13,6 +13,8 @@ from typing import Any
 
 from koseki_ops import ansible_run, pyinfra_run, ssh
 from koseki_ops.check import load_platform
+from koseki_ops.drift.items import State
+from koseki_ops.drift.run import after_apply, before_apply
 from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.mirror import verify_mirror
@@ -81,6 +83,7 @@ def apply(site: Site, plan: Plan, say: Say) -> EngineResult:
     started = time.monotonic()
     results: list[EngineResult] = []
     with one_at_a_time(site):
+        before = {} if plan.check else before_apply(site, hosts)
         if "ground" in plan.engines:
             say(f"ground: {len(hosts)} hosts")
             results.append(
@@ -105,11 +108,41 @@ def apply(site: Site, plan: Plan, say: Say) -> EngineResult:
                     site, PLAYBOOK, limit=served, check=plan.check, progress=say
                 )
             )
-    total = merge(results)
-    for host in hosts:
-        total.hosts.setdefault(host, HostResult())
+        total = merge(results)
+        for host in hosts:
+            total.hosts.setdefault(host, HostResult())
+        if not plan.check:
+            _leave_manifests(site, plan, results, total, before, say)
     total.seconds = time.monotonic() - started
     return total
+
+
+def _leave_manifests(
+    site: Site,
+    plan: Plan,
+    results: list[EngineResult],
+    total: EngineResult,
+    before: dict[str, State],
+    say: Say,
+) -> None:
+    """Write down what must be true from now on, on every host where all engines did their work."""
+    done = [name for name, host in total.hosts.items() if not _bad(host)]
+    if not done:
+        return
+    say(f"manifests: {len(done)} hosts")
+    names = {pyinfra_run.ENGINE: "ground", ansible_run.ENGINE: "services"}
+    declared = {
+        host: {
+            names[result.engine]: result.hosts[host].declared
+            for result in results
+            if host in result.hosts
+        }
+        for host in done
+    }
+    bare = {host for host in done if total.hosts[host].bare}
+    for host, why in after_apply(site, declared, frozenset(plan.engines), bare, before):
+        total.hosts[host].failed += 1
+        total.hosts[host].errors.append(f"{host}: its manifest: {why}")
 
 
 def _bad(host: HostResult) -> bool:

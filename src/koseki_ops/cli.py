@@ -24,6 +24,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 # Commands that live in rooms of their own, imported when they are called: `koseki lab exec` must
 # not wait for the verification's imports.
 ROOMS = {
+    "drift": "koseki_ops.drift.cli:drift_group",
     "lab": "koseki_ops.lab.cli:lab_group",
     "mirror": "koseki_ops.mirror_cli:mirror_group",
     "restore": "koseki_ops.rehearsal:restore_group",

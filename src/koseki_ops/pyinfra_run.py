@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from koseki_ops.command import engine
+from koseki_ops.drift.declared import Declared
 from koseki_ops.errors import KosekiError
 from koseki_ops.results import EngineResult, HostResult
 from koseki_ops.site import Site
@@ -114,6 +115,7 @@ def main(job: dict[str, Any]) -> dict[str, HostResult]:
         broken = error
     for host in state.activated_hosts:
         _count(state, host, results[host.name], executed=executed)
+        results[host.name].declared = Declared.of(host.name).rows
     if broken and not any(result.errors for result in results.values()):
         raise broken
     return results

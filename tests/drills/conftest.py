@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from koseki_ops import ansible_run
+from koseki_ops.drift.manifest import folder as drift_folder
 from koseki_ops.lab import Lab, writers
 from koseki_ops.site import Site
 
@@ -128,6 +130,10 @@ def converged() -> Iterator[Platform]:
         platform.koseki("apply")
         platform.koseki("verify")
         lab.snapshot(CONVERGED)
+        # What must be true of the hosts belongs to the state they are restored to.
+        shutil.copytree(
+            drift_folder(site), drift_folder(site).with_name("drift-converged"), dirs_exist_ok=True
+        )
         yield platform
     finally:
         if "KOSEKI_KEEP_DRILL_LAB" not in os.environ:
@@ -138,6 +144,9 @@ def converged() -> Iterator[Platform]:
 def platform(converged: Platform) -> Platform:
     """The provisioned lab as it was when its provisioning ended, healthy and double recording."""
     converged.lab.restore(CONVERGED)
+    kept = drift_folder(converged.site)
+    shutil.rmtree(kept)
+    shutil.copytree(kept.with_name("drift-converged"), kept)
     settled(converged)
     return converged
 

@@ -45,6 +45,7 @@ CHANGING = (
     "/etc/pgbackrest/known_hosts",
     "/usr/local/sbin/koseki-seal",
     "/usr/share/keyrings/",
+    "/var/lib/koseki/applied-ground",
     "/var/lib/koseki/mirror.release",
 )
 

@@ -34,7 +34,8 @@ class Finding:
     place: the field that differs, empty for the item as a whole; expected, seen: as text, secrets
     masked, empty when there is none; why: the reason, for what is not verified; repair: the command
     that mends it; first_seen: seconds since the epoch; logged_in: who the record of use knows to
-    have been on the host then; waiver: id of the waiver that covers it.
+    have been on the host then; waiver: id of the waiver that covers it;
+    diff: a file's two contents beside each other, secrets masked.
     """
 
     host: str
@@ -50,6 +51,7 @@ class Finding:
     first_seen: float = 0.0
     logged_in: tuple[str, ...] = ()
     waiver: str = ""
+    diff: str = ""
 
     @property
     def id(self) -> str:
@@ -65,7 +67,8 @@ class HostSweep:
     answered: whether its answer arrived whole; why: the reason when it did not; holds: number of
     items that hold; commit: the inventory's commit that its manifest was made from; stale: whether
     that is not the present one; seconds, cpu_seconds, memory_kib: of the probe; measures: figures
-    that are shown but not compared (`replication_lag_bytes`, `backup_age_seconds`, …).
+    that are shown but not compared (`replication_lag_bytes`, `backup_age_seconds`, …); adopted:
+    whether its first manifest took it as it was found.
     """
 
     host: str
@@ -78,6 +81,7 @@ class HostSweep:
     cpu_seconds: float = 0.0
     memory_kib: int = 0
     measures: dict[str, float] = field(default_factory=dict)
+    adopted: bool = False
 
 
 @dataclass(frozen=True)

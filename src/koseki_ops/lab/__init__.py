@@ -170,7 +170,8 @@ class Lab:
         for host in self.inventory.hosts:
             remove_groups(self.machine(host).nspawn_name)
         self.network.delete()
-        for folder in ("hosts", "snapshots"):
+        # What was true of these hosts is true of none that comes after them.
+        for folder in ("hosts", "snapshots", "drift/manifests"):
             path = self.site.state / folder
             if path.exists():
                 shutil.rmtree(path)

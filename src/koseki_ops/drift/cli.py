@@ -1,0 +1,200 @@
+"""`koseki drift`: what is not as the last apply left it, and what else is there."""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import UTC, datetime
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import click
+
+from koseki_ops.drift.model import Answer, Finding, Sweep
+from koseki_ops.drift.run import sweep
+from koseki_ops.drift.sweep import HOST_SECONDS, Bounds
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import Inventory
+from koseki_ops.options import json_option, print_json, site_options
+from koseki_ops.site import Site
+
+SHOWN_FINDINGS = 40
+SHOWN_LENGTH = 100
+SHORTEST_SECRET = 6
+# A line is read by a person: the beginning of a hash tells it from another.
+HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
+
+
+@click.group("drift", invoke_without_command=True)
+@click.option("--limit", multiple=True, metavar="HOST|GROUP", help="Only these (repeatable).")
+@click.option("--explain", metavar="ID", help="Tell all that is known of one finding.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=1),
+    default=HOST_SECONDS,
+    metavar="SECONDS",
+    help=f"How long a host may take (default: {HOST_SECONDS:.0f}).",
+)
+@site_options
+@json_option
+@click.pass_context
+def drift_group(
+    context: click.Context,
+    site: Site,
+    *,
+    limit: tuple[str, ...],
+    explain: str | None,
+    wait: float,
+    as_json: bool,
+) -> None:
+    """Ask every host in one round trip what it is, and hold it against the last apply.
+
+    Exit 0: all holds; 1: something drifted; 2: something could not be verified, and why.
+
+    Example: koseki drift --limit databases
+    """
+    if context.invoked_subcommand:
+        context.obj = site
+        return
+    inventory = Inventory(site.inventory)
+    chosen = {host for name in limit for host in inventory.resolve(name)}
+    hosts = [host for host in inventory.hosts if not limit or host in chosen]
+    if not site.ssh_config.exists():
+        raise KosekiError("nothing was applied here yet", site.name, "run `koseki apply`")
+    asked = sweep(site, inventory, hosts, Bounds(seconds=wait), cache(lambda: _secrets(site)))
+    found = record(site, asked)
+    if explain:
+        _explain(found, explain)
+    else:
+        _print(found)
+    if as_json:
+        print_json(as_report(found))
+    sys.exit(exit_code(found))
+
+
+def record(site: Site, found: Sweep) -> Sweep:
+    """Keep a sweep; return it with what the record knows: first seen, and waivers."""
+    if find_spec("koseki_ops.drift.keep") is None:
+        return found
+    keeping: Any = import_module("koseki_ops.drift.keep")
+    kept: Sweep = keeping.keep(site, found, alert=False).sweep
+    return kept
+
+
+def exit_code(found: Sweep) -> int:
+    """Return 2 when something was not verified, 1 when something drifted, 0 when all holds."""
+    if found.count(Answer.NOT_VERIFIED):
+        return 2
+    return 1 if any(f.answer is Answer.DRIFTED for f in found.open) else 0
+
+
+def as_report(found: Sweep) -> dict[str, object]:
+    """Return the contract's object."""
+    return {
+        "holds": found.count(Answer.HOLDS),
+        "drifted": found.count(Answer.DRIFTED),
+        "not_verified": found.count(Answer.NOT_VERIFIED),
+        "seconds": found.seconds,
+        "findings": found.as_json()["findings"],
+    }
+
+
+def _secrets(site: Site) -> list[str]:
+    """Return the values of the site's secrets, so that no difference shows one."""
+    from koseki_ops.secrets import load_secrets  # noqa: PLC0415 - only when something is shown
+
+    found: list[str] = []
+
+    def gather(value: object) -> None:
+        if isinstance(value, dict):
+            for inner in value.values():
+                gather(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                gather(inner)
+        elif len(str(value)) >= SHORTEST_SECRET:
+            found.append(str(value))
+
+    gather(load_secrets(site))
+    return found
+
+
+def _print(found: Sweep) -> None:
+    """Print a line for each host, what differs, what was not verified, and the sum."""
+    for host in found.hosts:
+        own = [f for f in found.findings if f.host == host.host]
+        drifted = sum(f.answer is Answer.DRIFTED for f in own)
+        silent = sum(f.answer is Answer.NOT_VERIFIED for f in own)
+        said = f"{host.holds} hold"
+        said += f", {drifted} drifted" if drifted else ""
+        said += f", {silent} not verified" if silent else ""
+        colour = "yellow" if silent else "red" if drifted else "green"
+        stale = "  (stale: the inventory has changed since)" if host.stale else ""
+        stale += "  (adopted as it was found)" if host.adopted else ""
+        click.echo(f"{host.host:20} {click.style(said, fg=colour)}{stale}")
+    for finding in found.findings[:SHOWN_FINDINGS]:
+        click.echo(_line(finding))
+    if len(found.findings) > SHOWN_FINDINGS:
+        click.echo(f"… and {len(found.findings) - SHOWN_FINDINGS} more: --json has them all")
+    click.echo(
+        f"{found.count(Answer.HOLDS)} hold, {found.count(Answer.DRIFTED)} drifted, "
+        f"{found.count(Answer.NOT_VERIFIED)} not verified, {found.seconds:.1f} s"
+    )
+    if found.findings:
+        click.echo("koseki drift --explain ID tells more of one")
+
+
+def _line(finding: Finding) -> str:
+    what = f"{finding.kind} {finding.name} {finding.place}".rstrip()
+    if finding.answer is Answer.NOT_VERIFIED:
+        said = f"not verified: {finding.why}"
+    elif finding.expected:
+        said = f"{finding.cause}: {_short(finding.expected)} → {_short(finding.seen)}"
+    else:
+        said = f"{finding.cause}: {_short(finding.seen)}"
+    waived = f" (waived by {finding.waiver})" if finding.waiver else ""
+    return f"{finding.id}  {finding.host}: {what}: {said}{waived}"
+
+
+def _short(text: str) -> str:
+    line = HASH.sub(r"\1…", " ".join(text.split()))
+    return line if len(line) <= SHOWN_LENGTH else f"{line[: SHOWN_LENGTH - 1]}…"
+
+
+def _explain(found: Sweep, wanted: str) -> None:
+    """Print everything that is known of one finding."""
+    matching = [finding for finding in found.findings if finding.id.startswith(wanted)]
+    if len(matching) != 1:
+        raise KosekiError(
+            "no such finding now" if not matching else "several findings begin like that",
+            wanted,
+            "run `koseki drift` and take an ID from its lines",
+        )
+    (finding,) = matching
+    rows = [
+        ("id", finding.id),
+        ("host", finding.host),
+        ("what", f"{finding.kind} {finding.name}"),
+        ("field", finding.place),
+        ("answer", str(finding.answer)),
+        ("kind", str(finding.cause)),
+        ("expected", finding.expected),
+        ("seen", finding.seen),
+        ("why", finding.why),
+        ("first seen", _moment(finding.first_seen)),
+        ("logged in", ", ".join(finding.logged_in)),
+        ("waiver", finding.waiver),
+        ("repair", finding.repair),
+    ]
+    for name, value in rows:
+        if value:
+            click.echo(f"{name + ':':12} {value}")
+    if finding.diff:
+        click.echo(finding.diff)
+
+
+def _moment(at: float) -> str:
+    """Return a moment in UTC, empty when it is not known."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if at else ""

@@ -1,0 +1,306 @@
+"""What must be true on a host: compiled at the end of an apply from what the engines did, signed.
+
+Rules for each item, the first that fits:
+1. an engine declared it: its declared fields, the others as found after the apply;
+2. it appeared or changed while the engines worked, or the host was bare: as found afterwards;
+3. the manifest before had it: carried over, so that no apply blesses an older drift;
+4. it stays unmanaged.
+A host that was not bare and has no manifest yet is adopted once, as found, and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from koseki_ops.drift.declared import Rows
+from koseki_ops.drift.items import ANY, COLUMNS, PART_OF, Items, State, pack, unpack
+from koseki_ops.drift.probe import scope
+from koseki_ops.errors import KosekiError
+from koseki_ops.site import Site
+
+VERSION = 1
+# What decides how a host is made; a change in it that was not applied makes a manifest stale.
+INPUTS = ("roles", "pyinfra_deploys", "playbooks", "plugins")
+TREE_DIGITS = 16
+
+
+class TamperedError(Exception):
+    """A manifest that its signature does not vouch for."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an apply is made from.
+
+    tree: its hash; commit: git's name of it, with `+` when files differ from that commit; files:
+    each file's hash, to name what changed.
+    """
+
+    tree: str
+    commit: str
+    files: Mapping[str, str]
+
+
+@dataclass
+class Manifest:
+    """What must be true on one host.
+
+    by: which engine declared an item, by kind and name; adopted: taken as found from a host that
+    was not bare; unasked: parts that the host did not answer when it was made; scope: which
+    questions it answers.
+    """
+
+    host: str
+    inputs: Inputs
+    made_at: float
+    items: Items
+    by: dict[str, dict[str, str]] = field(default_factory=dict)
+    adopted: bool = False
+    unasked: dict[str, str] = field(default_factory=dict)
+    scope: str = ""
+
+    @property
+    def extra(self) -> list[str]:
+        """Declared files that lie outside of the directories that are looked through anyway."""
+        return [path for kind in ("file", "unit") for path in self.by.get(kind, {})]
+
+
+def folder(site: Site) -> Path:
+    """Return where a site keeps what its drift is told from."""
+    return site.state / "drift"
+
+
+def path_of(site: Site, host: str) -> Path:
+    """Return where a host's manifest lies."""
+    return folder(site) / "manifests" / f"{host}.json"
+
+
+def inputs_of(site: Site) -> Inputs:
+    """Return what an apply would be made from now."""
+    places = [site.inventory, *(site.root / name for name in INPUTS)]
+    files = {}
+    for place in places:
+        for path, _, names in os.walk(place, followlinks=True):
+            if path.endswith("__pycache__"):
+                continue
+            for name in names:
+                file = Path(path) / name
+                # A link may lead to a group that has no values.
+                if file.suffix != ".pyc" and file.is_file():
+                    content = file.read_bytes()
+                    files[str(file.relative_to(site.root))] = sha256(content).hexdigest()[:16]
+    listed = "\n".join(f"{name} {files[name]}" for name in sorted(files))
+    tree = sha256(listed.encode()).hexdigest()[:TREE_DIGITS]
+    return Inputs(tree, _commit(site.root, [str(p.relative_to(site.root)) for p in places]), files)
+
+
+def _commit(root: Path, places: list[str]) -> str:
+    """Return git's commit, `+` behind it when these places differ from it; empty without git."""
+    if not (root / ".git").exists():
+        return ""
+    git = ["git", "-C", str(root)]
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    same = subprocess.run(
+        [*git, "diff", "--quiet", "HEAD", "--", *places], capture_output=True, check=False
+    )
+    return head.stdout.strip()[:12] + ("+" if same.returncode else "")
+
+
+# --- keys -----------------------------------------------------------------------------------------
+
+
+def _secret(path: Path, make: bytes) -> bytes:
+    """Return a key file's content; make it, for its owner alone, when there is none."""
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        aside.touch(mode=0o600)
+        aside.write_bytes(make)
+        aside.rename(path)
+    return path.read_bytes()
+
+
+def hash_key(site: Site) -> str:
+    """Return the key for hashes of secrets, made once for a site."""
+    made = secrets.token_hex(32).encode()
+    return _secret(folder(site) / "hash.key", made).decode().strip()
+
+
+def signing_key(site: Site) -> Ed25519PrivateKey:
+    """Return the key that signs manifests, made once for a site."""
+    fresh = Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    key = load_pem_private_key(_secret(folder(site) / "signing.key", fresh), None)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KosekiError("the manifests' key is of another kind", str(folder(site)), "restore it")
+    return key
+
+
+# --- on disk --------------------------------------------------------------------------------------
+
+
+def write(site: Site, manifest: Manifest) -> None:
+    """Sign a manifest and put it in its place in one step."""
+    body = json.dumps(
+        {
+            "version": VERSION,
+            "site": site.name,
+            "host": manifest.host,
+            "tree": manifest.inputs.tree,
+            "commit": manifest.inputs.commit,
+            "files": manifest.inputs.files,
+            "made_at": manifest.made_at,
+            "adopted": manifest.adopted,
+            "unasked": manifest.unasked,
+            "scope": manifest.scope,
+            "by": manifest.by,
+            "items": manifest.items,
+        },
+        sort_keys=True,
+    ).encode()
+    signature = signing_key(site).sign(body).hex()
+    path = path_of(site, manifest.host)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_bytes(f"{signature}\n".encode() + body + b"\n")
+    aside.rename(path)
+
+
+def read(site: Site, host: str) -> Manifest | None:
+    """Return a host's manifest, None when there is none; raise TamperedError for a changed one."""
+    path = path_of(site, host)
+    if not path.exists():
+        return None
+    signature, _, body = path.read_bytes().rstrip(b"\n").partition(b"\n")
+    try:
+        signing_key(site).public_key().verify(bytes.fromhex(signature.decode()), body)
+        plain: dict[str, Any] = json.loads(body)
+    except (InvalidSignature, ValueError) as error:
+        raise TamperedError(f"{path.name} is not as it was signed") from error
+    if (plain["site"], plain["host"]) != (site.name, host):
+        raise TamperedError(f"{path.name} was signed for {plain['host']} of {plain['site']}")
+    return Manifest(
+        host,
+        Inputs(plain["tree"], plain["commit"], plain["files"]),
+        plain["made_at"],
+        plain["items"],
+        plain["by"],
+        plain["adopted"],
+        plain["unasked"],
+        plain["scope"],
+    )
+
+
+# --- compile --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What an apply did on one host.
+
+    declared: by engine; engines: those that ran; bare: the host was met as its installer left it;
+    before: its state before the engines, None when it could not be asked; after: its state now.
+    """
+
+    declared: Mapping[str, Rows]
+    engines: frozenset[str]
+    bare: bool
+    before: State | None
+    after: State
+
+
+def compile_manifest(
+    host: str, applied: Applied, previous: Manifest | None, inputs: Inputs
+) -> Manifest:
+    """Return what must be true on a host from now on."""
+    if applied.bare:
+        # Whatever was true of a host of that name, this one is new.
+        previous = None
+    adopted = previous is None and not applied.bare
+    made = Manifest(host, inputs, time.time(), {}, adopted=adopted, scope=scope())
+    made.adopted = adopted or bool(previous and previous.adopted)
+    sources = {
+        (kind, name): engine
+        for engine, rows in applied.declared.items()
+        for kind, names in rows.items()
+        for name in names
+    }
+    for kind in COLUMNS:
+        after = applied.after.items.get(kind, {})
+        old = previous.items.get(kind, {}) if previous else {}
+        if (why := applied.after.failed.get(PART_OF[kind])) is not None:
+            # It could not be asked: what was true before stands.
+            made.unasked[PART_OF[kind]] = why
+            made.items[kind], made.by[kind] = old, previous.by.get(kind, {}) if previous else {}
+            continue
+        before = _asked(applied.before, kind)
+        kept = made.items[kind] = {}
+        by = made.by[kind] = {}
+        for name in {*after, *old, *(n for k, n in sources if k == kind)}:
+            engine = sources.get((kind, name))
+            found = after.get(name)
+            if engine:
+                fields = applied.declared[engine][kind][name]
+                kept[name], by[name] = _completed(kind, fields, found), engine
+            elif found is not None and (
+                applied.bare or adopted or (before is not None and before.get(name) != found)
+            ):
+                kept[name] = _lasting(kind, found)
+            elif name in old and not (found is None and before is not None and name in before):
+                if _dropped(kind, name, previous, applied):
+                    continue
+                kept[name] = old[name]
+                if previous and (source := previous.by.get(kind, {}).get(name)):
+                    by[name] = source
+    return made
+
+
+def _asked(state: State | None, kind: str) -> dict[str, str] | None:
+    """Return what was there of a kind, None when it could not be asked."""
+    if state is None or PART_OF[kind] in state.failed:
+        return None
+    return state.items.get(kind, {})
+
+
+def _dropped(kind: str, name: str, previous: Manifest | None, applied: Applied) -> bool:
+    """Say whether the ground declared it last time and, asked again, does no more."""
+    source = previous.by.get(kind, {}).get(name) if previous else None
+    return source == "ground" and source in applied.engines
+
+
+def _completed(kind: str, fields: Mapping[str, str], found: str | None) -> str:
+    """Return a row of declared fields, the others as found, or any where nothing was found."""
+    rest = unpack(kind, _lasting(kind, found)) if found is not None else {}
+    return pack([fields.get(column, rest.get(column, ANY)) for column in COLUMNS[kind]])
+
+
+def _lasting(kind: str, row: str) -> str:
+    """Return a found row without what is true for a moment only."""
+    if kind == "service":
+        enabled, active = row.split("\t")
+        lasting = active if enabled not in {"", "masked"} and active == "active" else ANY
+        return pack((enabled, lasting))
+    if kind == "setting":
+        value, pending = row.split("\t")
+        # A restart that is still to come brings the new value; afterwards none may be pending.
+        return pack((ANY if pending == "true" else value, "false"))
+    return row

@@ -1,0 +1,409 @@
+"""One sweep: ask, compare, name; and what an apply leaves behind for the next."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from koseki_ops.drift import manifest as manifests
+from koseki_ops.drift import probe
+from koseki_ops.drift.causes import diff, finding, on_host
+from koseki_ops.drift.compare import clock_difference, compare, days_left
+from koseki_ops.drift.declared import Rows
+from koseki_ops.drift.items import FILES, State
+from koseki_ops.drift.manifest import Applied, Inputs, Manifest, TamperedError
+from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
+from koseki_ops.drift.probe import scope
+from koseki_ops.drift.sweep import BOUNDS, Bounds, Reply, ask_all, fetch
+from koseki_ops.inventory import Inventory
+from koseki_ops.site import Site
+
+# Contents are kept to show differences by; larger files differ without being shown.
+KEPT_BYTES = 64 << 10
+SHOWN_FILES = 40
+SECOND_LOOK_SECONDS = 2.0
+
+
+@dataclass
+class Observed:
+    """What one host answered: its state, or why there is none."""
+
+    reply: Reply
+    state: State | None = None
+    why: str = ""
+
+
+def observe(
+    site: Site, extra: Mapping[str, Iterable[str]], bounds: Bounds = BOUNDS
+) -> dict[str, Observed]:
+    """Ask hosts for their state, all at once. extra: files beside the usual places, by host."""
+    key = manifests.hash_key(site)
+    programs = {host: probe.assemble(key, paths) for host, paths in extra.items()}
+    seen: dict[str, Observed] = {}
+
+    def read(reply: Reply) -> None:
+        observed = seen[reply.host] = Observed(reply, why=reply.silence)
+        if not reply.silence:
+            try:
+                observed.state = probe.parse(reply.out, reply.err, programs[reply.host].mark)
+            except probe.MalformedError as error:
+                observed.why = f"malformed answer: {error}"
+
+    ask_all(site, {host: p.text for host, p in programs.items()}, bounds, ready=read)
+    return seen
+
+
+# --- the sweep ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Part:
+    """One host's part of a sweep while it is put together."""
+
+    host: str
+    manifest: Manifest | None
+    tampered: str
+    observed: Observed | None = None
+    holds: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    def unverified(self, kind: str, name: str, why: str, repair: str = "") -> None:
+        """Add what could not be asked, with the reason."""
+        self.findings.append(
+            Finding(
+                self.host, kind, name, Answer.NOT_VERIFIED, Cause.UNKNOWN, why=why, repair=repair
+            )
+        )
+
+
+def sweep(
+    site: Site,
+    inventory: Inventory,
+    hosts: list[str],
+    bounds: Bounds = BOUNDS,
+    secrets: Callable[[], list[str]] = list,
+) -> Sweep:
+    """Ask hosts and hold what they say against their manifests.
+
+    secrets: returns what must not be shown; called only when there is something to show.
+    """
+    started, at = time.monotonic(), time.time()
+    parts = [_open(site, host) for host in hosts]
+    asked = {part.host: part.manifest.extra if part.manifest else [] for part in parts}
+    seen = observe(site, asked, bounds)
+    present = manifests.inputs_of(site)
+    renew = inventory.shared["certificate_policy"]["renew_when_days_left"]
+    for part in parts:
+        part.observed = seen[part.host]
+        _judge(site, part, present, renew, secrets)
+    _look_again(site, parts, bounds, lambda part: _judge(site, part, present, renew, secrets))
+    _tell_more(site, parts, inventory.shared["automation_account"], secrets)
+    return Sweep(
+        site=site.name,
+        at=at,
+        seconds=round(time.monotonic() - started, 3),
+        commit=present.commit or present.tree,
+        hosts=tuple(_host_sweep(part, present) for part in parts),
+        findings=tuple(f for part in parts for f in part.findings),
+    )
+
+
+def _look_again(
+    site: Site, parts: list[Part], bounds: Bounds, judge: Callable[[Part], None]
+) -> None:
+    """Ask hosts a second time on which something that moves seems to be down.
+
+    A service that restarts, a server that comes back after a failover: what is well at the second
+    look was no drift.
+    """
+    moved = {part.host: part for part in parts if any(map(_moves, part.findings))}
+    if not moved:
+        return
+    time.sleep(SECOND_LOOK_SECONDS)
+    asked = {host: part.manifest.extra if part.manifest else [] for host, part in moved.items()}
+    for host, observed in observe(site, asked, bounds).items():
+        first = moved[host]
+        second = Part(host, first.manifest, first.tampered, observed)
+        judge(second)
+        before = {f.id for f in first.findings}
+        kept = [f for f in second.findings if not _moves(f) or f.id in before]
+        second.holds += len(second.findings) - len(kept)
+        second.findings = kept
+        parts[parts.index(first)] = second
+
+
+def _moves(found: Finding) -> bool:
+    return (
+        found.answer is Answer.DRIFTED
+        and (found.kind, found.place) in {("service", "active"), ("socket", "")}
+        and found.cause is not Cause.UNMANAGED
+    )
+
+
+def _open(site: Site, host: str) -> Part:
+    try:
+        return Part(host, manifests.read(site, host), "")
+    except TamperedError as error:
+        return Part(host, None, str(error))
+
+
+def _judge(
+    site: Site, part: Part, present: Inputs, renew_days: float, secrets: Callable[[], list[str]]
+) -> None:
+    """Fill in what holds and what does not on one host."""
+    apply = f"koseki apply --limit {part.host}"
+    if part.tampered:
+        part.unverified("manifest", "manifest", f"the manifest was changed: {part.tampered}", apply)
+        return
+    if part.manifest is None:
+        part.unverified("manifest", "manifest", "there is no manifest: nothing was applied", apply)
+        return
+    observed, manifest = part.observed, part.manifest
+    if manifest.scope != scope():
+        why = "the manifest was made by another version of koseki, for other questions"
+        part.unverified("manifest", "manifest", why, apply)
+        return
+    if observed is None or observed.state is None:
+        count = sum(map(len, manifest.items.values()))
+        said = observed.why if observed else "it was not asked"
+        part.unverified("host", part.host, f"{said} ({count} items not verified)")
+        return
+    state = observed.state
+    part.holds, differences = compare(manifest, state)
+    part.findings += [
+        finding(site, part.host, difference, manifest, state.marks, present, secrets())
+        for difference in differences
+    ]
+    _judge_inputs(part, manifest, state, present, apply)
+    off = clock_difference(state.clock, observed.reply.asked_at, observed.reply.answered_at)
+    if off:
+        ahead = "ahead" if off > 0 else "behind"
+        part.unverified(
+            "clock",
+            "clock",
+            f"the clock is {abs(off):.0f} s {ahead}: ends of certificates and ages of backups are "
+            "not verified",
+            on_host(site, part.host, f"date --set=@{time.time():.0f}"),
+        )
+    else:
+        _judge_ends(part, manifest, state, renew_days, apply)
+    for place, free in state.full.items():
+        part.unverified(
+            "disk", place, f"{free} KiB are left: what has to write there is not verified"
+        )
+
+
+def _judge_inputs(
+    part: Part, manifest: Manifest, state: State, present: Inputs, apply: str
+) -> None:
+    """Tell an inventory that moved on from a host that was applied from elsewhere."""
+    if manifest.inputs.tree != present.tree:
+        changed = sorted(
+            name
+            for name in {*manifest.inputs.files, *present.files}
+            if manifest.inputs.files.get(name) != present.files.get(name)
+        )
+        listed = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if changed[5:] else "")
+        part.findings.append(
+            Finding(
+                part.host,
+                "inventory",
+                "inventory",
+                Answer.DRIFTED,
+                Cause.NOT_APPLIED,
+                expected=f"{present.commit or present.tree}: {listed}",
+                seen=f"{manifest.inputs.commit or manifest.inputs.tree} is applied",
+                repair=apply,
+            )
+        )
+    for engine, tree in state.marks.items():
+        if tree not in {manifest.inputs.tree, present.tree}:
+            part.findings.append(
+                Finding(
+                    part.host,
+                    "inventory",
+                    engine,
+                    Answer.DRIFTED,
+                    Cause.FOREIGN_COMMIT,
+                    expected=f"tree {manifest.inputs.tree}",
+                    seen=f"tree {tree} was applied by hand",
+                    repair=apply,
+                )
+            )
+
+
+def _judge_ends(
+    part: Part, manifest: Manifest, state: State, renew_days: float, apply: str
+) -> None:
+    """Name certificates that an apply would have renewed."""
+    for name, row in state.items.get("certificate", {}).items():
+        end = row.split("\t")[2]
+        if name not in manifest.items.get("certificate", {}) or not end:
+            continue
+        left = days_left(end, state.clock)
+        if left < renew_days:
+            part.findings.append(
+                Finding(
+                    part.host,
+                    "certificate",
+                    name,
+                    Answer.DRIFTED,
+                    Cause.NOT_APPLIED,
+                    place="days left",
+                    expected=f"at least {renew_days:.0f} days",
+                    seen=f"{left:.0f} days, until {end}",
+                    repair=apply,
+                )
+            )
+
+
+def _host_sweep(part: Part, present: Inputs) -> HostSweep:
+    observed, manifest = part.observed, part.manifest
+    state = observed.state if observed else None
+    measures = {k: v for k, v in state.measures.items() if k[0] != "_"} if state else {}
+    if state and (newest := measures.pop("newest_backup_at", None)) is not None:
+        measures["backup_age_seconds"] = max(0.0, round(state.clock - newest, 1))
+    return HostSweep(
+        part.host,
+        state is not None,
+        why="" if state else (observed.why if observed else "it was not asked"),
+        holds=part.holds,
+        commit=(manifest.inputs.commit or manifest.inputs.tree) if manifest else "",
+        stale=bool(manifest and manifest.inputs.tree != present.tree),
+        seconds=round(observed.reply.seconds, 3) if observed else 0.0,
+        cpu_seconds=round(state.cpu_seconds, 3) if state else 0.0,
+        memory_kib=state.memory_kib if state else 0,
+        measures=measures,
+        adopted=bool(manifest and manifest.adopted),
+    )
+
+
+# --- contents, to show differences by ------------------------------------------------------------
+
+
+def _content_path(site: Site, digest: str) -> Path:
+    return manifests.folder(site) / "contents" / digest[:2] / digest
+
+
+def _tell_more(
+    site: Site, parts: list[Part], account: str, secrets: Callable[[], list[str]]
+) -> None:
+    """Ask drifted hosts once more: what is in the files that differ, and who was there today.
+
+    account: the engines' own, which is on every host all the time.
+    """
+    wanted = {
+        part.host: [f.name for f in part.findings if _showable(site, f)][:SHOWN_FILES]
+        for part in parts
+        if any(f.answer is Answer.DRIFTED for f in part.findings)
+    }
+    fetched = fetch(site, wanted, sessions=True)
+    for part in parts:
+        if part.host not in fetched:
+            continue
+        there = fetched[part.host]
+        people = {
+            f"{who}, {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(at))}"
+            for at, who in there.sessions
+            if not who.startswith(f"{account} ")
+        }
+        for number, found in enumerate(part.findings):
+            if found.answer is not Answer.DRIFTED:
+                continue
+            shown = ""
+            if found.name in there.contents and _showable(site, found):
+                shown = _diff(site, found, there.contents[found.name], secrets)
+            part.findings[number] = replace(found, diff=shown, logged_in=tuple(sorted(people)))
+
+
+def _showable(site: Site, found: Finding) -> bool:
+    if found.kind not in FILES or found.answer is not Answer.DRIFTED:
+        return False
+    if found.place == "content":
+        return _content_path(site, found.expected).is_file()
+    return (
+        found.cause is Cause.UNMANAGED
+        and found.seen.startswith("file ")
+        and ("keyed:" not in found.seen)
+    )
+
+
+def _diff(site: Site, found: Finding, content: bytes, secrets: Callable[[], list[str]]) -> str:
+    if found.place == "content":
+        expected = _content_path(site, found.expected).read_bytes()
+        return diff(found.name, expected, content, secrets())
+    return diff(found.name, b"", content[:KEPT_BYTES], secrets())
+
+
+def keep_contents(site: Site, made: Iterable[Manifest]) -> None:
+    """Fetch the contents of managed files that are no secrets and are not kept yet."""
+    missing: dict[str, list[str]] = {}
+    taken: set[str] = set()
+    for manifest in made:
+        for kind in FILES:
+            for path, row in manifest.items.get(kind, {}).items():
+                fields = row.split("\t")
+                digest = fields[4]
+                if (
+                    fields[0] == "f"
+                    and re.fullmatch(r"[0-9a-f]{64}", digest)
+                    and digest not in taken
+                    and not _content_path(site, digest).exists()
+                ):
+                    taken.add(digest)
+                    missing.setdefault(manifest.host, []).append(path)
+    for fetched in fetch(site, missing).values():
+        for content in fetched.contents.values():
+            if len(content) <= KEPT_BYTES:
+                kept = _content_path(site, hashlib.sha256(content).hexdigest())
+                kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                kept.write_bytes(content)
+
+
+# --- what an apply leaves behind ------------------------------------------------------------------
+
+
+def before_apply(site: Site, hosts: list[str]) -> dict[str, State]:
+    """Return the state of the hosts that can be asked already; bare ones cannot."""
+    parts = {host: _open(site, host) for host in hosts}
+    extra = {host: part.manifest.extra if part.manifest else [] for host, part in parts.items()}
+    seen = observe(site, extra)
+    return {host: observed.state for host, observed in seen.items() if observed.state}
+
+
+def after_apply(
+    site: Site,
+    declared: Mapping[str, Mapping[str, Rows]],
+    engines: frozenset[str],
+    bare: set[str],
+    before: Mapping[str, State],
+) -> Iterator[tuple[str, str]]:
+    """Compile, sign and keep the manifests of hosts; yield each host that has none, and why.
+
+    declared: by host and engine; bare: hosts that were met as their installer left them.
+    """
+    inputs = manifests.inputs_of(site)
+    extra = {
+        host: {path for rows in by_engine.values() for kind in FILES for path in rows.get(kind, {})}
+        for host, by_engine in declared.items()
+    }
+    made = []
+    for host, observed in observe(site, extra).items():
+        if observed.state is None:
+            yield host, observed.why
+            continue
+        try:
+            previous = manifests.read(site, host)
+        except TamperedError as error:
+            # What it vouched for is not known any more: the host is adopted anew, and says so.
+            previous = None
+            yield host, f"its manifest was changed ({error}); it is adopted anew as it is"
+        applied = Applied(declared[host], engines, host in bare, before.get(host), observed.state)
+        compiled = manifests.compile_manifest(host, applied, previous, inputs)
+        manifests.write(site, compiled)
+        made.append(compiled)
+    keep_contents(site, made)

@@ -1,0 +1,260 @@
+"""Ask every host at once: one command over one connection each, bounded in time and bytes."""
+
+from __future__ import annotations
+
+import io
+import os
+import selectors
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from koseki_ops.drift.probe import CONTENTS, fetching, sessions_in
+from koseki_ops.site import Site
+
+# A host that has not finished by then is not verified; the others do not wait for it longer.
+HOST_SECONDS = 30.0
+# A host answers some hundred kilobytes; one that sends without end is cut off here.
+ANSWER_BYTES = 32 << 20
+ERROR_BYTES = 256 << 10
+CHUNK = 1 << 18
+# At low priority, and ended by the host itself if this side forgets it.
+COMMAND = ("sudo", "-n", "timeout", "40", "nice", "-n", "10", "sh")
+# Between the end of an answer and the end of the program that gave it.
+END_SECONDS = 2.0
+# ssh's exit code when it is the connection that failed.
+SSH_FAILED = 255
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How long a host may take (seconds) and how much it may say (bytes)."""
+
+    seconds: float = HOST_SECONDS
+    answer: int = ANSWER_BYTES
+    errors: int = ERROR_BYTES
+
+
+BOUNDS = Bounds()
+
+
+@dataclass
+class Reply:
+    """What came from one host; silence: why it is no whole answer, empty when it is.
+
+    asked_at, answered_at: this machine's clock (seconds since the epoch).
+    """
+
+    host: str
+    out: bytes = b""
+    err: bytes = b""
+    silence: str = ""
+    asked_at: float = 0.0
+    answered_at: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """From the question to the end of the answer."""
+        return max(0.0, self.answered_at - self.asked_at)
+
+
+@dataclass
+class _Talk:
+    """One running ssh: what is left to send, what has come."""
+
+    host: str
+    process: subprocess.Popen[bytes]
+    pending: memoryview
+    asked_at: float
+    out: list[bytes] = field(default_factory=list)
+    err: list[bytes] = field(default_factory=list)
+    said: int = 0
+    complained: int = 0
+
+    def write(self) -> bool:
+        """Send on; return whether everything is sent, or nobody reads any more."""
+        stdin = self.process.stdin
+        assert stdin is not None  # noqa: S101 - it was asked for as a pipe
+        try:
+            sent = os.write(stdin.fileno(), self.pending[:CHUNK])
+        except BrokenPipeError:
+            sent = len(self.pending)
+        self.pending = self.pending[sent:]
+        return not self.pending
+
+    def reply(self, silence: str = "") -> Reply:
+        """End it and return what it said."""
+        if silence:
+            self.process.kill()
+        try:
+            code = self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+            silence = "its answer ended, but its program did not"
+        errors = self.process.stderr
+        if errors is not None and not silence:
+            # The master connection keeps this end open: what is there is taken, no end is awaited.
+            self.hear_errors()
+        err = b"".join(self.err)
+        if not silence and code:
+            said = err.decode(errors="backslashreplace").splitlines()
+            # The probe's own marks say nothing of why the line broke.
+            lines = [line for line in said if line.strip() and not line.startswith("@")]
+            known = "it shows another host key than its own" if _strange_key(lines) else ""
+            # The first line is the network's own word; later ones say what ssh made of it.
+            silence = known or (lines[0] if code == SSH_FAILED and lines else "")
+            silence = silence or f"the probe ended with exit {code} {' '.join(lines[-1:])}".strip()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                _close(stream)
+        return Reply(self.host, b"".join(self.out), err, silence, self.asked_at, time.time())
+
+    def hear(self) -> bool:
+        """Take what it says; return whether that was the end."""
+        chunk = os.read(self.process.stdout.fileno(), CHUNK) if self.process.stdout else b""
+        self.said += len(chunk)
+        self.out.append(chunk)
+        return not chunk
+
+    def hear_errors(self) -> bool:
+        """Take what it complains of, up to a bound; return whether that was the end."""
+        try:
+            chunk = os.read(self.process.stderr.fileno(), CHUNK) if self.process.stderr else b""
+        except BlockingIOError:
+            return False
+        if self.complained < ERROR_BYTES:
+            self.err.append(chunk[: ERROR_BYTES - self.complained])
+        self.complained += len(chunk)
+        return not chunk
+
+
+def _strange_key(lines: list[str]) -> bool:
+    return any("Host key verification failed" in line or "host key" in line for line in lines)
+
+
+def _close(stream: object) -> None:
+    try:
+        stream.close()  # type: ignore[attr-defined]
+    except BrokenPipeError:
+        # What was still to be sent is not wanted any more: the descriptor is closed all the same.
+        return
+
+
+class _Round:
+    """All hosts asked at once, heard in one loop."""
+
+    def __init__(self, bounds: Bounds, ready: Callable[[Reply], None]) -> None:
+        """Start with nobody asked."""
+        self.bounds, self.ready = bounds, ready
+        self.talks: dict[str, _Talk] = {}
+        self.replies: dict[str, Reply] = {}
+        self.selector = selectors.DefaultSelector()
+
+    def begin(self, site: Site, host: str, program: str, command: Iterable[str]) -> None:
+        """Start one host's ssh."""
+        argv = ["ssh", "-F", str(site.ssh_config), host, *command]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe)
+        talk = _Talk(host, process, memoryview(program.encode()), time.time())
+        self.talks[host] = talk
+        for stream, event, act in (
+            (process.stdin, selectors.EVENT_WRITE, "write"),
+            (process.stdout, selectors.EVENT_READ, "hear"),
+            (process.stderr, selectors.EVENT_READ, "errors"),
+        ):
+            assert stream is not None  # noqa: S101 - all three were asked for as pipes
+            os.set_blocking(stream.fileno(), False)
+            self.selector.register(stream, event, (talk, act))
+
+    def hear(self) -> None:
+        """Hear all until the last has ended or the time is up."""
+        end = time.monotonic() + self.bounds.seconds
+        while self.talks and (left := end - time.monotonic()) > 0:
+            for key, _ in self.selector.select(left):
+                talk, act = key.data
+                if talk.host in self.talks:
+                    self._act(talk, act, key.fileobj)
+        for talk in list(self.talks.values()):
+            self._finish(talk, f"no whole answer within {self.bounds.seconds:.0f} s")
+
+    def _act(self, talk: _Talk, act: str, stream: Any) -> None:  # noqa: ANN401 - a pipe's end
+        if act == "write":
+            if talk.write():
+                self.selector.unregister(stream)
+                _close(stream)
+        elif act == "errors":
+            if talk.hear_errors():
+                self.selector.unregister(stream)
+        elif talk.hear():
+            self._finish(talk)
+        elif talk.said > self.bounds.answer:
+            self._finish(talk, f"it said more than {self.bounds.answer >> 20} MiB: cut off")
+
+    def _finish(self, talk: _Talk, silence: str = "") -> None:
+        for stream in (talk.process.stdin, talk.process.stdout, talk.process.stderr):
+            if stream is not None and not stream.closed and stream in self.selector.get_map():
+                self.selector.unregister(stream)
+        del self.talks[talk.host]
+        self.replies[talk.host] = reply = talk.reply(silence)
+        self.ready(reply)
+
+    def end(self) -> None:
+        """End what still runs."""
+        for talk in self.talks.values():
+            talk.process.kill()
+            talk.process.wait()
+        self.selector.close()
+
+
+def ask_all(
+    site: Site,
+    programs: Mapping[str, str],
+    bounds: Bounds = BOUNDS,
+    command: Iterable[str] = COMMAND,
+    ready: Callable[[Reply], None] = lambda _reply: None,
+) -> dict[str, Reply]:
+    """Send each host its program at once; return what each said.
+
+    ready: told of each reply as it comes, so that it is read while the others still answer.
+    """
+    asked = _Round(bounds, ready)
+    try:
+        for host, program in programs.items():
+            asked.begin(site, host, program, command)
+        asked.hear()
+    finally:
+        asked.end()
+    return {host: asked.replies[host] for host in programs}
+
+
+@dataclass
+class Fetched:
+    """What was fetched from one host: contents by path, and the day's sessions."""
+
+    contents: dict[str, bytes] = field(default_factory=dict)
+    sessions: list[tuple[float, str]] = field(default_factory=list)
+
+
+def fetch(
+    site: Site, paths: Mapping[str, Iterable[str]], *, sessions: bool = False
+) -> dict[str, Fetched]:
+    """Return the content of files by host; what could not be read is left out."""
+    programs = {host: fetching(listed, sessions=sessions) for host, listed in paths.items()}
+    found = {}
+    for host, reply in ask_all(site, programs).items():
+        said, _, stream = reply.out.partition(CONTENTS)
+        found[host] = Fetched(sessions=sessions_in(said.decode(errors="replace")))
+        try:
+            with tarfile.open(fileobj=io.BytesIO(stream), mode="r|") as archive:
+                for member in archive:
+                    file = archive.extractfile(member) if member.isfile() else None
+                    if file is not None:
+                        found[host].contents[member.name] = file.read()
+        except tarfile.TarError:
+            # A difference is shown without its content then; that it is one is known already.
+            continue
+    return found

@@ -1,0 +1,223 @@
+"""What an apply makes the manifest of a host say, rule by rule, and what its signature holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from koseki_ops.drift import manifest as manifests
+from koseki_ops.drift.declared import Declared, of_task
+from koseki_ops.drift.items import ANY, State, pack, unpack
+from koseki_ops.drift.manifest import Applied, Inputs, Manifest, TamperedError, compile_manifest
+from koseki_ops.site import Site
+
+HOST = "primary1"
+INPUTS = Inputs("0123456789abcdef", "abc", {})
+BOTH = frozenset({"ground", "services"})
+
+
+def state(**users: str) -> State:
+    """Return a host with these packages (name and version)."""
+    made = State()
+    for name, version in users.items():
+        made.add("package", name, (version, "ii"))
+    return made
+
+
+def old(**packages: str) -> Manifest:
+    """Return a manifest from before, with these packages."""
+    return Manifest(HOST, INPUTS, 0.0, state(**packages).items)
+
+
+def applied(before: State | None, after: State, *, bare: bool = False, **declared: str) -> Applied:
+    """Return an apply that declared these packages with these versions."""
+    rows = {"package": {name: {"version": version} for name, version in declared.items()}}
+    return Applied({"ground": rows if declared else {}}, BOTH, bare, before, after)
+
+
+def packages(made: Manifest) -> dict[str, str]:
+    """Return the version that each package must have."""
+    return {name: unpack("package", row)["version"] for name, row in made.items["package"].items()}
+
+
+def test_what_an_engine_declares_wins_and_is_completed_from_what_was_found():
+    """Rule 1: the declared version stands, the status is the found one; the engine is named."""
+    made = compile_manifest(
+        HOST, applied(state(sudo="1"), state(sudo="2"), sudo="3"), old(sudo="1"), INPUTS
+    )
+    assert made.items["package"] == {"sudo": pack(("3", "ii"))}
+    assert made.by["package"] == {"sudo": "ground"}
+
+
+def test_what_is_declared_and_not_there_is_expected_all_the_same():
+    """A declared item that is missing after the apply is in the manifest, and missed."""
+    made = compile_manifest(HOST, applied(state(), state(), sudo="3"), old(), INPUTS)
+    assert made.items["package"] == {"sudo": pack(("3", ANY))}
+
+
+def test_what_appeared_or_changed_while_the_engines_worked_is_theirs():
+    """Rule 2: a package that came along, and one that was upgraded."""
+    made = compile_manifest(
+        HOST, applied(state(libc="1"), state(libc="2", came="1")), old(libc="1"), INPUTS
+    )
+    assert packages(made) == {"libc": "2", "came": "1"}
+
+
+def test_an_older_drift_is_carried_over_not_blessed():
+    """Rule 3: a package that somebody changed or removed before the apply is expected as before."""
+    before = state(changed="hand")
+    made = compile_manifest(HOST, applied(before, before), old(changed="1", removed="1"), INPUTS)
+    assert packages(made) == {"changed": "1", "removed": "1"}
+
+
+def test_what_was_there_before_and_nobody_knows_stays_unmanaged():
+    """Rule 4: an apply does not take in what somebody installed by hand."""
+    there = state(sudo="1", nmap="7")
+    made = compile_manifest(HOST, applied(there, there), old(sudo="1"), INPUTS)
+    assert packages(made) == {"sudo": "1"}
+
+
+def test_what_the_engines_took_away_is_expected_no_more():
+    """It was there before the engines and is not afterwards."""
+    made = compile_manifest(HOST, applied(state(ntp="1"), state()), old(ntp="1"), INPUTS)
+    assert packages(made) == {}
+
+
+def test_what_the_ground_no_longer_declares_is_dropped():
+    """The ground declares all it owns each time; what it leaves out was taken out of the plan."""
+    there = state(old="1")
+    previous = old(old="1")
+    previous.by = {"package": {"old": "ground"}}
+    assert packages(compile_manifest(HOST, applied(there, there), previous, INPUTS)) == {}
+    services_only = Applied(
+        {"services": {}}, frozenset({"services"}), bare=False, before=there, after=there
+    )
+    assert packages(compile_manifest(HOST, services_only, previous, INPUTS)) == {"old": "1"}
+
+
+def test_a_bare_host_is_the_engines_work_throughout():
+    """All that is there after the first apply came with it; nothing is adopted."""
+    made = compile_manifest(HOST, applied(None, state(sudo="1"), bare=True), None, INPUTS)
+    assert packages(made) == {"sudo": "1"}
+    assert not made.adopted
+
+
+def test_a_host_that_nobody_knows_is_adopted_once_and_says_so():
+    """Without a manifest the host is taken as found; later applies remember that it was."""
+    there = state(sudo="1", nmap="7")
+    adopted = compile_manifest(HOST, applied(there, there), None, INPUTS)
+    assert packages(adopted) == {"sudo": "1", "nmap": "7"}
+    assert adopted.adopted
+    assert compile_manifest(HOST, applied(there, there), adopted, INPUTS).adopted
+
+
+def test_a_part_that_was_not_answered_keeps_what_was_true():
+    """A database that did not answer during the apply is neither forgotten nor blessed."""
+    after = state(sudo="1")
+    after.failed["database"] = "no server"
+    previous = old(sudo="1")
+    previous.items["role"] = {"postgres": pack(("superuser", "-1", "", "none"))}
+    made = compile_manifest(HOST, applied(state(sudo="1"), after), previous, INPUTS)
+    assert made.items["role"] == previous.items["role"]
+    assert made.unasked == {"database": "no server"}
+
+
+def test_only_lasting_states_of_units_and_settings_are_expected():
+    """A oneshot that rests, a service nobody enabled, a setting that waits for a restart."""
+    after = State()
+    after.add("service", "ssh.service", ("multi-user.target.wants", "active"))
+    after.add("service", "e2scrub_reap.service", ("multi-user.target.wants", "inactive"))
+    after.add("service", "rpcbind.service", ("", "active"))
+    after.add("setting", "max_connections", ("300", "true"))
+    made = compile_manifest(HOST, applied(None, after, bare=True), None, INPUTS)
+    assert made.items["service"] == {
+        "ssh.service": pack(("multi-user.target.wants", "active")),
+        "e2scrub_reap.service": pack(("multi-user.target.wants", ANY)),
+        "rpcbind.service": pack(("", ANY)),
+    }
+    assert made.items["setting"] == {"max_connections": pack((ANY, "false"))}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A site whose state lies in a folder of the test's own."""
+    return Site(tmp_path, "lab", "lab")
+
+
+def test_a_manifest_is_what_was_signed(site: Site):
+    """Written and read again it is the same; a changed byte or another host's is not."""
+    manifests.write(site, old(sudo="1"))
+    read = manifests.read(site, HOST)
+    assert read is not None
+    assert packages(read) == {"sudo": "1"}
+    path = manifests.path_of(site, HOST)
+    path.write_bytes(path.read_bytes().replace(b"sudo", b"sodu"))
+    with pytest.raises(TamperedError, match=r"primary1\.json"):
+        manifests.read(site, HOST)
+    manifests.write(site, old(sudo="1"))
+    path.rename(manifests.path_of(site, "secondary1"))
+    with pytest.raises(TamperedError, match="was signed for primary1"):
+        manifests.read(site, "secondary1")
+    assert manifests.read(site, HOST) is None
+
+
+def test_inputs_change_with_what_hosts_are_made_from(site: Site):
+    """A changed role is another tree; a compiled file or a dead link is none."""
+    role = site.root / "roles/etcd/tasks/main.yml"
+    role.parent.mkdir(parents=True)
+    role.write_text("one")
+    before = manifests.inputs_of(site)
+    (role.parent / "gone.yml").symlink_to("nowhere.yml")
+    (role.parent / "cache.pyc").write_text("x")
+    assert manifests.inputs_of(site) == before
+    role.write_text("two")
+    after = manifests.inputs_of(site)
+    assert after.tree != before.tree
+    assert {k for k in after.files if after.files[k] != before.files[k]} == {
+        "roles/etcd/tasks/main.yml"
+    }
+
+
+def test_what_tasks_own_is_read_from_their_results():
+    """Copies, folders, packages, units and users, changed or not; what is skipped is not."""
+    copied = of_task(
+        "ansible.builtin.copy",
+        {},
+        {
+            "results": [
+                {"dest": "/etc/a.timer", "mode": "0644", "owner": "root", "group": "root"},
+                {"skipped": True, "dest": "/etc/never"},
+            ]
+        },
+    )
+    assert dict(copied["file"]) == {
+        "/etc/a.timer": {"type": "f", "mode": "644", "owner": "root", "group": "root"}
+    }
+    hidden = of_task(
+        "ansible.builtin.template",
+        {"dest": "/etc/pgbackrest/pgbackrest.conf", "mode": "0640", "src": "{{ x }}"},
+        {"censored": "…", "changed": False},
+    )
+    assert hidden["file"]["/etc/pgbackrest/pgbackrest.conf"] == {"type": "f", "mode": "640"}
+    gone = of_task("ansible.builtin.file", {}, {"path": "/etc/x", "state": "absent"})
+    assert not gone
+    packages = of_task(
+        "ansible.builtin.apt", {}, {"invocation": {"module_args": {"package": ["etcd-server"]}}}
+    )
+    assert packages["package"] == {"etcd-server": {"status": "ii"}}
+    unit = of_task(
+        "ansible.builtin.systemd_service",
+        {},
+        {"name": "etcd.service", "enabled": True, "state": "started"},
+    )
+    assert unit["service"] == {"etcd.service": {"active": "active"}}
+
+
+def test_a_link_that_masks_is_the_state_of_its_unit():
+    """Ctrl-Alt-Del is masked by a link: it is declared as the unit's state, not as a file."""
+    declared = Declared()
+    declared.link("/etc/systemd/system/ctrl-alt-del.target", "/dev/null")
+    declared.link("/etc/localtime", "/usr/share/zoneinfo/Asia/Tokyo")
+    assert declared.rows["service"] == {"ctrl-alt-del.target": {"enabled": "masked"}}
+    assert declared.rows["file"]["/etc/localtime"]["content"] == "/usr/share/zoneinfo/Asia/Tokyo"

@@ -1,0 +1,253 @@
+"""What of a host's answer is believed, and what is named as not verified."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from koseki_ops.drift import policy, probe
+from koseki_ops.drift.items import COLUMNS, PART_OF, State, unpack
+from koseki_ops.drift.probe import MalformedError, assemble, parse
+from koseki_ops.drift.sweep import Bounds, ask_all
+from koseki_ops.site import Site
+
+MARK = "@0123"
+HASH = "a" * 64
+FILES = (
+    "f\t644\troot\troot\0\0/etc/hosts\0"
+    "l\t777\troot\troot\0/dev/null\0/etc/systemd/system/x.target\0"
+)
+PARTS = {
+    "host": "1795564800.5\n100.1 20\n-\n99999 999999 /\n9 9999 /srv\n900 1000 /mnt\n",
+    "mark": "ground 0123\n",
+    "files": FILES,
+    "hashes": f"{HASH}  /etc/hosts\0",
+    "secrets": "",
+    "flags": "i /etc/hosts\n",
+    "rights": "setuid\t4755\troot\troot\0/usr/bin/su\0/usr/bin/ping cap_net_raw=ep\n",
+    "programs": "755\troot\troot\t10\t1.5\0/usr/bin/su\0",
+    "packages": "dpkg\tamd64\t1\tii \nlibc6\tamd64\t2\tii \n"
+    "libc6\ti386\t2\tii \nadduser\tall\t3\thi \n",
+    "services": "ssh.service loaded active running OpenBSD\nx.service loaded activating start X\n",
+    "accounts": "/etc/passwd:root:x:0:0:root:/root:/bin/bash\n/etc/group:root:x:0:b,a\n"
+    "/etc/shadow:root:locked:99999:\n",
+    "keys": "/root/.ssh/authorized_keys\trestrict ssh-ed25519 AAAA op@x\n",
+    "mounts": "1 0 0:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n"
+    "2 1 0:2 / /run rw - tmpfs t rw\n",
+    "kernel": "/proc/sys/net/ipv4/ip_forward:0\n/proc/sys/kernel/sysrq:16\n",
+    "firewall": "table inet koseki {\n\tchain input {\n\t\tpolicy drop;\n"
+    "\t\tcounter\n\t\tcounter\n\t}\n}\n",
+    "sockets": 'tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=7,fd=3))\n'
+    'udp UNCONN 0 0 0.0.0.0:45000 0.0.0.0:* users:(("chronyd",pid=8,fd=3))\n'
+    "/proc/7/exe /usr/sbin/sshd\n",
+    "certificates": "file /etc/x.crt\nno certificate\n",
+    "etcd": "1, started, primary1, https://a:2380, https://a:2379, false\n",
+    "database": json.dumps(
+        {"setting": [["work_mem", "8MB", "false"], ["primary_conninfo", "x", "false"]]}
+    )
+    + "\n"
+    + json.dumps({"leads": True, "lag": 5, "replicas": 1})
+    + "\n",
+    "status": "",
+    "cost": "0m0.01s 0m0.02s\n0m0.30s 0m0.10s\n2048\n",
+}
+
+
+def answer(codes: dict[str, int] | None = None, **parts: str) -> bytes:
+    """Return a whole answer of the probe, with some parts or exit codes other than usual."""
+    text = ""
+    for name, content in {**PARTS, **parts}.items():
+        code = (codes or {}).get(name, 0)
+        text += f"{MARK} begin {name}\n{content}\n{MARK} end {name} {code}\n"
+    return f"{text}{MARK} whole\n".encode()
+
+
+def said(**parts: str) -> State:
+    """Return what is read from an answer."""
+    return parse(answer(**parts), b"", MARK)
+
+
+def row(state: State, kind: str, name: str) -> dict[str, str]:
+    """Return one item's fields."""
+    return unpack(kind, state.items[kind][name])
+
+
+def test_a_whole_answer_is_read_part_by_part():
+    """Each kind of item is there with its fields; nothing is named as missing."""
+    state = said()
+    assert state.failed == {}
+    assert row(state, "file", "/etc/hosts") == {
+        "type": "f", "mode": "644", "owner": "root", "group": "root", "content": HASH, "flags": "i"
+    }  # fmt: skip
+    assert row(state, "service", "x.target") == {"enabled": "masked", "active": "inactive"}
+    assert set(state.items["package"]) == {"dpkg", "libc6", "libc6:i386", "adduser"}
+    assert row(state, "setuid", "/usr/bin/su")["mode"] == "4755"
+    assert row(state, "capability", "/usr/bin/ping") == {"capabilities": "cap_net_raw=ep"}
+    assert row(state, "user", "root")["password"] == "locked"
+    assert row(state, "group", "root")["members"] == "a,b"
+    assert set(state.items["mount"]) == {"/"}
+    assert row(state, "socket", "tcp 0.0.0.0:22") == {"program": "/usr/sbin/sshd"}
+    assert set(state.items["setting"]) == {"work_mem"}
+    assert len(state.items["firewall rule"]) == 4  # the chain, its policy, twice a counter
+    assert state.measures["replication_lag_bytes"] == 5
+    assert state.full == {"/srv": 9}
+    assert state.cpu_seconds == pytest.approx(0.43)
+    (key,) = state.items["key"]
+    assert key.startswith("/root/.ssh/authorized_keys: SHA256:")
+    assert key.endswith("op@x")
+
+
+def test_every_kind_has_a_part_and_every_part_a_reader():
+    """No kind of item can be forgotten when a part of an answer is missing."""
+    assert set(PART_OF) == set(COLUMNS)
+    assert set(PART_OF.values()) <= set(probe.READERS)
+    assert set(PARTS) == set(probe.READERS)
+
+
+def test_a_clients_port_is_another_each_time():
+    """Of an open UDP port that the kernel chose only the program counts."""
+    assert "udp any port of chronyd" in said().items["socket"]
+
+
+def test_a_container_answers_for_its_network_alone():
+    """Kernel parameters of a container are its host's."""
+    host = PARTS["host"].replace("-", "systemd-nspawn")
+    assert set(said(host=host).items["kernel parameter"]) == {"net.ipv4.ip_forward"}
+    assert len(said().items["kernel parameter"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("part", "content"),
+    [
+        ("hashes", f"{'Z' * 64}  /etc/hosts\0"),
+        ("hashes", "abc  /etc/hosts\0"),
+        ("hashes", f"{HASH}  /etc/hosts"),
+        ("files", "f\t644\troot\0\0/etc/hosts\0"),
+        ("files", "f\twrong\troot\troot\0\0/etc/hosts\0"),
+        ("files", "f\t644\troot\troot\0/etc/hosts\0"),
+        ("packages", "one word\n"),
+        ("accounts", "root:x:0:0\n"),
+        ("accounts", "/etc/passwd:root:x\n"),
+        ("rights", "setuid\t4755\troot\troot\0"),
+        ("rights", "not a capability\n"),
+        ("programs", "755\troot\n"),
+        ("services", "x\n"),
+        ("sockets", "tcp\n"),
+        ("mounts", "nothing\n"),
+        ("etcd", "Error: context deadline exceeded\n"),
+        ("database", "{not json\n"),
+        ("database", "[1]\n"),
+        ("host", "noon\n"),
+        ("cost", "\n"),
+        ("status", "{}"),
+    ],
+)
+def test_a_part_that_lies_about_its_form_is_not_verified(part: str, content: str):
+    """A malformed line takes its part out of the comparison, by name; the others stand."""
+    state = said(**{part: content})
+    assert set(state.failed) <= {part, "files"}
+    named = "files" if PART_OF.get("file") == "files" and part == "hashes" else part
+    assert "malformed" in state.failed[named]
+    assert state.items["user" if part != "accounts" else "package"]
+
+
+@pytest.mark.parametrize("part", ["hashes", "secrets", "flags", "files", "database", "firewall"])
+def test_a_part_that_failed_on_the_host_is_not_verified(part: str):
+    """Exit codes are looked at, and the first complaint is the reason."""
+    errors = f"{MARK} begin {part}\nno such thing\nmore\n".encode()
+    state = parse(answer({part: 1}), errors, MARK)
+    assert "no such thing" in state.failed["files" if part in probe.FILE_PARTS else part]
+    if part in probe.FILE_PARTS:
+        assert "file" not in state.items
+
+
+def test_a_part_that_is_missing_is_not_verified():
+    """A probe that does not answer everything cannot make the rest look good."""
+    whole = answer()
+    text = whole.decode()
+    start, end = text.index(f"{MARK} begin sockets"), text.index(f"{MARK} begin certificates")
+    state = parse((text[:start] + text[end:]).encode(), b"", MARK)
+    assert state.failed == {"sockets": "the answer does not hold it"}
+
+
+@pytest.mark.parametrize("cut", [0, 1, 100, 1000, -1])
+def test_an_answer_that_was_cut_off_is_none(cut: int):
+    """Wherever it ends, an answer without its end is no answer."""
+    with pytest.raises(MalformedError):
+        parse(answer()[:cut], b"", MARK)
+
+
+def test_no_name_of_a_file_can_end_a_part():
+    """The mark is new in each probe and known to root on the host alone."""
+    one, other = assemble("00"), assemble("00")
+    assert one.mark != other.mark
+    assert len(one.mark) > 30
+    state = said(files=FILES + "f\t644\troot\troot\0\0/etc/@0 whole\n@9 end files 0\n\0")
+    assert "/etc/@0 whole\n@9 end files 0\n" in state.items["file"]
+
+
+def test_the_key_of_secrets_is_in_the_program_alone():
+    """It travels on standard input; no program gets it as an argument."""
+    text = assemble("c0ffee").text
+    assert text.count("c0ffee") == 1
+    assert 'printf %s "$key"' in text  # a shell's own printf: no process, no argument list
+
+
+def test_who_came_in_is_read_from_the_journal():
+    """Name, place and time of each session; anything else in the journal is not."""
+    said = (
+        "1795563003.5 h sshd-session[1]: Accepted publickey for sousa01 from 10.0.0.5 port 1 ssh2\n"
+        '1795563004.5 h sshd-session[1]: Accepted certificate ID "sousa01" (serial 1)\n'
+    )
+    assert probe.sessions_in(said) == [(1795563003.5, "sousa01 from 10.0.0.5")]
+
+
+def test_what_is_left_out_has_a_reason():
+    """Whoever adds an exception says why."""
+    for reasons in (policy.PRUNED, policy.VOLATILE):
+        assert all(len(reason) > 10 for reason in reasons.values())
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A site whose `ssh` is a shell on this machine that runs what its host is called."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    ssh = programs / "ssh"
+    ssh.write_text('#!/bin/sh\ncase $3 in\n'
+        'hangs) echo begun; exec sleep 60 ;;\n'
+        'floods) exec cat /dev/zero ;;\n'
+        'complains) head -c 3000000 /dev/zero >&2; echo fine ;;\n'
+        'refuses) echo "Connection refused" >&2; exit 255 ;;\n'
+        'deaf) exec 0<&-; echo fine ;;\n'
+        'lingers) echo fine; exec >&- sleep 60 ;;\n'
+        'strange) echo "Host key verification failed." >&2; exit 255 ;;\n'
+        '*) cat >/dev/null; echo fine ;;\nesac\n')  # fmt: skip
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    assert shutil.which("ssh") == str(ssh)
+    return Site(tmp_path, "lab", "lab")
+
+
+def test_no_host_holds_up_the_others(site: Site):
+    """One hangs, one floods, one is not heard: each is named, and the others are read."""
+    hosts = ("hangs", "floods", "complains", "refuses", "deaf", "lingers", "strange", "good")
+    started = time.monotonic()
+    bounds = Bounds(seconds=3, answer=8 << 20)
+    replies = ask_all(site, dict.fromkeys(hosts, "x" * 300_000), bounds)
+    assert time.monotonic() - started < 10
+    assert replies["good"].out == b"fine\n"
+    assert not replies["good"].silence
+    assert replies["deaf"].out == replies["complains"].out == b"fine\n"
+    assert replies["hangs"].silence == "no whole answer within 3 s"
+    assert replies["floods"].silence == "it said more than 8 MiB: cut off"
+    assert len(replies["floods"].out) < 10 << 20
+    assert len(replies["complains"].err) <= 256 << 10
+    assert replies["lingers"].silence == "its answer ended, but its program did not"
+    assert replies["refuses"].silence == "Connection refused"
+    assert replies["strange"].silence == "it shows another host key than its own"
