@@ -513,7 +513,7 @@ class Store:
             "terms": {i: t for i, t in after.terms.items() if start.terms.get(i) != t},
             "said": [standing.fault for standing in self.standings if standing.fault],
         }
-        body = zlib.compress(json.dumps(content, ensure_ascii=False).encode(), 9)
+        body = zlib.compress(json.dumps(content).encode(), 9)
         waived = sum(bool(finding.waiver) for finding in sweep.findings)
         row = _Row(
             number,
@@ -553,7 +553,8 @@ def _hosts(content: dict[str, Any]) -> tuple[HostSweep, ...]:
     return tuple(HostSweep(**row) for row in content["hosts"])
 
 
-def _finding(row: dict[str, Any]) -> Finding:
+def finding_from(row: dict[str, Any]) -> Finding:
+    """Return a finding from plain data (`asdict`)."""
     typed = {
         "answer": Answer(row["answer"]),
         "cause": Cause(row["cause"]),
@@ -568,7 +569,7 @@ def _applied(known: Known, content: dict[str, Any]) -> Known:
     for identifier in content["ended"]:
         del findings[identifier]
     for row in content["changed"]:
-        finding = _finding(row)
+        finding = finding_from(row)
         findings[finding.id] = finding
     return Known(findings, frozenset(content["unseen"]), start.terms | content["terms"])
 
