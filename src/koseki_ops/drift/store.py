@@ -51,6 +51,8 @@ CREATE TABLE IF NOT EXISTS head (
 COMMIT;
 """
 TABLES = 2
+# The name of a finding that says that no item of its kind could be asked.
+EVERY = "*"
 COLUMNS = "number, at, holds, drifted, not_verified, waived, body, hash"
 ASIDE = "keep the folder as evidence, move it aside and sweep again: a new history begins"
 
@@ -588,16 +590,16 @@ def _with_beginnings(sweep: Sweep, before: Known) -> Sweep:
 def _after(before: Known, sweep: Sweep, hosts: Collection[str], terms: dict[str, Terms]) -> Known:
     found = {finding.id: finding for finding in sweep.findings}
     answered = {host.host for host in sweep.hosts if host.answered}
-    unverified = {
-        (f.host, f.kind, f.name) for f in sweep.findings if f.answer is Answer.NOT_VERIFIED
-    }
+    blind = {(f.host, f.kind, f.name) for f in sweep.findings if f.answer is Answer.NOT_VERIFIED}
     unseen = {
         identifier: finding
         for identifier, finding in before.findings.items()
         if identifier not in found
         and finding.host in hosts
         and (
-            finding.host not in answered or (finding.host, finding.kind, finding.name) in unverified
+            finding.host not in answered
+            or (finding.host, finding.kind, finding.name) in blind
+            or (finding.host, finding.kind, EVERY) in blind
         )
     }
     # The terms with which a waiver first stood count for ever.
