@@ -156,7 +156,7 @@ def test_the_state_comes_first_then_the_open_drifts(page: Any):  # noqa: ANN401
         ".map(s => document.querySelector(s).getBoundingClientRect().top)"
     )
     assert tops == sorted(tops)
-    assert "処置の必要な差異が 3 件あります。 3 open drifts." in shown.text("#verdict")
+    assert "処置の必要な差異が 3 件あります。\n3 open drifts." in shown.text("#verdict")
     assert "1 more could not be verified" in shown.text("#verdict")
     words = [e.text for e in shown.browser.find_elements(By.CSS_SELECTOR, ".finding")]
     assert ["差異 drifted" in text for text in words] == [True, True, True, False]
@@ -197,7 +197,7 @@ def test_charts_are_drawn(page: Any):  # noqa: ANN401
 def test_nothing_found_says_so(page: Any):  # noqa: ANN401
     """Green in words, a symbol and a colour; no list of nothing."""
     shown = page()
-    assert "すべて最後の適用どおりです。 Everything is as the last apply left it." in shown.text()
+    assert "すべて最後の適用どおりです。\nEverything is as the last apply left it." in shown.text()
     assert shown.count("#verdict.passed") == 1
     assert shown.count(".finding") == shown.count("#open") == 0
     assert shown.text(".picture").count("✓") == len(HOSTS)
@@ -206,7 +206,7 @@ def test_nothing_found_says_so(page: Any):  # noqa: ANN401
 def test_an_empty_history_is_no_good_news(page: Any, tmp_path: Path):  # noqa: ANN401
     """Before the first sweep nothing is green."""
     shown = page.of(store(tmp_path / "none"), time.time())
-    assert "まだ一度も確認していません。 No sweep has been kept yet." in shown.text("#verdict")
+    assert "まだ一度も確認していません。\nNo sweep has been kept yet." in shown.text("#verdict")
     assert shown.count("#verdict.unknown") == 1
     assert "✓" not in shown.text()
     assert shown.text(".picture").count("not asked") == len(HOSTS)

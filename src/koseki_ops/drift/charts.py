@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from math import ceil
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -22,9 +24,9 @@ from koseki_ops.drift.store import Point
 # The page's own colours: a chart follows its dark and its printed form.
 COLOURS = {"bad": "var(--bad)", "open": "var(--open)", "soft": "var(--soft)"}
 HOST_COLOURS = ("var(--accent)", "var(--good)", "var(--soft)", "var(--ink)")
-WIDTH, HEIGHT = 1000, 250
-# pygal's own script and remarks: the page needs neither.
-SCRIPTS = re.compile(r"<script.*?</script>|<!--.*?-->", re.DOTALL)
+WIDTH, HEIGHT = 1000, 240
+# pygal's own script, remarks and name spaces: SVG inside of HTML needs none of them.
+SCRIPTS = re.compile(r"<script.*?</script>|<!--.*?-->| xmlns(:\w+)?=\"[^\"]*\"", re.DOTALL)
 LIMIT_DASHES = "7,5"
 Series = Sequence[tuple[datetime, float]]
 
@@ -71,25 +73,61 @@ def _svg(chart: Any, title: str) -> Markup:  # noqa: ANN401 - pygal has no types
     return Markup(drawn.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))  # noqa: S704
 
 
-def trend(points: Sequence[Point], last: datetime, days: int, title: str) -> Markup:
-    """Return the worst of each day as bars: what was open, waived and not verified."""
-    zone = last.tzinfo
-    worst: dict[str, list[int]] = {}
+@dataclass(frozen=True)
+class Day:
+    """The worst of one day: open differences, what was not verified, what was waived."""
+
+    day: date
+    drifted: int
+    not_verified: int
+    waived: int
+
+
+def worst_of_days(
+    points: Sequence[Point], last: date, days: int, zone: ZoneInfo
+) -> list[Day | None]:
+    """Return the worst of each of so many days; None for a day without a sweep."""
+    worst: dict[date, Day] = {}
     for point in points:
-        day = f"{datetime.fromtimestamp(point.at, zone):%Y-%m-%d}"
-        counts = (point.drifted - point.waived, point.not_verified, point.waived)
-        before = worst.get(day, [0, 0, 0])
-        worst[day] = [max(a, b) for a, b in zip(before, counts, strict=True)]
-    shown = [last - timedelta(days=days - 1 - number) for number in range(days)]
-    chart = _chart(pygal.StackedBar, tuple(COLOURS.values()), WIDTH, spacing=6, min_scale=3)
+        day = datetime.fromtimestamp(point.at, zone).date()
+        before = worst.get(day, Day(day, 0, 0, 0))
+        worst[day] = Day(
+            day,
+            max(before.drifted, point.drifted - point.waived),
+            max(before.not_verified, point.not_verified),
+            max(before.waived, point.waived),
+        )
+    return [worst.get(last - timedelta(days=days - 1 - number)) for number in range(days)]
+
+
+def trend(worst: Sequence[Day | None], last: date, title: str) -> Markup:
+    """Return the worst of each day as bars: what was open, not verified and waived."""
+    shown = [last - timedelta(days=len(worst) - 1 - number) for number in range(len(worst))]
+    chart = _chart(
+        pygal.StackedBar, tuple(COLOURS.values()), WIDTH, spacing=6, legend_at_bottom_columns=3
+    )
     chart.x_labels = [f"{day.month}/{day.day}" for day in shown]
     chart.x_labels_major = [f"{day.month}/{day.day}" for day in shown if day.weekday() == 0]
     chart.show_minor_x_labels = False
-    chart.value_formatter = _whole
-    for index, name in enumerate(("差異 drifted", "未確認 not verified", "承認済 waived")):
-        # A day without a sweep has no bar, not a bar of nothing.
-        chart.add(name, [worst.get(f"{day:%Y-%m-%d}", [None] * 3)[index] for day in shown])
+    sums = (day.drifted + day.not_verified + day.waived for day in worst if day)
+    chart.y_labels = _scale(max(sums, default=0))
+    chart.value_formatter = _short
+    for name, field in (
+        ("差異 drifted", "drifted"),
+        ("未確認 not verified", "not_verified"),
+        ("承認済 waived", "waived"),
+    ):
+        chart.add(name, [getattr(day, field) if day else None for day in worst])
     return _svg(chart, title)
+
+
+def _scale(top: float) -> list[float]:
+    """Return about five round figures from nought to `top` or a little above it."""
+    step = 1.0
+    while step * 5 < top:
+        # 1, 2, 5, 10, 20, 50 …
+        step *= 2.5 if f"{step:.0f}".startswith("2") else 2
+    return [step * number for number in range(max(2, ceil(top / step) + 1))]
 
 
 def lines(series: Mapping[str, Series], limit: float | None, zone: ZoneInfo, title: str) -> Markup:
@@ -102,7 +140,8 @@ def lines(series: Mapping[str, Series], limit: float | None, zone: ZoneInfo, tit
     chart.x_labels = [day.timestamp() for day in _midnights(first, last) or [first]]
     chart.x_value_formatter = lambda at: _day(at, zone)
     chart.value_formatter = _short
-    chart.include_x_axis = True
+    values = [value for rows in series.values() for _, value in rows]
+    chart.y_labels = _scale(max([*values, limit or 0.0]))
     for name, rows in series.items():
         chart.add(name, [(moment.timestamp(), value) for moment, value in rows])
     if limit is not None:
@@ -123,10 +162,6 @@ def _midnights(first: datetime, last: datetime) -> list[datetime]:
 def _day(at: float, zone: ZoneInfo) -> str:
     local = datetime.fromtimestamp(at, zone)
     return f"{local.month}/{local.day}"
-
-
-def _whole(value: float | None) -> str:
-    return f"{value:.0f}" if value is not None and value == int(value) else ""
 
 
 def _short(value: float) -> str:

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from koseki_ops.drift.charts import lines, trend
+from koseki_ops.drift.charts import Day, lines, trend, worst_of_days
 from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
 from koseki_ops.drift.store import Entry, Store, write_whole
 from koseki_ops.drift.text import in_zone, one_line, printable
@@ -252,6 +252,8 @@ def render(plan: Plan, store: Store, now: float) -> str:
     script = templates.get_template("page.js.j2").render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     moment = datetime.fromtimestamp(sweep.at if sweep else now, zone)
+    today = datetime.fromtimestamp(now, zone).date()
+    days = worst_of_days(points, today, TREND_DAYS, zone)
     title = f"最近{TREND_DAYS // 7}週間 Last {TREND_DAYS // 7} weeks"
     values: dict[str, Any] = {
         "plan": plan,
@@ -270,9 +272,8 @@ def render(plan: Plan, store: Store, now: float) -> str:
         "waived": len(sweep.findings) - len(present) if sweep else 0,
         "silent": [row for row in sweep.hosts if not row.answered] if sweep else [],
         "stale": [row.host for row in sweep.hosts if row.stale] if sweep else [],
-        "trend": trend(points, datetime.fromtimestamp(now, zone), TREND_DAYS, title)
-        if points
-        else "",
+        "trend": trend(days, today, title) if points else "",
+        "days": [_square(day) for day in days],
         "trend_title": title,
         "charts": measured(plan, entries, zone),
         "changes": changes(entries, timezone)[:SHOWN_CHANGES],
@@ -285,6 +286,16 @@ def render(plan: Plan, store: Store, now: float) -> str:
         "digest": digest,
     }
     return templates.get_template("page.html.j2").render(values)
+
+
+def _square(day: Day | None) -> tuple[str, str, str]:
+    """Return a day's colour, symbol and words."""
+    if day is None:
+        return "none", "", "確認していない no sweep"
+    said = f"{day.day.month}/{day.day.day}: 差異 {day.drifted}, 未確認 {day.not_verified}"
+    if day.drifted:
+        return "failed", "✕", said
+    return ("open", "?", said) if day.not_verified else ("passed", "✓", said)
 
 
 def _urgency(standing: Standing) -> tuple[int, str]:
