@@ -16,7 +16,10 @@ import yaml
 from click.testing import CliRunner, Result
 
 from drift_samples import NOW, drifted, not_verified, sweep, waiver
+from koseki_ops.drift.alerts import ALERTS_FILE
 from koseki_ops.drift.evidence_cli import EVIDENCE_COMMANDS, since_moment
+from koseki_ops.drift.keep import METRICS_FILE, keep
+from koseki_ops.drift.page import PAGE_FILE
 from koseki_ops.drift.store import DATABASE_FILE, Store
 from koseki_ops.errors import KosekiError
 from koseki_ops.site import Site
@@ -154,6 +157,32 @@ def test_verify_history(site: Site):
     bad = run("verify-history", "--json")
     assert bad.exit_code == 1
     assert str(last_line(bad)["fault"]).startswith("sweep 1 of the history of drift was tampered")
+
+
+def test_a_sweep_of_the_schedule_leaves_everything(site: Site, tmp_path: Path):
+    """It is kept, told, measured and shown; a person's own sweep is kept only."""
+    program = tmp_path / "sendmail"
+    program.write_text(f"#!/bin/sh\ncat >>{tmp_path}/mail\n")
+    program.chmod(0o755)
+    settings = site.root / "inventories/iida/group_vars/all/drift.yml"
+    plain = yaml.safe_load(settings.read_text(encoding="utf-8"))
+    plain["drift_alerts"]["sendmail"] = str(program)
+    settings.write_text(yaml.safe_dump(plain, allow_unicode=True), encoding="utf-8")
+    folder = site.state / "drift"
+    person = keep(site, sweep(drifted()), alert=False)
+    assert [said[:29] for said in person.said] == ["W-2026-001 matches nothing: p"]
+    assert person.sweep.findings[0].first_seen == NOW
+    assert not (folder / PAGE_FILE).exists()
+    watch = keep(site, sweep(drifted(), drifted(1), at=NOW + 900), alert=True)
+    assert watch.said == ()
+    assert [finding.waiver for finding in watch.sweep.findings] == ["", "W-2026-001"]
+    assert "koseki_drift_open_items 1.0" in (folder / METRICS_FILE).read_text()
+    assert drifted().id in (folder / PAGE_FILE).read_text(encoding="utf-8")
+    assert len(json.loads((folder / "alerts" / ALERTS_FILE).read_text(encoding="utf-8"))) == 1
+    assert (tmp_path / "mail").read_text().count("Subject:") == 1
+    program.unlink()
+    silent = keep(site, sweep(at=NOW + 1800), alert=True)
+    assert "the MTA cannot be started" in silent.said[-1]
 
 
 def test_each_command_has_an_example():
