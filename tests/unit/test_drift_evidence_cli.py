@@ -20,7 +20,7 @@ from koseki_ops.drift.alerts import ALERTS_FILE
 from koseki_ops.drift.evidence_cli import EVIDENCE_COMMANDS, since_moment
 from koseki_ops.drift.keep import METRICS_FILE, keep
 from koseki_ops.drift.page import PAGE_FILE
-from koseki_ops.drift.store import DATABASE_FILE, Store
+from koseki_ops.drift.store import DATABASE_FILE, HEAD_FILE, Store
 from koseki_ops.errors import KosekiError
 from koseki_ops.site import Site
 
@@ -159,15 +159,21 @@ def test_verify_history(site: Site):
     assert str(last_line(bad)["fault"]).startswith("sweep 1 of the history of drift was tampered")
 
 
-def test_a_sweep_of_the_schedule_leaves_everything(site: Site, tmp_path: Path):
-    """It is kept, told, measured and shown; a person's own sweep is kept only."""
-    program = tmp_path / "sendmail"
-    program.write_text(f"#!/bin/sh\ncat >>{tmp_path}/mail\n")
+def with_mta(site: Site, folder: Path) -> Path:
+    """Give a site an MTA that takes every mail into one file; return its program."""
+    program = folder / "sendmail"
+    program.write_text(f"#!/bin/sh\ncat >>{folder}/mail\n")
     program.chmod(0o755)
     settings = site.root / "inventories/iida/group_vars/all/drift.yml"
     plain = yaml.safe_load(settings.read_text(encoding="utf-8"))
     plain["drift_alerts"]["sendmail"] = str(program)
     settings.write_text(yaml.safe_dump(plain, allow_unicode=True), encoding="utf-8")
+    return program
+
+
+def test_a_sweep_of_the_schedule_leaves_everything(site: Site, tmp_path: Path):
+    """It is kept, told, measured and shown; a person's own sweep is kept only."""
+    program = with_mta(site, tmp_path)
     folder = site.state / "drift"
     person = keep(site, sweep(drifted()), alert=False)
     assert [said[:29] for said in person.said] == ["W-2026-001 matches nothing: p"]
@@ -183,6 +189,28 @@ def test_a_sweep_of_the_schedule_leaves_everything(site: Site, tmp_path: Path):
     program.unlink()
     silent = keep(site, sweep(at=NOW + 1800), alert=True)
     assert "the MTA cannot be started" in silent.said[-1]
+
+
+def test_a_tampered_history_is_told_once(site: Site, tmp_path: Path):
+    """The schedule says so by mail, once, and once more when a new history begins."""
+    program = with_mta(site, tmp_path)
+    folder = site.state / "drift"
+    keep(site, sweep(), alert=True)
+    (folder / HEAD_FILE).unlink()
+    program.rename(tmp_path / "away")
+    with pytest.raises(KosekiError, match=r"head file .* is missing.*the MTA cannot be started"):
+        keep(site, sweep(at=NOW + 1), alert=True)
+    (tmp_path / "away").rename(program)
+    for number in (1, 2):
+        with pytest.raises(KosekiError, match=r"head file .* is missing"):
+            keep(site, sweep(at=NOW + number), alert=True)
+    mail = (tmp_path / "mail").read_text()
+    assert mail.count("Subject:") == 1
+    assert "koseki drift verify-history" in mail
+    for name in ("history.db", "history.db-wal", "history.db-shm"):
+        (folder / name).unlink(missing_ok=True)
+    keep(site, sweep(at=NOW + 3), alert=True)
+    assert (tmp_path / "mail").read_text().count("Subject:") == 2
 
 
 def test_each_command_has_an_example():

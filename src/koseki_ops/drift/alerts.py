@@ -26,6 +26,7 @@ from koseki_ops.errors import KosekiError
 from koseki_ops.model import AlertWebhook, DriftAlerts
 
 FOLDER, ALERTS_FILE, STATE_FILE = "alerts", "alertmanager.json", "told.json"
+FAULT_FILE = "fault.txt"
 SHOWN_IN_MAIL = 50
 MTA_SECONDS, WEBHOOK_SECONDS = 60, 10
 OK, BAD_REQUEST = 200, 300
@@ -92,6 +93,27 @@ def raise_alerts(store: Store, sweep: Sweep, settings: DriftAlerts, timezone: st
         except KosekiError as error:
             faults.append(str(error))
     return Told(told.new, told.changed, told.resolved, tuple(faults))
+
+
+def raise_fault(folder: Path, site: str, fault: str, settings: DriftAlerts) -> str:
+    """Tell once that sweeps cannot be kept; `fault` is the sentence, empty when they can again.
+
+    folder: the site's drift folder. Returns why it could not be told, empty when it could.
+    """
+    path = folder / FOLDER / FAULT_FILE
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    if fault == before:
+        return ""
+    mail = _envelope(settings)
+    state = "記録の異常 the history" if fault else "記録は正常 the history holds again"
+    mail["Subject"] = f"[koseki {site}] 差異 drift: {state}"
+    mail.set_content(f"{one_line(fault or before)}\n\nkoseki drift verify-history\n")
+    try:
+        _mail(mail, settings)
+    except KosekiError as error:
+        return str(error)
+    write_whole(path, fault, private=True)
+    return ""
 
 
 @dataclass(frozen=True)
@@ -185,12 +207,9 @@ def message(
         ("変化 changed", told.changed),
         ("解消 resolved", told.resolved),
     )
-    mail = EmailMessage(SMTP.clone(cte_type="7bit"))
+    mail = _envelope(settings)
     subject = ", ".join(f"{name} {len(rows)}" for name, rows in counts if rows)
     mail["Subject"] = f"[koseki {sweep.site}] 差異 drift: {subject}"
-    mail["From"] = settings.sender
-    mail["To"] = [_address(row.role, row.address) for row in settings.recipients]
-    mail["Auto-Submitted"] = "auto-generated"
     drifted, unverified = sweep.count(Answer.DRIFTED), sweep.count(Answer.NOT_VERIFIED)
     now = f"差異 {drifted} drifted, 未確認 {unverified} not verified, site {sweep.site}"
     lines = [f"{in_zone(sweep.at, timezone)} {timezone}: {now}", ""]
@@ -200,6 +219,14 @@ def message(
     # The head outside of the machine that wrote it shows later that nothing before was rewritten.
     lines += ["koseki drift --explain ID", f"history: {head}"]
     mail.set_content("\n".join(lines) + "\n")
+    return mail
+
+
+def _envelope(settings: DriftAlerts) -> EmailMessage:
+    mail = EmailMessage(SMTP.clone(cte_type="7bit"))
+    mail["From"] = settings.sender
+    mail["To"] = [_address(row.role, row.address) for row in settings.recipients]
+    mail["Auto-Submitted"] = "auto-generated"
     return mail
 
 
