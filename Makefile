@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 KOSEKI := .venv/bin/koseki
 .DEFAULT_GOAL := help
-.PHONY: help set-up demo test lint types unit molecule drills bench lock down
+.PHONY: help set-up demo test lint types unit browser molecule drills bench lock down
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -16,7 +16,7 @@ demo: set-up ## From nothing to a verified platform in the lab, left running
 down: ## Take the demo's lab down
 	@$(KOSEKI) lab down
 
-test: set-up ## Every test: lint, types, unit, molecule, suites and drills on a lab
+test: set-up ## Every test: lint, types, unit, browser, molecule, suites and drills on a lab
 	@tools/run-tests
 
 lint: set-up ## Style of Python, YAML, Ansible and shell
@@ -24,6 +24,9 @@ lint: set-up ## Style of Python, YAML, Ansible and shell
 
 unit: set-up ## Tests without a host
 	@tools/run-tests unit
+
+browser: set-up ## The drift page in a headless Chromium
+	@tools/run-tests browser
 
 molecule: set-up ## The scenarios on a lab of their own
 	@tools/run-tests molecule

@@ -13,6 +13,7 @@ from ipaddress import IPv4Network
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import yaml
 from pydantic import ValidationError
@@ -366,6 +367,30 @@ def _vaults(rules: Rules) -> Iterator[Finding]:
                 )
 
 
+def _waivers(rules: Rules) -> Iterator[Finding]:
+    yield from _duplicates(rules, "waivers", "id", rules.platform.waivers)
+    operators = {row.id: row for row in rules.platform.operators}
+    zone = ZoneInfo(rules.platform.timezone)
+    for index, waiver in enumerate(rules.platform.waivers):
+        if waiver.host not in [*rules.inventory.hosts, WORKSTATION]:
+            yield rules.finding(
+                f"waivers[{index}].host", waiver.host, "no such host in hosts.yml; correct it"
+            )
+        day = waiver.granted.astimezone(zone).date()
+        for part, person in (("owner", waiver.owner), ("approver", waiver.approver)):
+            row = operators.get(person)
+            if row is None:
+                yield rules.finding(
+                    f"waivers[{index}].{part}", person, "no such operator; name one of the plan"
+                )
+            elif not row.valid_from <= day <= row.valid_until:
+                yield rules.finding(
+                    f"waivers[{index}].{part}",
+                    person,
+                    f"was no operator on {day}, when {waiver.id} was granted; name another",
+                )
+
+
 ALL_RULES: tuple[Callable[[Rules], Iterator[Finding]], ...] = (
     _municipalities,
     _flow_ends,
@@ -378,4 +403,5 @@ ALL_RULES: tuple[Callable[[Rules], Iterator[Finding]], ...] = (
     _operators,
     _timing,
     _vaults,
+    _waivers,
 )

@@ -7,7 +7,7 @@ Rules that span tables are in `koseki_ops.check`.
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Literal, Self
 
@@ -22,6 +22,7 @@ from pydantic import (
 
 CODE_LENGTH = 6
 CODE_WEIGHTS = (6, 5, 4, 3, 2)
+WAIVER_LONGEST = timedelta(days=90)
 
 
 def check_digit(code5: str) -> str:
@@ -70,6 +71,18 @@ def _address(value: object) -> IPv4Address:
         raise ValueError("write an IPv4 address as 10.20.10.11") from error
 
 
+def _utc(value: object) -> datetime:
+    # Only quoted text: YAML's own timestamps lose their zone, and JSON knows none.
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", value):
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError as error:
+            raise ValueError(f"{error}; correct the moment") from error
+    raise ValueError('a moment is written in UTC and in quotes, as "2026-11-30T15:00:00Z"')
+
+
 def _slug(value: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9]{1,15}", value):
         raise ValueError("a slug has 2 to 16 of a-z and 0-9, starting with a letter")
@@ -78,6 +91,7 @@ def _slug(value: str) -> str:
 
 Code6 = Annotated[str, BeforeValidator(_code6)]
 IsoDate = Annotated[date, BeforeValidator(_iso_date)]
+Moment = Annotated[datetime, BeforeValidator(_utc)]
 Network = Annotated[IPv4Network, BeforeValidator(_network)]
 Address = Annotated[IPv4Address, BeforeValidator(_address)]
 Slug = Annotated[str, AfterValidator(_slug)]
@@ -246,6 +260,78 @@ class BackupPolicy(Table):
     lag_alarm_minutes: Positive
 
 
+class Waiver(Table):
+    """One difference that is allowed to stand for a while; its terms never change.
+
+    host, kind, name: of the finding it covers; place: only this field of it, or all when left out;
+    owner: who mends it; approver: who allowed it, another person; granted, expires: in UTC.
+    """
+
+    id: Annotated[str, Field(pattern=r"^W-[0-9]{4}-[0-9]{3}$")]
+    host: str
+    kind: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(min_length=1)]
+    place: str | None = None
+    owner: str
+    approver: str
+    reason: Annotated[str, Field(min_length=1)]
+    granted: Moment
+    expires: Moment
+
+    @model_validator(mode="after")
+    def _two_persons(self) -> Self:
+        if self.approver == self.owner:
+            raise ValueError(
+                f"{self.owner} approves a waiver of their own; let another operator approve it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ends_soon(self) -> Self:
+        if not self.granted < self.expires <= self.granted + WAIVER_LONGEST:
+            raise ValueError(
+                f"a waiver ends after it is granted and within {WAIVER_LONGEST.days} days; "
+                "correct expires"
+            )
+        return self
+
+    def holds_at(self, moment: float) -> bool:
+        """Say whether it covers anything at a moment (seconds since the epoch)."""
+        return self.granted <= datetime.fromtimestamp(moment, UTC) < self.expires
+
+
+MailAddress = Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+$")]
+
+
+class AlertRecipient(Table):
+    """Who is told: a part, not a person, so that it outlives whoever holds it."""
+
+    role: Annotated[str, Field(min_length=1)]
+    address: MailAddress
+
+
+class AlertWebhook(Table):
+    """Where an Alertmanager takes alerts by HTTP; its address needs a flow of the plan."""
+
+    address: Address
+    port: Port
+    path: Annotated[str, Field(pattern=r"^/[A-Za-z0-9/._-]*$")]
+
+
+class DriftAlerts(Table):
+    """How new drift is told.
+
+    sendmail: the local MTA's program; holds_minutes: how long an alert stands when no sweep
+    follows, longer than the time between two.
+    """
+
+    sender: MailAddress
+    recipients: Annotated[list[AlertRecipient], Field(min_length=1)]
+    sendmail: Annotated[str, Field(pattern=r"^/")]
+    holds_minutes: Annotated[int, Field(ge=30)]
+    webhook: AlertWebhook | None = None
+
+
 class Platform(BaseModel):
     """The shared values of an inventory that the model knows by type."""
 
@@ -275,3 +361,5 @@ class Platform(BaseModel):
     vault_seal: VaultSeal
     backup_policy: BackupPolicy
     packages: dict[str, list[str]]
+    waivers: list[Waiver]
+    drift_alerts: DriftAlerts

@@ -55,6 +55,22 @@ def profile(**values: object) -> Edit:
     return lambda content: content["timing_profiles"]["swift"].update(values)
 
 
+def waived(**values: object) -> Edit:
+    """Return an edit that grants a waiver with something wrong in it."""
+    good = {
+        "id": "W-2026-001",
+        "host": "primary1",
+        "kind": "package",
+        "name": "tcpdump",
+        "owner": "sousa01",
+        "approver": "sousa02",
+        "reason": "回線障害の調査",
+        "granted": "2026-11-01T00:00:00Z",
+        "expires": "2026-12-01T00:00:00Z",
+    }
+    return lambda content: content["waivers"].append(good | values)
+
+
 BAD: dict[str, tuple[str, Edit, str, str]] = {
     "wrong check digit": (
         "municipalities.yml",
@@ -176,6 +192,78 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
         "vaults[1].cipher_secret",
         "vaults[0] has it already",
     ),
+    "waiver of one's own": (
+        "waivers.yml",
+        waived(approver="sousa01"),
+        "waivers[0] is",
+        "sousa01 approves a waiver of their own",
+    ),
+    "waiver by nobody": (
+        "waivers.yml",
+        waived(approver="sousa09"),
+        "waivers[0].approver is 'sousa09'",
+        "no such operator",
+    ),
+    "waiver by one who had left": (
+        "waivers.yml",
+        waived(approver="sousa03"),
+        "waivers[0].approver is 'sousa03'",
+        "was no operator on 2026-11-01",
+    ),
+    "waiver without end": (
+        "waivers.yml",
+        waived(expires="2027-02-01T00:00:00Z"),
+        "waivers[0] is",
+        "within 90 days",
+    ),
+    "waiver that ends before it begins": (
+        "waivers.yml",
+        waived(expires="2026-10-31T00:00:00Z"),
+        "waivers[0] is",
+        "ends after it is granted",
+    ),
+    "waiver in local time": (
+        "waivers.yml",
+        waived(expires="2026-12-01T00:00:00+09:00"),
+        "waivers[0].expires is '2026-12-01T00:00:00+09:00'",
+        "written in UTC and in quotes",
+    ),
+    "waiver on a day that is none": (
+        "waivers.yml",
+        waived(expires="2026-11-31T00:00:00Z"),
+        "waivers[0].expires is",
+        "correct the moment",
+    ),
+    "waiver without a reason": (
+        "waivers.yml",
+        waived(reason=""),
+        "waivers[0].reason is ''",
+        "at least 1 character",
+    ),
+    "waiver for an unknown host": (
+        "waivers.yml",
+        waived(host="primary9"),
+        "waivers[0].host is 'primary9'",
+        "no such host",
+    ),
+    "waiver with a free id": (
+        "waivers.yml",
+        waived(id="tcpdump"),
+        "waivers[0].id is 'tcpdump'",
+        "match pattern",
+    ),
+    "recipient without an address": (
+        "drift.yml",
+        lambda content: content["drift_alerts"]["recipients"][0].update(address="nobody"),
+        "drift_alerts.recipients[0].address is 'nobody'",
+        "match pattern",
+    ),
+    "alerts that end between sweeps": (
+        "drift.yml",
+        lambda content: content["drift_alerts"].update(holds_minutes=10),
+        "drift_alerts.holds_minutes is 10",
+        "greater than or equal to 30",
+    ),
     "Jinja in a shared value": (
         "platform.yml",
         lambda content: content.update(domain="{{ platform_name }}.internal"),
@@ -201,6 +289,13 @@ def test_bad_value_is_named(
     matching = [text for text in findings if where in text and remedy in text]
     assert matching, findings
     assert all(f"inventories/iida/group_vars/all/{file}" in text for text in matching)
+
+
+def test_a_waiver_that_is_right_holds(inventories: Path) -> None:
+    """A waiver as the plan asks for is no finding, also when it has expired."""
+    edit(inventories / "iida/group_vars/all/waivers.yml", waived())
+    for today in (TODAY, date(2027, 6, 1)):
+        assert check_inventory(Inventory(inventories / "iida"), today) == []
 
 
 def test_even_number_of_etcd_members(inventories: Path) -> None:

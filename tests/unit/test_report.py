@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from koseki_ops.picture import in_era
 from koseki_ops.site import Site
 from koseki_ops.verify.plan import Plan
-from koseki_ops.verify.report import coverage, grouped, host_words, in_era, render, worst
+from koseki_ops.verify.report import coverage, grouped, host_words, render, worst
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, HostState, Results, TestResult
 
 ROOT = Path(__file__).resolve().parents[2]

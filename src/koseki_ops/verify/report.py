@@ -9,73 +9,12 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from koseki_ops.inventory import WORKSTATION
+from koseki_ops.picture import Stand, draw, environment, in_era
 from koseki_ops.verify.plan import Plan
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, HostState, Results, TestResult
 
-# The plan's names of the servers, by group.
-SERVER_NAMES = {
-    "primary": ("正サーバ", "primary server"),
-    "secondary": ("副サーバ", "secondary server"),
-    "application": ("アプリケーションサーバ", "application server"),
-    "registry_link": ("住基連携サーバ", "resident-registry link"),
-    "remote_backup": ("第二バックアップ", "second backup"),
-}
 SHOWN_INSTANCES = 8
-REIWA_BEGAN = 2019
-
-# The picture's measures, in its own units.
-CARD_WIDTH, CARD_HEIGHT, GAP, MARGIN = 228, 104, 28, 24
-HEADING = 46
-COUNTERS_WIDTH, LINE_WIDTH = 132, 116
-
-
-@dataclass(frozen=True)
-class Card:
-    """One host in the picture: its place, its names, how it stands in words and colour."""
-
-    x: float
-    y: float
-    host: str
-    title: str
-    subtitle: str
-    address: str
-    role: str
-    state: str
-    words: str
-    symbol: str
-
-
-@dataclass(frozen=True)
-class Box:
-    """A room in the picture."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    title: str
-
-
-@dataclass(frozen=True)
-class Picture:
-    """The hosts as a picture: rooms, cards, and the lines between them."""
-
-    width: float
-    height: float
-    city: Box
-    datacenter: Box
-    counters: Box
-    cards: list[Card]
-    towns: int
-    recording: str
-
-    @property
-    def middle(self) -> float:
-        """The height at which the lines leave the city."""
-        return self.city.y + self.city.height / 2
 
 
 @dataclass(frozen=True)
@@ -166,78 +105,15 @@ def host_words(state: HostState, tests: Iterable[TestResult]) -> tuple[str, str,
     return "passed", f"{passed} checks hold", "✓"
 
 
-def draw(plan: Plan, results: Results) -> Picture:
-    """Lay out the picture from the inventory: as many hosts in a group as there are."""
-    rows = [
-        [(h, "primary") for h in plan.hosts_in("primary")]
-        + [(h, "secondary") for h in plan.hosts_in("secondary")],
-        [(h, "application") for h in plan.hosts_in("application")]
-        + [(h, "registry_link") for h in plan.hosts_in("registry_link")],
-    ]
-    columns = max(len(row) for row in rows)
-    city = Box(
-        MARGIN + COUNTERS_WIDTH + LINE_WIDTH,
-        MARGIN,
-        columns * (CARD_WIDTH + GAP) + GAP,
-        HEADING + len(rows) * (CARD_HEIGHT + GAP) + GAP / 2,
-        "飯田市 Iida City",
-    )
-    remote = plan.hosts_in("remote_backup")
-    datacenter = Box(
-        city.x + city.width + LINE_WIDTH,
-        MARGIN,
-        CARD_WIDTH + 2 * GAP,
-        city.height,
-        "民間データセンター private datacenter",
-    )
-    counters = Box(MARGIN, MARGIN, COUNTERS_WIDTH, city.height, "市町村窓口")
-    cards = []
-    for level, row in enumerate(rows):
-        for column, (host, group) in enumerate(row):
-            x = city.x + GAP + column * (CARD_WIDTH + GAP)
-            y = city.y + HEADING + level * (CARD_HEIGHT + GAP)
-            cards.append(_card(plan, results, host, group, (x, y)))
-    stack = len(remote) * (CARD_HEIGHT + GAP) - GAP
-    top = datacenter.y + HEADING + (datacenter.height - HEADING - stack) / 2 - GAP / 4
-    for number, host in enumerate(remote):
-        place = (datacenter.x + GAP, top + number * (CARD_HEIGHT + GAP))
-        cards.append(_card(plan, results, host, "remote_backup", place))
-    return Picture(
-        datacenter.x + datacenter.width + MARGIN,
-        city.y + city.height + MARGIN,
-        city,
-        datacenter,
-        counters,
-        cards,
-        len(plan.towns),
-        plan.platform.double_recording,
-    )
-
-
-def _card(plan: Plan, results: Results, host: str, group: str, place: tuple[float, float]) -> Card:
+def stand(plan: Plan, results: Results, host: str) -> Stand:
+    """Return how a host is shown in the picture."""
     state = results.hosts.get(host, HostState(plan.address(host, WORKSTATION) or "", asked=False))
     tests = [test for test in results.tests if test.host == host]
-    colour, words, symbol = host_words(state, tests)
-    title, subtitle = SERVER_NAMES[group]
-    x, y = place
-    return Card(x, y, host, title, subtitle, state.address, state.role, colour, words, symbol)
-
-
-def in_era(moment: datetime) -> str:
-    """Return a day in the Japanese era, as the books write it."""
-    year = moment.year - REIWA_BEGAN + 1
-    return f"令和{'元' if year == 1 else year}年{moment.month}月{moment.day}日"
+    return Stand(*host_words(state, tests), state.address, state.role)
 
 
 def render(plan: Plan, results: Results) -> str:
     """Return the report as one HTML text without any outside reference."""
-    environment = Environment(
-        loader=PackageLoader("koseki_ops.verify"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     moment = datetime.fromtimestamp(results.finished_at, ZoneInfo(plan.platform.timezone))
     groups = grouped(results.tests)
     suites = {suite: grouped(tests) for suite, tests in results.suites.items()}
@@ -246,7 +122,7 @@ def render(plan: Plan, results: Results) -> str:
         "results": results,
         "day": in_era(moment),
         "moment": moment,
-        "picture": draw(plan, results),
+        "picture": draw(plan, lambda host: stand(plan, results, host)),
         "passed": results.count(PASSED),
         "failed": results.count(FAILED),
         "skipped": results.count(SKIPPED),
@@ -260,7 +136,7 @@ def render(plan: Plan, results: Results) -> str:
         "SKIPPED": SKIPPED,
         "PASSED": PASSED,
     }
-    return environment.get_template("report.html.j2").render(values)
+    return environment("koseki_ops.verify").get_template("report.html.j2").render(values)
 
 
 def _reasons(tests: Iterable[TestResult]) -> dict[str, list[Group]]:

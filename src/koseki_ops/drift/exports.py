@@ -1,0 +1,268 @@
+"""A sweep in the forms that other tools read: JUnit XML, SARIF 2.1.0, Prometheus text."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from koseki_ops.drift.alerts import difference, summary
+from koseki_ops.drift.model import Answer, Finding, Sweep
+from koseki_ops.drift.text import one_line, printable, rfc3339
+from koseki_ops.drift.waivers import Standing
+
+SARIF_SCHEMA = (
+    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+)
+FINGERPRINT = "kosekiFinding/v1"
+KIB = 1024
+ANSWERS = {"holds": Answer.HOLDS, "drifted": Answer.DRIFTED, "not_verified": Answer.NOT_VERIFIED}
+Labels = dict[str, str]
+Sample = tuple[Labels, float]
+
+
+def as_junit(sweep: Sweep, _standings: Sequence[Standing] = ()) -> str:
+    """Return JUnit XML: a suite for each host, a case for each finding and one for what holds.
+
+    A difference is a failure, what was not verified an error (never a skip, which many tools count
+    as good), a waived difference a skip.
+    """
+    root = ET.Element("testsuites", name="koseki drift", time=f"{sweep.seconds:.3f}")
+    totals = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
+    for host in sweep.hosts:
+        suite = ET.SubElement(
+            root,
+            "testsuite",
+            name=one_line(host.host),
+            hostname=one_line(host.host),
+            time=f"{host.seconds:.3f}",
+            timestamp=rfc3339(sweep.at).removesuffix("Z"),
+        )
+        counts = dict.fromkeys(totals, 0)
+        findings = [finding for finding in sweep.findings if finding.host == host.host]
+        if host.answered:
+            _case(suite, host.host, f"{host.holds} items hold")
+            counts["tests"] += 1
+        elif not any(finding.answer is Answer.NOT_VERIFIED for finding in findings):
+            case = _case(suite, host.host, "the host answers")
+            ET.SubElement(case, "error", type=Answer.NOT_VERIFIED, message=one_line(host.why))
+            counts["tests"] += 1
+            counts["errors"] += 1
+        for finding in findings:
+            case = _case(suite, host.host, f"{finding.kind} {finding.name} {finding.place}")
+            counts["tests"] += 1
+            counts[_judged(case, finding)] += 1
+        for name, count in counts.items():
+            suite.set(name, str(count))
+            totals[name] += count
+    for name, count in totals.items():
+        root.set(name, str(count))
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, "unicode") + "\n"
+
+
+def _case(suite: ET.Element, host: str, name: str) -> ET.Element:
+    return ET.SubElement(suite, "testcase", classname=one_line(host), name=one_line(name))
+
+
+def _judged(case: ET.Element, finding: Finding) -> str:
+    """Say in a case how its finding stands; return what it counts as."""
+    if finding.waiver:
+        ET.SubElement(case, "skipped", message=f"waived by {one_line(finding.waiver)}")
+        return "skipped"
+    verified = finding.answer is Answer.DRIFTED
+    element = ET.SubElement(
+        case,
+        "failure" if verified else "error",
+        type=finding.cause if verified else finding.answer,
+        message=summary(finding),
+    )
+    parts = {
+        "id": finding.id,
+        "expected": finding.expected,
+        "seen": finding.seen,
+        "since": rfc3339(finding.first_seen),
+        "repair": finding.repair,
+    }
+    element.text = "\n".join(f"{name}: {printable(text)}" for name, text in parts.items() if text)
+    return "failures" if verified else "errors"
+
+
+def as_sarif(sweep: Sweep, standings: Sequence[Standing] = ()) -> str:
+    """Return SARIF 2.1.0: a rule for each kind of item, a result for each finding.
+
+    What was not verified is a result of the kind `open` and an error of the run as well, so that no
+    reader takes the run for a good one. A finding's fingerprint is its id.
+    """
+    kinds = sorted({finding.kind for finding in sweep.findings})
+    reasons = {standing.waiver.id: standing.waiver.reason for standing in standings}
+    silent = [host for host in sweep.hosts if not host.answered]
+    unverified = [f for f in sweep.findings if f.answer is Answer.NOT_VERIFIED]
+    notes = [summary(finding) for finding in unverified]
+    notes += [f"{one_line(host.host)} did not answer: {one_line(host.why)}" for host in silent]
+    invocation = {
+        "executionSuccessful": not notes,
+        "startTimeUtc": rfc3339(sweep.at),
+        "toolExecutionNotifications": [
+            {"level": "error", "message": {"text": note}} for note in notes
+        ],
+    }
+    driver = {
+        "name": "koseki drift",
+        "semanticVersion": "0.1.0",
+        "rules": [
+            {
+                "id": f"drift/{one_line(kind)}",
+                "shortDescription": {"text": f"{one_line(kind)} is as the last apply left it"},
+            }
+            for kind in kinds
+        ],
+    }
+    run = {
+        "tool": {"driver": driver},
+        "automationDetails": {"id": f"koseki-drift/{sweep.site}/"},
+        "invocations": [invocation],
+        "results": [_result(finding, kinds, reasons) for finding in sweep.findings],
+        "columnKind": "unicodeCodePoints",
+    }
+    log = {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}
+    return json.dumps(log, ensure_ascii=False, indent=1) + "\n"
+
+
+def _result(finding: Finding, kinds: Sequence[str], reasons: dict[str, str]) -> dict[str, Any]:
+    verified = finding.answer is Answer.DRIFTED
+    place = "/".join(one_line(p) for p in (finding.host, finding.kind, finding.name) if p)
+    text = "\n".join(part for part in (summary(finding), difference(finding)) if part)
+    result: dict[str, Any] = {
+        "ruleId": f"drift/{one_line(finding.kind)}",
+        "ruleIndex": kinds.index(finding.kind),
+        # The standard's word for "not enough is known to decide", which has no level.
+        "kind": "fail" if verified else "open",
+        "level": "error" if verified else "none",
+        "message": {"text": text},
+        "locations": [
+            {
+                "logicalLocations": [
+                    {
+                        "name": one_line(finding.name),
+                        "fullyQualifiedName": place,
+                        "kind": "resource",
+                    }
+                ]
+            }
+        ],
+        "fingerprints": {FINGERPRINT: finding.id},
+        "provenance": {"firstDetectionTimeUtc": rfc3339(finding.first_seen)},
+        "properties": {"cause": finding.cause, "repair": one_line(finding.repair)},
+    }
+    if finding.waiver:
+        justification = one_line(f"{finding.waiver} {reasons.get(finding.waiver, '')}")
+        result["suppressions"] = [
+            {"kind": "external", "status": "accepted", "justification": justification}
+        ]
+    return result
+
+
+def as_prometheus(sweep: Sweep, standings: Sequence[Standing] = ()) -> str:
+    """Return Prometheus text, for node_exporter's textfile collector."""
+    return "".join(
+        f"# HELP {name} {about}\n# TYPE {name} gauge\n"
+        + "".join(f"{name}{_labelled(labels)} {value!r}\n" for labels, value in samples)
+        for name, about, samples in _families(sweep, standings)
+        if samples
+    )
+
+
+def _families(
+    sweep: Sweep, standings: Sequence[Standing]
+) -> Iterator[tuple[str, str, list[Sample]]]:
+    hosts = sweep.hosts
+    yield (
+        "koseki_drift_items",
+        "Items of a host by answer; a waived difference counts as drifted.",
+        [
+            ({"host": h.host, "answer": name}, float(_count(sweep, h.host, h.holds, answer)))
+            for h in hosts
+            for name, answer in ANSWERS.items()
+        ],
+    )
+    yield (
+        "koseki_drift_waived_items",
+        "Differences of a host that a waiver covers.",
+        [
+            (
+                {"host": h.host},
+                float(sum(f.host == h.host and bool(f.waiver) for f in sweep.findings)),
+            )
+            for h in hosts
+        ],
+    )
+    per_host: tuple[tuple[str, str, Callable[[Any], float]], ...] = (
+        (
+            "koseki_drift_host_answered",
+            "Whether a host's answer arrived whole.",
+            lambda h: h.answered,
+        ),
+        (
+            "koseki_drift_manifest_stale",
+            "Whether a manifest is of another commit.",
+            lambda h: h.stale,
+        ),
+        ("koseki_drift_probe_seconds", "How long a host's probe ran.", lambda h: h.seconds),
+        ("koseki_drift_probe_cpu_seconds", "CPU time of a host's probe.", lambda h: h.cpu_seconds),
+        (
+            "koseki_drift_probe_memory_bytes",
+            "Most memory of a host's probe.",
+            lambda h: h.memory_kib * KIB,
+        ),
+    )
+    for name, about, value in per_host:
+        yield name, about, [({"host": h.host}, float(value(h))) for h in hosts]
+    for measure in sorted({name for h in hosts for name in h.measures}):
+        samples = [({"host": h.host}, h.measures[measure]) for h in hosts if measure in h.measures]
+        safe = re.sub(r"[^a-zA-Z0-9_]", "_", measure)
+        yield f"koseki_{safe}", f"{safe} of a host, as its probe saw it.", samples
+    opened = [finding.first_seen for finding in sweep.open]
+    yield "koseki_drift_open_items", "Findings that no waiver covers.", [({}, float(len(opened)))]
+    yield (
+        "koseki_drift_oldest_open_timestamp_seconds",
+        "Since when the oldest of them stands.",
+        [({}, min(opened))] if opened else [],
+    )
+    yield (
+        "koseki_drift_waiver_days_left",
+        "Days until a waiver ends.",
+        [({"waiver": s.waiver.id, "host": s.waiver.host}, float(s.days_left)) for s in standings],
+    )
+    yield "koseki_drift_sweep_seconds", "How long the sweep took.", [({}, sweep.seconds)]
+    yield (
+        "koseki_drift_last_sweep_timestamp_seconds",
+        "When the hosts were asked.",
+        [({}, sweep.at)],
+    )
+
+
+def _count(sweep: Sweep, host: str, holds: int, answer: Answer) -> int:
+    if answer is Answer.HOLDS:
+        return holds
+    return sum(f.host == host and f.answer is answer for f in sweep.findings)
+
+
+def _labelled(labels: Labels) -> str:
+    if not labels:
+        return ""
+    pairs = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+    return "{" + pairs + "}"
+
+
+def _escaped(value: str) -> str:
+    return one_line(value).replace("\\", "\\\\").replace('"', '\\"')
+
+
+FORMATS: dict[str, Callable[[Sweep, Sequence[Standing]], str]] = {
+    "junit": as_junit,
+    "sarif": as_sarif,
+    "prometheus": as_prometheus,
+}

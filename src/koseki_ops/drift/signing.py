@@ -1,0 +1,83 @@
+"""Signatures of what drift keeps on the workstation: manifests and the head of the history.
+
+An ed25519 key of the site, made on the workstation and never leaving it. It shows that a file was
+written by the toolkit; it cannot stop whoever may read the key, so heads are also printed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from koseki_ops.errors import KosekiError
+
+KEY_FILE = "signing.key"
+
+
+def make_key(folder: Path) -> None:
+    """Make the key of a site's drift folder (0600); one that is there stays.
+
+    Safe against a kill at any moment and against a second process that makes it at the same time:
+    the file appears whole, and the first one counts.
+    """
+    path = folder / KEY_FILE
+    if path.exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    encoded = Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    aside = folder / f".{KEY_FILE}.{os.getpid()}"
+    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(encoded)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return
+    finally:
+        aside.unlink()
+
+
+def _load(folder: Path) -> Ed25519PrivateKey:
+    path = folder / KEY_FILE
+    try:
+        key = load_pem_private_key(path.read_bytes(), None)
+    except (OSError, ValueError, TypeError) as error:
+        raise KosekiError(
+            "the drift signing key cannot be read", f"{path}: {error}", "restore it from the backup"
+        ) from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KosekiError("the drift signing key is of another kind", str(path), "restore it")
+    return key
+
+
+def sign(folder: Path, content: bytes) -> bytes:
+    """Return the signature (64 bytes) of `content` by the key in `folder`; `make_key` comes first.
+
+    Raises KosekiError when the key is missing or unreadable.
+    """
+    return _load(folder).sign(content)
+
+
+def verify(folder: Path, content: bytes, signature: bytes) -> bool:
+    """Say whether `signature` is of `content` and by the key in `folder`.
+
+    Raises KosekiError when the key is missing or unreadable.
+    """
+    try:
+        _load(folder).public_key().verify(signature, content)
+    except InvalidSignature:
+        return False
+    return True

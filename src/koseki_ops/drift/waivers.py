@@ -1,0 +1,160 @@
+"""Waivers: differences that may stand for a while, and what each of them covers now."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from math import ceil
+from pathlib import Path
+
+import yaml
+
+from koseki_ops.drift.model import Answer, Finding, Sweep
+from koseki_ops.errors import KosekiError
+from koseki_ops.model import Waiver
+from koseki_ops.site import Site
+
+WAIVERS_FILE = "waivers.yml"
+SECONDS_PER_DAY = 86_400
+Terms = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a waiver stands at a sweep.
+
+    covers: ids of the findings that it covers; fault: why it covers nothing, as a sentence, empty
+    when it covers something; days_left: whole days, the last one counted, 0 when it has ended.
+    """
+
+    waiver: Waiver
+    covers: tuple[str, ...]
+    fault: str
+    days_left: int
+
+
+def terms_of(waiver: Waiver) -> Terms:
+    """Return everything a waiver says, as text, so that a later change of it is seen."""
+    return {key: str(value) for key, value in waiver.model_dump(mode="json").items()}
+
+
+def committed_waivers(site: Site) -> tuple[Terms, ...]:
+    """Return the terms of the waivers in the inventory's commit; empty when there is no commit.
+
+    A row that was never committed was never approved: an editor alone does not grant a waiver.
+    """
+    path = (site.inventory / "group_vars" / "all" / WAIVERS_FILE).resolve()
+    try:
+        inside = path.relative_to(site.root.resolve())
+    except ValueError as error:
+        raise KosekiError(
+            "the waivers lie outside the checkout", str(path), "bring them back into it"
+        ) from error
+    shown = subprocess.run(
+        ["git", "-C", str(site.root), "show", f"HEAD:./{inside.as_posix()}"],
+        capture_output=True,
+        check=False,
+    )
+    if shown.returncode:
+        return ()
+    return _rows(shown.stdout, path)
+
+
+def _rows(content: bytes, path: Path) -> tuple[Terms, ...]:
+    try:
+        plain = yaml.safe_load(content)
+        return tuple(terms_of(Waiver.model_validate(row)) for row in plain["waivers"])
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+        raise KosekiError(
+            "the committed waivers cannot be read", str(path), "correct and commit them"
+        ) from error
+
+
+def covers(waiver: Waiver, finding: Finding) -> bool:
+    """Say whether a waiver is about a finding; never about one that could not be verified."""
+    return (
+        finding.answer is Answer.DRIFTED
+        and (waiver.host, waiver.kind, waiver.name) == (finding.host, finding.kind, finding.name)
+        and waiver.place in {None, finding.place}
+    )
+
+
+def apply_waivers(
+    sweep: Sweep,
+    waivers: Sequence[Waiver],
+    committed: Sequence[Terms],
+    known: Mapping[str, Terms],
+) -> tuple[Sweep, list[Standing]]:
+    """Return the sweep with each covered finding's waiver named, and how each waiver stands.
+
+    committed: terms in the inventory's commit; known: the terms with which each waiver first
+    stood in the history. A waiver that is not committed, or whose terms have changed since, covers
+    nothing.
+    """
+    standings = []
+    covered: dict[str, str] = {}
+    for waiver in waivers:
+        fault = _fault(waiver, sweep.at, committed, known)
+        hits = tuple(finding.id for finding in sweep.findings if covers(waiver, finding))
+        if not fault and not hits:
+            fault = _nothing_to_cover(waiver, sweep)
+        if fault:
+            hits = ()
+        for identifier in hits:
+            covered.setdefault(identifier, waiver.id)
+        left = (waiver.expires - datetime.fromtimestamp(sweep.at, UTC)).total_seconds()
+        days = max(0, ceil(left / SECONDS_PER_DAY))
+        standings.append(Standing(waiver, hits, fault, days))
+    findings = tuple(
+        replace(finding, waiver=covered.get(finding.id, "")) for finding in sweep.findings
+    )
+    return replace(sweep, findings=findings), standings
+
+
+def _fault(
+    waiver: Waiver, at: float, committed: Sequence[Terms], known: Mapping[str, Terms]
+) -> str:
+    terms = terms_of(waiver)
+    before = known.get(waiver.id, terms)
+    changed = [
+        f"{key} from {before.get(key)} to {terms[key]}"
+        for key in terms
+        if terms[key] != before.get(key)
+    ]
+    if changed:
+        return (
+            f"{waiver.id} was tampered with or rewritten ({'; '.join(changed)}): it covers "
+            "nothing; restore its terms, and grant any other under a new id"
+        )
+    if terms not in committed:
+        return f"{waiver.id} is not committed as it stands here: it covers nothing; commit it"
+    if not waiver.holds_at(at):
+        if at < waiver.granted.timestamp():
+            return f"{waiver.id} begins at {waiver.granted:%Y-%m-%dT%H:%M:%SZ}: nothing to do yet"
+        return (
+            f"{waiver.id} expired at {waiver.expires:%Y-%m-%dT%H:%M:%SZ}: what it covered is open "
+            f"again; {waiver.owner} mends it, or a new one is granted"
+        )
+    return ""
+
+
+def _nothing_to_cover(waiver: Waiver, sweep: Sweep) -> str:
+    asked = {host.host for host in sweep.hosts if host.answered}
+    if waiver.host not in asked:
+        return f"{waiver.id} is about {waiver.host}, which did not answer: nothing is known"
+    unverified = any(
+        finding.answer is Answer.NOT_VERIFIED
+        and (finding.host, finding.kind, finding.name) == (waiver.host, waiver.kind, waiver.name)
+        for finding in sweep.findings
+    )
+    if unverified:
+        return (
+            f"{waiver.id} is about {waiver.kind} {waiver.name} of {waiver.host}, which was not "
+            "verified: a waiver never covers that"
+        )
+    return (
+        f"{waiver.id} matches nothing: {waiver.kind} {waiver.name} of {waiver.host} does not "
+        "differ; remove it, or correct its name"
+    )

@@ -1,0 +1,154 @@
+"""The house's pages: hosts as a picture, one look, times as the books write them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+from koseki_ops.inventory import WORKSTATION
+from koseki_ops.verify.plan import Plan
+
+# The plan's names of the servers, by group.
+SERVER_NAMES = {
+    "primary": ("正サーバ", "primary server"),
+    "secondary": ("副サーバ", "secondary server"),
+    "application": ("アプリケーションサーバ", "application server"),
+    "registry_link": ("住基連携サーバ", "resident-registry link"),
+    WORKSTATION: ("運用端末", "workstation"),
+    "remote_backup": ("第二バックアップ", "second backup"),
+}
+# The city's rows in the picture; groups that the plan does not have are left out.
+CITY_ROWS = (("primary", "secondary"), ("application", "registry_link"), (WORKSTATION,))
+REIWA_BEGAN = 2019
+
+# The picture's measures, in its own units.
+CARD_WIDTH, CARD_HEIGHT, GAP, MARGIN = 228, 104, 28, 24
+HEADING = 46
+COUNTERS_WIDTH, LINE_WIDTH = 132, 116
+
+
+@dataclass(frozen=True)
+class Stand:
+    """How a host stands: a class for its colour, words, a symbol beside them, address and part."""
+
+    state: str
+    words: str
+    symbol: str
+    address: str = ""
+    role: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One host in the picture: its place, its names, how it stands in words and colour."""
+
+    x: float
+    y: float
+    host: str
+    title: str
+    subtitle: str
+    stand: Stand
+
+
+@dataclass(frozen=True)
+class Box:
+    """A room in the picture."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    title: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The hosts as a picture: rooms, cards, and the lines between them."""
+
+    width: float
+    height: float
+    city: Box
+    datacenter: Box
+    counters: Box
+    cards: list[Card]
+    towns: int
+    recording: str
+
+    @property
+    def middle(self) -> float:
+        """The height at which the lines leave the city."""
+        return self.city.y + self.city.height / 2
+
+
+def draw(plan: Plan, stand: Callable[[str], Stand]) -> Picture:
+    """Lay out the picture from the inventory: as many hosts in a group as there are."""
+    known = plan.inventory.groups
+    rows = [
+        [
+            (host, group)
+            for group in row
+            if group in known
+            for host in plan.inventory.hosts_in(group)
+        ]
+        for row in CITY_ROWS
+    ]
+    rows = [row for row in rows if row]
+    columns = max(len(row) for row in rows)
+    city = Box(
+        MARGIN + COUNTERS_WIDTH + LINE_WIDTH,
+        MARGIN,
+        columns * (CARD_WIDTH + GAP) + GAP,
+        HEADING + len(rows) * (CARD_HEIGHT + GAP) + GAP / 2,
+        "飯田市 Iida City",
+    )
+    remote = plan.hosts_in("remote_backup")
+    datacenter = Box(
+        city.x + city.width + LINE_WIDTH,
+        MARGIN,
+        CARD_WIDTH + 2 * GAP,
+        city.height,
+        "民間データセンター private datacenter",
+    )
+    counters = Box(MARGIN, MARGIN, COUNTERS_WIDTH, city.height, "市町村窓口")
+    cards = []
+    for level, row in enumerate(rows):
+        for column, (host, group) in enumerate(row):
+            x = city.x + GAP + column * (CARD_WIDTH + GAP)
+            y = city.y + HEADING + level * (CARD_HEIGHT + GAP)
+            cards.append(Card(x, y, host, *SERVER_NAMES[group], stand(host)))
+    stack = len(remote) * (CARD_HEIGHT + GAP) - GAP
+    top = datacenter.y + HEADING + (datacenter.height - HEADING - stack) / 2 - GAP / 4
+    for number, host in enumerate(remote):
+        y = top + number * (CARD_HEIGHT + GAP)
+        names = SERVER_NAMES["remote_backup"]
+        cards.append(Card(datacenter.x + GAP, y, host, *names, stand(host)))
+    return Picture(
+        datacenter.x + datacenter.width + MARGIN,
+        city.y + city.height + MARGIN,
+        city,
+        datacenter,
+        counters,
+        cards,
+        len(plan.towns),
+        plan.platform.double_recording,
+    )
+
+
+def in_era(moment: datetime) -> str:
+    """Return a day in the Japanese era, as the books write it."""
+    year = moment.year - REIWA_BEGAN + 1
+    return f"令和{'元' if year == 1 else year}年{moment.month}月{moment.day}日"
+
+
+def environment(package: str) -> Environment:
+    """Return a template environment for a package's own templates and the house's parts."""
+    return Environment(
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader("koseki_ops")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
