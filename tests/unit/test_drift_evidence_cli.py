@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from drift_samples import NOW, drifted, not_verified, sweep, waiver
 from koseki_ops.drift.alerts import ALERTS_FILE
+from koseki_ops.drift.cli import drift_group
 from koseki_ops.drift.evidence_cli import EVIDENCE_COMMANDS, since_moment
 from koseki_ops.drift.keep import METRICS_FILE, keep
 from koseki_ops.drift.page import PAGE_FILE
@@ -157,6 +158,13 @@ def test_verify_history(site: Site):
     bad = run("verify-history", "--json")
     assert bad.exit_code == 1
     assert str(last_line(bad)["fault"]).startswith("sweep 1 of the history of drift was tampered")
+
+
+def test_the_group_hands_its_site_on(site: Site):
+    """`koseki drift -i iida page` and `koseki drift page -i iida` are about the same site."""
+    for words in (["-i", "iida", "page"], ["page", "-i", "iida"]):
+        result = CliRunner().invoke(drift_group, words)
+        assert result.stdout == f"page: {site.var / 'iida/drift/drift.html'}\n"
 
 
 def with_mta(site: Site, folder: Path) -> Path:

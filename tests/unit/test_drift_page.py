@@ -43,7 +43,7 @@ def test_the_page_names_no_address(plan: Plan, tmp_path: Path):
 def test_text_from_hosts_cannot_become_markup(plan: Plan, tmp_path: Path):
     """Whatever field it comes in."""
     history = store(tmp_path)
-    fields = ("name", "place", "expected", "seen", "repair", "kind")
+    fields = ("name", "place", "expected", "seen", "repair", "kind", "diff")
     found = [drifted(n, **{field: HOSTILE}) for n, field in enumerate(fields)]
     history.append(sweep(*found, not_verified(why=HOSTILE), commit=HOSTILE))
     page = render(plan, history, NOW)

@@ -6,12 +6,11 @@ import re
 import sys
 from datetime import UTC, datetime
 from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any
 
 import click
 
+from koseki_ops.drift.evidence_cli import EVIDENCE_COMMANDS
+from koseki_ops.drift.keep import keep
 from koseki_ops.drift.model import Answer, Finding, Sweep
 from koseki_ops.drift.run import sweep
 from koseki_ops.drift.sweep import HOST_SECONDS, Bounds
@@ -37,6 +36,11 @@ HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
     metavar="SECONDS",
     help=f"How long a host may take (default: {HOST_SECONDS:.0f}).",
 )
+@click.option(
+    "--alert",
+    is_flag=True,
+    help="Tell what is new by mail and for an Alertmanager; write the page and the metrics.",
+)
 @site_options
 @json_option
 @click.pass_context
@@ -47,6 +51,7 @@ def drift_group(
     limit: tuple[str, ...],
     explain: str | None,
     wait: float,
+    alert: bool,
     as_json: bool,
 ) -> None:
     """Ask every host in one round trip what it is, and hold it against the last apply.
@@ -56,31 +61,39 @@ def drift_group(
     Example: koseki drift --limit databases
     """
     if context.invoked_subcommand:
-        context.obj = site
+        # A command after the group is about the site that was named before it.
+        named = {"inventory": site.inventory_name}
+        named |= {"name": site.name} if site.name != site.inventory_name else {}
+        context.default_map = {str(command.name): named for command in EVIDENCE_COMMANDS}
         return
     inventory = Inventory(site.inventory)
     chosen = {host for name in limit for host in inventory.resolve(name)}
     hosts = [host for host in inventory.hosts if not limit or host in chosen]
     if not site.ssh_config.exists():
         raise KosekiError("nothing was applied here yet", site.name, "run `koseki apply`")
-    asked = sweep(site, inventory, hosts, Bounds(seconds=wait), cache(lambda: _secrets(site)))
-    found = record(site, asked)
+    found = sweep(site, inventory, hosts, Bounds(seconds=wait), cache(lambda: _secrets(site)))
+    said: tuple[str, ...] = ()
+    fault = ""
+    try:
+        kept = keep(site, found, alert=alert)
+        found, said = kept.sweep, kept.said
+    except KosekiError as error:
+        # What was found now is told even when it cannot be kept.
+        fault = str(error)
     if explain:
         _explain(found, explain)
     else:
         _print(found)
+    for sentence in (*said, fault):
+        if sentence:
+            click.echo(f"koseki: {sentence}", err=True)
     if as_json:
         print_json(as_report(found))
-    sys.exit(exit_code(found))
+    sys.exit(2 if fault else exit_code(found))
 
 
-def record(site: Site, found: Sweep) -> Sweep:
-    """Keep a sweep; return it with what the record knows: first seen, and waivers."""
-    if find_spec("koseki_ops.drift.keep") is None:
-        return found
-    keeping: Any = import_module("koseki_ops.drift.keep")
-    kept: Sweep = keeping.keep(site, found, alert=False).sweep
-    return kept
+for _command in EVIDENCE_COMMANDS:
+    drift_group.add_command(_command)
 
 
 def exit_code(found: Sweep) -> int:

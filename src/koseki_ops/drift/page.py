@@ -102,6 +102,7 @@ class Shown:
     people: str
     expected: str
     seen: str
+    diff: str
     repair: str
 
 
@@ -141,6 +142,7 @@ def shown(finding: Finding, now: float, timezone: str) -> Shown:
         one_line(", ".join(finding.logged_in)),
         printable(finding.expected),
         printable(finding.seen),
+        printable(finding.diff),
         one_line(finding.repair),
     )
 
