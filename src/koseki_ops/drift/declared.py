@@ -10,7 +10,7 @@ import hashlib
 from collections import defaultdict
 from typing import Any
 
-from koseki_ops.drift.policy import kind_of
+from koseki_ops.drift.policy import is_secret, kind_of
 
 Rows = dict[str, dict[str, dict[str, str]]]
 
@@ -34,9 +34,9 @@ class Declared:
         self.rows[kind].setdefault(name, {}).update(fields)
 
     def file(self, path: str, content: bytes | None, mode: str, owner: str, group: str) -> None:
-        """Declare a file; without content, only that it is there with these rights."""
+        """Declare a file; without content, or when it is secret, its presence and rights alone."""
         fields = {"type": "f", "mode": _mode(mode), "owner": owner, "group": group}
-        if content is not None:
+        if content is not None and not is_secret(path):
             fields["content"] = hashlib.sha256(content).hexdigest()
         self.add(kind_of(path), path, **fields)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatchcase
 
 # Directories that are the platform's alone: what nobody declared there is unmanaged.
 ROOTS = (
@@ -34,6 +35,7 @@ PRUNED = {
     "/srv/vault/*-sealed/*": "sealed generations of that ciphertext, a new one every quarter hour",
     "/var/lib/koseki/seal": "the seal's own notes, rewritten at every seal",
     "/var/lib/koseki/tablespaces/*/*": "the registers' data",
+    "/opt/koseki/venv/lib/*": "packages; the nightly verification holds each against its record",
     "*.koseki-new": "a file on its way to its place, for the blink of an apply",
 }
 # Content not compared (owner and mode are), each with its reason.
@@ -58,6 +60,7 @@ VOLATILE = {
 # Hashed together with a key that the controller sends: the hash alone tells nothing of a content.
 SECRETS = (
     "/etc/ssh/ssh_host_*_key",
+    "/var/lib/koseki-watch/*/ssh/automation",
     "/etc/pgbackrest/pgbackrest.conf",
     "/etc/shadow*",
     "/etc/gshadow*",
@@ -134,6 +137,11 @@ PASSING_SERVICE = re.compile(
 )
 # Mounts that the kernel, the service manager or the lab's container make.
 PASSING_MOUNT = re.compile(r"(?:/proc|/sys|/dev|/run)(?:/|$)")
+
+
+def is_secret(path: str) -> bool:
+    """Say whether a file is compared by its keyed hash only."""
+    return any(fnmatchcase(path, pattern) for pattern in SECRETS)
 
 
 def kind_of(path: str) -> str:

@@ -26,6 +26,7 @@ from koseki_ops.site import Site
 KEPT_BYTES = 64 << 10
 SHOWN_FILES = 40
 SECOND_LOOK_SECONDS = 2.0
+PRIVATE_KEY = re.compile(rb"^-----BEGIN [A-Z ]*PRIVATE KEY-----", re.MULTILINE)
 
 
 @dataclass
@@ -358,7 +359,8 @@ def keep_contents(site: Site, made: Iterable[Manifest]) -> None:
                     missing.setdefault(manifest.host, []).append(path)
     for fetched in fetch(site, missing).values():
         for content in fetched.contents.values():
-            if len(content) <= KEPT_BYTES:
+            # Whatever its name is: a private key never leaves its host to be shown.
+            if len(content) <= KEPT_BYTES and not PRIVATE_KEY.search(content):
                 kept = _content_path(site, hashlib.sha256(content).hexdigest())
                 kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 kept.write_bytes(content)
