@@ -57,7 +57,10 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible's classes are un
             if not state["public_key"]:
                 signed[entry["name"]] = ""  # check mode on a bare host: there is no key yet
             elif not still_good(authority, request, state["public_key"], state["certificate"]):
-                signed[entry["name"]] = sign(authority, request, state["public_key"])
+                signed[entry["name"]] = (
+                    # Nothing is signed to be thrown away; and who watches has no key to sign with.
+                    "" if self._task.check_mode else sign(authority, request, state["public_key"])
+                )
         result |= {"changed": bool(asked["changed"] or signed), "renewed": sorted(signed)}
         if signed and not self._task.check_mode:
             answer = self._execute_module(

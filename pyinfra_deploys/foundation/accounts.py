@@ -17,6 +17,7 @@ from pyinfra_deploys.foundation.templates import render
 from koseki_ops.drift.declared import Declared
 from koseki_ops.secrets import load_secrets
 from koseki_ops.site import Site
+from koseki_ops.ssh import WATCH_PRINCIPAL, watch_addresses
 
 OWNER = "# Managed by koseki (pyinfra, foundation/accounts.py). Do not edit.\n"
 SSH_GROUP, VAULT_GROUP, SUDO_GROUP = "koseki-ssh", "koseki-vault", "koseki-sudo"
@@ -123,10 +124,15 @@ def _declare(account: OperatorAccount, max_days: int) -> None:
 def principals(data: HostData, today: date) -> tuple[File, ...]:
     """Return a principals file for each account: who may enter it, and from where."""
     addresses = ",".join(str(a) for a in data.value("workstation_addresses").values())
-    names = [data.value("automation_account")]
-    names += [account.operator.id for account in data.operators(today) if account.open]
+    automation = data.value("automation_account")
+    watch = ",".join(watch_addresses(data.inventory))
+    engines = f'{OWNER}from="{addresses}" {automation}\n'
+    if watch:
+        engines += f'from="{watch}" {WATCH_PRINCIPAL}\n'
+    names = [account.operator.id for account in data.operators(today) if account.open]
     closed = [account.operator.id for account in data.operators(today) if not account.open]
     return (
+        File(f"/etc/ssh/principals/{automation}", engines),
         *(File(f"/etc/ssh/principals/{n}", f'{OWNER}from="{addresses}" {n}\n') for n in names),
         *(File(f"/etc/ssh/principals/{n}", f"{OWNER}# Closed.\n") for n in closed),
     )

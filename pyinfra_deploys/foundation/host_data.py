@@ -59,7 +59,7 @@ class HostData:
     @property
     def is_city(self) -> bool:
         """Whether the host stands in the city, where it may ask the workstation."""
-        return "city" in self.groups
+        return "city" in self.value("host_addresses")[self.name]
 
     @property
     def mirror(self) -> Path:
@@ -69,7 +69,9 @@ class HostData:
     @property
     def packages(self) -> list[str]:
         """The packages of the ground on this host."""
-        concerns = ["base", "foundation", *(["ansible"] if self.is_city else [])]
+        concerns = ["base", "foundation"]
+        for group, concern in (("city", "ansible"), ("watch_hosts", "watch")):
+            concerns += [concern] if group in self.groups else []
         return sorted({name for concern in concerns for name in self.value("packages")[concern]})
 
     @property

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from koseki_ops import ansible_run, pyinfra_run, ssh
+from koseki_ops import ansible_run, pyinfra_run, ssh, station
 from koseki_ops.check import load_platform
 from koseki_ops.drift.items import State
 from koseki_ops.drift.run import after_apply, before_apply
@@ -22,7 +22,11 @@ from koseki_ops.results import EngineResult, HostResult, merge
 from koseki_ops.secrets import load_secrets
 from koseki_ops.site import Site
 
-DEPLOYS = ("pyinfra_deploys/foundation/deploy.py", "pyinfra_deploys/vault/deploy.py")
+DEPLOYS = (
+    "pyinfra_deploys/foundation/deploy.py",
+    "pyinfra_deploys/vault/deploy.py",
+    "pyinfra_deploys/workstation/deploy.py",
+)
 PLAYBOOK = "playbooks/site.yml"
 ENGINES = ("ground", "services")
 
@@ -113,6 +117,7 @@ def apply(site: Site, plan: Plan, say: Say) -> EngineResult:
             total.hosts.setdefault(host, HostResult())
         if not plan.check:
             _leave_manifests(site, plan, results, total, before, say)
+            total = merge([total, _hand_over(site, inventory, hosts, total, say)])
     total.seconds = time.monotonic() - started
     return total
 
@@ -143,6 +148,26 @@ def _leave_manifests(
     for host, why in after_apply(site, declared, frozenset(plan.engines), bare, before):
         total.hosts[host].failed += 1
         total.hosts[host].errors.append(f"{host}: its manifest: {why}")
+
+
+def _hand_over(
+    site: Site, inventory: Inventory, hosts: list[str], so_far: EngineResult, say: Say
+) -> EngineResult:
+    """Give the hosts that keep watch what was noted here, also when others alone were changed.
+
+    It is a copy of this workstation's own records: no change of the platform.
+    """
+    result = EngineResult("hand-over")
+    for host in station.stations(inventory):
+        if _bad(so_far.hosts.get(host, HostResult())):
+            continue  # its own sentence has been said
+        silence = station.hand_over(site, host)
+        if station.NOT_KNOWN in silence and host not in hosts:
+            say(f"{host} keeps no watch yet: its own first apply tells it")
+        elif silence:
+            sentence = f"{host} was not told what was applied ({silence}): run the apply again"
+            result.hosts[host] = HostResult(unreachable=True, errors=[sentence])
+    return result
 
 
 def _bad(host: HostResult) -> bool:

@@ -94,7 +94,7 @@ class Bench:
         for _ in range(self.runs):
             self.lab.down()
             times.append(self.timed(self.lab.up))
-        return [at_most("`koseki lab up` to SSH on all five", 3, times)]
+        return [at_most("`koseki lab up` to SSH on all six", 3, times)]
 
     def green(self) -> list[Row]:
         """From bare hosts to a green verification; leaves the snapshot that others restore."""
@@ -163,7 +163,7 @@ class Bench:
             )
 
     def all_suites(self) -> list[Row]:
-        """All suites on five hosts."""
+        """All suites on all hosts."""
         times = [self.timed(self._green) for _ in range(self.runs)]
         return [at_most("`koseki verify`, all suites", 20, times)]
 

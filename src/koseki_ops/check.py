@@ -23,6 +23,8 @@ from koseki_ops.inventory import WORKSTATION, Inventory
 from koseki_ops.model import Platform
 
 SERVER_GROUPS = ("primary", "secondary", "application", "registry_link", "remote_backup")
+# What the plan calls its hosts by.
+PLAN_GROUPS = (*SERVER_GROUPS, "workstation")
 SEEN_LENGTH = 60
 
 

@@ -31,6 +31,7 @@ ROOMS = {
     "ssh": "koseki_ops.ssh_cli:ssh_group",
     "switchover": "koseki_ops.switchover:switchover_command",
     "verify": "koseki_ops.verify.cli:verify_command",
+    "watch": "koseki_ops.watch_cli:watch_group",
 }
 
 

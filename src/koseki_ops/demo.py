@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from koseki_ops import apply as engine
-from koseki_ops.check import SERVER_GROUPS
+from koseki_ops.check import PLAN_GROUPS
 from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.lab import Lab
@@ -13,6 +13,7 @@ from koseki_ops.mirror import build_mirror
 from koseki_ops.progress import Progress
 from koseki_ops.secrets import init_secrets
 from koseki_ops.site import Site
+from koseki_ops.station import build_wheelhouse
 from koseki_ops.verify.cli import print_results
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, Results
 from koseki_ops.verify.runner import Reports, verify
@@ -32,6 +33,7 @@ def run_demo(site: Site) -> int:
         progress.say(f"{made} secrets made" if made else "complete")
     with progress.step("package mirror"):
         build_mirror(site, progress.say)
+        build_wheelhouse(site, progress.say)
     with progress.step("lab"):
         Lab(site, progress.say).up()
     with progress.step("apply"):
@@ -55,8 +57,8 @@ def print_table(site: Site, changed: int, verified: Results, progress: Progress)
     inventory = Inventory(site.inventory)
     click.echo("\nWhat stands")
     for host in inventory.hosts:
-        groups = [name for name in SERVER_GROUPS if host in inventory.hosts_in(name)]
-        address = inventory.address_of(host, "workstation")
+        groups = [name for name in PLAN_GROUPS if host in inventory.hosts_in(name)]
+        address = inventory.address_of(host, site.seat)
         click.echo(f"  {host:16} {', '.join(groups):14} {address}")
     click.echo("\nHow long it took")
     for name, seconds in progress.done:

@@ -12,6 +12,7 @@ from koseki_ops.mirror import build_mirror, mirror_folder, verify_mirror
 from koseki_ops.options import json_option, print_json, site_options
 from koseki_ops.progress import Progress
 from koseki_ops.site import Site
+from koseki_ops.station import build_wheelhouse
 
 
 @click.group("mirror")
@@ -25,11 +26,14 @@ def mirror_group() -> None:
 def build_command(site: Site, *, refresh: bool) -> None:
     """Collect what the inventory needs, with dependencies, into a signed repository.
 
-    Upstream is whatever Debian source this machine's apt is configured with.
+    Upstream is whatever Debian source this machine's apt is configured with; the toolkit's own
+    Python packages, for the hosts that keep watch, come from wherever its pip is configured to.
 
     Example: koseki mirror build --refresh
     """
-    build_mirror(site, Progress([]).say, refresh=refresh)
+    progress = Progress([])
+    build_mirror(site, progress.say, refresh=refresh)
+    build_wheelhouse(site, progress.say)
 
 
 @mirror_group.command("verify")

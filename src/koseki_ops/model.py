@@ -219,6 +219,7 @@ class CertificatePolicy(Table):
     ssh_host_days: Annotated[int, Field(gt=0, le=398)]
     ssh_automation_hours: Annotated[int, Field(gt=0, le=24)]
     ssh_operator_hours: Annotated[int, Field(gt=0, le=24)]
+    ssh_watch_days: Annotated[int, Field(gt=0, le=92)]
 
     @model_validator(mode="after")
     def _renewed_in_time(self) -> Self:
@@ -332,6 +333,17 @@ class DriftAlerts(Table):
     webhook: AlertWebhook | None = None
 
 
+class WatchSchedule(Table):
+    """When the platform is looked at by itself (systemd calendar events), and when a run ends."""
+
+    sweep_calendar: str
+    sweep_seconds: Positive
+    verify_calendar: str
+    verify_seconds: Positive
+    opinion_calendar: str
+    opinion_seconds: Positive
+
+
 class Platform(BaseModel):
     """The shared values of an inventory that the model knows by type."""
 
@@ -360,6 +372,7 @@ class Platform(BaseModel):
     vaults: Annotated[list[Vault], Field(min_length=1)]
     vault_seal: VaultSeal
     backup_policy: BackupPolicy
+    watch_schedule: WatchSchedule
     packages: dict[str, list[str]]
     waivers: list[Waiver]
     drift_alerts: DriftAlerts

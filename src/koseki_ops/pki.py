@@ -36,10 +36,10 @@ BACKDATE = timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class Authority:
-    """The CA's certificate and private key."""
+    """The CA's certificate and private key; without the key it recognises, and signs nothing."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
+    key: ec.EllipticCurvePrivateKey | None
 
     @property
     def pem(self) -> str:
@@ -64,9 +64,12 @@ class Request:
 def open_authority(folder: Path, passphrase: str, days: int) -> Authority:
     """Return the CA in `folder`, made at first use; its key is encrypted with `passphrase`.
 
-    Raises KosekiError when the passphrase does not open it.
+    Where the certificate is alone, as on a host that keeps watch, so is what is returned. Raises
+    KosekiError when the passphrase does not open the key.
     """
     key_file, certificate_file = folder / "ca.key", folder / "ca.crt"
+    if certificate_file.exists() and not key_file.exists():
+        return Authority(x509.load_pem_x509_certificate(certificate_file.read_bytes()), None)
     if not certificate_file.exists():
         _make_authority(folder, passphrase, days)
     try:
@@ -166,6 +169,10 @@ def _pem(key: Any) -> bytes:  # noqa: ANN401 - any public key
 
 def sign(authority: Authority, request: Request, public_key: str) -> str:
     """Return a certificate (PEM) for a host's public key (PEM)."""
+    if authority.key is None:
+        raise KosekiError(
+            "the CA's key is not here", request.common_name, "sign at the administrator's seat"
+        )
     now = datetime.now(UTC)
     key: Any = load_pem_public_key(public_key.encode())
     builder = (

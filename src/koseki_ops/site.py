@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import WORKSTATION
 
 LAB_INVENTORY = "lab"
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9-]{0,19}")
-RESERVED_NAMES = frozenset({"mirror", "keys", "base", "secrets"})
+RESERVED_NAMES = frozenset({"mirror", "keys", "base", "secrets", "wheelhouse"})
+# Beside pyproject.toml where an apply has put the toolkit on a host that keeps watch.
+STATION_FILE = "station.json"
 
 
 def project_root() -> Path:
@@ -29,21 +33,65 @@ def project_root() -> Path:
 
 
 @dataclass(frozen=True)
+class Station:
+    """What the toolkit was told when it was put on a host that keeps watch.
+
+    host: this host's name in the inventory; inventory, name: the site that it watches; commit: the
+    checkout's, empty when that was none of git's.
+    """
+
+    host: str
+    inventory: str
+    name: str
+    commit: str
+
+
+def station_of(root: Path) -> Station | None:
+    """Return what was told to the toolkit at `root`, or None at the administrator's seat."""
+    told = root / STATION_FILE
+    if not told.exists():
+        return None
+    try:
+        return Station(**json.loads(told.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise KosekiError(
+            "the toolkit does not know which host it is on",
+            f"{told}: {error}",
+            "run `koseki apply` at the administrator's seat",
+        ) from error
+
+
+@dataclass(frozen=True)
 class Site:
     """One inventory on particular machines.
 
     root: the checkout; inventory_name: a folder below `inventories/`; name: the lab's name, or
-    the inventory's for anything that is not a lab.
+    the inventory's for anything that is not a lab; station: set where the toolkit itself was put
+    by an apply, on a host that keeps watch: there it asks, and neither signs nor changes.
     """
 
     root: Path
     inventory_name: str
     name: str
+    station: Station | None = None
 
     @classmethod
     def open(cls, inventory_name: str | None = None, name: str | None = None) -> Site:
-        """Return the site for an inventory (default `lab`) and a lab name (default `lab`)."""
+        """Return the site for an inventory (default `lab`) and a lab name (default `lab`).
+
+        On a host that keeps watch there is one site, which is the default.
+        """
         root = project_root()
+        station = station_of(root)
+        if station:
+            inventory_name, name = inventory_name or station.inventory, name or station.name
+            if (inventory_name, name) != (station.inventory, station.name):
+                raise KosekiError(
+                    f"{station.host} watches another site",
+                    f"{inventory_name} {name}",
+                    f"leave it out: {station.inventory} {station.name} is meant",
+                )
+            return cls(root, inventory_name, name, station)
         inventory_name = inventory_name or LAB_INVENTORY
         if not (root / "inventories" / inventory_name / "hosts.yml").is_file():
             known = sorted(p.parent.name for p in (root / "inventories").glob("*/hosts.yml"))
@@ -66,8 +114,13 @@ class Site:
 
     @property
     def is_lab(self) -> bool:
-        """Whether the machines are this toolkit's own lab."""
-        return self.inventory_name == LAB_INVENTORY
+        """Whether the machines are this toolkit's own lab, in a namespace on this computer."""
+        return self.inventory_name == LAB_INVENTORY and self.station is None
+
+    @property
+    def seat(self) -> str:
+        """The end of the plan's flows that this toolkit stands at."""
+        return self.station.host if self.station else WORKSTATION
 
     @property
     def inventory(self) -> Path:

@@ -21,13 +21,18 @@ from cryptography.hazmat.primitives.serialization import (
 
 from koseki_ops.command import run
 from koseki_ops.errors import KosekiError
-from koseki_ops.inventory import WORKSTATION, Inventory
+from koseki_ops.inventory import Inventory
 from koseki_ops.site import Site
 
 DAY = 86400
 HOUR = 3600
 # Certificates are valid from a little before now: clocks may differ by that much.
 BACKDATE_SECONDS = 300
+# The part of the inventory's hosts that run the toolkit on a schedule, and what they are known as.
+WATCH_HOSTS = "watch_hosts"
+WATCH_PRINCIPAL = "watch"
+# What a certificate takes away: nothing is tunnelled, nothing runs at a login.
+LEAST = ("no-port-forwarding", "no-x11-forwarding", "no-agent-forwarding", "no-user-rc")
 
 
 @dataclass(frozen=True)
@@ -70,9 +75,15 @@ def files_of(site: Site) -> SshFiles:
 def ensure_site_ssh(site: Site, inventory: Inventory) -> None:
     """Make what is missing: CAs, automation key and certificate, known hosts, configurations.
 
-    The automation certificate is signed anew when less than half of its life is left.
+    The automation certificate is signed anew when less than half of its life is left. A host that
+    keeps watch signs nothing: it has what an apply left there.
     """
     files = files_of(site)
+    if site.station:
+        _hold_station(site)
+        site.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(site.ssh_config, _config(site, inventory))
+        return
     files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     site.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for key, comment in (
@@ -89,6 +100,24 @@ def ensure_site_ssh(site: Site, inventory: Inventory) -> None:
     _write(files.bootstrap_config, _bootstrap_config(site, inventory))
 
 
+def _hold_station(site: Site) -> None:
+    """Refuse to go on without a key, or with a certificate that no host would take any more."""
+    files = files_of(site)
+    present = certificate(files.automation_key.with_name("automation-cert.pub"))
+    if present is None or not files.automation_key.exists():
+        raise KosekiError(
+            f"{site.seat} has no certificate to ask with",
+            str(files.folder),
+            f"run `koseki apply --limit {site.seat}` at the administrator's seat",
+        )
+    if present.valid_before < time.time():
+        raise KosekiError(
+            f"the certificate of {site.seat} has run out",
+            f"on {date.fromtimestamp(present.valid_before)}",  # noqa: DTZ012 - the city's own day
+            f"run `koseki apply --limit {site.seat}` at the administrator's seat",
+        )
+
+
 def _write(path: Path, text: str) -> None:
     """Write a file only when it differs: a running ssh may be reading it."""
     if not path.exists() or path.read_text(encoding="utf-8") != text:
@@ -100,7 +129,7 @@ def _write(path: Path, text: str) -> None:
 def _hosts(site: Site, inventory: Inventory) -> str:
     blocks = []
     for host in inventory.hosts:
-        address = inventory.address_of(host, WORKSTATION)
+        address = inventory.address_of(host, site.seat)
         blocks.append(f"Host {host}\n    HostName {address}\n    HostKeyAlias {host}\n")
     common = """Host *
     IdentitiesOnly yes
@@ -173,8 +202,7 @@ def _renew_automation(site: Site, inventory: Inventory) -> None:
             return
     hours = inventory.shared["certificate_policy"]["ssh_automation_hours"]
     public = files.automation_key.with_suffix(".pub")
-    options = ["no-port-forwarding", "no-x11-forwarding", "no-agent-forwarding", "no-user-rc"]
-    options.append(f"source-address={sources(inventory)}")
+    options = [*LEAST, f"source-address={sources(inventory)}"]
     _sign(site, files.user_ca, public, account, [account], hours * HOUR, options)
 
 
@@ -190,6 +218,12 @@ def _sign(
     host: bool = False,
 ) -> Path:
     """Sign a public key; return the certificate's path and keep a line in the ledger."""
+    if site.station:
+        raise KosekiError(
+            f"{site.seat} holds no authority and signs nothing",
+            identity,
+            "run `koseki apply` at the administrator's seat",
+        )
     files = files_of(site)
     lines = files.ledger.read_text(encoding="utf-8").splitlines() if files.ledger.exists() else []
     serial = len(lines) + 1
@@ -235,6 +269,37 @@ def host_certificate(site: Site, inventory: Inventory, host: str, public_key: st
     return path.read_text(encoding="ascii")
 
 
+def watch_addresses(inventory: Inventory) -> list[str]:
+    """Return the addresses of the hosts that keep watch, as other hosts see them."""
+    table = inventory.shared["host_addresses"]
+    return [str(a) for host in inventory.hosts_in(WATCH_HOSTS) for a in table[host].values()]
+
+
+def watch_certificate(site: Site, inventory: Inventory, host: str, public_key: str) -> str:
+    """Return the certificate of a host that keeps watch, for the engines' account on every host.
+
+    It has a principal of its own, so that the record of use tells the watch from the engines, and
+    holds from that host's addresses alone. Signed anew when its key changed or half its life is
+    gone.
+    """
+    folder = files_of(site).folder / "watch"
+    folder.mkdir(exist_ok=True)
+    public, existing = folder / f"{host}.pub", folder / f"{host}-cert.pub"
+    present = certificate(existing)
+    same = public.exists() and public.read_text(encoding="ascii") == public_key
+    if present is not None and same:
+        left = present.valid_before - time.time()
+        if left > (present.valid_before - present.valid_after) / 2:
+            return existing.read_text(encoding="ascii")
+    _write(public, public_key)
+    days = inventory.shared["certificate_policy"]["ssh_watch_days"]
+    addresses = ",".join(str(a) for a in inventory.shared["host_addresses"][host].values())
+    options = [*LEAST, f"source-address={addresses}"]
+    authority = files_of(site).user_ca
+    path = _sign(site, authority, public, host, [WATCH_PRINCIPAL], days * DAY, options)
+    return path.read_text(encoding="ascii")
+
+
 def sign_operator(site: Site, inventory: Inventory, operator: str, public_key: Path) -> Path:
     """Sign an operator's public key for a day's work; return the certificate's path.
 
@@ -260,6 +325,5 @@ def sign_operator(site: Site, inventory: Inventory, operator: str, public_key: P
     signed.parent.mkdir(exist_ok=True)
     shutil.copyfile(public_key, signed)
     hours = inventory.shared["certificate_policy"]["ssh_operator_hours"]
-    options = ["no-port-forwarding", "no-x11-forwarding", "no-agent-forwarding", "no-user-rc"]
-    options.append(f"source-address={sources(inventory)}")
+    options = [*LEAST, f"source-address={sources(inventory)}"]
     return _sign(site, files_of(site).user_ca, signed, operator, [operator], hours * HOUR, options)

@@ -95,7 +95,7 @@ def test_nothing_is_half_installed(facts: Facts):
 @on_hosts("all")
 def test_everything_came_from_the_mirror(plan: Plan, facts: Facts):
     """Each installed package stands in the signed mirror with that very version (K-08)."""
-    suite = plan.platform.debian_release if plan.is_in(facts.host, "city") else "vault"
+    suite = plan.platform.debian_release if plan.stands_in_city(facts.host) else "vault"
     known = mirrored(mirror_folder(plan.site), suite)
     hold(known, f"suite {suite} in the mirror", "no package index", "run `koseki mirror build`")
     strangers = {
@@ -109,7 +109,7 @@ def test_everything_came_from_the_mirror(plan: Plan, facts: Facts):
 @on_hosts("all")
 def test_the_mirror_is_the_only_source(plan: Plan, facts: Facts):
     """No other place to install from is configured, not even one that is unreachable (K-08)."""
-    if plan.is_in(facts.host, "city"):
+    if plan.stands_in_city(facts.host):
         address = plan.address(WORKSTATION, facts.host)
         wanted = f"http://{address}:{plan.platform.mirror_port}"
     else:

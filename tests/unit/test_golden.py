@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO, IOBase
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,8 @@ from koseki_ops.apply import DEPLOYS
 from koseki_ops.inventory import Inventory as Plan
 from koseki_ops.mirror import mirror_folder
 from koseki_ops.secrets import init_secrets
-from koseki_ops.site import Site, project_root
-from koseki_ops.ssh import ensure_site_ssh, files_of
+from koseki_ops.site import Site, Station, project_root
+from koseki_ops.ssh import ensure_site_ssh, files_of, host_certificate
 
 ROOT = project_root()
 GOLDEN = Path(__file__).with_name("golden")
@@ -103,7 +104,7 @@ class BareHost(FakeConnector):  # type: ignore[misc] # pyinfra's classes are unt
             lines = [f"{path} absent" for path in listed]
         elif text.startswith("cat ") and text.endswith(".pub"):
             lines = [self.public_key]
-        elif "dpkg-query " in text:
+        elif "dpkg-query -W" in text:
             lines = ["base-files installed"]
         elif text == "date +%s.%N":
             lines = [f"{time.time():.9f}"]
@@ -164,6 +165,19 @@ def test_the_grounds_files(site: Site, host: str, monkeypatch: pytest.MonkeyPatc
     assert {"/etc/nftables.conf", "/etc/hosts", "/etc/ssh/sshd_config.d/10-koseki.conf"} <= set(
         found
     )
+
+
+def test_the_watchs_files(site: Site, monkeypatch: pytest.MonkeyPatch):
+    """Units, firewall and names of a host that keeps watch, as it would compare them itself."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    public = files_of(site).host_ca.with_suffix(".pub").read_text(encoding="ascii")
+    host_certificate(site, Plan(site.inventory), "workstation1", public)
+    there = replace(site, station=Station("workstation1", "lab", "lab", ""))
+    found = dict(placed(there, "workstation1"))
+    for path, content in found.items():
+        hold("workstation1", path, content)
+    units = {path for path in found if path.startswith("/etc/systemd/system/koseki-")}
+    assert len(units) == 6, "three runs, each a service and a timer"
 
 
 TEMPLATES = sorted(ROOT.glob("roles/*/templates/**/*.j2"))

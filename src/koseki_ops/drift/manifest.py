@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
+    load_pem_public_key,
 )
 
 from koseki_ops.drift.declared import Rows
@@ -109,6 +111,8 @@ def inputs_of(site: Site) -> Inputs:
                     files[str(file.relative_to(site.root))] = sha256(content).hexdigest()[:16]
     listed = "\n".join(f"{name} {files[name]}" for name in sorted(files))
     tree = sha256(listed.encode()).hexdigest()[:TREE_DIGITS]
+    if site.station:
+        return Inputs(tree, site.station.commit, files)
     return Inputs(tree, _commit(site.root, [str(p.relative_to(site.root)) for p in places]), files)
 
 
@@ -127,8 +131,17 @@ def _commit(root: Path, places: list[str]) -> str:
 # --- keys -----------------------------------------------------------------------------------------
 
 
-def _secret(path: Path, make: bytes) -> bytes:
-    """Return a key file's content; make it, for its owner alone, when there is none."""
+def _secret(site: Site, path: Path, make: bytes) -> bytes:
+    """Return a key file's content; make it, for its owner alone, when there is none.
+
+    A host that keeps watch makes none: what it has was handed over.
+    """
+    if not path.exists() and site.station:
+        raise KosekiError(
+            f"{site.seat} was not told what was applied",
+            str(path),
+            "run `koseki apply` at the administrator's seat",
+        )
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -141,7 +154,7 @@ def _secret(path: Path, make: bytes) -> bytes:
 def hash_key(site: Site) -> str:
     """Return the key for hashes of secrets, made once for a site."""
     made = secrets.token_hex(32).encode()
-    return _secret(folder(site) / "hash.key", made).decode().strip()
+    return _secret(site, folder(site) / "hash.key", made).decode().strip()
 
 
 def signing_key(site: Site) -> Ed25519PrivateKey:
@@ -149,8 +162,18 @@ def signing_key(site: Site) -> Ed25519PrivateKey:
     fresh = Ed25519PrivateKey.generate().private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )
-    key = load_pem_private_key(_secret(folder(site) / "signing.key", fresh), None)
+    key = load_pem_private_key(_secret(site, folder(site) / "signing.key", fresh), None)
     if not isinstance(key, Ed25519PrivateKey):
+        raise KosekiError("the manifests' key is of another kind", str(folder(site)), "restore it")
+    return key
+
+
+def verification_key(site: Site) -> Ed25519PublicKey:
+    """Return the public half of that key; it alone is on a host that keeps watch."""
+    if not site.station:
+        return signing_key(site).public_key()
+    key = load_pem_public_key(_secret(site, folder(site) / "signing.pub", b""))
+    if not isinstance(key, Ed25519PublicKey):
         raise KosekiError("the manifests' key is of another kind", str(folder(site)), "restore it")
     return key
 
@@ -177,7 +200,10 @@ def write(site: Site, manifest: Manifest) -> None:
         },
         sort_keys=True,
     ).encode()
-    signature = signing_key(site).sign(body).hex()
+    key = signing_key(site)
+    signature = key.sign(body).hex()
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (folder(site) / "signing.pub").write_bytes(public)
     path = path_of(site, manifest.host)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -192,7 +218,7 @@ def read(site: Site, host: str) -> Manifest | None:
         return None
     signature, _, body = path.read_bytes().rstrip(b"\n").partition(b"\n")
     try:
-        signing_key(site).public_key().verify(bytes.fromhex(signature.decode()), body)
+        verification_key(site).verify(bytes.fromhex(signature.decode()), body)
         plain: dict[str, Any] = json.loads(body)
     except (InvalidSignature, ValueError) as error:
         raise TamperedError(f"{path.name} is not as it was signed") from error

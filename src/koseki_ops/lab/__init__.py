@@ -1,4 +1,4 @@
-"""Five real systemd hosts on this computer, in a network namespace of their own."""
+"""Six real systemd hosts on this computer, in a network namespace of their own."""
 
 from __future__ import annotations
 

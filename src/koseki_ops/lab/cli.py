@@ -1,4 +1,4 @@
-"""`koseki lab`: five real systemd hosts on this machine, in seconds."""
+"""`koseki lab`: six real systemd hosts on this machine, in seconds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ words = click.argument("command", nargs=-1, required=True, type=click.UNPROCESSE
 
 @click.group("lab")
 def lab_group() -> None:
-    """Run five real systemd hosts on this machine, in a network namespace of their own."""
+    """Run six real systemd hosts on this machine, in a network namespace of their own."""
 
 
 def _lab(name: str | None) -> tuple[Lab, Progress]:

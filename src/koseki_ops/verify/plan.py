@@ -62,6 +62,10 @@ class Plan:
         """Every end of a flow: the hosts and the workstation."""
         return [*self.inventory.hosts, WORKSTATION]
 
+    def stands_in_city(self, host: str) -> bool:
+        """Say whether a host has a place in the city's network, whatever it carries."""
+        return self.platform.host_addresses[host].city is not None
+
     def address(self, host: str, seen_from: str) -> str | None:
         """Return the address of a host as another sees it, or None: there is no way."""
         return self.inventory.address_of(host, seen_from)
@@ -132,6 +136,7 @@ class Plan:
             ("databases", ("postgresql", "pgbackrest")),
             ("db_clients", ("db_proxy",)),
             ("vault_hosts", ("vault",)),
+            ("watch_hosts", ("watch",)),
         ):
             if self.is_in(host, group):
                 concerns += names

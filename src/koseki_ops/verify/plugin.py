@@ -149,9 +149,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _limit(plan: Plan, hosts: str | None) -> list[str]:
-    """Return the hosts to ask: those of `--hosts` (names, groups, all), and the workstation."""
+    """Return the hosts to ask: those of `--hosts` (names, groups, all), and the workstation.
+
+    A host that keeps watch cannot ask in the workstation's place: that is left out there.
+    """
     names = [name.strip() for name in (hosts or "all").split(",") if name.strip()]
-    return plan.hosts_in(*names, WORKSTATION)
+    return plan.hosts_in(*names, *([] if plan.site.station else [WORKSTATION]))
 
 
 def on_hosts(*groups: str) -> pytest.MarkDecorator:

@@ -1,0 +1,248 @@
+"""What a host that keeps watch is given: the toolkit, its Python packages, what it asks with.
+
+The toolkit and its packages are the ground's (`pyinfra_deploys/workstation/`), compared by one
+hash each. What the engines note here while they work (host keys, certificates, manifests) is
+handed over when they have ended. No authority's private key leaves the administrator's seat.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from koseki_ops.command import run
+from koseki_ops.drift.manifest import inputs_of
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import Inventory
+from koseki_ops.mirror import mirror_folder
+from koseki_ops.secrets import secrets_file
+from koseki_ops.site import STATION_FILE, Site, Station
+from koseki_ops.ssh import WATCH_HOSTS
+
+LOCK = "requirements-watch.lock"
+PYTHON = "3.13"  # Debian 13's own
+# Places on the host: what root alone writes, and what the watch writes.
+TOOLKIT, VENV, STATE = "/opt/koseki/toolkit", "/opt/koseki/venv", "/var/lib/koseki-watch"
+ACCOUNT = "koseki-watch"
+HANDED_OVER = f"{STATE}/.handed-over"
+# What of the checkout works on a host; the package itself goes as a wheel.
+FOLDERS = ("inventories", "playbooks", "plugins", "pyinfra_deploys", "roles", "tests/testinfra")
+FILES = ("ansible.cfg", "pyproject.toml")
+PACKAGE = ("src", "pyproject.toml", "README.md", "LICENSE")
+LEFT_OUT = ("__pycache__", "koseki_ops.egg-info")
+# What of the site's state is handed over: no key that signs or opens anything, never a log.
+NOTED = (
+    "ssh/known_hosts",
+    "ssh/user_ca.pub",
+    "ssh/host_ca.pub",
+    "ssh/hosts/*.pub",
+    "backup/*.pub",
+    "pki/ca.crt",
+    "drift/manifests/*",
+    "drift/signing.pub",
+    # With it what is secret on a host is compared without being known.
+    "drift/hash.key",
+)
+CONTENT = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+# What ssh says of a host that has not met us yet.
+NOT_KNOWN = "Permission denied"
+# Beside it, so that a sweep never finds half; then what is not handed over any more goes.
+HANDED = "mirror */drift/manifests */drift/contents */ssh/hosts */backup */pki"
+TAKE_OVER = (
+    f"set -e; umask 077; cd {STATE}; rm -rf .new; mkdir .new; "
+    "tar -x --no-same-owner -f - -C .new; cd .new; find * -type f | sort >../.listed; cd ..; "
+    f"chown -R {ACCOUNT}:{ACCOUNT} .new; cp -a .new/. .; rm -rf .new; "
+    f"find $(ls -d {HANDED} 2>/dev/null) -type f | sort | comm -23 - .listed | xargs -r rm"
+)
+
+
+def stations(inventory: Inventory) -> list[str]:
+    """Return the hosts that keep watch."""
+    return inventory.hosts_in(WATCH_HOSTS)
+
+
+# Its Python packages.
+
+
+def wheelhouse(site: Site) -> Path:
+    """Return where the packages of today's lock are kept, whether or not they are there."""
+    digest = hashlib.sha256((site.root / LOCK).read_bytes()).hexdigest()
+    return site.var / "wheelhouse" / digest[:16]
+
+
+def build_wheelhouse(site: Site, say: Callable[[str], None]) -> None:
+    """Collect the packages that the lock names, from wherever this machine's pip is configured to.
+
+    pip holds each against its hash; built aside, so that an interrupt leaves nothing half done.
+    """
+    folder = wheelhouse(site)
+    if folder.exists():
+        return
+    say("package mirror: fetching the toolkit's own packages")
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        run(
+            [
+                *(sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check"),
+                *("--no-deps", "--require-hashes", "--only-binary=:all:"),
+                *("--python-version", PYTHON, "-r", str(site.root / LOCK), "-d", str(aside)),
+            ]
+        )
+        aside.rename(folder)
+    finally:
+        if aside.exists():
+            shutil.rmtree(aside)
+
+
+def wheels_bundle(site: Site) -> bytes:
+    """Return the packages and their lock as a tar file."""
+    folder = wheelhouse(site)
+    if not folder.exists():
+        raise KosekiError(
+            "the toolkit's own packages are not there", str(folder), "run `koseki mirror build`"
+        )
+    members = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return bundle({**members, LOCK: (site.root / LOCK).read_bytes()})
+
+
+# The toolkit.
+
+
+def toolkit_sources(site: Site) -> Iterator[tuple[str, Path]]:
+    """Yield name and path of everything that makes the toolkit on a host what it is."""
+    for name in (*FILES, *PACKAGE):
+        if (site.root / name).is_file():
+            yield name, site.root / name
+    for folder in (*FOLDERS, "src"):
+        for path in sorted((site.root / folder).rglob("*")):
+            place = path.relative_to(site.root)
+            there = path.is_symlink() or not path.is_dir()
+            if there and not set(place.parts) & set(LEFT_OUT):
+                yield str(place), path
+
+
+def content_of(path: Path) -> bytes:
+    """Return what makes a path what it is: its content, or where it leads."""
+    return os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
+
+
+def toolkit_digest(site: Site, host: str) -> str:
+    """Return one hash over the toolkit as this host should have it."""
+    digest = hashlib.sha256(station_file(site, host))
+    for name, path in toolkit_sources(site):
+        if _goes(site, name):
+            digest.update(f"\0{name}\0".encode() + hashlib.sha256(content_of(path)).digest())
+    return digest.hexdigest()
+
+
+def _goes(site: Site, name: str) -> bool:
+    """Say whether a file goes to the host: of all secrets, those of its own site alone."""
+    return not name.endswith("/secrets.yml") or site.root / name == secrets_file(site)
+
+
+def station_file(site: Site, host: str) -> bytes:
+    """Return what the toolkit is told about where it is."""
+    told = Station(host, site.inventory_name, site.name, inputs_of(site).commit)
+    return json.dumps(vars(told), indent=1).encode() + b"\n"
+
+
+def toolkit_bundle(site: Site, host: str) -> bytes:
+    """Return the toolkit as a tar file: its package as a wheel, the rest as it is."""
+    with tempfile.TemporaryDirectory(prefix="koseki-wheel-") as folder:
+        copy, made = Path(folder) / "copy", Path(folder) / "made"
+        for part in PACKAGE:
+            source, target = site.root / part, copy / part
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns(*LEFT_OUT))
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+        pip = [sys.executable, "-m", "pip", "wheel", "-qq", "--disable-pip-version-check"]
+        run([*pip, "--no-deps", "--no-build-isolation", "--no-index", "-w", str(made), str(copy)])
+        members = {path.name: path for path in made.iterdir()} | {
+            name: path
+            for name, path in toolkit_sources(site)
+            if not name.startswith("src/") and _goes(site, name)
+        }
+        return bundle({**members, STATION_FILE: station_file(site, host)})
+
+
+# What is handed over.
+
+
+def noted(site: Site) -> dict[str, Path]:
+    """Return what a host that keeps watch must know of this site, by its place below `var`."""
+    found = {
+        f"{site.name}/{path.relative_to(site.state)}": path
+        for pattern in NOTED
+        for path in sorted(site.state.glob(pattern))
+    }
+    # By their contents differences are shown; of those kept here, what a manifest still names.
+    for manifest in sorted(site.state.glob("drift/manifests/*")):
+        for digest in set(CONTENT.findall(manifest.read_text(encoding="utf-8"))):
+            path = site.state / "drift/contents" / digest[:2] / digest
+            if path.is_file():
+                found[f"{site.name}/{path.relative_to(site.state)}"] = path
+    mirror = mirror_folder(site)
+    for pattern in ("*.gpg", "*.json", "dists/*/*Release", "dists/*/main/*/Packages*"):
+        found |= {f"mirror/{p.relative_to(mirror)}": p for p in sorted(mirror.glob(pattern))}
+    return found
+
+
+def hand_over(site: Site, host: str) -> str:
+    """Give a host that keeps watch what the engines noted here; return why it could not be.
+
+    One question; sent only when it differs.
+    """
+    members = noted(site)
+    digest = hashlib.sha256()
+    for name, path in sorted(members.items()):
+        # What lies under its own hash needs no other.
+        told = b"" if CONTENT.fullmatch(path.name) else path.read_bytes()
+        digest.update(f"\0{name}\0".encode() + hashlib.sha256(told).digest())
+    wanted = digest.hexdigest()
+    done = _on(site, host, f"cat {HANDED_OVER} 2>/dev/null || echo nothing")
+    if done.returncode == 0 and done.stdout.decode().strip() != wanted:
+        done = _on(site, host, f"{TAKE_OVER}; echo {wanted} >{HANDED_OVER}", bundle(members))
+    if done.returncode == 0:
+        return ""
+    words = done.stderr.decode(errors="replace").strip().splitlines()
+    return words[-1] if words else f"exit {done.returncode}"
+
+
+def _on(
+    site: Site, host: str, script: str, stdin: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    argv = ["ssh", "-F", str(site.ssh_config), host, "sudo", "-n", "sh", "-c"]
+    quoted = "'" + script.replace("'", "'\\''") + "'"
+    return subprocess.run([*argv, quoted], input=stdin, capture_output=True, check=False)
+
+
+def bundle(members: Mapping[str, bytes | Path]) -> bytes:
+    """Return a tar file of members by name: bytes, or a path (a link stays a link)."""
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as tar:
+        for name, content in members.items():
+            if isinstance(content, Path):
+                tar.add(content, name, recursive=False, filter=_anonymous)
+            else:
+                row = tarfile.TarInfo(name)
+                row.size = len(content)
+                tar.addfile(row, io.BytesIO(content))
+    return whole.getvalue()
+
+
+def _anonymous(row: tarfile.TarInfo) -> tarfile.TarInfo:
+    row.uid = row.gid = 0
+    row.uname = row.gname = "root"
+    return row

@@ -1,0 +1,113 @@
+"""The runs that look at the platform by the clock, and what the weekly one makes of its answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from koseki_ops.results import EngineResult
+
+
+@dataclass(frozen=True)
+class Run:
+    """One thing that a host which keeps watch does by the clock.
+
+    name: its rows in `watch_schedule`; unit: of systemd, without a suffix; arguments: of `koseki`;
+    delay: seconds by which its beat may be late, so that not all begin at once; secrets: whether it
+    reads the vault of secrets, be it only to mask them in what it shows.
+    """
+
+    name: str
+    unit: str
+    arguments: str
+    description: str
+    delay: int
+    secrets: bool = False
+
+
+RUNS = (
+    Run("sweep", "koseki-drift", "drift", "Sweep the platform for drift", 20, secrets=True),
+    Run("verify", "koseki-verify", "verify", "Verify the whole platform", 300),
+    Run(
+        "opinion",
+        "koseki-second-opinion",
+        "watch opinion",
+        "Ask the engines for a second opinion",
+        300,
+        secrets=True,
+    ),
+)
+
+
+def opinion(result: EngineResult) -> list[str]:
+    """Return what the engines, asked under check, say that the sweep does not know: a line each.
+
+    Empty: nothing would change, on no host.
+    """
+    said = []
+    for name, host in result.hosts.items():
+        if host.unreachable:
+            said.append(f"{name} is not verified: {'; '.join(host.errors) or 'no answer'}")
+        elif host.failed:
+            said.append(f"{name} could not be asked: {'; '.join(host.errors)}")
+        elif host.changed:
+            said.append(
+                f"{name} is not as the inventory says, {host.changed} would change: "
+                f"{'; '.join(host.changes)}; run `koseki apply --limit {name}`"
+            )
+    return said
+
+
+# Asked of systemd itself, as anybody may: a block for each run, its service's and its timer's rows.
+STATUS = "; ".join(
+    f"systemctl show {run.unit}.service -p Id,ActiveState,Result,ExecMainStatus,"
+    f"ExecMainStartTimestamp,ExecMainExitTimestamp; "
+    f"systemctl show {run.unit}.timer -p UnitFileState,NextElapseUSecRealtime; echo --"
+    for run in RUNS
+)
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How one run stands on its host; times as systemd writes them, empty when there is none."""
+
+    unit: str
+    at_work: bool
+    result: str
+    exit_code: int
+    last: str
+    coming: str
+
+    @property
+    def well(self) -> bool:
+        """Whether the last run ended well, or there was none yet, and another one comes."""
+        return self.result == "success" and bool(self.coming or self.at_work)
+
+    @property
+    def sentence(self) -> str:
+        """Say it to a person."""
+        if self.at_work:
+            said = "is at work"
+        elif not self.last:
+            said = "not due yet"
+        else:
+            ended = "well" if self.result == "success" else f"{self.result} {self.exit_code}"
+            said = f"{self.last}: ended {ended}"
+        return f"{said}; next {self.coming}" if self.coming else f"{said}; no next one"
+
+
+def run_states(answer: str) -> list[RunState]:
+    """Return how each run stands, from what `STATUS` printed."""
+    states = []
+    for block in answer.split("--\n")[:-1]:
+        row = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        states.append(
+            RunState(
+                unit=row["Id"].removesuffix(".timer").removesuffix(".service"),
+                at_work=row.get("ActiveState") == "activating",
+                result=row.get("Result", "unknown"),
+                exit_code=int(row.get("ExecMainStatus") or 0),
+                last=row.get("ExecMainStartTimestamp", ""),
+                coming=row.get("NextElapseUSecRealtime", ""),
+            )
+        )
+    return states

@@ -1,0 +1,77 @@
+"""`koseki watch`: what the hosts that keep watch do by the clock."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import Inventory
+from koseki_ops.options import json_option, print_json, site_options
+from koseki_ops.site import Site
+from koseki_ops.ssh import ensure_site_ssh
+from koseki_ops.station import stations
+from koseki_ops.watch import STATUS, opinion, run_states
+
+
+@click.group("watch")
+def watch_group() -> None:
+    """Look at the platform by the clock: what ran, what comes next, and the second opinion."""
+
+
+@watch_group.command("opinion")
+@site_options
+@json_option
+def opinion_command(site: Site, *, as_json: bool) -> None:
+    """Ask both engines, under check, what they would change: a second opinion on the sweep.
+
+    Exit 0: nothing; 1: something, named host by host; 2: a host did not answer.
+
+    Example: koseki watch opinion
+    """
+    from koseki_ops import apply as engine  # noqa: PLC0415 - the engines take a second to import
+
+    result = engine.apply(site, engine.Plan(check=True), lambda _line: None)
+    said = opinion(result)
+    for line in said:
+        click.echo(f"koseki: {line}", err=True)
+    if not said:
+        click.echo(f"{len(result.hosts)} hosts, nothing would change, {result.seconds:.0f} s")
+    if as_json:
+        print_json(engine.as_json(result))
+    if result.unreachable or result.refused:
+        sys.exit(2)
+    sys.exit(1 if said else 0)
+
+
+@watch_group.command("status")
+@site_options
+@json_option
+def status_command(site: Site, *, as_json: bool) -> None:
+    """Say when each run was last, how it ended and when it comes next.
+
+    Exit 0: each ended well, or is not due yet; 1: one did not; 2: a host did not answer.
+
+    Example: koseki watch status
+    """
+    inventory = Inventory(site.inventory)
+    ensure_site_ssh(site, inventory)
+    states = {host: run_states(_ask(site, host)) for host in stations(inventory)}
+    for host, rows in states.items():
+        for row in rows:
+            click.echo(f"{host:14} {row.unit:24} {row.sentence}")
+    if as_json:
+        print_json({host: [vars(row) for row in rows] for host, rows in states.items()})
+    if not all(row.well for rows in states.values() for row in rows):
+        sys.exit(1)
+
+
+def _ask(site: Site, host: str) -> str:
+    argv = ["ssh", "-F", str(site.ssh_config), host, STATUS]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        words = done.stderr.strip().splitlines() or [f"exit {done.returncode}"]
+        raise KosekiError(f"{host} does not answer", words[-1], "look at the host and its line")
+    return done.stdout

@@ -1,0 +1,91 @@
+"""The watch by the clock: a run that dies, a host that is down, a machine that slept."""
+
+from __future__ import annotations
+
+import pytest
+
+from drills.conftest import Platform, wait_for
+
+STATION = "workstation1"
+SWEEP = "koseki-drift.service"
+STAMP = "/var/lib/systemd/timers/stamp-koseki-drift.timer"
+
+
+@pytest.fixture(scope="module")
+def watched(converged: Platform) -> Platform:
+    """The provisioned lab, once for this file: every drill here mends what it breaks."""
+    converged.lab.restore("converged")
+    wait_for(lambda: not run(converged, SWEEP), "a sweep that ends well", 120)
+    return converged
+
+
+def run(platform: Platform, unit: str) -> int:
+    """Start a run as its timer would, wait for its end, and return its exit code."""
+    platform.sh(STATION, f"systemctl start {unit}", check=False)
+    return int(platform.sh(STATION, f"systemctl show -P ExecMainStatus {unit}"))
+
+
+def said(platform: Platform, unit: str) -> str:
+    """Return what the last run left in the journal."""
+    last = f"$(systemctl show -P InvocationID {unit})"
+    return platform.sh(STATION, f"journalctl -o cat --no-pager _SYSTEMD_INVOCATION_ID={last}")
+
+
+@pytest.mark.drill
+def test_a_run_that_is_killed_holds_up_nothing(watched: Platform):
+    """SIGKILL in the middle, several times; the next one asks every host and ends well."""
+    for pause in (0.2, 0.8, 1.5):
+        watched.sh(STATION, f"systemctl start --no-block {SWEEP}; sleep {pause}")
+        watched.sh(STATION, f"systemctl kill --signal=KILL {SWEEP}; sleep 0.5")
+        assert watched.sh(STATION, f"systemctl show -P Result {SWEEP}").strip() == "signal"
+    assert run(watched, SWEEP) == 0, said(watched, SWEEP)
+    assert f"{STATION} " in said(watched, SWEEP)
+
+
+@pytest.mark.drill
+def test_two_runs_never_overlap(watched: Platform):
+    """A beat that comes while a run is at work starts no second one."""
+    watched.sh(STATION, f"systemctl start --no-block {SWEEP}; sleep 0.5")
+    first = watched.sh(STATION, f"systemctl show -P MainPID {SWEEP}").strip()
+    watched.sh(STATION, f"systemctl start --no-block {SWEEP}; sleep 0.5")
+    assert first != "0"
+    assert watched.sh(STATION, "pgrep -cx -u koseki-watch koseki").strip() == "1"
+
+
+@pytest.mark.drill
+def test_a_host_that_is_down_is_not_verified(watched: Platform):
+    """It is named, the others were asked, and the run does not end as if all were well."""
+    watched.lab.kill("registry-link1")
+    try:
+        assert run(watched, SWEEP) == 2
+        lines = said(watched, SWEEP).splitlines()
+        assert any("registry-link1" in line and "not verified" in line for line in lines), lines
+        assert any(line.startswith("primary1") and "hold" in line for line in lines), lines
+    finally:
+        watched.lab.start("registry-link1")
+    wait_for(lambda: not run(watched, SWEEP), "a sweep that ends well", 120)
+
+
+@pytest.mark.drill
+def test_what_was_slept_through_is_made_up_for(watched: Platform):
+    """A machine that was off at its beat sweeps by itself as soon as it is there again."""
+    watched.sh(STATION, f"touch -d '-1 hour' {STAMP} && sync")
+    watched.lab.kill(STATION)
+    watched.lab.start(STATION)
+    shown = f"systemctl show -P ExecMainExitTimestampMonotonic {SWEEP}"
+    wait_for(lambda: watched.sh(STATION, shown).strip() != "0", "a sweep by itself", 90)
+    watched.koseki("verify", "schedule")
+
+
+@pytest.mark.drill
+def test_the_second_opinion_names_a_change_by_hand(watched: Platform):
+    """The engines, asked from the watch under check, tell the host, the change and the remedy."""
+    watched.sh("secondary1", "chmod 0600 /etc/hosts")
+    try:
+        assert run(watched, "koseki-second-opinion.service") == 1
+        told = said(watched, "koseki-second-opinion.service")
+        assert "secondary1 is not as the inventory says, 1 would change" in told
+        assert "run `koseki apply --limit secondary1`" in told
+        assert watched.sh("secondary1", "stat -c %a /etc/hosts").strip() == "600"
+    finally:
+        watched.sh("secondary1", "chmod 0644 /etc/hosts")

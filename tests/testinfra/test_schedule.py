@@ -1,0 +1,224 @@
+"""Schedule: the platform is looked at by the clock, by a host that may do nothing else (K-08)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from koseki_ops.inventory import WORKSTATION
+from koseki_ops.verify.batch import Question
+from koseki_ops.verify.expect import expect, hold
+from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.plugin import Facts, Questions, on_hosts
+
+# What each beat in `watch_schedule` starts.
+UNITS = {
+    "sweep": "koseki-drift",
+    "verify": "koseki-verify",
+    "opinion": "koseki-second-opinion",
+}
+TIMER = "LoadState,UnitFileState,ActiveState,Persistent,TimersCalendar,LastTriggerUSec"
+SERVICE = (
+    "LoadState,Type,User,TimeoutStartUSec,KillMode,NoNewPrivileges,CapabilityBoundingSet,"
+    "ProtectSystem,ProtectHome,PrivateTmp,PrivateDevices,RestrictSUIDSGID,MemoryMax"
+)
+# Each refuses something that a program which only asks never does.
+CONFINED = {
+    "NoNewPrivileges": "yes",
+    "CapabilityBoundingSet": "",
+    "ProtectSystem": "strict",
+    "ProtectHome": "yes",
+    "PrivateTmp": "yes",
+    "PrivateDevices": "yes",
+    "RestrictSUIDSGID": "yes",
+}
+# How much later than its beat a run may begin: its random delay, and a machine that is busy.
+LATE = timedelta(minutes=10)
+# In seconds since the epoch: the beat after the last run, or when the timer was started if that was
+# later (what was slept through is made up for from then on), and now.
+BEATS = """
+stamp=/var/lib/systemd/timers/stamp-{unit}.timer
+next() {{
+    systemd-analyze calendar --base-time="@$1" "{calendar}" |
+        sed -n 's/^ *Next elapse: *//p' | {{ read -r text && date -d "$text" +%s; }}
+}}
+since=$(systemctl show --timestamp=unix -P ActiveEnterTimestamp {unit}.timer)
+last=$(stat -c %Y "$stamp") && due=$(next "$last") && since=${{since#@}} &&
+    echo "$((due > since ? due : since)) $(date +%s)"
+"""
+REACH = """
+cd / && for path in {state} /etc/koseki/vault_password /etc/shadow; do
+    if setpriv --reuid=nobody --regid=nogroup --clear-groups test -r "$path"; then echo "$path"; fi
+done
+cd / && for path in /opt/koseki/toolkit /opt/koseki/venv /etc/koseki/vault_password; do
+    if setpriv --reuid={account} --regid={account} --clear-groups test -w "$path" -o \
+        -r /etc/koseki/vault_password; then echo "$path"; fi
+done
+"""
+AUTHORITIES = r"""
+find {state}/ -type f ! -path '*/.ansible/*' -exec \
+    grep -lE '^-----BEGIN [A-Z ]*PRIVATE KEY-----' {{}} +
+"""
+# Every file of an installed package against the hash that stands in that package's record.
+RECORDS = """
+cd / && /opt/koseki/venv/bin/python -I - <<'END'
+import base64, hashlib, importlib.metadata
+wrong, right = [], 0
+for package in importlib.metadata.distributions():
+    for file in package.files or ():
+        if file.hash is None:
+            continue
+        try:
+            found = hashlib.new(file.hash.mode, file.locate().read_bytes()).digest()
+        except OSError:
+            found = b""
+        told = base64.urlsafe_b64encode(found).rstrip(b"=").decode()
+        right += told == file.hash.value
+        if told != file.hash.value:
+            wrong.append(f"{package.name}: {file}")
+print(right)
+print(*wrong, sep="\\n")
+END
+"""
+ACCOUNT, STATE = "koseki-watch", "/var/lib/koseki-watch"
+
+
+def questions(plan: Plan, host: str) -> Questions:
+    """Ask a host that keeps watch for its units, when they ran, and what its account may do."""
+    if host == WORKSTATION or not plan.is_in(host, "watch_hosts"):
+        return {}
+    asked: dict[str, str | Question] = {
+        "account": f"getent passwd {ACCOUNT}; passwd -S {ACCOUNT}; id -Gn {ACCOUNT}",
+        "reach": REACH.format(state=STATE, account=ACCOUNT),
+        "records": Question(RECORDS, aside=True),
+        "keys": AUTHORITIES.format(state=STATE),
+        "units": (
+            "systemctl list-units --all --type=timer --no-legend --plain 'koseki-*' | cut -d' ' -f1"
+        ),
+    }
+    for beat, unit in UNITS.items():
+        asked[f"timer {beat}"] = f"systemctl show {unit}.timer -p {TIMER}"
+        asked[f"service {beat}"] = f"systemctl show {unit}.service -p {SERVICE}"
+        asked[f"beats {beat}"] = BEATS.format(unit=unit, calendar=calendar(plan, beat))
+    return asked
+
+
+def calendar(plan: Plan, beat: str) -> str:
+    """Return when the plan wants a run."""
+    return str(getattr(plan.platform.watch_schedule, f"{beat}_calendar"))
+
+
+def shown(facts: Facts, question: str) -> dict[str, str]:
+    """Return what `systemctl show` said; of a repeated property the last."""
+    return dict(line.partition("=")[::2] for line in facts[question].lines)
+
+
+@on_hosts("watch_hosts")
+def test_every_run_has_its_timer(facts: Facts):
+    """Enabled and waiting: nobody has to remember to look (K-08)."""
+    for beat, unit in UNITS.items():
+        seen = shown(facts, f"timer {beat}")
+        state = [seen.get(name) for name in ("LoadState", "UnitFileState", "ActiveState")]
+        expect(f"{unit} {state}", f"{unit} {['loaded', 'enabled', 'active']}", facts.remedy, unit)
+    strange = set(facts["units"].lines) - {f"{unit}.timer" for unit in UNITS.values()}
+    expect(strange, set(), "find out who set it, and remove it")
+
+
+@on_hosts("watch_hosts")
+def test_the_beat_is_the_plans(plan: Plan, facts: Facts):
+    """Each run comes as often as the plan says, and makes up once for what was slept through."""
+    for beat, unit in UNITS.items():
+        seen = shown(facts, f"timer {beat}")
+        wanted = f"OnCalendar={normal(calendar(plan, beat))} ;"
+        hold(
+            wanted in seen.get("TimersCalendar", ""),
+            f"{unit}: {wanted}",
+            seen.get("TimersCalendar"),
+            facts.remedy,
+        )
+        expect(f"{unit} {seen.get('Persistent')}", f"{unit} yes", facts.remedy)
+
+
+def normal(text: str) -> str:
+    """Return a calendar event as systemd writes it back, for the forms that the plan uses."""
+    if text.startswith("*:0/"):
+        return f"*-*-* *:00/{text.removeprefix('*:0/')}:00"
+    return text
+
+
+@on_hosts("watch_hosts")
+def test_no_run_is_overdue(facts: Facts):
+    """The last beat was kept: a watch that has stopped is worse than none (K-08)."""
+    for beat, unit in UNITS.items():
+        answer = facts[f"beats {beat}"]
+        hold(len(answer.text.split()) == 2, f"a stamp of {unit}", answer, facts.remedy, unit)
+        due, now = map(int, answer.text.split())
+        late = timedelta(seconds=now - due)
+        hold(
+            late < LATE,
+            f"{unit} within {LATE} of its beat",
+            f"{late} late",
+            f"see `systemctl status {unit}.timer {unit}.service`",
+            unit,
+        )
+
+
+@on_hosts("watch_hosts")
+def test_runs_end_and_never_overlap(plan: Plan, facts: Facts):
+    """A unit is one at a time, has an end, and takes with it whatever it started."""
+    for beat, unit in UNITS.items():
+        seen = shown(facts, f"service {beat}")
+        wanted = {"Type": "oneshot", "KillMode": "control-group"}
+        expect({name: seen.get(name) for name in wanted}, wanted, facts.remedy, unit)
+        limit = getattr(plan.platform.watch_schedule, f"{beat}_seconds")
+        expect(f"{unit} {seconds(seen.get('TimeoutStartUSec', ''))}", f"{unit} {limit}", "apply")
+        hold(seen.get("MemoryMax") != "infinity", f"{unit}: MemoryMax", "no limit", facts.remedy)
+
+
+def seconds(text: str) -> int:
+    """Return a span of time as systemd writes it (`1h 30min`, `4min`) in seconds."""
+    sizes = {"h": 3600, "min": 60, "s": 1}
+    total = 0
+    for word in text.split():
+        number = word.rstrip("hmins")
+        total += int(number) * sizes[word[len(number) :]] if number.isdigit() else 0
+    return total
+
+
+@on_hosts("watch_hosts")
+def test_the_watch_is_confined(facts: Facts):
+    """It may open connections and write its own state; it is nobody on its own host (K-11)."""
+    for beat, unit in UNITS.items():
+        seen = shown(facts, f"service {beat}")
+        expect(f"{unit} {seen.get('User')}", f"{unit} {ACCOUNT}", facts.remedy, unit)
+        expect({name: seen.get(name) for name in CONFINED}, CONFINED, facts.remedy, unit)
+
+
+@on_hosts("watch_hosts")
+def test_nobody_becomes_the_watch(facts: Facts):
+    """Its account is locked, has no shell and no group but its own (K-11)."""
+    lines = facts["account"].lines
+    hold(len(lines) == 3, f"the account {ACCOUNT}", facts["account"], facts.remedy)
+    seen = (lines[0].split(":")[-1], lines[1].split()[1], lines[2])
+    expect(seen, ("/usr/sbin/nologin", "L", ACCOUNT), facts.remedy)
+
+
+@on_hosts("watch_hosts")
+def test_the_watch_reaches_nothing_it_should_not(facts: Facts):
+    """Tried: others read nothing of it; it neither changes its program nor reads the password."""
+    expect(facts["reach"].lines, [], facts.remedy)
+
+
+@on_hosts("watch_hosts")
+def test_the_toolkit_is_as_it_was_packed(facts: Facts):
+    """Every file of its packages has the hash in the package's record (K-08)."""
+    right, *wrong = facts["records"].lines or ["0"]
+    hold(int(right) > 0, "packages with records", facts["records"], facts.remedy)
+    remedy = f"`rm -r /opt/koseki/venv` there, then {facts.remedy}"
+    expect([line for line in wrong if line], [], remedy)
+
+
+@on_hosts("watch_hosts")
+def test_no_authority_leaves_the_seat(plan: Plan, facts: Facts):
+    """Its one private key asks; it can certify nobody (K-08)."""
+    wanted = [f"{STATE}/{plan.site.name}/ssh/automation"]
+    expect(facts["keys"].lines, wanted, "remove the others, replace what they opened")

@@ -1,0 +1,5 @@
+# Managed by koseki (pyinfra, foundation/system.py). Do not edit.
+# An idle shell ends; nobody can switch that off.
+TMOUT=600
+readonly TMOUT
+export TMOUT

@@ -1,0 +1,236 @@
+"""The host that keeps watch: what it is given, what it may do, and what its answers mean."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import WORKSTATION, Inventory
+from koseki_ops.pki import Request, open_authority, sign
+from koseki_ops.results import EngineResult, HostResult
+from koseki_ops.secrets import init_secrets, secrets_file
+from koseki_ops.site import STATION_FILE, Site, project_root
+from koseki_ops.ssh import certificate, ensure_site_ssh, sign_operator, watch_certificate
+from koseki_ops.station import LOCK, noted, toolkit_bundle, toolkit_digest
+from koseki_ops.watch import RUNS, STATUS, opinion, run_states
+
+ROOT = project_root()
+HOST = "workstation1"
+
+
+@pytest.fixture
+def seat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A checkout at the administrator's seat, with secrets and authorities of its own."""
+    root = tmp_path / "checkout"
+    ignore = shutil.ignore_patterns("secrets.yml", "__pycache__", "*.egg-info")
+    for folder in ("inventories", "playbooks", "roles", "src"):
+        shutil.copytree(ROOT / folder, root / folder, symlinks=True, ignore=ignore)
+    for name in ("pyproject.toml", "README.md", "LICENSE", "ansible.cfg", LOCK):
+        shutil.copy(ROOT / name, root / name)
+    monkeypatch.setenv("KOSEKI_ROOT", str(root))
+    site = Site.open(name="mine")
+    init_secrets(site)
+    ensure_site_ssh(site, Inventory(site.inventory))
+    return site
+
+
+@pytest.fixture
+def station(seat: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """The toolkit on the host that keeps watch, as an apply leaves it there."""
+    root = tmp_path / "toolkit"
+    with tarfile.open(fileobj=io.BytesIO(toolkit_bundle(seat, HOST))) as tar:
+        tar.extractall(root, filter="data")
+    for name, path in noted(seat).items():
+        (root / "var" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, root / "var" / name)
+    monkeypatch.setenv("KOSEKI_ROOT", str(root))
+    return Site.open()
+
+
+def test_the_toolkit_knows_where_it_is(station: Site):
+    """On the host the one site is the default, hosts are asked straight, and another is refused."""
+    assert (station.name, station.seat, station.is_lab) == ("mine", HOST, False)
+    with pytest.raises(KosekiError, match="watches another site"):
+        Site.open("iida")
+
+
+def test_at_the_seat_nothing_changes(seat: Site):
+    """Without the file it is the administrator's seat; a lab is entered by its namespace."""
+    assert (seat.seat, seat.is_lab, seat.station) == (WORKSTATION, True, None)
+    assert "ProxyCommand nsenter" in seat.ssh_config.read_text(encoding="utf-8")
+
+
+def test_a_file_that_cannot_be_read_is_named(station: Site):
+    """Half a file is a sentence with its remedy, not a toolkit that takes itself for the seat."""
+    (station.root / STATION_FILE).write_text("{", encoding="ascii")
+    with pytest.raises(KosekiError, match="does not know which host it is on"):
+        Site.open()
+
+
+def test_it_asks_only_with_a_certificate_that_holds(station: Site, seat: Site):
+    """No certificate, or one that has run out: one sentence that says who renews it."""
+    inventory = Inventory(station.inventory)
+    with pytest.raises(KosekiError, match="no certificate to ask with"):
+        ensure_site_ssh(station, inventory)
+    ssh = station.state / "ssh"
+    shutil.copy(seat.state / "ssh" / "automation", ssh)
+    public = (seat.state / "ssh" / "automation.pub").read_text(encoding="ascii")
+    (ssh / "automation-cert.pub").write_text(watch_certificate(seat, inventory, HOST, public))
+    ensure_site_ssh(station, inventory)
+    config = station.ssh_config.read_text(encoding="utf-8")
+    assert "ProxyCommand" not in config
+    assert "HostName 10.158.90.101" in config
+    assert not (ssh / "user_ca").exists()
+
+
+def test_its_certificate_is_its_own(seat: Site):
+    """A principal of its own, from its own addresses alone, kept until half its life is gone."""
+    inventory = Inventory(seat.inventory)
+    public = (seat.state / "ssh" / "automation.pub").read_text(encoding="ascii")
+    first = watch_certificate(seat, inventory, HOST, public)
+    signed = certificate(seat.state / "ssh" / "watch" / f"{HOST}-cert.pub")
+    assert signed is not None
+    assert signed.valid_principals == [b"watch"]
+    assert signed.critical_options == {b"source-address": b"10.158.10.6,10.158.90.6"}
+    assert watch_certificate(seat, inventory, HOST, public) == first
+
+
+def test_it_signs_nothing(station: Site, seat: Site, tmp_path: Path):
+    """Neither a person nor a host is certified there, whoever asks."""
+    del seat
+    key = tmp_path / "key.pub"
+    key.write_text("ssh-ed25519 AAAA", encoding="ascii")
+    with pytest.raises(KosekiError, match="holds no authority and signs nothing"):
+        sign_operator(station, Inventory(station.inventory), "sousa01", key)
+
+
+def test_no_private_key_and_no_foreign_secret_travels(seat: Site):
+    """What is handed over and what the toolkit carries: no key, and its own site's vault only."""
+    open_authority(seat.state / "pki", "passphrase", 10)
+    foreign = seat.root / "inventories/iida/group_vars/all/secrets.yml"
+    foreign.write_text("foreign", encoding="ascii")
+    texts = {name: path.read_bytes() for name, path in noted(seat).items()}
+    assert {"mine/ssh/known_hosts", "mine/ssh/user_ca.pub", "mine/pki/ca.crt"} <= set(texts)
+    with tarfile.open(fileobj=io.BytesIO(toolkit_bundle(seat, HOST))) as tar:
+        names = tar.getnames()
+        texts |= {row.name: tar.extractfile(row).read() for row in tar if row.isfile()}  # type: ignore[union-attr] # a file has content
+    assert [name for name, text in texts.items() if b"PRIVATE KEY-----" in text] == []
+    assert [n for n in names if n.endswith("secrets.yml")] == [
+        str(secrets_file(seat).relative_to(seat.root))
+    ]
+    assert any(name.startswith("koseki_ops-") and name.endswith(".whl") for name in names)
+
+
+def test_every_change_of_the_toolkit_is_seen(seat: Site):
+    """A byte in a role, another link, another site: each is another toolkit."""
+    before = toolkit_digest(seat, HOST)
+    assert toolkit_digest(seat, HOST) == before
+    task = seat.root / "roles/etcd/tasks/main.yml"
+    task.write_text(task.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    changed = toolkit_digest(seat, HOST)
+    link = seat.root / "inventories/lab/group_vars/city"
+    link.unlink()
+    link.symlink_to("../../iida/group_vars/databases")
+    assert len({before, changed, toolkit_digest(seat, HOST)}) == 3
+
+
+def test_the_authority_without_its_key_recognises_only(tmp_path: Path):
+    """The second opinion knows a good certificate; nothing is signed without the key."""
+    whole = open_authority(tmp_path, "passphrase", 10)
+    (tmp_path / "ca.key").unlink()
+    alone = open_authority(tmp_path, "passphrase", 10)
+    assert alone.certificate == whole.certificate
+    with pytest.raises(KosekiError, match="the CA's key is not here"):
+        sign(alone, Request("x", (), 1, 1), "")
+
+
+def test_what_the_engines_need_is_on_the_host():
+    """Roles use no collection that the watch's lock leaves out."""
+    pattern = re.compile(r"\b(?:community|ansible|amazon|cisco)\.[a-z_]+\.[a-z_]+")
+    used = {
+        found.rsplit(".", 1)[0]
+        for folder in ("roles", "playbooks", "inventories", "plugins")
+        for path in (ROOT / folder).rglob("*.*")
+        if path.suffix in {".yml", ".j2", ".py"} and path.name != "secrets.yml" and path.is_file()
+        for found in pattern.findall(path.read_text(encoding="utf-8"))
+    }
+    assert used <= {"ansible.builtin", "ansible.module_utils", "ansible.plugins"}
+
+
+def test_the_second_opinion_is_a_sentence_a_host():
+    """Silent hosts are not verified, changes are named with their remedy; quiet when all holds."""
+    quiet = EngineResult("all", {"primary1": HostResult()})
+    assert opinion(quiet) == []
+    loud = EngineResult(
+        "all",
+        {
+            "primary1": HostResult(changed=1, changes=["Keep sudo"]),
+            "secondary1": HostResult(unreachable=True, errors=["secondary1 does not answer"]),
+            "application1": HostResult(failed=1, errors=["application1: broken"]),
+        },
+    )
+    assert opinion(loud) == [
+        (
+            "primary1 is not as the inventory says, 1 would change: Keep sudo; "
+            "run `koseki apply --limit primary1`"
+        ),
+        "secondary1 is not verified: secondary1 does not answer",
+        "application1 could not be asked: application1: broken",
+    ]
+
+
+SHOWN = """Id=koseki-drift.service
+ActiveState={state}
+Result={result}
+ExecMainStatus={code}
+ExecMainStartTimestamp={last}
+ExecMainExitTimestamp=
+UnitFileState=enabled
+NextElapseUSecRealtime={coming}
+--
+"""
+
+
+@pytest.mark.parametrize(
+    ("shown", "well", "sentence"),
+    [
+        (("inactive", "success", 0, "", "Tue 09:00"), True, "not due yet; next Tue 09:00"),
+        (
+            ("inactive", "success", 0, "Tue 08:45", "Tue 09:00"),
+            True,
+            "Tue 08:45: ended well; next Tue 09:00",
+        ),
+        (
+            ("failed", "exit-code", 1, "Tue 08:45", "Tue 09:00"),
+            False,
+            "Tue 08:45: ended exit-code 1; next Tue 09:00",
+        ),
+        (("activating", "success", 0, "Tue 08:45", ""), True, "is at work; no next one"),
+        (
+            ("inactive", "success", 0, "Tue 08:45", ""),
+            False,
+            "Tue 08:45: ended well; no next one",
+        ),
+    ],
+)
+def test_a_run_says_how_it_stands(shown: tuple[str, str, int, str, str], well: bool, sentence: str):
+    """Systemd's own words become one line; without a next beat nothing is well."""
+    state, result, code, last, coming = shown
+    text = SHOWN.format(state=state, result=result, code=code, last=last, coming=coming)
+    (row,) = run_states(text)
+    assert (row.unit, row.well, row.sentence) == ("koseki-drift", well, sentence)
+
+
+def test_the_runs_have_beats_in_the_plan():
+    """Each run's calendar and limit stand in the inventory, and its unit in the question."""
+    beats = Inventory(ROOT / "inventories/iida").shared["watch_schedule"]
+    assert {key.rsplit("_", 1)[0] for key in beats} == {run.name for run in RUNS}
+    assert all(f"{run.unit}.timer" in STATUS for run in RUNS)
+    assert json.dumps(beats)
