@@ -74,6 +74,7 @@ def test_what_was_slept_through_is_made_up_for(watched: Platform):
     watched.lab.start(STATION)
     shown = f"systemctl show -P ExecMainExitTimestampMonotonic {SWEEP}"
     wait_for(lambda: watched.sh(STATION, shown).strip() != "0", "a sweep by itself", 90)
+    assert watched.sh(STATION, f"systemctl show -P ExecMainStatus {SWEEP}").strip() == "0"
     watched.koseki("verify", "schedule")
 
 

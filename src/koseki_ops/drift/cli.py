@@ -18,6 +18,7 @@ from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.options import json_option, print_json, site_options
 from koseki_ops.site import Site
+from koseki_ops.ssh import ensure_site_ssh
 
 SHOWN_FINDINGS = 40
 SHOWN_LENGTH = 100
@@ -69,8 +70,10 @@ def drift_group(
     inventory = Inventory(site.inventory)
     chosen = {host for name in limit for host in inventory.resolve(name)}
     hosts = [host for host in inventory.hosts if not limit or host in chosen]
-    if not site.ssh_config.exists():
+    if not site.ssh_config.exists() and not site.station:
         raise KosekiError("nothing was applied here yet", site.name, "run `koseki apply`")
+    # After a restart the room for shared connections is gone; a certificate may have run out.
+    ensure_site_ssh(site, inventory)
     found = sweep(site, inventory, hosts, Bounds(seconds=wait), cache(lambda: _secrets(site)))
     said: tuple[str, ...] = ()
     fault = ""
