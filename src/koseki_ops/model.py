@@ -246,6 +246,14 @@ class BackupPolicy(Table):
     lag_alarm_minutes: Positive
 
 
+class ApplicationRelease(Table):
+    """The release that runs, and whether an older one than the running one is meant."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,40}$")]
+    version: Annotated[str, Field(pattern=r"^\d{1,6}\.\d{1,6}\.\d{1,6}$")]
+    allow_downgrade: bool
+
+
 class Platform(BaseModel):
     """The shared values of an inventory that the model knows by type."""
 
@@ -275,3 +283,5 @@ class Platform(BaseModel):
     vault_seal: VaultSeal
     backup_policy: BackupPolicy
     packages: dict[str, list[str]]
+    application_release: ApplicationRelease
+    certificate_signatories: dict[Slug, str]
