@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
@@ -49,6 +50,15 @@ class Bad(Exception):  # noqa: N818 - a request that is no question
         """Keep the status."""
         super().__init__(STATUS[status])
         self.status = status
+
+
+class TakenBack(Exception):  # noqa: N818 - how a transaction ends without a trace
+    """What was written is not kept."""
+
+
+def take_back() -> None:
+    """End the transaction around, so that nothing of it stays."""
+    raise TakenBack
 
 
 @dataclass(frozen=True)
@@ -263,13 +273,7 @@ class Application:
         except UnicodeDecodeError as error:
             raise Bad(400) from error
         back = ""
-
-        class TakenBack(Exception):  # noqa: N818 - ends the transaction without a trace
-            pass
-
-        try:
-            with self.pool.transaction() as cursor:
-                back = registers.there_and_back(cursor, text)
-                raise TakenBack
-        except TakenBack:
-            return Response(certificate.test_print(back), "application/pdf")
+        with suppress(TakenBack), self.pool.transaction() as cursor:
+            back = registers.there_and_back(cursor, text)
+            take_back()
+        return Response(certificate.test_print(back), "application/pdf")

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+import io
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
-from functools import cache
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
+from fontTools.ttLib import TTFont
+
 from koseki_sample.registers import Person, Refused, Row
-from koseki_sample.text import is_selector
+from koseki_sample.text import units
 
 STAND_IN = "見本アプリケーション（stand-in）による出力です。公的な証明ではありません。"
 TOKYO = timezone(timedelta(hours=9))
-FONT_FAMILY = "IPAmjMincho"
+# The document brings its font along; a name of its own, so that no installed font answers to it.
+FAMILY = "Registered"
+# The format of a table of pairs: character and variation selector.
+VARIATIONS = 14
+TAG = re.compile("<[^>]*>")
+FONT_ADDRESS = "data:font/ttf;base64,"
 FONT_FILE = Path("/usr/share/fonts/truetype/ipamj/ipamjm.ttf")
 
 STYLE = f"""
 @page {{ size: A4; margin: 20mm;
-  @bottom-center {{ content: "{STAND_IN}"; font: 8pt {FONT_FAMILY}; }} }}
-body {{ font: 11pt {FONT_FAMILY}; }}
+  @bottom-center {{ content: "{STAND_IN}"; font: 8pt {FAMILY}0; }} }}
+body {{ font: 11pt {FAMILY}0; }}
 h1 {{ font-size: 16pt; text-align: center; letter-spacing: .5em; }}
 table {{ width: 100%; border-collapse: collapse; }}
 td {{ border: .5pt solid; padding: 2mm; }}
@@ -28,42 +39,77 @@ td {{ border: .5pt solid; padding: 2mm; }}
 """
 
 
-@cache
-def _known() -> tuple[frozenset[int], frozenset[tuple[int, int]]]:
-    """Return the characters that the font has, and its pairs of character and selector."""
-    from fontTools.ttLib import TTFont  # noqa: PLC0415 - only a print needs it
+def subset(text: str) -> bytes:
+    """Return a font of just the forms that a text needs, variants included.
 
-    with TTFont(FONT_FILE, lazy=True) as font:
-        tables = font["cmap"].tables
-        single = {code for table in tables if table.format != 14 for code in table.cmap}
-        pairs = {
-            (base, selector)
-            for table in tables
-            if table.format == 14
-            for selector, rows in table.uvsDict.items()
-            for base, _ in rows
-        }
-    return frozenset(single), frozenset(pairs)
+    The whole font is 46 MB: WeasyPrint would take seconds to embed a page's part of it.
+    """
+    made = subprocess.run(
+        ["hb-subset", str(FONT_FILE), "--text-file=-", "--output-file=-", "--no-hinting"],
+        input=text.encode(),
+        capture_output=True,
+        check=True,
+    )
+    return made.stdout
 
 
-def unprintable(text: str) -> list[str]:
-    """Return the code points of a text that the font has no form for.
+@dataclass(frozen=True)
+class Forms:
+    """Which form a font gives to a character, alone or with a variation selector."""
+
+    single: Mapping[int, str]
+    pairs: Mapping[tuple[int, int], str | None]
+
+    @classmethod
+    def of(cls, font: bytes) -> Forms:
+        """Read a font's tables of characters."""
+        single: dict[int, str] = {}
+        pairs: dict[tuple[int, int], str | None] = {}
+        with TTFont(io.BytesIO(font), lazy=True) as opened:
+            for table in opened["cmap"].tables:
+                if table.format != VARIATIONS:
+                    single |= table.cmap
+                    continue
+                for selector, rows in table.uvsDict.items():
+                    pairs |= {(base, selector): form for base, form in rows}
+        return cls(single, pairs)
+
+    def form(self, unit: str) -> str | None:
+        """Return the form of a character with or without its selector; None: there is none."""
+        base = self.single.get(ord(unit[0]))
+        if len(unit) == 1:
+            return base
+        pair = (ord(unit[0]), ord(unit[1]))
+        # A pair without a form of its own is said to look like the character alone.
+        return (self.pairs[pair] or base) if pair in self.pairs else None
+
+
+def unprintable(text: str, forms: Forms) -> list[str]:
+    """Return the characters of a text that a font has no form for, by their code points.
 
     A missing form would print as a box, and a missing variant as another form than the registered
     one: a certificate that is wrong and does not look it.
     """
-    single, pairs = _known()
-    found = []
-    for place, character in enumerate(text):
-        code = ord(character)
-        if is_selector(character):
-            if not place or (ord(text[place - 1]), code) not in pairs:
-                found.append(
-                    f"U+{ord(text[place - 1]):04X} U+{code:04X}" if place else f"U+{code:04X}"
-                )
-        elif code not in single and not character.isspace():
-            found.append(f"U+{code:04X}")
-    return found
+    return [
+        " ".join(f"U+{ord(character):04X}" for character in unit)
+        for unit in units(text)
+        if not unit.isspace() and forms.form(unit) is None
+    ]
+
+
+def twins(text: str, forms: Forms) -> dict[str, int]:
+    """Return each character that looks like one before it, and how many did before.
+
+    〜 and ～ have one form in the font, and a PDF font gives one text to a form: what is copied or
+    searched would be the other character. Twins get a font of their own.
+    """
+    seen: dict[str, list[str]] = {}
+    for unit in units(text):
+        form = forms.form(unit)
+        alike = seen.setdefault(form or "", [])
+        if form and unit not in alike:
+            alike.append(unit)
+    return {unit: place for alike in seen.values() for place, unit in enumerate(alike) if place}
 
 
 def era(day: date) -> str:
@@ -114,16 +160,38 @@ def test_print(text: str) -> bytes:
 
 def document(body: str) -> bytes:
     """Return a body as PDF; Refused when the font cannot show every character of it."""
-    missing = unprintable(body)
+    text = unescape(TAG.sub("", body)) + STAND_IN
+    font = subset(text)
+    forms = Forms.of(font)
+    missing = unprintable(text, forms)
     if missing:
         raise Refused(f"印字できない文字があります: {', '.join(sorted(set(missing)))}")
     from weasyprint import HTML  # noqa: PLC0415 - it takes a second to import
 
-    html = f'<!doctype html><html lang="ja"><style>{STYLE}</style><body>{body}</body></html>'
+    alike = twins(text, forms)
+    parts = TAG.split(body)
+    tags = [*TAG.findall(body), ""]
+    body = "".join(_apart(part, alike) + tag for part, tag in zip(parts, tags, strict=True))
+    source = FONT_ADDRESS + base64.b64encode(font).decode("ascii")
+    faces = "".join(
+        f"@font-face {{ font-family: {FAMILY}{place}; src: url({source}); }}"
+        f".twin{place} {{ font-family: {FAMILY}{place}; }}"
+        for place in sorted({0, *alike.values()})
+    )
+    html = f'<!doctype html><html lang="ja"><style>{faces}{STYLE}</style><body>{body}</body></html>'
     printed: Any = HTML(string=html, url_fetcher=_no_fetch).write_pdf()
     return bytes(printed)
 
 
+def _apart(text: str, alike: Mapping[str, int]) -> str:
+    return "".join(
+        f'<span class="twin{alike[unit]}">{unit}</span>' if unit in alike else unit
+        for unit in units(text)
+    )
+
+
 def _no_fetch(address: str, *_arguments: object, **_options: object) -> dict[str, Any]:
-    """Fetch nothing: a document holds everything it shows."""
+    """Fetch nothing but the font that the document itself holds."""
+    if address.startswith(FONT_ADDRESS):
+        return {"string": base64.b64decode(address.removeprefix(FONT_ADDRESS))}
     raise Refused(f"外部参照はできません: {address[:20]}")

@@ -12,6 +12,13 @@ def starts_with(prefix: str) -> str:
     return f"{escaped}%"
 
 
-def is_selector(character: str) -> bool:
-    """Say whether a character only selects the form of the one before it."""
-    return FIRST_SELECTOR <= ord(character) <= LAST_SELECTOR
+def units(text: str) -> list[str]:
+    """Return a text's characters, each with the variation selector that belongs to it."""
+    found: list[str] = []
+    for character in text:
+        follows = FIRST_SELECTOR <= ord(character) <= LAST_SELECTOR
+        if follows and found and len(found[-1]) == 1:
+            found[-1] += character
+        else:
+            found.append(character)
+    return found
