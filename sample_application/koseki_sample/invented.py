@@ -7,8 +7,6 @@ import random
 from collections.abc import Iterator
 from datetime import date, timedelta
 
-import psycopg2
-
 # Text that must survive: each stands in a register of every municipality. Two variants of one
 # character are two names; the last of these is 外字, which no common font can print.
 SURVIVORS = (
@@ -65,6 +63,8 @@ def table(rows: Iterator[tuple[object, ...]]) -> io.StringIO:
 
 def fill(database: str, code6: str, count: int) -> str | None:
     """Load the registers, all or none; return why not, or None."""
+    import psycopg2  # noqa: PLC0415 - composing registers needs no database
+
     connection = psycopg2.connect(database)
     with connection, connection.cursor() as cursor:
         # Nobody else adds registers meanwhile; readers are not kept waiting.

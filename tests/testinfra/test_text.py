@@ -66,6 +66,8 @@ for stream in re.findall(rb"stream\\r?\\n(.*?)\\r?\\nendstream", pdf, re.DOTALL)
     for form, said in re.findall(rb"<([0-9a-f]+)> <([0-9a-f]+)>", content):
         named.setdefault(bytes.fromhex(said.decode()).decode("utf-16-be"), int(form, 16))
 whole = TTFont("/usr/share/fonts/truetype/ipamj/ipamjm.ttf", lazy=True)
+# Numbers will do for names: the font's own sixty thousand names take a second to read.
+whole.setGlyphOrder([f"form{{n}}" for n in range(whole["maxp"].numGlyphs)])
 single, pairs = whole.getBestCmap(), {{}}
 for table in whole["cmap"].tables:
     if table.format == 14:
