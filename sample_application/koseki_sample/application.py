@@ -157,6 +157,8 @@ class Application:
             return self.refuse("見つかりません。", 404)
         except Refused as error:
             return self.refuse(str(error), 409)
+        except psycopg2.DataError:
+            return self.refuse("記載が正しくありません。", 409)
         except psycopg2.OperationalError:
             return self.refuse(
                 "データベースに接続できません。しばらくしてからやり直してください。", 503

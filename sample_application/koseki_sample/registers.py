@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -12,6 +13,8 @@ from koseki_sample.database import Cursor
 from koseki_sample.text import starts_with
 
 FOUND_AT_MOST = 50
+# Longer than any name or place.
+LONGEST = 300
 
 
 class Refused(Exception):  # noqa: N818 - it is an answer to the counter, not a fault
@@ -133,7 +136,9 @@ def receive(
         raise Refused(f"記載がありません: {', '.join(missing)}")
     if "born" in CONTENT[kind]:
         _date(content["born"])
-    if "place" in CONTENT[kind] and not content["place"].isdecimal():
+    if any(len(content[key]) > LONGEST for key in CONTENT[kind]) or len(operator) > LONGEST:
+        raise Refused("長すぎる記載があります。")
+    if "place" in CONTENT[kind] and not re.fullmatch("[1-9][0-9]{0,3}", content["place"]):
         raise Refused("番号が正しくありません。")
     register(cursor, number)
     receipt = _next(cursor, "receipt")
