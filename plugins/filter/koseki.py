@@ -6,9 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from koseki_ops.databases import platform_statements, tenant_statements
+from ansible.errors import AnsibleFilterError
+
+from koseki_ops import release
+from koseki_ops.databases import platform_statements, schema_statements, tenant_statements
 from koseki_ops.drift.manifest import inputs_of
-from koseki_ops.municipalities import active, client_certificates, tenants
+from koseki_ops.errors import KosekiError
+from koseki_ops.municipalities import active, client_certificates, instances, tenants
 from koseki_ops.site import Site
 
 
@@ -46,6 +50,22 @@ def tree(inventory: str) -> str:
     return inputs_of(Site(folder.parents[1], folder.name, folder.name)).tree
 
 
+def verified(archive: str, signers: str) -> dict[str, Any]:
+    """Return a release after its signature was verified on the workstation."""
+    try:
+        return release.verify(Path(archive), Path(signers))
+    except KosekiError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+def schema(found: dict[str, Any], towns: list[dict[str, str]], seen: dict[str, Any]) -> str:
+    """Return the SQL of a verified release that is missing."""
+    try:
+        return schema_statements(found, towns, seen)
+    except KosekiError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
 class FilterModule:
     """Names the filters."""
 
@@ -57,6 +77,9 @@ class FilterModule:
             "koseki_client_certificates": client_certificates,
             "koseki_platform_statements": platform_statements,
             "koseki_tenant_statements": tenant_statements,
+            "koseki_instances": instances,
+            "koseki_release": verified,
+            "koseki_schema_statements": schema,
             "koseki_repositories": repositories,
             "koseki_difference": difference,
             "koseki_tree": tree,

@@ -9,9 +9,10 @@ from datetime import date
 
 import click
 
-from koseki_ops.check import check_inventory
+from koseki_ops.check import check_inventory, load_platform
 from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
+from koseki_ops.municipalities import active, effective_day
 from koseki_ops.options import json_option, print_json, site_options
 from koseki_ops.progress import Progress
 from koseki_ops.results import EngineResult
@@ -27,6 +28,7 @@ ROOMS = {
     "drift": "koseki_ops.drift.cli:drift_group",
     "lab": "koseki_ops.lab.cli:lab_group",
     "mirror": "koseki_ops.mirror_cli:mirror_group",
+    "release": "koseki_ops.release_cli:release_group",
     "restore": "koseki_ops.rehearsal:restore_group",
     "ssh": "koseki_ops.ssh_cli:ssh_group",
     "switchover": "koseki_ops.switchover:switchover_command",
@@ -84,6 +86,29 @@ def check_command(site: Site, *, as_json: bool) -> None:
         )
     if findings:
         sys.exit(2)
+
+
+@cli.command("municipalities")
+@click.option("--as-of", metavar="DATE", help="An ISO date (default: the inventory's day).")
+@site_options
+@json_option
+def municipalities_command(site: Site, *, as_of: str | None, as_json: bool) -> None:
+    """List the municipalities that have joined by a day, in the plan's order.
+
+    Example: koseki municipalities -i iida --as-of 2015-11-01
+    """
+    inventory = Inventory(site.inventory)
+    platform = load_platform(inventory)
+    try:
+        day = effective_day(as_of or str(platform.effective_date))
+    except ValueError as error:
+        raise KosekiError("this is no day", str(as_of), "write it as 2015-11-01") from error
+    joined = active(inventory.shared["municipalities"], day.isoformat())
+    for row in joined:
+        click.echo(f"{row['code6']}  {row['slug']:10}  {row['joined_on']}  {row['name']}")
+    click.echo(f"{len(joined)} municipalities on {day}")
+    if as_json:
+        print_json({"as_of": day.isoformat(), "active": len(joined), "municipalities": joined})
 
 
 @cli.group("secrets")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from koseki_ops.errors import KosekiError
+
 TEMPLATE = "koseki_template"
 COMMON_ROLE = "koseki_application"
 REWIND_ROLE = "rewinder"
@@ -80,3 +82,52 @@ def _tenant(
         for name in sorted(may_connect - {application, owner})
     ]
     return wanted
+
+
+# The table itself is the platform's: a release cannot say that it was applied.
+SCHEMA_TABLE = """CREATE TABLE IF NOT EXISTS platform.schema_files (
+  number int PRIMARY KEY,
+  file text NOT NULL,
+  sha256 text NOT NULL,
+  release text NOT NULL,
+  at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+GRANT SELECT ON platform.schema_files TO koseki_application;"""
+
+
+def schema_statements(
+    release: Mapping[str, Any], tenants: Sequence[Mapping[str, str]], seen: Mapping[str, Any]
+) -> str:
+    """Return the psql script that brings a release's schema to each database; empty when all is so.
+
+    release: a verified release, as `koseki_ops.release.verify` gives it; seen: whether this host
+    leads, and the hash of each applied file by number and database. Each file is one transaction,
+    as the owner of that database.
+    """
+    if not seen["leads"]:
+        return ""
+    applied = {name: files for row in seen["databases"] for name, files in row.items()}
+    parts = []
+    for tenant in tenants:
+        there = applied.get(tenant["database"], {})
+        missing = [row for row in release["schema"] if str(row["number"]) not in there]
+        for row in release["schema"]:
+            if there.get(str(row["number"]), row["sha256"]) != row["sha256"]:
+                raise KosekiError(
+                    "a schema file that was applied has changed",
+                    f"{row['file']} in {tenant['database']}",
+                    "put the change into a file with the next number",
+                )
+        if missing:
+            parts += [f"\\connect {tenant['database']}", SCHEMA_TABLE]
+        for row in missing:
+            noted = f"{row['number']}, '{row['file']}', '{row['sha256']}', '{release['version']}'"
+            parts += [
+                "BEGIN;",
+                f"SET LOCAL ROLE {tenant['owner']};",
+                release["sql"][row["file"]],
+                "RESET ROLE;",
+                f"INSERT INTO platform.schema_files VALUES ({noted});",  # noqa: S608 - verified
+                "COMMIT;",
+            ]
+    return "\n".join(parts)

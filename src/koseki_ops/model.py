@@ -344,6 +344,14 @@ class WatchSchedule(Table):
     opinion_seconds: Positive
 
 
+class ApplicationRelease(Table):
+    """The release that runs, and whether an older one than the running one is meant."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,40}$")]
+    version: Annotated[str, Field(pattern=r"^\d{1,6}\.\d{1,6}\.\d{1,6}$")]
+    allow_downgrade: bool
+
+
 class Platform(BaseModel):
     """The shared values of an inventory that the model knows by type."""
 
@@ -376,3 +384,5 @@ class Platform(BaseModel):
     packages: dict[str, list[str]]
     waivers: list[Waiver]
     drift_alerts: DriftAlerts
+    application_release: ApplicationRelease
+    certificate_signatories: dict[Slug, str]

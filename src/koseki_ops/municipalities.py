@@ -58,3 +58,35 @@ def client_certificates(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any
         }
         for row in rows
     ]
+
+
+def instances(
+    municipalities: Iterable[Mapping[str, Any]],
+    ports: Mapping[str, int],
+    signatories: Mapping[str, str],
+    authority: str,
+) -> dict[str, dict[str, str]]:
+    """Return what each municipality's application is told by its environment, by slug.
+
+    ports: the proxy's on this host, for `leader` and `replica`; signatories: who signs where it is
+    not the municipality's head; authority: the CA's certificate. docs/releases.md names the values.
+    """
+    rows = list(municipalities)
+    keys = {row["name"]: row for row in client_certificates(tenants(rows))}
+    found = {}
+    for row, tenant in zip(rows, tenants(rows), strict=True):
+        slug, own = row["slug"], keys[row["slug"]]
+        common = (
+            f"dbname={tenant['database']} user={tenant['application']} sslmode=verify-full "
+            f"sslrootcert={authority} sslcert={own['certificate']} sslkey={own['key']} "
+            "connect_timeout=5 application_name=koseki"
+        )
+        found[slug] = {
+            "KOSEKI_SLUG": slug,
+            "KOSEKI_CODE": row["code6"],
+            "KOSEKI_MUNICIPALITY": row["name"],
+            "KOSEKI_SIGNATORY": signatories.get(slug, f"{row['name']}長"),
+            "KOSEKI_DATABASE": f"host=127.0.0.1 port={ports['leader']} {common}",
+            "KOSEKI_DATABASE_READ": f"host=127.0.0.1 port={ports['replica']} {common}",
+        }
+    return found

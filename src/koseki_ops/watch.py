@@ -25,7 +25,7 @@ class Run:
 
 
 RUNS = (
-    Run("sweep", "koseki-drift", "drift", "Sweep the platform for drift", 20, secrets=True),
+    Run("sweep", "koseki-drift", "drift --alert", "Sweep the platform for drift", 20, secrets=True),
     Run("verify", "koseki-verify", "verify", "Verify the whole platform", 300),
     Run(
         "opinion",

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
-from koseki_ops.databases import platform_statements, tenant_statements
-from koseki_ops.municipalities import active, client_certificates, tenants
+from koseki_ops.databases import platform_statements, schema_statements, tenant_statements
+from koseki_ops.errors import KosekiError
+from koseki_ops.municipalities import active, client_certificates, instances, tenants
 
 TOWNS = tenants(
     [{"slug": "iida", "code6": "202053"}, {"slug": "oshika", "code6": "204170"}],
@@ -106,3 +108,48 @@ def test_each_key_belongs_to_its_municipality():
     iida, oshika = client_certificates(TOWNS)
     assert (iida["common_name"], iida["owner"]) == ("koseki_iida_app", "koseki-iida")
     assert iida["key"] != oshika["key"]
+
+
+RELEASE = {
+    "version": "1.0.0",
+    "schema": [{"number": 1, "file": "schema/0001-a.sql", "sha256": "aa"}],
+    "sql": {"schema/0001-a.sql": "CREATE SCHEMA own;"},
+}
+
+
+def seen(**databases: dict[str, str]) -> dict[str, Any]:
+    """What `schema-state.sh` reports of a leader."""
+    return {"leads": True, "databases": [{name: files} for name, files in databases.items()]}
+
+
+def test_a_schema_file_is_applied_once_as_the_owner():
+    """Where it is missing, in one transaction with its note; where it is there, nothing is said."""
+    said = schema_statements(RELEASE, TOWNS, seen(koseki_iida={"1": "aa"}, koseki_oshika={}))
+    assert "koseki_iida" not in said
+    order = ["\\connect koseki_oshika", "BEGIN;", "SET LOCAL ROLE koseki_oshika_owner;"]
+    order += ["CREATE SCHEMA own;", "RESET ROLE;", "INSERT INTO platform.schema_files", "COMMIT;"]
+    places = [said.index(part) for part in order]
+    assert places == sorted(places)
+
+
+def test_only_the_leader_is_told():
+    """A replica hears nothing: it records what the leader does."""
+    assert schema_statements(RELEASE, TOWNS, {"leads": False, "databases": {}}) == ""
+
+
+def test_an_applied_schema_file_does_not_change():
+    """What was applied under a number stays what it was."""
+    with pytest.raises(KosekiError, match="has changed"):
+        schema_statements(RELEASE, TOWNS, seen(koseki_iida={"1": "bb"}, koseki_oshika={}))
+
+
+def test_an_instance_is_told_its_own():
+    """Its database, role and key, and who signs: the head, or whom the plan names."""
+    rows = [{"slug": "iida", "code6": "202053", "name": "飯田市"}]
+    ports = {"leader": 5000, "replica": 5001}
+    (told,) = instances(rows, ports, {}, "/ca.crt").values()
+    assert told["KOSEKI_SIGNATORY"] == "飯田市長"
+    assert "dbname=koseki_iida user=koseki_iida_app sslmode=verify-full" in told["KOSEKI_DATABASE"]
+    assert "port=5001" in told["KOSEKI_DATABASE_READ"]
+    (told,) = instances(rows, ports, {"iida": "飯田市長職務代理者"}, "/ca.crt").values()
+    assert told["KOSEKI_SIGNATORY"] == "飯田市長職務代理者"

@@ -184,6 +184,7 @@ TEMPLATES = sorted(ROOT.glob("roles/*/templates/**/*.j2"))
 HOST_OF_ROLE = {
     "db_proxy": "application1",
     "etcd": "application1",
+    "koseki_application": "application1",
     "pgbackrest": "primary1",
     "postgresql": "primary1",
 }

@@ -9,11 +9,19 @@ from typing import Any
 
 import click
 
+from koseki_ops.errors import KosekiError
 from koseki_ops.lab import Lab
+from koseki_ops.municipalities import active
 from koseki_ops.options import json_option, lab_option, print_json
 from koseki_ops.progress import Progress
 from koseki_ops.site import Site
 
+# As the municipality's own Unix user, with what its instance is told.
+IMPORT = """
+systemd-run --quiet --pipe --wait --collect --uid=koseki-{slug} --working-directory=/ \
+  -p EnvironmentFile=/etc/koseki/application/{slug}.env \
+  /opt/koseki/current/bin/import-invented {count}
+"""
 PASS_THROUGH = {"ignore_unknown_options": True}
 words = click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 
@@ -191,3 +199,31 @@ def restore_command(name: str | None, snapshot: str) -> None:
     lab, progress = _lab(name)
     lab.restore(snapshot)
     click.echo(f"snapshot {snapshot}: restored in {progress.elapsed():.1f} s")
+
+
+@lab_group.command("registers")
+@lab_option
+@click.option("--count", default=50_000, show_default=True, help="How many, over all towns.")
+@json_option
+def registers_command(name: str | None, count: int, *, as_json: bool) -> None:
+    """Fill the municipalities' empty databases with invented registers, through the proxy.
+
+    Example: koseki lab registers --count 50000
+    """
+    lab, progress = _lab(name)
+    rows = active(
+        lab.inventory.shared["municipalities"], str(lab.inventory.shared["effective_date"])
+    )
+    (host, *_) = lab.inventory.hosts_in("application")
+    share, rest = divmod(count, len(rows))
+    for place, row in enumerate(rows):
+        progress.say(f"registers: {row['name']}")
+        own = share + (place < rest)
+        done = lab.exec(host, ["sh", "-c", IMPORT.format(slug=row["slug"], count=own)])
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or ["no output"])[-1]
+            raise KosekiError(f"{row['name']} got no registers", said, "see that sentence")
+    seconds = round(progress.elapsed(), 1)
+    click.echo(f"{count} invented registers in {len(rows)} municipalities in {seconds} s")
+    if as_json:
+        print_json({"registers": count, "municipalities": len(rows), "seconds": seconds})

@@ -135,6 +135,7 @@ class Plan:
             ("etcd_members", ("etcd",)),
             ("databases", ("postgresql", "pgbackrest")),
             ("db_clients", ("db_proxy",)),
+            ("application", ("koseki_application",)),
             ("vault_hosts", ("vault",)),
             ("watch_hosts", ("watch",)),
         ):

@@ -1,0 +1,31 @@
+#!/bin/sh
+# Say as JSON whether this host leads and, if so, which schema files each database has.
+# Arguments: the databases.
+set -eu
+
+ask='SELECT NOT pg_is_in_recovery()'
+if ! getent passwd postgres >/dev/null ||
+    [ "$(cd / && runuser -u postgres -- psql -XqtAc "$ask" 2>/dev/null)" != t ]; then
+    echo '{"leads": false, "databases": {}}'
+    exit 0
+fi
+script="\\set QUIET 1
+\\pset tuples_only on
+\\pset format unaligned"
+for database in "$@"; do
+    script="$script
+SELECT count(*) > 0 AS there FROM pg_database WHERE datname = '$database' \\gset
+\\if :there
+\\connect $database
+SELECT to_regclass('platform.schema_files') IS NOT NULL AS noted \\gset
+\\if :noted
+SELECT json_build_object('$database', coalesce(json_object_agg(number, sha256), '{}'))
+  FROM platform.schema_files;
+\\else
+SELECT '{\"$database\": {}}';
+\\endif
+\\endif"
+done
+rows=$(printf '%s\n' "$script" |
+    (cd / && runuser -u postgres -- psql -Xq --set=ON_ERROR_STOP=1 --file=-) | paste -sd, -)
+printf '{"leads": true, "databases": [%s]}\n' "$rows"

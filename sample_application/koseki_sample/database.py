@@ -1,0 +1,66 @@
+"""Connections to the municipality's own database, kept open between requests."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg2
+import psycopg2.extensions
+
+Connection = psycopg2.extensions.connection
+Cursor = psycopg2.extensions.cursor
+
+# The role's limit is 20 for everything of a municipality; an instance takes at most this many.
+LIMIT = 6
+# A connection that rested for longer is asked before it is used.
+IDLE_SECONDS = 2.0
+
+
+class Pool:
+    """At most LIMIT connections; who comes when all are in use waits for one."""
+
+    def __init__(self, conninfo: str) -> None:
+        """Remember where; the first connection is made when it is needed."""
+        self._conninfo = conninfo
+        self._free: list[tuple[Connection, float]] = []
+        self._lock = threading.Lock()
+        self._places = threading.BoundedSemaphore(LIMIT)
+
+    @contextmanager
+    def transaction(self, *, read_only: bool = False) -> Iterator[Cursor]:
+        """Give a cursor in a transaction: committed at the end, rolled back on an exception.
+
+        A connection that was lost meanwhile (a leader changed) is replaced before its first use.
+        """
+        with self._places:
+            connection = self._take()
+            try:
+                if connection.readonly is not read_only:
+                    connection.set_session(readonly=read_only)
+                with connection, connection.cursor() as cursor:
+                    yield cursor
+            except BaseException:
+                if connection.closed or connection.info.transaction_status:
+                    connection.close()
+                raise
+            finally:
+                if not connection.closed:
+                    with self._lock:
+                        self._free.append((connection, time.monotonic()))
+
+    def _take(self) -> Connection:
+        with self._lock:
+            connection, used = self._free.pop() if self._free else (None, 0.0)
+        if connection is not None:
+            try:
+                if time.monotonic() - used > IDLE_SECONDS:
+                    with connection, connection.cursor() as cursor:
+                        cursor.execute("SELECT 1")
+            except psycopg2.Error:
+                connection.close()
+            else:
+                return connection
+        return psycopg2.connect(self._conninfo)

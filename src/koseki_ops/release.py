@@ -1,0 +1,169 @@
+"""Releases of the application on the workstation: build, sign, verify.
+
+An archive is a gzipped tar with `manifest.json` first; built twice from the same source it has the
+same bytes. Verified by the very program that the hosts verify with.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import re
+import sys
+import tarfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from koseki_ops.command import run
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import load_yaml
+from koseki_ops.site import Site, project_root
+
+NAMESPACE = "koseki-release"
+SOURCE_FILE, MANIFEST = "release.yml", "manifest.json"
+FORMAT = 1
+PROGRAM = "roles/koseki_application/files/usr/local/sbin/koseki-release"
+STAND_IN, STAND_IN_NAME = "sample_application", "sample-application"
+KEYS = {"name", "version", "packages", "start", "health", "schema"}
+
+
+def folder_of(site: Site) -> Path:
+    """Return where a site keeps its releases, the signing key and the allowed signers."""
+    return site.state / "release"
+
+
+def signers_of(site: Site) -> Path:
+    """Return the file that says who may sign for a site."""
+    return folder_of(site) / "allowed_signers"
+
+
+def build(source: Path, output: Path) -> Path:
+    """Pack a source folder with its `release.yml` into an archive; return the archive's path."""
+    if not (source / SOURCE_FILE).is_file():
+        raise KosekiError(
+            f"there is no {SOURCE_FILE}", str(source), "name the folder of a release's source"
+        )
+    said = load_yaml(source / SOURCE_FILE)
+    if not isinstance(said, dict) or set(said) != KEYS:
+        seen = ", ".join(sorted(said)) if isinstance(said, dict) else str(said)
+        raise KosekiError(
+            f"{SOURCE_FILE} does not hold what it must", seen, f"write {', '.join(sorted(KEYS))}"
+        )
+    files = _files(source)
+    schema = [name for name in files if name.startswith(f"{said['schema']}/")]
+    manifest = {
+        "format": FORMAT,
+        **{key: said[key] for key in ("name", "version", "packages", "start", "health")},
+        "schema": [
+            {"number": number, "file": name, "sha256": _digest(files[name][0])}
+            for number, name in enumerate(schema, 1)
+        ],
+        "schema_version": len(schema),
+        "files": {
+            name: {"sha256": _digest(content), "mode": f"{mode:04o}"}
+            for name, (content, mode) in files.items()
+        },
+    }
+    for number, name in enumerate(schema, 1):
+        if not re.fullmatch(rf"0*{number}-[a-z0-9-]+\.sql", Path(name).name):
+            raise KosekiError(
+                "a schema file has not the next number", name, "number them 0001-, 0002-, … .sql"
+            )
+    text = json.dumps(manifest, ensure_ascii=False, indent=1, sort_keys=True).encode()
+    output.mkdir(parents=True, exist_ok=True)
+    archive = output / f"{said['name']}-{said['version']}.tar.gz"
+    archive.write_bytes(_packed({MANIFEST: (text, 0o644), **files}))
+    return archive
+
+
+def _files(source: Path) -> dict[str, tuple[bytes, int]]:
+    """Return content and mode of each file of a source, by name; nothing that a run left."""
+    found = {}
+    for path in sorted(source.rglob("*")):
+        name = str(path.relative_to(source))
+        if path.is_symlink():
+            raise KosekiError("a release holds plain files only", name, "replace the link")
+        if path.is_file() and "__pycache__" not in path.parts and name != SOURCE_FILE:
+            executable = path.stat().st_mode & 0o100
+            found[name] = (path.read_bytes(), 0o755 if executable else 0o644)
+    return found
+
+
+def _packed(files: dict[str, tuple[bytes, int]]) -> bytes:
+    """Return a gzipped tar without times or owners: the same files give the same bytes."""
+    packed = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as squeezed,
+        tarfile.open(fileobj=squeezed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for name, (content, mode) in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), mode
+            archive.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def make_key(site: Site) -> Path:
+    """Make a site's signing key and allow it, unless there is one; return the private key."""
+    key = folder_of(site) / "signing_key"
+    if not key.exists():
+        key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        comment = f"{site.name} releases"
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(key)])
+    if not signers_of(site).exists():
+        public = key.with_suffix(".pub").read_text(encoding="ascii").split()
+        signers_of(site).write_text(
+            f'releases namespaces="{NAMESPACE}" {public[0]} {public[1]}\n', encoding="ascii"
+        )
+    return key
+
+
+def sign(archive: Path, key: Path) -> Path:
+    """Sign an archive; return the signature's path beside it."""
+    for path, what in ((archive, "release"), (key, "signing key")):
+        if not path.is_file():
+            raise KosekiError(f"there is no such {what}", str(path), "name an existing file")
+    signature = archive.with_name(archive.name + ".sig")
+    signature.unlink(missing_ok=True)
+    run(["ssh-keygen", "-q", "-Y", "sign", "-n", NAMESPACE, "-f", str(key), str(archive)])
+    return signature
+
+
+def verify(archive: Path, signers: Path) -> dict[str, Any]:
+    """Return a release's signer, hash, manifest and SQL; KosekiError when it may not be used."""
+    state = [path.stat().st_mtime_ns if path.exists() else 0 for path in (archive, signers)]
+    return dict(_verified(archive, signers, tuple(state)))
+
+
+@cache
+def _verified(archive: Path, signers: Path, _state: tuple[int, ...]) -> dict[str, Any]:
+    argv = [sys.executable, str(project_root() / PROGRAM), "verify"]
+    try:
+        said = run([*argv, "--signers", str(signers), str(archive)])
+    except KosekiError as error:
+        # The program's own sentence says it all.
+        what, _, rest = error.seen.removeprefix("koseki-release: ").partition(" (")
+        seen, _, remedy = rest.partition("): ")
+        raise KosekiError(what, seen, remedy or "see the line it printed") from error
+    found: dict[str, Any] = json.loads(said)
+    return found
+
+
+def ensure_stand_in(site: Site) -> None:
+    """Build and sign the stand-in for a lab, unless the same bytes lie there signed."""
+    key = make_key(site)
+    folder = folder_of(site)
+    fresh = build(site.root / STAND_IN, folder / "build")
+    archive = folder / fresh.name
+    signature = archive.with_name(archive.name + ".sig")
+    same = archive.exists() and archive.read_bytes() == fresh.read_bytes()
+    if not (same and signature.exists()):
+        fresh.replace(archive)
+        sign(archive, key)

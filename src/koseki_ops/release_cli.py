@@ -1,0 +1,75 @@
+"""`koseki release`: build, sign and verify releases of the application."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from koseki_ops import release
+from koseki_ops.options import json_option, print_json, site_options
+from koseki_ops.site import Site
+
+file_argument = click.argument("file", type=click.Path(path_type=Path))
+
+
+@click.group("release")
+def release_group() -> None:
+    """Build, sign and verify releases of the application; only signed ones reach a host."""
+
+
+@release_group.command("build")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), help="Folder (default: the site's).")
+@site_options
+def build_command(site: Site, source: Path, output: Path | None) -> None:
+    """Pack a source folder with its release.yml; the same source gives the same bytes.
+
+    Example: koseki release build sample_application
+    """
+    archive = release.build(source, output or release.folder_of(site))
+    click.echo(archive)
+
+
+@release_group.command("key")
+@site_options
+def key_command(site: Site) -> None:
+    """Make the site's signing key and allow it, unless there is one. In production: offline.
+
+    Example: koseki release key
+    """
+    click.echo(release.make_key(site))
+
+
+@release_group.command("sign")
+@file_argument
+@click.option("--key", type=click.Path(path_type=Path), help="Private key (default: the site's).")
+@site_options
+def sign_command(site: Site, file: Path, key: Path | None) -> None:
+    """Sign an archive; the signature lies beside it as FILE.sig.
+
+    Example: koseki release sign var/lab/release/sample-application-1.0.0.tar.gz
+    """
+    click.echo(release.sign(file, key or release.folder_of(site) / "signing_key"))
+
+
+@release_group.command("verify")
+@file_argument
+@click.option(
+    "--signers", type=click.Path(path_type=Path), help="Allowed signers (default: the site's)."
+)
+@site_options
+@json_option
+def verify_command(site: Site, file: Path, signers: Path | None, *, as_json: bool) -> None:
+    """Say who signed an archive and what it is, by the program that hosts verify with.
+
+    Example: koseki release verify var/lab/release/sample-application-1.0.0.tar.gz
+    """
+    found = release.verify(file.resolve(), (signers or release.signers_of(site)).resolve())
+    click.echo(
+        f"{found['name']} {found['version']}: signed by {found['signer']}, "
+        f"{len(found['files'])} files, schema {found['schema_version']}, "
+        f"sha256 {found['sha256']}"
+    )
+    if as_json:
+        print_json({key: value for key, value in found.items() if key != "sql"})

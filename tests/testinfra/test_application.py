@@ -1,0 +1,167 @@
+"""Application: one signed release, an instance a municipality that reaches its own alone (K-08)."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from koseki_ops.model import Municipality
+from koseki_ops.verify.expect import expect, hold
+from koseki_ops.verify.plan import Plan, pairs
+from koseki_ops.verify.plugin import PLAN, Facts, Questions, on_hosts
+
+# What systemd-analyze may count against a unit, of 10.
+EXPOSURE = 2.0
+GATEWAY_GROUP = "www-data"
+SOCKETS = "/run/koseki/application"
+KEYS = "/etc/koseki/municipalities"
+
+# Who works in a release's folder, and in which; a child of such a process is not an instance.
+PROCESSES = """
+for process in /proc/[0-9]*; do
+    folder=$(readlink "$process/cwd") || continue
+    case $folder in /opt/koseki/releases/*) ;; *) continue ;; esac
+    [ "$(sed -n 's/^PPid:\\t//p' "$process/status")" = 1 ] || continue
+    echo "$(stat -c %U "$process") ${folder##*/} $(ls -x "$process/root/etc/koseki/municipalities")"
+done 2>/dev/null
+"""
+# Every municipality's account knocks at every other's socket and reaches for its key.
+VISITS = """
+python3 - <<'PYTHON'
+import errno, json, os, pwd, socket
+slugs = json.loads('{slugs}')
+for visitor in slugs:
+    account = pwd.getpwnam("koseki-" + visitor)
+    if os.fork() == 0:
+        os.setgroups([])
+        os.setgid(account.pw_gid)
+        os.setuid(account.pw_uid)
+        for visited in slugs:
+            said = []
+            try:
+                socket.socket(socket.AF_UNIX).connect("{sockets}/" + visited + ".sock")
+                said.append("inside")
+            except OSError as error:
+                said.append(errno.errorcode[error.errno])
+            try:
+                open("{keys}/" + visited + "/client.key").close()
+                said.append("read")
+            except OSError as error:
+                said.append(errno.errorcode[error.errno])
+            print(visitor, visited, *said, flush=True)
+        os._exit(0)
+    os.wait()
+PYTHON
+"""
+
+
+def questions(plan: Plan, host: str) -> Questions:
+    """Ask the application's hosts for release, instances, sockets and exposure."""
+    if not plan.is_in(host, "application"):
+        return {}
+    slugs = [town.slug for town in plan.towns]
+    units = " ".join(f"koseki-application@{slug}.service" for slug in slugs)
+    return {
+        "status": "koseki-release status",
+        "audit": "koseki-release audit",
+        "processes": PROCESSES,
+        "sockets": f"stat -c '%n %U %G %a' {SOCKETS}/*",
+        "visits": VISITS.format(slugs=json.dumps(slugs), sockets=SOCKETS, keys=KEYS),
+        "security": f"systemd-analyze security --no-pager {units} | grep -F 'Overall exposure'",
+        "folders": "find /opt/koseki ! -type l ! '(' -user root -perm /022 -prune ')' "
+        "'(' ! -user root -o -perm /022 ')'",
+    }
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each municipality, and each ordered pair of them, a run of its own."""
+    plan = metafunc.config.stash[PLAN]
+    slugs = [town.slug for town in plan.towns]
+    if "visit" in metafunc.fixturenames:
+        visits = pairs(slugs)
+        metafunc.parametrize("visit", visits, ids=[f"{a}-to-{b}" for a, b in visits])
+    if "town" in metafunc.fixturenames:
+        metafunc.parametrize("town", plan.towns, ids=slugs)
+
+
+@on_hosts("application")
+def test_every_byte_is_what_was_signed(plan: Plan, facts: Facts):
+    """The signature of the kept archive holds, and what is unpacked is what it holds (K-08)."""
+    seen = facts["audit"]
+    hold(seen.rc == 0, "an archive with an allowed signature", seen, facts.remedy)
+    expect(seen.json["altered"], [], f"find out who changed these files; {facts.remedy}")
+    version = plan.platform.application_release.version
+    expect((seen.json["current"], seen.json["signed"]), (version, version), facts.remedy)
+
+
+@on_hosts("application")
+def test_the_change_record_is_whole(facts: Facts):
+    """Each row of the change record follows the one before; none was edited or lost (K-08)."""
+    seen = facts["audit"].json["record"]
+    hold(seen is None, "a record without a break", f"row {seen}", "compare it with the journal")
+
+
+@on_hosts("application")
+def test_the_release_belongs_to_root(facts: Facts):
+    """No instance can change the program that it, or its neighbour, runs (K-01)."""
+    expect(facts["folders"].lines, [], facts.remedy)
+
+
+@on_hosts("application")
+def test_each_town_has_its_instance(plan: Plan, facts: Facts):
+    """One process a municipality, as its own account, of the plan's version (K-01, K-08)."""
+    seen = sorted(" ".join(line.split()[:2]) for line in facts["processes"].lines)
+    version = plan.platform.application_release.version
+    wanted = sorted(f"koseki-{town.slug} {version}" for town in plan.towns)
+    expect(seen, wanted, facts.remedy, "koseki-application@*")
+
+
+@on_hosts("application")
+def test_each_instance_is_healthy(facts: Facts, town: Municipality):
+    """It runs, comes back after a boot, and reaches its database with its schema (K-08)."""
+    seen = facts["status"].json["instances"].get(town.slug, {"ails": "no such instance"})
+    unit = f"koseki-application@{town.slug}"
+    expect(seen["ails"], "", facts.remedy, unit)
+    states = {name: seen[name] for name in ("active", "listening", "enabled")}
+    expect(states, dict.fromkeys(states, True), facts.remedy, unit)
+
+
+@on_hosts("application")
+def test_no_instance_of_a_town_that_has_not_joined(plan: Plan, facts: Facts):
+    """What is served is what has joined by the effective date (K-02)."""
+    expect(set(facts["status"].json["instances"]), {t.slug for t in plan.towns}, facts.remedy)
+
+
+@on_hosts("application")
+def test_each_socket_opens_for_the_gateway_only(plan: Plan, facts: Facts):
+    """A municipality's socket is root's and the gateway's, nobody else's (K-01)."""
+    wanted = {f"{SOCKETS}/{town.slug}.sock root {GATEWAY_GROUP} 660" for town in plan.towns}
+    expect(set(facts["sockets"].lines), wanted, facts.remedy)
+
+
+@on_hosts("application")
+def test_no_town_reaches_another(facts: Facts, visit: tuple[str, str]):
+    """Neither another's socket nor its key: refused for lack of a right, not by chance (K-01)."""
+    rows = {tuple(line.split()[:2]): line.split()[2:] for line in facts["visits"].lines}
+    expect(rows.get(visit, []), ["EACCES", "EACCES"], facts.remedy)
+
+
+@on_hosts("application")
+def test_each_instance_sees_its_own_keys_only(plan: Plan, facts: Facts):
+    """Within its own view of the files there is one municipality (K-01)."""
+    seen = {line.split()[0]: line.split()[2:] for line in facts["processes"].lines}
+    expect(seen, {f"koseki-{t.slug}": [t.slug] for t in plan.towns}, facts.remedy)
+
+
+@on_hosts("application")
+def test_each_instance_is_locked_in(facts: Facts, town: Municipality):
+    """systemd-analyze counts at most 2.0 of 10 against each instance (K-01)."""
+    found = dict(re.findall(r"koseki-application@(\w+)\.service: ([\d.]+)", facts["security"].text))
+    hold(
+        town.slug in found and float(found[town.slug]) <= EXPOSURE,
+        f"an exposure of at most {EXPOSURE}",
+        found.get(town.slug, facts["security"]),
+        facts.remedy,
+    )

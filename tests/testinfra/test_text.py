@@ -1,0 +1,146 @@
+"""Text: what is registered comes back byte for byte, and prints in its registered form (K-19)."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from koseki_ops.model import Municipality
+from koseki_ops.release import STAND_IN_NAME
+from koseki_ops.verify.batch import Question
+from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.plan import WRITE_PORT, Plan
+from koseki_ops.verify.plugin import PLAN, Facts, Questions, on_hosts
+from koseki_ops.verify.registers import PSQL
+
+# Base and variation selector, outside the BMP, compatibility ideographs that normalising would
+# destroy, waves and minus signs that other encodings merge.
+PRINTABLE = (
+    "葛\U000e0102", "葛", "𠮷", "﨑", "\ufa2a", "\ufa19", "〜", "～", "−", "－", "髙",
+)  # fmt: skip
+# Registered all the same, but the font has no form for them: 外字, and a variant of another
+# collection, which a careless print shows as the ordinary form.
+WITHOUT_FORM = ("葛\U000e0100", "\U0010de92")
+SURVIVORS = (*PRINTABLE, *WITHOUT_FORM)
+
+# Written, read and taken back in one transaction. The hex is the text's bytes in UTF-8.
+THERE_AND_BACK = """
+BEGIN;
+INSERT INTO platform.probe (id, note)
+  SELECT -10 - place, convert_from(decode(hex, 'hex'), 'UTF8')
+    FROM json_each_text('{texts}') AS t (place_text, hex), cast(place_text AS int) AS place;
+SELECT json_object_agg(-10 - id, encode(convert_to(note, 'UTF8'), 'hex'))
+  FROM platform.probe WHERE id <= -10;
+SELECT count(DISTINCT note) FROM platform.probe WHERE id <= -10;
+SELECT count(*) FROM platform.probe WHERE id <= -10 AND note = '葛';
+ROLLBACK;
+"""
+# The application prints; what is in the PDF is read by others: its text by pdftotext, its forms by
+# fontTools, held against the whole font's.
+PRINT = """
+python3 - <<'PYTHON'
+import http.client, io, json, re, socket, subprocess, zlib
+from fontTools.ttLib import TTFont
+
+def ask(text):
+    connection = http.client.HTTPConnection("localhost", timeout=25)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect("/run/koseki/application/{slug}.sock")
+    connection.request("POST", "/test-print", text.encode())
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+
+units = json.loads('''{texts}''')
+refused = {{unit: ask(unit)[0] for unit in json.loads('''{refused}''')}}
+status, pdf = ask("\\n".join(units))
+text = subprocess.run(["pdftotext", "-", "-"], input=pdf, capture_output=True).stdout.decode()
+fonts, named = [], {{}}
+for stream in re.findall(rb"stream\\r?\\n(.*?)\\r?\\nendstream", pdf, re.DOTALL):
+    try:
+        content = zlib.decompress(stream)
+    except zlib.error:
+        content = stream
+    if content[:4] == b"\\0\\1\\0\\0":
+        fonts.append(TTFont(io.BytesIO(content)))
+    for form, said in re.findall(rb"<([0-9a-f]+)> <([0-9a-f]+)>", content):
+        named.setdefault(bytes.fromhex(said.decode()).decode("utf-16-be"), int(form, 16))
+whole = TTFont("/usr/share/fonts/truetype/ipamj/ipamjm.ttf", lazy=True)
+# Numbers will do for names: the font's own sixty thousand names take a second to read.
+whole.setGlyphOrder([f"form{{n}}" for n in range(whole["maxp"].numGlyphs)])
+single, pairs = whole.getBestCmap(), {{}}
+for table in whole["cmap"].tables:
+    if table.format == 14:
+        for selector, rows in table.uvsDict.items():
+            pairs.update({{(base, selector): form for base, form in rows}})
+
+def outline(font, name):
+    form = font["glyf"][name]
+    return list(form.getCoordinates(font["glyf"])[0])
+
+wrong = []
+for unit in units:
+    name = pairs[tuple(map(ord, unit))] if len(unit) == 2 else single[ord(unit)]
+    wanted = outline(whole, name or single[ord(unit[0])])
+    seen = [outline(font, font.getGlyphName(named[unit])) for font in fonts if unit in named
+            and named[unit] < len(font.getGlyphOrder())]
+    if wanted not in seen:
+        wrong.append(unit)
+print(json.dumps({{"status": status, "text": text, "wrong": wrong, "refused": refused}}))
+PYTHON
+"""
+
+
+def questions(plan: Plan, host: str) -> Questions:
+    """Write and read in every municipality's database; print by one instance."""
+    if not plan.is_in(host, "application"):
+        return {}
+    texts = json.dumps({str(n): text.encode().hex() for n, text in enumerate(SURVIVORS)})
+    asked: dict[str, str | Question] = {}
+    for town in plan.towns:
+        connection = f"'host=127.0.0.1 port={WRITE_PORT} dbname={town.database}'"
+        script = THERE_AND_BACK.format(texts=texts)
+        command = f"{PSQL.format(town=town)} {connection} <<'SQL'\n{script}\nSQL"
+        asked[f"text {town.slug}"] = Question(command, aside=True)
+    if plan.towns and plan.platform.application_release.name == STAND_IN_NAME:
+        command = PRINT.format(
+            slug=plan.towns[0].slug,
+            texts=json.dumps(PRINTABLE).replace("\\", "\\\\"),
+            refused=json.dumps(WITHOUT_FORM).replace("\\", "\\\\"),
+        )
+        asked["print"] = Question(command, aside=True)
+    return asked
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each municipality a run of its own."""
+    if "town" in metafunc.fixturenames:
+        towns = metafunc.config.stash[PLAN].towns
+        metafunc.parametrize("town", towns, ids=[town.slug for town in towns])
+
+
+@on_hosts("application")
+def test_text_comes_back_from_each_database(facts: Facts, town: Municipality):
+    """Through the proxy into the database and back: the same bytes, and no two are one (K-19)."""
+    said = facts[f"text {town.slug}"]
+    hold(said.rc == 0, "an answer", said, facts.remedy, "haproxy")
+    back, distinct, alike = said.lines
+    seen = [bytes.fromhex(json.loads(back)[str(n)]).decode() for n in range(len(SURVIVORS))]
+    expect(seen, list(SURVIVORS), "see the database's encoding; report it")
+    expect((distinct, alike), (str(len(SURVIVORS)), "1"), "see the database's collation; report it")
+
+
+@on_hosts("application")
+def test_a_print_shows_the_registered_forms(plan: Plan, facts: Facts):
+    """Application to PDF: the text can be read back and each form is the registered one (K-19).
+
+    What the font has no form for is refused: a box, or the ordinary form, would be a lie.
+    """
+    if plan.platform.application_release.name != STAND_IN_NAME:
+        not_verified("the vendor's release prints in its own way")
+    seen = facts["print"].json
+    expect(seen["status"], 200, facts.remedy, f"koseki-application@{plan.towns[0].slug}")
+    lines = [line.strip("\f") for line in seen["text"].splitlines() if line.strip("\f")]
+    expect(lines[: len(PRINTABLE)], list(PRINTABLE), facts.remedy)
+    expect(seen["wrong"], [], "these print in another form: see the font's package")
+    expect(seen["refused"], dict.fromkeys(WITHOUT_FORM, 409), "a missing form must be refused")
