@@ -54,6 +54,7 @@ cd / && for path in /opt/koseki/toolkit /opt/koseki/venv /etc/koseki/vault_passw
         -r /etc/koseki/vault_password; then echo "$path"; fi
 done
 """
+HISTORY_KEY = "drift/signing.key"
 AUTHORITIES = r"""
 find {state}/ -type f ! -path '*/.ansible/*' -exec \
     grep -lE '^-----BEGIN [A-Z ]*PRIVATE KEY-----' {{}} +
@@ -219,6 +220,12 @@ def test_the_toolkit_is_as_it_was_packed(facts: Facts):
 
 @on_hosts("watch_hosts")
 def test_no_authority_leaves_the_seat(plan: Plan, facts: Facts):
-    """Its one private key asks; it can certify nobody (K-08)."""
-    wanted = [f"{STATE}/{plan.site.name}/ssh/automation"]
-    expect(facts["keys"].lines, wanted, "remove the others, replace what they opened")
+    """One private key asks, one signs this host's own history; neither certifies anybody (K-08)."""
+    asks, signs = (f"{STATE}/{plan.site.name}/{name}" for name in ("ssh/automation", HISTORY_KEY))
+    seen = set(facts["keys"].lines)
+    hold(
+        asks in seen and seen <= {asks, signs},
+        f"{asks}, and {signs} once a sweep was kept",
+        seen,
+        "remove the others, replace what they opened",
+    )

@@ -21,24 +21,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
-
+from koseki_ops.drift import signing
 from koseki_ops.drift.declared import Rows
 from koseki_ops.drift.items import ANY, COLUMNS, PART_OF, Items, State, pack, unpack
 from koseki_ops.drift.probe import scope
 from koseki_ops.errors import KosekiError
 from koseki_ops.site import Site
 
-VERSION = 1
+VERSION = 2
 # What decides how a host is made; a change in it that was not applied makes a manifest stale.
 INPUTS = ("roles", "pyinfra_deploys", "playbooks", "plugins")
 TREE_DIGITS = 16
@@ -128,14 +118,12 @@ def _commit(root: Path, places: list[str]) -> str:
     return head.stdout.strip()[:12] + ("+" if same.returncode else "")
 
 
-# --- keys -----------------------------------------------------------------------------------------
-
-
-def _secret(site: Site, path: Path, make: bytes) -> bytes:
-    """Return a key file's content; make it, for its owner alone, when there is none.
+def hash_key(site: Site) -> str:
+    """Return the key for hashes of secrets; made once for a site, for its owner alone.
 
     A host that keeps watch makes none: what it has was handed over.
     """
+    path = folder(site) / "hash.key"
     if not path.exists() and site.station:
         raise KosekiError(
             f"{site.seat} was not told what was applied",
@@ -146,39 +134,9 @@ def _secret(site: Site, path: Path, make: bytes) -> bytes:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.{os.getpid()}")
         aside.touch(mode=0o600)
-        aside.write_bytes(make)
+        aside.write_text(secrets.token_hex(32), encoding="ascii")
         aside.rename(path)
-    return path.read_bytes()
-
-
-def hash_key(site: Site) -> str:
-    """Return the key for hashes of secrets, made once for a site."""
-    made = secrets.token_hex(32).encode()
-    return _secret(site, folder(site) / "hash.key", made).decode().strip()
-
-
-def signing_key(site: Site) -> Ed25519PrivateKey:
-    """Return the key that signs manifests, made once for a site."""
-    fresh = Ed25519PrivateKey.generate().private_bytes(
-        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-    )
-    key = load_pem_private_key(_secret(site, folder(site) / "signing.key", fresh), None)
-    if not isinstance(key, Ed25519PrivateKey):
-        raise KosekiError("the manifests' key is of another kind", str(folder(site)), "restore it")
-    return key
-
-
-def verification_key(site: Site) -> Ed25519PublicKey:
-    """Return the public half of that key; it alone is on a host that keeps watch."""
-    if not site.station:
-        return signing_key(site).public_key()
-    key = load_pem_public_key(_secret(site, folder(site) / "signing.pub", b""))
-    if not isinstance(key, Ed25519PublicKey):
-        raise KosekiError("the manifests' key is of another kind", str(folder(site)), "restore it")
-    return key
-
-
-# --- on disk --------------------------------------------------------------------------------------
+    return path.read_text(encoding="ascii").strip()
 
 
 def write(site: Site, manifest: Manifest) -> None:
@@ -200,10 +158,9 @@ def write(site: Site, manifest: Manifest) -> None:
         },
         sort_keys=True,
     ).encode()
-    key = signing_key(site)
-    signature = key.sign(body).hex()
-    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    (folder(site) / "signing.pub").write_bytes(public)
+    signing.make_key(folder(site))
+    signature = signing.sign(folder(site), body).hex()
+    signing.publish(folder(site))
     path = path_of(site, manifest.host)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -212,16 +169,23 @@ def write(site: Site, manifest: Manifest) -> None:
 
 
 def read(site: Site, host: str) -> Manifest | None:
-    """Return a host's manifest, None when there is none; raise TamperedError for a changed one."""
+    """Return a host's manifest; raise TamperedError for one that was changed.
+
+    None: there is none, or it was made by another version of the toolkit.
+    """
     path = path_of(site, host)
     if not path.exists():
         return None
     signature, _, body = path.read_bytes().rstrip(b"\n").partition(b"\n")
     try:
-        verification_key(site).verify(bytes.fromhex(signature.decode()), body)
-        plain: dict[str, Any] = json.loads(body)
-    except (InvalidSignature, ValueError) as error:
-        raise TamperedError(f"{path.name} is not as it was signed") from error
+        signed = bytes.fromhex(signature.decode())
+    except ValueError:
+        signed = b""
+    if not signing.verify(folder(site), body, signed, published=bool(site.station)):
+        raise TamperedError(f"{path.name} is not as it was signed")
+    plain: dict[str, Any] = json.loads(body)
+    if plain["version"] != VERSION:
+        return None
     if (plain["site"], plain["host"]) != (site.name, host):
         raise TamperedError(f"{path.name} was signed for {plain['host']} of {plain['site']}")
     return Manifest(
@@ -234,9 +198,6 @@ def read(site: Site, host: str) -> Manifest | None:
         plain["unasked"],
         plain["scope"],
     )
-
-
-# --- compile --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,21 @@ import os
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
+    load_pem_public_key,
 )
 
 from koseki_ops.errors import KosekiError
 
 KEY_FILE = "signing.key"
+# The public half, for hosts that read what was signed here and sign nothing of it themselves.
+PUBLIC_FILE = "signing.pub"
 
 
 def make_key(folder: Path) -> None:
@@ -71,13 +75,41 @@ def sign(folder: Path, content: bytes) -> bytes:
     return _load(folder).sign(content)
 
 
-def verify(folder: Path, content: bytes, signature: bytes) -> bool:
+def publish(folder: Path) -> None:
+    """Write the key's public half beside it, when it is not there yet."""
+    public = _load(folder).public_key()
+    encoded = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    path = folder / PUBLIC_FILE
+    if not path.exists() or path.read_bytes() != encoded:
+        aside = folder / f".{PUBLIC_FILE}.{os.getpid()}"
+        aside.write_bytes(encoded)
+        aside.rename(path)
+
+
+def _published(folder: Path) -> Ed25519PublicKey:
+    path = folder / PUBLIC_FILE
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise KosekiError(
+            "this host was not told what was applied",
+            f"{path}: {error}",
+            "run `koseki apply` at the administrator's seat",
+        ) from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise KosekiError("the drift signing key is of another kind", str(path), "apply again")
+    return key
+
+
+def verify(folder: Path, content: bytes, signature: bytes, *, published: bool = False) -> bool:
     """Say whether `signature` is of `content` and by the key in `folder`.
 
-    Raises KosekiError when the key is missing or unreadable.
+    published: by the public half that was handed over, where another signs. Raises KosekiError
+    when the key is missing or unreadable.
     """
+    key = _published(folder) if published else _load(folder).public_key()
     try:
-        _load(folder).public_key().verify(signature, content)
+        key.verify(signature, content)
     except InvalidSignature:
         return False
     return True
