@@ -36,6 +36,7 @@ PRUNED = {
     "/var/lib/koseki/seal": "the seal's own notes, rewritten at every seal",
     "/var/lib/koseki/tablespaces/*/*": "the registers' data",
     "/opt/koseki/venv/lib/*": "packages; the nightly verification holds each against its record",
+    "/var/lib/koseki/releases/incoming*": "a release on its way, before its signature is verified",
     "*.koseki-new": "a file on its way to its place, for the blink of an apply",
 }
 # Content not compared (owner and mode are), each with its reason.
