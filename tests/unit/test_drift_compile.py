@@ -221,3 +221,11 @@ def test_a_link_that_masks_is_the_state_of_its_unit():
     declared.link("/etc/localtime", "/usr/share/zoneinfo/Asia/Tokyo")
     assert declared.rows["service"] == {"ctrl-alt-del.target": {"enabled": "masked"}}
     assert declared.rows["file"]["/etc/localtime"]["content"] == "/usr/share/zoneinfo/Asia/Tokyo"
+
+
+def test_what_is_not_looked_at_is_owned_by_nobody():
+    """A release on its way is copied by a task and taken away by the host: no drift either way."""
+    result = {"dest": "/var/lib/koseki/releases/incoming.tar.gz", "mode": "0600", "state": "file"}
+    assert of_task("ansible.builtin.copy", {}, result) == {}
+    kept = {**result, "dest": "/etc/haproxy/haproxy.cfg"}
+    assert list(of_task("ansible.builtin.copy", {}, kept)["file"]) == ["/etc/haproxy/haproxy.cfg"]

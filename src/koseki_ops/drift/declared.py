@@ -10,7 +10,7 @@ import hashlib
 from collections import defaultdict
 from typing import Any
 
-from koseki_ops.drift.policy import is_secret, kind_of
+from koseki_ops.drift.policy import is_pruned, is_secret, kind_of
 
 Rows = dict[str, dict[str, dict[str, str]]]
 
@@ -73,9 +73,6 @@ def merge(into: Rows, rows: Rows) -> None:
             into.setdefault(kind, {}).setdefault(name, {}).update(fields)
 
 
-# --- services: from the results of Ansible's tasks ------------------------------------------------
-
-
 def of_task(action: str, arguments: dict[str, Any], result: dict[str, Any]) -> Rows:
     """Return what one result of a task declares.
 
@@ -94,7 +91,7 @@ def _of_row(found: Declared, action: str, arguments: dict[str, Any], row: dict[s
         said = {**_literal(arguments), **{k: v for k, v in row.items() if v is not None}}
         path = str(said.get("dest") or said.get("path") or "")
         state = said.get("state", "file")
-        if not path.startswith("/") or state == "absent":
+        if not path.startswith("/") or state == "absent" or is_pruned(path):
             return
         fields = {
             column: _mode(str(said[column])) if column == "mode" else str(said[column])

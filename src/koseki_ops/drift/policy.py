@@ -145,6 +145,11 @@ def is_secret(path: str) -> bool:
     return any(fnmatchcase(path, pattern) for pattern in SECRETS)
 
 
+def is_pruned(path: str) -> bool:
+    """Say whether a path is not looked at, so that nobody can own it."""
+    return any(fnmatchcase(path, pattern) for pattern in PRUNED)
+
+
 def kind_of(path: str) -> str:
     """Return what kind of thing the file at a path is."""
     if path.startswith(("/etc/systemd/system/", "/usr/lib/systemd/system/", "/run/systemd/")):

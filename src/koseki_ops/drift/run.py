@@ -58,9 +58,6 @@ def observe(
     return seen
 
 
-# --- the sweep ------------------------------------------------------------------------------------
-
-
 @dataclass
 class Part:
     """One host's part of a sweep while it is put together."""
@@ -283,9 +280,6 @@ def _host_sweep(part: Part, present: Inputs) -> HostSweep:
     )
 
 
-# --- contents, to show differences by ------------------------------------------------------------
-
-
 def _content_path(site: Site, digest: str) -> Path:
     return manifests.folder(site) / "contents" / digest[:2] / digest
 
@@ -364,9 +358,6 @@ def keep_contents(site: Site, made: Iterable[Manifest]) -> None:
                 kept = _content_path(site, hashlib.sha256(content).hexdigest())
                 kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 kept.write_bytes(content)
-
-
-# --- what an apply leaves behind ------------------------------------------------------------------
 
 
 def before_apply(site: Site, hosts: list[str]) -> dict[str, State]:
