@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 KOSEKI := .venv/bin/koseki
 .DEFAULT_GOAL := help
-.PHONY: help set-up demo test lint types unit browser molecule drills bench lock down
+.PHONY: help set-up demo test lint types unit browser molecule drills bench bench-drift lock down
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -36,6 +36,9 @@ drills: set-up ## Suites and destructive drills on a lab of their own
 
 bench: set-up ## Measure the figures and print them as a table
 	@.venv/bin/python -m koseki_ops.bench
+
+bench-drift: set-up ## Measure the sweep beside what the engines take to tell
+	@.venv/bin/python -m koseki_ops.bench --only drift
 
 lock: set-up ## Write requirements.lock anew from pyproject.toml, without any index address
 	@tools/write-lock

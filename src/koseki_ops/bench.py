@@ -18,8 +18,13 @@ from pathlib import Path
 
 import click
 
+from koseki_ops import ansible_run
 from koseki_ops import apply as engine
 from koseki_ops.ansible_run import environment
+from koseki_ops.drift import manifest, probe
+from koseki_ops.drift.model import Answer
+from koseki_ops.drift.run import sweep
+from koseki_ops.drift.sweep import ask_all
 from koseki_ops.lab import Lab, writers
 from koseki_ops.mirror import build_mirror
 from koseki_ops.progress import Progress
@@ -32,7 +37,7 @@ LAB = "bench"
 CONVERGED = "converged"
 TOWN = "iida"
 LOST, WITNESS = "primary1", "application1"
-PARTS = ("lab", "green", "apply", "verify", "memory", "outage", "fresh")
+PARTS = ("lab", "green", "apply", "verify", "drift", "memory", "outage", "fresh")
 # Patroni's defaults, as `patronictl edit-config` takes them.
 PATRONI_DEFAULTS = ("ttl=30", "loop_wait=10", "retry_timeout=10", "primary_start_timeout=300")
 
@@ -167,6 +172,65 @@ class Bench:
         times = [self.timed(self._green) for _ in range(self.runs)]
         return [at_most("`koseki verify`, all suites", 20, times)]
 
+    def drift(self) -> list[Row]:
+        """Sweep all hosts, beside what one round trip costs and what the engines take to tell."""
+        self._apply()
+        # The watch's own sweep would run beside ours.
+        for host in self.lab.inventory.hosts_in("watch_hosts"):
+            self.lab.exec(host, ["systemctl", "stop", "koseki-drift.timer"])
+        hosts = self.lab.inventory.hosts
+        floor: list[float] = []
+        cold: list[float] = []
+        for _ in range(self.runs):
+            for act, times in ((self._floor, floor), (self._sweep, cold)):
+                self.lab.close_connections()
+                times.append(self.timed(act))
+        warm = [self.timed(self._sweep) for _ in range(self.runs)]
+        found = sweep(self.site, self.lab.inventory, hosts)
+        checks = found.count(Answer.HOLDS)
+        pipelined = self.timed(lambda: self._ansible_check({"ANSIBLE_FORKS": str(len(hosts))}))
+        mitogen = self.timed(lambda: self._ansible_check(ansible_run.mitogen()))
+        dry = self.timed(self._pyinfra_dry)
+        ratio = statistics.median(cold) / statistics.median(floor)
+        return [
+            at_most(f"cold sweep of {len(hosts)} hosts, {checks} items, report included", 3, cold),
+            at_most(f"against the cold floor ({spread(floor)})", 3, [ratio], "×"),
+            at_most("warm sweep", 1.5, warm),
+            at_most("probe on a host, CPU", 1, [max(row.cpu_seconds for row in found.hosts)]),
+            at_least(
+                "`ansible-playbook --check --diff` of the services, pipelined, forks = hosts, "
+                "against a cold sweep of everything",
+                40,
+                pipelined / statistics.median(cold),
+                f"{pipelined:.0f} s",
+            ),
+            Row(
+                "the same under Mitogen; pyinfra's dry run of the ground",
+                "beside it",
+                f"{mitogen:.0f} s; {dry:.0f} s",
+            ),
+        ]
+
+    def _floor(self) -> None:
+        """Ask the same facts by one batched ssh a host, and do nothing with the answers."""
+        key = manifest.hash_key(self.site)
+        ask_all(self.site, {host: probe.assemble(key).text for host in self.lab.inventory.hosts})
+
+    def _sweep(self) -> None:
+        program = str(Path(sys.executable).with_name("koseki"))
+        self._run([program, "drift", "--name", LAB, "--json"], dict(os.environ))
+
+    def _ansible_check(self, extra: dict[str, str]) -> None:
+        variables = environment(self.site, accelerated=False) | extra
+        argv = ["ansible-playbook", "-i", str(self.site.inventory), "--check", "--diff"]
+        self._run([*argv, engine.PLAYBOOK], variables)
+
+    def _pyinfra_dry(self) -> None:
+        variables = {**os.environ, "KOSEKI_NAME": LAB, "PYTHONPATH": str(self.site.root)}
+        for deploy in engine.DEPLOYS:
+            program = Path(sys.executable).with_name("pyinfra")
+            self._run([str(program), "--dry", "--sudo", "@koseki/lab", deploy], variables)
+
     def memory(self) -> list[Row]:
         """Add up what all hosts hold when nobody asks them anything."""
         time.sleep(20)
@@ -252,6 +316,7 @@ def main(only: tuple[str, ...], runs: int) -> None:
         "green": bench.green,
         "apply": bench.no_change,
         "verify": bench.all_suites,
+        "drift": bench.drift,
         "memory": bench.memory,
         "outage": bench.outages,
         "fresh": bench.fresh,

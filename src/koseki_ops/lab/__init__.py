@@ -156,7 +156,7 @@ class Lab:
             self._tear_down()
 
     def _tear_down(self) -> None:
-        self._end_ssh_masters()
+        self.close_connections()
         known = [Process(*entry) for entry in self._read()["processes"].values()]
         # Whoever is in the namespace is ours, even if the state file was lost.
         found = [Process.of(pid) for pid in self.network.pids()]
@@ -179,7 +179,7 @@ class Lab:
             shutil.rmtree(self.site.run_dir)
         self.state_file.unlink(missing_ok=True)
 
-    def _end_ssh_masters(self) -> None:
+    def close_connections(self) -> None:
         """Close the shared connections, which would otherwise linger on dead hosts."""
         if not self.site.run_dir.is_dir():
             return
@@ -370,7 +370,7 @@ class Lab:
             raise KosekiError("there is such a snapshot", name, "choose another name")
         with self._alone():
             self._need_network()
-            self._end_ssh_masters()
+            self.close_connections()
             self._stop_all()
             # Built aside and renamed, so that a crash leaves no half snapshot under the name.
             state = self._read()
@@ -393,7 +393,7 @@ class Lab:
             raise KosekiError("no such snapshot", name, f"known: {', '.join(known) or 'none'}")
         with self._alone():
             self._need_network()
-            self._end_ssh_masters()
+            self.close_connections()
             self.network.heal()
             for host in self.inventory.hosts:
                 process = self._process(host)
