@@ -226,7 +226,7 @@ def test_silent_hosts_are_never_green(page: Any):  # noqa: ANN401
 
 def test_five_hundred_are_all_there_and_can_be_narrowed(page: Any):  # noqa: ANN401
     """Each finding has its row; the filter leaves those that match."""
-    shown = page(*(drifted(number, HOSTS[number % 5]) for number in range(500)))
+    shown = page(*(drifted(number, HOSTS[number % len(HOSTS)]) for number in range(500)))
     ids = "return new Set([...document.querySelectorAll('.finding')].map(e => e.dataset.id)).size"
     assert shown.run(ids) == 500
     shown.browser.find_element(By.CSS_SELECTOR, ".filter input").send_keys("cron.d/調査.7")
