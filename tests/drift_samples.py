@@ -16,7 +16,14 @@ from koseki_ops.drift.store import Store
 from koseki_ops.drift.waivers import Terms, terms_of
 from koseki_ops.model import Waiver
 
-HOSTS = ("primary1", "secondary1", "application1", "registry-link1", "remote-backup1")
+HOSTS = (
+    "primary1",
+    "secondary1",
+    "application1",
+    "registry-link1",
+    "remote-backup1",
+    "workstation1",
+)
 # 2026-11-24 08:15 in Asia/Tokyo.
 NOW = 1_795_475_700.0
 QUARTER = 900.0

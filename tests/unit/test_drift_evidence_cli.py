@@ -70,7 +70,7 @@ def test_history_tells_changes_and_counts_the_rest(site: Site):
     result = run("history", "--json")
     lines = result.stdout.splitlines()
     assert result.exit_code == 0
-    assert lines[0] == "2026-11-24 08:15  3118 hold, 1 drifted (0 waived), 0 not verified"
+    assert lines[0] == "2026-11-24 08:15  3742 hold, 1 drifted (0 waived), 0 not verified"
     assert lines[1].startswith(f"  + {drifted().id} primary1 file /etc/patroni/config.yml mode: ")
     assert lines[2] == "  3 sweeps without a change"
     assert lines[4].startswith("  ~ ")

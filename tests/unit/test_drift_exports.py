@@ -35,10 +35,10 @@ def test_junit(kept: tuple[Sweep, list[Standing]]):
     root = ET.fromstring(as_junit(*kept))  # noqa: S314 - our own text
     assert [suite.get("name") for suite in root] == list(HOSTS)
     total = {name: root.get(name) for name in ("tests", "failures", "errors", "skipped")}
-    assert total == {"tests": "8", "failures": "2", "errors": "1", "skipped": "1"}
+    assert total == {"tests": "9", "failures": "2", "errors": "1", "skipped": "1"}
     for name in total:
         assert sum(int(suite.attrib[name]) for suite in root) == int(root.attrib[name])
-    assert len(root.findall(".//testcase")) == 8
+    assert len(root.findall(".//testcase")) == 9
     failure = root.find("./testsuite/testcase/failure")
     assert failure is not None
     assert failure.text
