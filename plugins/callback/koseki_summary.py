@@ -47,7 +47,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible's classes ar
             "errors": [],
             "declared": {},
         }
-        return self.hosts.setdefault(result._host.get_name(), empty)  # noqa: SLF001 - Ansible's way
+        return self.hosts.setdefault(result.host.get_name(), empty)
 
     def v2_playbook_on_play_start(self, play: Any) -> None:  # noqa: ANN401
         """Say which play begins."""
@@ -61,26 +61,26 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible's classes ar
         host = self._host(result)
         if result.is_changed():
             host["changed"] += 1
-            host["changes"].append(result._task.get_name())  # noqa: SLF001
-        task = result._task  # noqa: SLF001
-        merge(host["declared"], of_task(task.action, task.args, result._result))  # noqa: SLF001
+            host["changes"].append(result.task.get_name())
+        task = result.task
+        merge(host["declared"], of_task(task.action, task.args, result.result))
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:  # noqa: ANN401, ARG002
         """Keep a failure as one sentence."""
         host = self._host(result)
         host["failed"] += 1
         # A role asserts what it was asked for and what it found, before it changes anything.
-        host["refused"] += result._task.action.endswith("assert")  # noqa: SLF001
-        host["errors"].append(f"{self._name(result)}: {sentence(result._result)}")  # noqa: SLF001
+        host["refused"] += result.task.action.endswith("assert")
+        host["errors"].append(f"{self._name(result)}: {sentence(result.result)}")
 
     def v2_runner_on_unreachable(self, result: Any) -> None:  # noqa: ANN401
         """Keep a host that did not answer."""
         host = self._host(result)
         host["unreachable"] = True
-        host["errors"].append(f"{self._name(result)}: {sentence(result._result)}")  # noqa: SLF001
+        host["errors"].append(f"{self._name(result)}: {sentence(result.result)}")
 
     def _name(self, result: Any) -> str:  # noqa: ANN401
-        return f"{result._host.get_name()}: {result._task.get_name()}"  # noqa: SLF001
+        return f"{result.host.get_name()}: {result.task.get_name()}"
 
     def v2_playbook_on_stats(self, stats: Any) -> None:  # noqa: ANN401, ARG002
         """Write what was collected."""

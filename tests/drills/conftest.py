@@ -20,6 +20,7 @@ from koseki_ops import ansible_run
 from koseki_ops.drift.manifest import folder as drift_folder
 from koseki_ops.lab import Lab, writers
 from koseki_ops.site import Site
+from koseki_ops.verify.runner import Reports
 
 LAB_NAME = os.environ.get("KOSEKI_DRILL_LAB", "drills")
 CONVERGED = "converged"
@@ -65,6 +66,11 @@ class Platform:
         """Return the JSON object of a command's last line."""
         last: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return last
+
+    def failures(self) -> list[str]:
+        """Return the ids of the tests that failed in the last verification."""
+        results = json.loads(Reports.of(self.site).results.read_text(encoding="utf-8"))
+        return [test["id"] for test in results["tests"] if test["outcome"] == "failed"]
 
     def sh(self, host: str, script: str, check: bool = True) -> str:
         """Run a shell script as root on a host, by its console, and return what it printed."""

@@ -88,7 +88,8 @@ def test_an_untouched_platform_shows_no_drift(platform: Platform):
             "systemctl start systemd-tmpfiles-clean.service apt-daily.service\n"
             "systemctl start dpkg-db-backup.service\n"
             "systemctl list-units --plain --no-legend 'koseki-*.timer' | while read -r unit rest\n"
-            "do systemctl start ${unit%timer}service; done",
+            "do systemctl start ${unit%timer}service ||"
+            " { journalctl --no-pager -o cat -n 60 -u ${unit%.timer}; exit 1; }; done",
         )
     found = ask(platform)
     drifted = [

@@ -5,7 +5,6 @@ A test that cannot fail is a defect. The breaks are a table, `breaks.yml`.
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 import yaml
 
 from koseki_ops.site import Site
-from koseki_ops.verify.runner import Reports, known_suites
+from koseki_ops.verify.runner import known_suites
 
 BREAKS: list[dict[str, str]] = yaml.safe_load(
     Path(__file__).with_name("breaks.yml").read_text(encoding="utf-8")
@@ -29,16 +28,10 @@ def healthy(converged: Any) -> Any:  # noqa: ANN401 - the drills' conftest has i
     """The provisioned lab as its provisioning left it, once for all breaks: each is mended."""
     converged.lab.restore("converged")
     end = time.monotonic() + SECONDS_TO_SETTLE
-    while converged.koseki("verify", check=False).returncode:
-        assert time.monotonic() < end, f"not green within {SECONDS_TO_SETTLE} s of its restore"
+    while (done := converged.koseki("verify", check=False)).returncode:
+        assert time.monotonic() < end, f"not green {SECONDS_TO_SETTLE} s later\n{done.stdout}"
         time.sleep(2)
     return converged
-
-
-def failures(platform: Any) -> list[str]:  # noqa: ANN401 - the drills' conftest has its type
-    """Return the ids of the tests that failed in the last verification."""
-    results = json.loads(Reports.of(platform.site).results.read_text(encoding="utf-8"))
-    return [test["id"] for test in results["tests"] if test["outcome"] == "failed"]
 
 
 def test_there_is_a_break_for_every_suite():
@@ -53,7 +46,7 @@ def test_exactly_the_right_test_fails(healthy: Any, row: dict[str, str]):  # noq
     healthy.sh(row["host"], row["break"])
     try:
         report = healthy.report("verify", row["suite"], check=False)
-        assert (report["failed"], failures(healthy)) == (1, [row["fails"]])
+        assert (report["failed"], healthy.failures()) == (1, [row["fails"]])
     finally:
         healthy.sh(row["host"], row["mend"])
     healthy.koseki("verify", row["suite"])

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import re
 
-import pytest
-
 from koseki_ops.model import Municipality
 from koseki_ops.verify.expect import expect, hold
-from koseki_ops.verify.plan import Plan, pairs
-from koseki_ops.verify.plugin import PLAN, Facts, Questions, on_hosts
+from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.plugin import Facts, Questions, on_hosts
 
 # What systemd-analyze may count against a unit, of 10.
 EXPOSURE = 2.0
@@ -73,17 +71,6 @@ def questions(plan: Plan, host: str) -> Questions:
         "folders": "find /opt/koseki ! -type l ! '(' -user root -perm /022 -prune ')' "
         "'(' ! -user root -o -perm /022 ')'",
     }
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give each municipality, and each ordered pair of them, a run of its own."""
-    plan = metafunc.config.stash[PLAN]
-    slugs = [town.slug for town in plan.towns]
-    if "visit" in metafunc.fixturenames:
-        visits = pairs(slugs)
-        metafunc.parametrize("visit", visits, ids=[f"{a}-to-{b}" for a, b in visits])
-    if "town" in metafunc.fixturenames:
-        metafunc.parametrize("town", plan.towns, ids=slugs)
 
 
 @on_hosts("application")

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from koseki_ops.inventory import WORKSTATION
 from koseki_ops.model import Municipality
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold, not_verified
-from koseki_ops.verify.plan import READ_PORT, WRITE_PORT, Plan, pairs
-from koseki_ops.verify.plugin import PLAN, Everywhere, Facts, Questions, on_hosts
+from koseki_ops.verify.plan import READ_PORT, WRITE_PORT, Plan
+from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 from koseki_ops.verify.registers import PSQL, is_leader
 
 # What the server says when it turns somebody away for who they are; an error of the network or of
@@ -112,17 +110,6 @@ def catalog(plan: Plan, everywhere: Everywhere) -> dict[str, Any]:
         if is_leader(everywhere[host]):
             return dict(everywhere[host]["catalog"].json)
     return not_verified("no database host leads; see the suite replication")
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give each municipality, and each ordered pair of them, a run of its own."""
-    plan = metafunc.config.stash[PLAN]
-    slugs = [town.slug for town in plan.towns]
-    if "visit" in metafunc.fixturenames:
-        visits = pairs(slugs)
-        metafunc.parametrize("visit", visits, ids=[f"{a}-to-{b}" for a, b in visits])
-    if "town" in metafunc.fixturenames:
-        metafunc.parametrize("town", plan.towns, ids=slugs)
 
 
 def test_no_town_enters_another(plan: Plan, everywhere: Everywhere, visit: tuple[str, str]):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from koseki_ops.model import Municipality
 from koseki_ops.release import STAND_IN_NAME
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold, not_verified
 from koseki_ops.verify.plan import WRITE_PORT, Plan
-from koseki_ops.verify.plugin import PLAN, Facts, Questions, on_hosts
+from koseki_ops.verify.plugin import Facts, Questions, on_hosts
 from koseki_ops.verify.registers import PSQL
 
 # Base and variation selector, outside the BMP, compatibility ideographs that normalising would
@@ -110,13 +108,6 @@ def questions(plan: Plan, host: str) -> Questions:
         )
         asked["print"] = Question(command, aside=True)
     return asked
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give each municipality a run of its own."""
-    if "town" in metafunc.fixturenames:
-        towns = metafunc.config.stash[PLAN].towns
-        metafunc.parametrize("town", towns, ids=[town.slug for town in towns])
 
 
 @on_hosts("application")

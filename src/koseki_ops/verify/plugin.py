@@ -25,7 +25,7 @@ from koseki_ops.inventory import WORKSTATION
 from koseki_ops.site import Site
 from koseki_ops.verify.batch import Answer, Question
 from koseki_ops.verify.expect import DoesNotHold
-from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.plan import Plan, pairs
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, HostState, Results, TestResult
 from koseki_ops.verify.transport import HostAnswers, ask_all
 
@@ -163,15 +163,25 @@ def on_hosts(*groups: str) -> pytest.MarkDecorator:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give a test that reads one host's `facts` a run for each of its hosts."""
-    if "host_name" not in metafunc.fixturenames:
-        return
-    config = metafunc.config
-    marker = metafunc.definition.get_closest_marker("on_hosts")
-    groups = marker.args if marker else ("all",)
-    hosts = config.stash[PLAN].hosts_in(*groups)
-    chosen = [host for host in hosts if host in config.stash[LIMIT]]
-    metafunc.parametrize("host_name", chosen, ids=chosen, scope="session")
+    """Give a test a run for each of its hosts, each town, or each ordered pair of towns.
+
+    Asked for by the names of its arguments: `host_name` (and what reads it, as `facts` does),
+    `town`, `visit` (two slugs: who knocks, and where).
+    """
+    config, names = metafunc.config, metafunc.fixturenames
+    if "host_name" in names:
+        marker = metafunc.definition.get_closest_marker("on_hosts")
+        groups = marker.args if marker else ("all",)
+        hosts = config.stash[PLAN].hosts_in(*groups)
+        chosen = [host for host in hosts if host in config.stash[LIMIT]]
+        metafunc.parametrize("host_name", chosen, ids=chosen, scope="session")
+    towns = config.stash[PLAN].towns
+    slugs = [town.slug for town in towns]
+    if "visit" in names:
+        visits = pairs(slugs)
+        metafunc.parametrize("visit", visits, ids=[f"{a}-to-{b}" for a, b in visits])
+    if "town" in names:
+        metafunc.parametrize("town", towns, ids=slugs)
 
 
 @pytest.fixture(scope="session")
