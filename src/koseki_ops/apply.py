@@ -122,7 +122,7 @@ def apply(site: Site, plan: Plan, say: Say) -> EngineResult:
         for host in hosts:
             total.hosts.setdefault(host, HostResult())
         if not plan.check:
-            _leave_manifests(site, plan, results, total, before, say)
+            _leave_manifests(site, inventory, plan, results, total, before, say)
             total = merge([total, _hand_over(site, inventory, hosts, total, say)])
     total.seconds = time.monotonic() - started
     return total
@@ -130,6 +130,7 @@ def apply(site: Site, plan: Plan, say: Say) -> EngineResult:
 
 def _leave_manifests(
     site: Site,
+    inventory: Inventory,
     plan: Plan,
     results: list[EngineResult],
     total: EngineResult,
@@ -151,7 +152,8 @@ def _leave_manifests(
         for host in done
     }
     bare = {host for host in done if total.hosts[host].bare}
-    for host, why in after_apply(site, declared, frozenset(plan.engines), bare, before):
+    engines = frozenset(plan.engines)
+    for host, why in after_apply(site, declared, engines, bare, before, inventory.hosts):
         total.hosts[host].failed += 1
         total.hosts[host].errors.append(f"{host}: its manifest: {why}")
 

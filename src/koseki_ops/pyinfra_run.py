@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from koseki_ops.command import engine
+from koseki_ops.drift import manifest
 from koseki_ops.drift.declared import Declared
 from koseki_ops.errors import KosekiError
 from koseki_ops.results import EngineResult, HostResult
@@ -99,7 +100,10 @@ def main(job: dict[str, Any]) -> dict[str, HostResult]:
         state.set_stage(StateStage.Connect)
         connect_all(state)
         for host in state.activated_hosts:
-            results[host.name].bare = host.connector.first_contact
+            if host.connector.first_contact and not job["check"]:
+                manifest.begin(site, host.name)
+            met_bare = host.connector.first_contact or manifest.has_begun(site, host.name)
+            results[host.name].bare = met_bare
         state.set_stage(StateStage.Prepare)
         # The state is one for all greenlets, the host is each greenlet's own.
         with ctx_state.use(state):

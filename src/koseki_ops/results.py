@@ -12,9 +12,10 @@ class HostResult:
 
     changed: changes made, or under check: changes that an apply would make; failed: operations
     that failed; refused: those of them that were refused before anything was changed;
-    unreachable: the host did not answer; bare: it was met as its installer left it; changes: names
-    of what changed; errors: one sentence each; said: lines that a procedure's programs printed;
-    declared: what the engine owns there, by kind and name, with the fields that it decides.
+    unreachable: the host did not answer; bare: it was met as its installer left it, now or by an
+    apply that was broken off; changes: names of what changed; errors: one sentence each; said:
+    lines that a procedure's programs printed; declared: what the engine owns there, by kind and
+    name, with the fields that it decides.
     """
 
     changed: int = 0

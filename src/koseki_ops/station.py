@@ -48,7 +48,9 @@ NOTED = (
     "ssh/hosts/*.pub",
     "backup/*.pub",
     "pki/ca.crt",
-    "drift/manifests/*",
+    "drift/manifests/*.json",
+    # By the contents that the manifests speak of differences are shown.
+    "drift/contents/*/*",
     "drift/signing.pub",
     # The second opinion holds the running release against the signed one; never its signing key.
     "release/*.tar.gz",
@@ -57,7 +59,7 @@ NOTED = (
     # With it what is secret on a host is compared without being known.
     "drift/hash.key",
 )
-CONTENT = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+CONTENT = re.compile(r"[0-9a-f]{64}")
 # What ssh says of a host that has not met us yet.
 NOT_KNOWN = "Permission denied"
 # Beside it, so that a sweep never finds half; then what is not handed over any more goes.
@@ -191,12 +193,6 @@ def noted(site: Site) -> dict[str, Path]:
         for pattern in NOTED
         for path in sorted(site.state.glob(pattern))
     }
-    # By their contents differences are shown; of those kept here, what a manifest still names.
-    for manifest in sorted(site.state.glob("drift/manifests/*")):
-        for digest in set(CONTENT.findall(manifest.read_text(encoding="utf-8"))):
-            path = site.state / "drift/contents" / digest[:2] / digest
-            if path.is_file():
-                found[f"{site.name}/{path.relative_to(site.state)}"] = path
     mirror = mirror_folder(site)
     for pattern in ("*.gpg", "*.json", "dists/*/*Release", "dists/*/main/*/Packages*"):
         found |= {f"mirror/{p.relative_to(mirror)}": p for p in sorted(mirror.glob(pattern))}

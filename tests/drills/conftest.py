@@ -24,6 +24,7 @@ from koseki_ops.verify.runner import Reports
 
 LAB_NAME = os.environ.get("KOSEKI_DRILL_LAB", "drills")
 CONVERGED = "converged"
+SECONDS_TO_SETTLE = 420
 # The platform is provisioned as by a nervous administrator: what was broken off in the ground, in
 # the packages and in the cluster's first minute is healed by the next apply.
 INTERRUPTED_AFTER = (6, 15, 20)
@@ -93,6 +94,17 @@ class Platform:
         """Return the member that leads, or None while there is none."""
         leaders = [name for name, row in self.cluster().items() if row["Role"] == "Leader"]
         return leaders[0] if len(leaders) == 1 else None
+
+    def green(self) -> None:
+        """Verify everything until it is green; fail the drill with what stayed red.
+
+        After a change of leader or a restore the hosts first find their order and make up for the
+        beats that they missed, as they would after a power cut.
+        """
+        end = time.monotonic() + SECONDS_TO_SETTLE
+        while (done := self.koseki("verify", check=False)).returncode:
+            assert time.monotonic() < end, f"not green {SECONDS_TO_SETTLE} s later\n{done.stdout}"
+            time.sleep(5)
 
 
 def wait_for(question: Callable[[], object], what: str, seconds: float = 90) -> None:

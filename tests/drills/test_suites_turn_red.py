@@ -5,7 +5,6 @@ A test that cannot fail is a defect. The breaks are a table, `breaks.yml`.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,11 @@ BREAKS: list[dict[str, str]] = yaml.safe_load(
 )
 
 
-SECONDS_TO_SETTLE = 120
-
-
 @pytest.fixture(scope="module")
 def healthy(converged: Any) -> Any:  # noqa: ANN401 - the drills' conftest has its type
     """The provisioned lab as its provisioning left it, once for all breaks: each is mended."""
     converged.lab.restore("converged")
-    end = time.monotonic() + SECONDS_TO_SETTLE
-    while (done := converged.koseki("verify", check=False)).returncode:
-        assert time.monotonic() < end, f"not green {SECONDS_TO_SETTLE} s later\n{done.stdout}"
-        time.sleep(2)
+    converged.green()
     return converged
 
 

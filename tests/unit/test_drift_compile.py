@@ -10,6 +10,7 @@ from koseki_ops.drift import manifest as manifests
 from koseki_ops.drift.declared import Declared, of_task
 from koseki_ops.drift.items import ANY, State, pack, unpack
 from koseki_ops.drift.manifest import Applied, Inputs, Manifest, TamperedError, compile_manifest
+from koseki_ops.drift.run import CONTENTS, drop_contents
 from koseki_ops.site import Site
 
 HOST = "primary1"
@@ -160,6 +161,35 @@ def test_a_manifest_is_what_was_signed(site: Site):
     with pytest.raises(TamperedError, match="was signed for primary1"):
         manifests.read(site, "secondary1")
     assert manifests.read(site, HOST) is None
+
+
+def test_what_was_met_bare_stays_so_until_its_manifest(site: Site):
+    """An apply that is broken off leaves a note; the manifest that ends it takes the note away."""
+    assert not manifests.has_begun(site, HOST)
+    manifests.begin(site, HOST)
+    assert manifests.has_begun(site, HOST)
+    assert manifests.read(site, HOST) is None
+    manifests.write(site, old(sudo="1"))
+    assert not manifests.has_begun(site, HOST)
+
+
+def test_only_contents_that_a_manifest_speaks_of_are_kept(site: Site):
+    """What a newer apply replaced goes; nothing goes while a manifest cannot be believed."""
+    kept = manifests.folder(site) / CONTENTS
+    spoken_of, replaced = "a" * 64, "b" * 64
+    for digest in (spoken_of, replaced):
+        (kept / digest[:2]).mkdir(parents=True)
+        (kept / digest[:2] / digest).touch()
+    manifest = old()
+    manifest.items["file"] = {"/etc/hosts": pack(("f", "644", "root", "root", spoken_of))}
+    manifests.write(site, manifest)
+    signed = manifests.path_of(site, HOST).read_bytes()
+    manifests.path_of(site, HOST).write_bytes(signed.replace(b"/etc/hosts", b"/etc/posts"))
+    drop_contents(site, [HOST])
+    assert len([*kept.glob("*/*")]) == 2
+    manifests.path_of(site, HOST).write_bytes(signed)
+    drop_contents(site, [HOST, "secondary1"])
+    assert [path.name for path in kept.glob("*/*")] == [spoken_of]
 
 
 def test_inputs_change_with_what_hosts_are_made_from(site: Site):

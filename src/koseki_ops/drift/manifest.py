@@ -85,6 +85,26 @@ def path_of(site: Site, host: str) -> Path:
     return folder(site) / "manifests" / f"{host}.json"
 
 
+def begin(site: Site, host: str) -> None:
+    """Note that a host was met as its installer left it; its first manifest ends that.
+
+    An apply that is broken off leaves no manifest, and the next one does not meet a bare host: by
+    this note it still knows that everything there is the engines' own work.
+    """
+    note = _begun(site, host)
+    note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    note.touch(mode=0o600)
+
+
+def has_begun(site: Site, host: str) -> bool:
+    """Say whether a host was met bare and has no manifest since."""
+    return _begun(site, host).exists()
+
+
+def _begun(site: Site, host: str) -> Path:
+    return path_of(site, host).with_suffix(".begun")
+
+
 def inputs_of(site: Site) -> Inputs:
     """Return what an apply would be made from now."""
     places = [site.inventory, *(site.root / name for name in INPUTS)]
@@ -166,6 +186,7 @@ def write(site: Site, manifest: Manifest) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.write_bytes(f"{signature}\n".encode() + body + b"\n")
     aside.rename(path)
+    _begun(site, manifest.host).unlink(missing_ok=True)
 
 
 def read(site: Site, host: str) -> Manifest | None:

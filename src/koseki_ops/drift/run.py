@@ -24,6 +24,7 @@ from koseki_ops.site import Site
 
 # Contents are kept to show differences by; larger files differ without being shown.
 KEPT_BYTES = 64 << 10
+CONTENTS = "contents"
 SHOWN_FILES = 40
 SECOND_LOOK_SECONDS = 2.0
 PRIVATE_KEY = re.compile(rb"^-----BEGIN [A-Z ]*PRIVATE KEY-----", re.MULTILINE)
@@ -281,7 +282,7 @@ def _host_sweep(part: Part, present: Inputs) -> HostSweep:
 
 
 def _content_path(site: Site, digest: str) -> Path:
-    return manifests.folder(site) / "contents" / digest[:2] / digest
+    return manifests.folder(site) / CONTENTS / digest[:2] / digest
 
 
 def _tell_more(
@@ -360,6 +361,22 @@ def keep_contents(site: Site, made: Iterable[Manifest]) -> None:
                 kept.write_bytes(content)
 
 
+def drop_contents(site: Site, hosts: Iterable[str]) -> None:
+    """Remove the contents that no host's manifest speaks of any more; they would add up for years.
+
+    hosts: all of the site's. Nothing is removed while one of their manifests cannot be believed.
+    """
+    try:
+        read = [manifest for host in hosts if (manifest := manifests.read(site, host))]
+    except TamperedError:
+        return
+    rows = (row for m in read for kind in FILES for row in m.items.get(kind, {}).values())
+    spoken_of = {row.split("\t")[4] for row in rows}
+    for kept in (manifests.folder(site) / CONTENTS).glob("*/*"):
+        if kept.name not in spoken_of:
+            kept.unlink()
+
+
 def before_apply(site: Site, hosts: list[str]) -> dict[str, State]:
     """Return the state of the hosts that can be asked already; bare ones cannot."""
     parts = {host: _open(site, host) for host in hosts}
@@ -374,10 +391,12 @@ def after_apply(
     engines: frozenset[str],
     bare: set[str],
     before: Mapping[str, State],
+    hosts: Iterable[str],
 ) -> Iterator[tuple[str, str]]:
     """Compile, sign and keep the manifests of hosts; yield each host that has none, and why.
 
-    declared: by host and engine; bare: hosts that were met as their installer left them.
+    declared: by host and engine; bare: hosts that were met as their installer left them; hosts:
+    all of the site's.
     """
     inputs = manifests.inputs_of(site)
     extra = {
@@ -400,3 +419,4 @@ def after_apply(
         manifests.write(site, compiled)
         made.append(compiled)
     keep_contents(site, made)
+    drop_contents(site, hosts)
