@@ -11,7 +11,7 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand, deploy, operation
 from pyinfra_deploys.foundation.host_data import HostData, OperatorAccount
-from pyinfra_deploys.foundation.operations import File, ShellAnswer, place, settle
+from pyinfra_deploys.foundation.operations import File, ShellAnswer, ask, place, settle
 from pyinfra_deploys.foundation.templates import render
 
 from koseki_ops.drift.declared import Declared
@@ -79,7 +79,7 @@ def operator_account(site: Site, account: OperatorAccount, max_days: int) -> Ite
     operator = account.operator
     if account.belongs:
         _declare(account, max_days)
-    states = host.get_fact(ShellAnswer, question=account_question([operator.id]))
+    states = ask(ShellAnswer, question=account_question([operator.id]))
     if states == [wanted_state(account, max_days)] or not (states or account.belongs):
         return
     name = operator.id

@@ -15,15 +15,27 @@ from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Any
 
-from pyinfra import host
+from pyinfra import host, state
 from pyinfra.api import FactBase, FileUploadCommand, StringCommand, operation
 
 from koseki_ops.drift.declared import Declared
+from koseki_ops.pyinfra_connector import NoAnswerError
 
 STAGE = "/run/koseki-stage"
 ROLLBACK = "/run/koseki-rollback"
 ROLLBACK_UNIT = "koseki-rollback"
 ROLLBACK_SECONDS = 45
+
+
+def ask(fact: type[FactBase], **about: Any) -> Any:  # noqa: ANN401 - as the fact's own
+    """Return what this host answers; raise NoAnswerError when it fell out of the run over it.
+
+    pyinfra itself goes on with an empty answer, and a change would be made from nothing.
+    """
+    answer = host.get_fact(fact, **about)
+    if host in state.failed_hosts:
+        raise NoAnswerError(host.connector.trouble)
+    return answer
 
 
 @dataclass(frozen=True)
@@ -108,7 +120,7 @@ def place(
     if not files:
         return
     _declare(files)
-    states = host.get_fact(FileStates, paths=tuple(file.path for file in files))
+    states = ask(FileStates, paths=tuple(file.path for file in files))
     wrong = [file for file in files if states.get(file.path) != file.state]
     if not wrong:
         return
@@ -148,7 +160,7 @@ def prove_what_was_left() -> Iterator[Any]:
     Otherwise the timer would undo, behind this run's back, what this run found in place.
     """
     question = f'printf "%s\\n" "$(systemctl is-active {ROLLBACK_UNIT}.timer)"'
-    if host.get_fact(ShellAnswer, question=question) == ["active"]:
+    if ask(ShellAnswer, question=question) == ["active"]:
         yield from _prove()
 
 
@@ -213,5 +225,5 @@ def settle(
     """
     for kind, name, fields in owns:
         Declared.of(host.name).add(kind, name, **fields)
-    if wanted and host.get_fact(ShellAnswer, question=question) != list(wanted):
+    if wanted and ask(ShellAnswer, question=question) != list(wanted):
         yield StringCommand(change)

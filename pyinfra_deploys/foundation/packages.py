@@ -13,7 +13,7 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import FactBase, FileUploadCommand, StringCommand, deploy, operation
 from pyinfra_deploys.foundation.host_data import HostData
-from pyinfra_deploys.foundation.operations import Absent, File, FileStates, place
+from pyinfra_deploys.foundation.operations import Absent, File, FileStates, ask, place
 
 from koseki_ops.drift.declared import Declared
 from koseki_ops.mirror import KEYRING, VAULT_SUITE
@@ -47,7 +47,7 @@ def install(names: list[str]) -> Iterator[Any]:
     """
     for name in names:
         Declared.of(host.name).package(name)
-    states = host.get_fact(PackageStates)
+    states = ask(PackageStates)
     half = sorted(name for name, status in states.items() if status not in AT_REST)
     missing = sorted(name for name in set(names) if states.get(name) != "installed")
     if half:
@@ -73,7 +73,7 @@ def push(data: HostData) -> Iterator[Any]:
         return
     mirror = data.mirror
     path = f"{PUSHED}/dists/{VAULT_SUITE}/InRelease"
-    if host.get_fact(FileStates, paths=(path,))[path].endswith(mirror_digest(data)):
+    if ask(FileStates, paths=(path,))[path].endswith(mirror_digest(data)):
         return
     yield StringCommand(f"rm -rf {PUSHED}.new && mkdir -m 0755 {PUSHED}.new")
     with tempfile.NamedTemporaryFile(suffix=".tar") as bundle:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from datetime import date
 
-from pyinfra import host
 from pyinfra.api import deploy
 from pyinfra_deploys.foundation.accounts import principals
 from pyinfra_deploys.foundation.host_data import HostData
-from pyinfra_deploys.foundation.operations import Absent, File, ShellAnswer, place
+from pyinfra_deploys.foundation.operations import Absent, File, ShellAnswer, ask, place
 from pyinfra_deploys.foundation.templates import render
 
 from koseki_ops.ssh import files_of, host_certificate
@@ -20,7 +19,7 @@ HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
 @deploy("Keep sshd")
 def sshd(data: HostData, today: date) -> None:
     """Certify the host, list principals, close root; undone unless a new connection works."""
-    (public_key,) = host.get_fact(ShellAnswer, question=f"cat {HOST_KEY}")
+    (public_key,) = ask(ShellAnswer, question=f"cat {HOST_KEY}")
     certificate = host_certificate(data.site, data.inventory, data.name, f"{public_key}\n")
     authority = files_of(data.site).user_ca.with_suffix(".pub").read_text(encoding="ascii")
     place(

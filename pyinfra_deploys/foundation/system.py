@@ -6,10 +6,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pyinfra import host
 from pyinfra.api import StringCommand, deploy, operation
 from pyinfra_deploys.foundation.host_data import HostData
-from pyinfra_deploys.foundation.operations import File, ShellAnswer, place
+from pyinfra_deploys.foundation.operations import File, ShellAnswer, ask, place
 from pyinfra_deploys.foundation.templates import render
 
 OWNER = "# Managed by koseki (pyinfra, foundation/system.py). Do not edit.\n"
@@ -31,7 +30,7 @@ def set_clock(data: HostData) -> Iterator[Any]:
     """Set the clock of a host that asks nobody, over the management connection, when it is off."""
     if data.time_sources:
         return
-    (answer,) = host.get_fact(ShellAnswer, question="date +%s.%N")
+    (answer,) = ask(ShellAnswer, question="date +%s.%N")
     if abs(float(answer) - time.time()) > TOLERATED_SKEW_SECONDS:
         yield StringCommand(f"date --set=@{time.time():.3f}")
 

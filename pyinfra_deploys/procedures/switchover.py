@@ -12,7 +12,7 @@ from typing import Any
 
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
-from pyinfra_deploys.foundation.operations import ShellAnswer
+from pyinfra_deploys.foundation.operations import ShellAnswer, ask
 
 PATRONICTL = "patronictl -c /etc/patroni/config.yml"
 WAIT_SECONDS = 90
@@ -31,7 +31,7 @@ sys.exit(not (leads == [sys.argv[1]] and len(along) >= 1 and len(lines) == 1))
 def hand_over(to: str) -> Iterator[Any]:
     """On the member that leads: hand over to `to`; on any other: nothing."""
     question = f"{PATRONICTL} list --format=json"
-    rows = json.loads("".join(host.get_fact(ShellAnswer, question=question)))
+    rows = json.loads("".join(ask(ShellAnswer, question=question)))
     leaders = [row["Member"] for row in rows if row["Role"] == "Leader"]
     if leaders != [host.name] or to == host.name:
         return

@@ -14,7 +14,7 @@ from pyinfra import host
 from pyinfra.api import StringCommand, deploy, operation
 from pyinfra_deploys.foundation.accounts import VAULT_GROUP
 from pyinfra_deploys.foundation.host_data import HostData
-from pyinfra_deploys.foundation.operations import File, FileStates, ShellAnswer, place, settle
+from pyinfra_deploys.foundation.operations import File, FileStates, ShellAnswer, ask, place, settle
 from pyinfra_deploys.foundation.templates import environment
 
 from koseki_ops.drift.declared import Declared
@@ -49,7 +49,7 @@ def upload_key(data: HostData) -> Iterator[Any]:
     declared = Declared.of(data.name)
     declared.file(KEY, None, "0600", "postgres", "postgres")
     declared.file(f"{KEY}.pub", None, "0644", "postgres", "postgres")
-    state = host.get_fact(FileStates, paths=(KEY,))[KEY]
+    state = ask(FileStates, paths=(KEY,))[KEY]
     if not state.startswith("600 postgres postgres "):
         yield StringCommand(
             f"getent passwd postgres >/dev/null || {POSTGRES}; "
@@ -57,7 +57,7 @@ def upload_key(data: HostData) -> Iterator[Any]:
             f"[ -e {KEY} ] || ssh-keygen -q -t ed25519 -N '' -C {data.name} -f {KEY}; "
             f"chown postgres:postgres {KEY} {KEY}.pub; chmod 0600 {KEY}"
         )
-    (public,) = host.get_fact(ShellAnswer, question=f"cat {KEY}.pub")
+    (public,) = ask(ShellAnswer, question=f"cat {KEY}.pub")
     if not noted.exists() or noted.read_text(encoding="ascii") != f"{public}\n":
         noted.write_text(f"{public}\n", encoding="ascii")
 

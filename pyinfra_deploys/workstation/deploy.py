@@ -13,7 +13,7 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand, deploy, operation
 from pyinfra_deploys.foundation.host_data import HostData
-from pyinfra_deploys.foundation.operations import File, FileStates, ShellAnswer, place, settle
+from pyinfra_deploys.foundation.operations import File, FileStates, ShellAnswer, ask, place, settle
 from pyinfra_deploys.foundation.templates import environment
 
 from koseki_ops.drift.declared import Declared
@@ -53,14 +53,14 @@ def key(data: HostData) -> Iterator[Any]:
     declared = Declared.of(data.name)
     declared.file(path, None, "0600", ACCOUNT, ACCOUNT)
     declared.file(f"{path}.pub", None, "0644", ACCOUNT, ACCOUNT)
-    state = host.get_fact(FileStates, paths=(path,))[path]
+    state = ask(FileStates, paths=(path,))[path]
     if not state.startswith(f"600 {ACCOUNT} {ACCOUNT} "):
         yield StringCommand(
             f"install -d -m 0700 -o {ACCOUNT} -g {ACCOUNT} {STATE}/{data.site.name} {folder}; "
             f"[ -e {path} ] || ssh-keygen -q -t ed25519 -N '' -C {data.name} -f {path}; "
             f"chown {ACCOUNT}:{ACCOUNT} {path} {path}.pub; chmod 0600 {path}"
         )
-    (public,) = host.get_fact(ShellAnswer, question=f"cat {path}.pub")
+    (public,) = ask(ShellAnswer, question=f"cat {path}.pub")
     certificate = watch_certificate(data.site, data.inventory, data.name, f"{public}\n")
     yield from place._inner(  # noqa: SLF001 - pyinfra's own way to call an operation inside another
         files=[File(f"{path}-cert.pub", certificate, "0644", ACCOUNT, ACCOUNT)]
@@ -72,7 +72,7 @@ def toolkit(data: HostData) -> Iterator[Any]:
     """Keep the toolkit and its packages; each is known by one hash, which is written last."""
     packages, wanted = wheelhouse(data.site).name, toolkit_digest(data.site, data.name)
     question = f"for f in {VENV} {TOOLKIT}; do cat $f/.koseki 2>/dev/null || echo nothing; done"
-    answer = host.get_fact(ShellAnswer, question=question)
+    answer = ask(ShellAnswer, question=question)
     if answer == [packages, wanted]:
         return
     if packages not in answer:

@@ -41,6 +41,10 @@ PROOF_TRIES = 5
 DENIED = ("Permission denied", "Host key verification failed")
 
 
+class NoAnswerError(Exception):
+    """A host fell out of the run over a question; why is its connector's `trouble`."""
+
+
 class KosekiConnector(BaseConnector):  # type: ignore[misc] # pyinfra's classes are untyped here
     """Hosts, groups and raw values of an inventory; execution by OpenSSH."""
 
@@ -62,6 +66,8 @@ class KosekiConnector(BaseConnector):  # type: ignore[misc] # pyinfra's classes 
         """Open the shared connection; refuse a host that is not the release of the plan."""
         self.site: Site = self.host.data.koseki_site
         self.first_contact = False
+        # Why the last command that failed did; pyinfra itself tells it to its own log only.
+        self.trouble = ""
         self.config = self.site.ssh_config
         code, output = self._ssh(PROBE)
         if code == SSH_FAILED and any(word in output.stderr for word in DENIED):
@@ -112,7 +118,10 @@ class KosekiConnector(BaseConnector):  # type: ignore[misc] # pyinfra's classes 
         stdin = control.get("_stdin")
         text = "\n".join(stdin) if isinstance(stdin, list | tuple) else (stdin or "")
         code, output = self._ssh(unix.get_raw_value(), text.encode())
-        return code in (control.get("_success_exit_codes") or [0]), output
+        well = code in (control.get("_success_exit_codes") or [0])
+        if not well:
+            self.trouble = (output.stderr.strip().splitlines() or [f"exit {code}"])[-1]
+        return well, output
 
     def put_file(
         self,

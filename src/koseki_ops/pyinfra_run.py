@@ -14,8 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from koseki_ops.command import engine
 from koseki_ops.drift import manifest
 from koseki_ops.drift.declared import Declared
 from koseki_ops.errors import KosekiError
+from koseki_ops.pyinfra_connector import NoAnswerError
 from koseki_ops.results import EngineResult, HostResult
 from koseki_ops.site import Site
 
@@ -100,10 +103,7 @@ def main(job: dict[str, Any]) -> dict[str, HostResult]:
         state.set_stage(StateStage.Connect)
         connect_all(state)
         for host in state.activated_hosts:
-            if host.connector.first_contact and not job["check"]:
-                manifest.begin(site, host.name)
-            met_bare = host.connector.first_contact or manifest.has_begun(site, host.name)
-            results[host.name].bare = met_bare
+            results[host.name].bare = _is_bare(site, host, note=not job["check"])
         state.set_stage(StateStage.Prepare)
         # The state is one for all greenlets, the host is each greenlet's own.
         with ctx_state.use(state):
@@ -112,14 +112,21 @@ def main(job: dict[str, Any]) -> dict[str, HostResult]:
         pending = any(state.get_meta_for_host(host).ops_change for host in state.active_hosts)
         if pending and not job["check"]:
             executed = True
+            _guard(state)
             state.set_stage(StateStage.Execute)
             run_ops(state)
     except PyinfraError as error:
-        # Raised when no host is left; each host's own sentence is kept or is told by `_count`.
+        # Raised when no host is left; each host's own sentence is told below.
         broken = error
     for host in state.activated_hosts:
-        _count(state, host, results[host.name], executed=executed)
-        results[host.name].declared = Declared.of(host.name).rows
+        result = results[host.name]
+        _count(state, host, result, executed=executed)
+        result.declared = Declared.of(host.name).rows
+        if host in state.failed_hosts and not result.failed:
+            # It fell out over a question, before there was anything to do.
+            result.failed += 1
+            why = host.connector.trouble or "its answer could not be read"
+            result.errors.append(f"{host.name} could not be asked ({why}): run it again")
     if broken and not any(result.errors for result in results.values()):
         raise broken
     return results
@@ -148,12 +155,36 @@ def _prepare(state: Any, path: Path) -> None:  # noqa: ANN401 - pyinfra is untyp
     from pyinfra.context import ctx_host  # noqa: PLC0415 - only in this process
 
     def read(host: Any) -> None:  # noqa: ANN401
-        with ctx_host.use(host):
+        # A host that falls out is told of at the end; the others go on.
+        with ctx_host.use(host), suppress(NoAnswerError):
             runpy.run_path(str(path))
 
     hosts = state.inventory.get_active_hosts()
     for greenlet in [state.pool.spawn(read, host) for host in hosts]:
         greenlet.get()
+
+
+def _is_bare(site: Site, host: Any, *, note: bool) -> bool:  # noqa: ANN401
+    """Say whether a host is as its installer left it, now or in an apply that was broken off."""
+    if host.connector.first_contact and note:
+        manifest.begin(site, host.name)
+    return host.connector.first_contact or manifest.has_begun(site, host.name)
+
+
+def _guard(state: Any) -> None:  # noqa: ANN401 - pyinfra is untyped here
+    """Let an operation that gets no answer while it is executed fail on its own host alone."""
+    from pyinfra.api import QuoteString, StringCommand  # noqa: PLC0415 - only in this process
+
+    def guarded(commands: Callable[[], Iterator[Any]], host: Any) -> Iterator[Any]:  # noqa: ANN401
+        try:
+            yield from commands()
+        except NoAnswerError:
+            yield StringCommand("echo", QuoteString(host.connector.trouble), ">&2; exit 1")
+
+    for host in state.active_hosts:
+        for op_hash in state.ops[host]:
+            data = state.get_op_data_for_host(host, op_hash)
+            data.command_generator = partial(guarded, data.command_generator, host)
 
 
 def _name(state: Any, op_hash: str) -> str:  # noqa: ANN401 - pyinfra is untyped here

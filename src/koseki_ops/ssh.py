@@ -137,9 +137,9 @@ def _hosts(site: Site, inventory: Inventory) -> str:
     UpdateHostKeys no
     PasswordAuthentication no
     BatchMode yes
-    ConnectTimeout 5
+    ConnectTimeout 10
     ServerAliveInterval 5
-    ServerAliveCountMax 3
+    ServerAliveCountMax 6
     LogLevel ERROR
 """
     if site.is_lab:

@@ -116,6 +116,23 @@ def test_a_disk_that_fills_up_on_the_way(healthy: Platform):
 
 
 @pytest.mark.drill
+def test_a_host_that_cannot_be_asked_falls_out(healthy: Platform):
+    """It answers and lets nobody look: it is named with its own words, the others are served."""
+    healthy.sh("registry-link1", "chmod 0000 /usr/bin/sudo")
+    healthy.sh("secondary1", "rm /etc/hosts")
+    try:
+        done = koseki(healthy.site, "apply", *GROUND)
+        said = done.stdout + done.stderr
+        assert (done.returncode, "Traceback" in said) == (1, False), said
+        assert "registry-link1 could not be asked (" in said
+        assert "sudo" in said
+        assert healthy.sh("secondary1", "grep -c primary1 /etc/hosts").strip() != "0"
+    finally:
+        healthy.sh("registry-link1", "chmod 4755 /usr/bin/sudo")
+    wait_for(lambda: unchanged(healthy, *GROUND), "an apply that changes nothing")
+
+
+@pytest.mark.drill
 def test_a_firewall_that_was_broken_off_stays(healthy: Platform):
     """A run that ended before its proof left a timer that undoes its rules: the next one proves."""
     arm = (
