@@ -105,7 +105,12 @@ def sweep(
     parts = [_open(site, host) for host in hosts]
     asked = {part.host: part.manifest.extra if part.manifest else [] for part in parts}
     inputs: list[Inputs] = []
-    seen = observe(site, asked, bounds, lambda: inputs.append(manifests.inputs_of(site)))
+
+    def meanwhile() -> None:
+        inputs.append(manifests.inputs_of(site))
+        probe.prepare()
+
+    seen = observe(site, asked, bounds, meanwhile)
     (present,) = inputs
     renew = inventory.shared["certificate_policy"]["renew_when_days_left"]
     for part in parts:
