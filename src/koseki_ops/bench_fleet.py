@@ -36,7 +36,7 @@ FEW, SOME, MANY = 5, 20, 50
 PATIENCE = 4
 # What stock Ansible starts with.
 STOCK_FORKS = 5
-CHANGED = re.compile(r"changed=[1-9]|failed=[1-9]|unreachable=[1-9]")
+CHANGED = re.compile(r"changed=[1-9]|failed=[1-9]|unreachable=[1-9]|No host matches")
 FLOOR_COLD, FLOOR_WARM = "floor, cold", "floor, warm"
 SWEEP_COLD, SWEEP_WARM = "`koseki drift`, cold", "`koseki drift`, warm"
 STOCK, PIPELINED = "Ansible, stock", "Ansible, pipelined, forks = hosts"
@@ -105,6 +105,10 @@ def bounded(argv: list[str], cwd: Path, variables: Mapping[str, str], seconds: f
             os.killpg(process.pid, signal.SIGTERM)
             process.communicate()
             return True
+        except BaseException:
+            # Whoever interrupts the bench does not want the engine to go on without it.
+            os.killpg(process.pid, signal.SIGTERM)
+            raise
     if process.returncode or CHANGED.search(said):
         raise click.ClickException(f"{' '.join(argv[2:5])} failed: {said[-600:]}")
     return False
@@ -150,8 +154,11 @@ class FleetBench:
 
     def pyinfra(self, hosts: list[str]) -> bool:
         """Let pyinfra say what it would change."""
-        argv = ["pyinfra", "--dry", "--sudo", "--limit", ",".join(hosts)]
-        return self._run([*argv, f"@koseki/{INVENTORY}", "deploy.py"])
+        # One pattern each: several in one match nobody, and pyinfra is content with that.
+        limits = [word for host in hosts for word in ("--limit", host)]
+        return self._run(
+            ["pyinfra", "--dry", "--sudo", *limits, f"@koseki/{INVENTORY}", "deploy.py"]
+        )
 
     def testinfra(self, hosts: list[str]) -> bool:
         """Run one assertion an item over testinfra's own ssh backend."""
