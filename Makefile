@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 KOSEKI := .venv/bin/koseki
 .DEFAULT_GOAL := help
-.PHONY: help set-up demo test lint types unit browser molecule drills bench bench-drift lock down
+.PHONY: help set-up demo test lint types unit browser molecule drills bench bench-drift bench-soak lock down
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,7 +38,10 @@ bench: set-up ## Measure the figures and print them as a table
 	@.venv/bin/python -m koseki_ops.bench
 
 bench-drift: set-up ## Measure the sweep beside what the engines take to tell
-	@.venv/bin/python -m koseki_ops.bench --only drift
+	@.venv/bin/python -m koseki_ops.bench --only drift --only drift-fleet
+
+bench-soak: set-up ## Sweep an untouched platform 200 times under load; nothing may be drift
+	@.venv/bin/python -m koseki_ops.bench --only drift-soak
 
 lock: set-up ## Write requirements.lock anew from pyproject.toml, without any index address
 	@tools/write-lock

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from koseki_ops.command import run
@@ -19,24 +19,36 @@ RECIPE = "2"  # raise it when what is done to the tree changes
 UNITS = ("systemd-networkd.service",)
 
 
-def _digest(site: Site, inventory: Inventory) -> str:
-    parts = [RECIPE, *sorted(inventory.shared["packages"]["base"])]
-    release = mirror_folder(site) / "dists" / VAULT_SUITE / "InRelease"
+def _digest(site: Site, packages: Sequence[str], suite: str) -> str:
+    parts = [RECIPE, *sorted(packages)]
+    release = mirror_folder(site) / "dists" / suite / "InRelease"
     parts.append(hashlib.sha256(release.read_bytes()).hexdigest())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def ensure_base_tree(site: Site, inventory: Inventory, say: Callable[[str], None]) -> Path:
-    """Return the base tree, built if the mirror or the recipe has changed since.
+    """Return the tree of a bare machine, built if the mirror or the recipe has changed since.
 
     Raises KosekiError when the mirror is missing or does not verify.
     """
-    release = mirror_folder(site) / "dists" / VAULT_SUITE / "InRelease"
+    # The smaller suite: in the larger one lies what some service pulls in although Debian calls it
+    # required, and a bare machine would get that, too.
+    return ensure_tree(site, inventory.shared["packages"]["base"], VAULT_SUITE, say)
+
+
+def ensure_tree(
+    site: Site, packages: Sequence[str], suite: str, say: Callable[[str], None]
+) -> Path:
+    """Return a tree with these packages of one of the mirror's suites; built when it is not there.
+
+    Raises KosekiError when the mirror is missing or does not verify.
+    """
+    release = mirror_folder(site) / "dists" / suite / "InRelease"
     if not release.exists():
         raise KosekiError(
             "there is no package mirror", str(mirror_folder(site)), "run `koseki mirror build`"
         )
-    tree = site.var / "base" / _digest(site, inventory)
+    tree = site.var / "base" / _digest(site, packages, suite)
     if tree.is_dir():
         return tree
     verify_mirror(site)
@@ -45,17 +57,15 @@ def ensure_base_tree(site: Site, inventory: Inventory, say: Callable[[str], None
     aside.parent.mkdir(parents=True, exist_ok=True)
     mirror = mirror_folder(site)
     # copy: and not file:, since apt inside the tree cannot see this computer's folders.
-    # The smaller suite: in the larger one lies what some service pulls in although Debian calls it
-    # required, and a bare machine would get that, too.
-    source = f"deb [signed-by={mirror / KEYRING}] copy:{mirror} {VAULT_SUITE} main"
+    source = f"deb [signed-by={mirror / KEYRING}] copy:{mirror} {suite} main"
     try:
         run(
             [
                 "mmdebstrap",
                 "--mode=root",
                 "--variant=minbase",
-                f"--include={','.join(inventory.shared['packages']['base'])}",
-                VAULT_SUITE,
+                f"--include={','.join(packages)}",
+                suite,
                 str(aside),
                 source,
             ]

@@ -7,18 +7,18 @@ stands in the table like the others. Runs on a lab of its own and leaves nothing
 from __future__ import annotations
 
 import os
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from koseki_ops import ansible_run
+from koseki_ops import ansible_run, bench_fleet
 from koseki_ops import apply as engine
 from koseki_ops.ansible_run import environment
 from koseki_ops.drift import manifest, probe
@@ -28,6 +28,7 @@ from koseki_ops.drift.sweep import ask_all
 from koseki_ops.lab import Lab, writers
 from koseki_ops.mirror import build_mirror
 from koseki_ops.progress import Progress
+from koseki_ops.rows import Row, at_least, at_most, spread
 from koseki_ops.secrets import init_secrets
 from koseki_ops.site import Site
 from koseki_ops.verify.results import FAILED
@@ -37,50 +38,41 @@ LAB = "bench"
 CONVERGED = "converged"
 TOWN = "iida"
 LOST, WITNESS = "primary1", "application1"
-PARTS = ("lab", "green", "apply", "verify", "drift", "memory", "outage", "fresh")
+PARTS = (
+    "lab",
+    "green",
+    "apply",
+    "verify",
+    "drift",
+    "drift-fleet",
+    "drift-soak",
+    "memory",
+    "outage",
+    "fresh",
+)
+# These make what they measure; the others stand on what `green` has made.
+ALONE = frozenset({"lab", "drift-fleet", "fresh"})
+# How often a writer's row comes under the sweeps of the soak, in seconds, and how long a member may
+# take to come back there.
+SOAK_PAUSE, SOAK_RETURN_SECONDS = 0.05, 180
+# What tells of the biggest process of a probe: its peak, in KiB.
+PEAK = (
+    "import resource, subprocess, sys; "
+    "subprocess.run(['sh'], stdin=sys.stdin, stdout=subprocess.DEVNULL, "
+    "stderr=subprocess.DEVNULL, check=True); "
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+)
 # Patroni's defaults, as `patronictl edit-config` takes them.
 PATRONI_DEFAULTS = ("ttl=30", "loop_wait=10", "retry_timeout=10", "primary_start_timeout=300")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: what, what it should reach, what was measured, does it."""
-
-    what: str
-    reach: str
-    measured: str
-    reached: bool | None = None
-
-    def __str__(self) -> str:
-        """Give the line in Markdown."""
-        mark = {True: "yes", False: "**no**", None: ""}[self.reached]
-        return f"| {self.what} | {self.reach} | {self.measured} | {mark} |"
-
-
-def at_most(what: str, limit: float, times: list[float], unit: str = "s") -> Row:
-    """Return a row whose median must not be above a limit."""
-    median = statistics.median(times)
-    shown = spread(times, unit) if len(times) > 1 else f"{median:.1f} {unit}"
-    return Row(what, f"≤ {limit:g} {unit}", shown, median <= limit)
-
-
-def at_least(what: str, limit: float, ratio: float, detail: str) -> Row:
-    """Return a row whose ratio must not be below a limit."""
-    return Row(what, f"≥ {limit:g}×", f"{ratio:.1f}× ({detail})", ratio >= limit)
-
-
-def spread(times: list[float], unit: str = "s") -> str:
-    """Return median and range of some measurements."""
-    median = statistics.median(times)
-    return f"{median:.1f} {unit} ({min(times):.1f}–{max(times):.1f}, n={len(times)})"
 
 
 class Bench:
     """Measures on one lab; each method returns rows of the table."""
 
-    def __init__(self, say: Callable[[str], None], runs: int) -> None:
+    def __init__(self, say: Callable[[str], None], runs: int, bound: float, sweeps: int) -> None:
         """Prepare secrets and mirror; start nothing."""
         self.site, self.say, self.runs = Site.open(name=LAB), say, runs
+        self.bound, self.sweeps = bound, sweeps
         init_secrets(self.site)
         build_mirror(self.site, say)
         self.lab = Lab(self.site, say)
@@ -175,9 +167,7 @@ class Bench:
     def drift(self) -> list[Row]:
         """Sweep all hosts, beside what one round trip costs and what the engines take to tell."""
         self._apply()
-        # The watch's own sweep would run beside ours.
-        for host in self.lab.inventory.hosts_in("watch_hosts"):
-            self.lab.exec(host, ["systemctl", "stop", "koseki-drift.timer"])
+        self._still()
         hosts = self.lab.inventory.hosts
         floor: list[float] = []
         cold: list[float] = []
@@ -197,6 +187,7 @@ class Bench:
             at_most(f"against the cold floor ({spread(floor)})", 3, [ratio], "×"),
             at_most("warm sweep", 1.5, warm),
             at_most("probe on a host, CPU", 1, [max(row.cpu_seconds for row in found.hosts)]),
+            at_most("its biggest process, memory", 64, [self._peak()], "MiB"),
             at_least(
                 "`ansible-playbook --check --diff` of the services, pipelined, forks = hosts, "
                 "against a cold sweep of everything",
@@ -210,6 +201,99 @@ class Bench:
                 f"{mitogen:.0f} s; {dry:.0f} s",
             ),
         ]
+
+    def fleet(self) -> list[Row]:
+        """Sweep and engines side by side, on many light hosts with the same content."""
+        return bench_fleet.measure(self.site, self.runs, self.bound, self.say)
+
+    def soak(self) -> list[Row]:
+        """Sweep an untouched platform again and again under load; nothing on it may be drift.
+
+        Meanwhile a town writes, the leader's host dies and comes back, and logs are rotated. The
+        writer's own unit is unmanaged, and each sweep that its host answers has to say so.
+        """
+        self._still()
+        turns: dict[int, Callable[[], object]] = {
+            self.sweeps // 4: lambda: self.lab.kill(self._leader()),
+            self.sweeps // 2: self._revive,
+            self.sweeps * 3 // 4: self._rotate,
+        }
+        writer = writers.town_writer(self.lab, TOWN)
+        writers.start(self.lab, writer, SOAK_PAUSE)
+        false: list[str] = []
+        silent = blind = 0
+        try:
+            for number in range(self.sweeps):
+                if number in turns:
+                    turns[number]()
+                found = sweep(self.site, self.lab.inventory, self.lab.inventory.hosts)
+                drifted = [f for f in found.findings if f.answer is Answer.DRIFTED]
+                ours = [f for f in drifted if writers.UNIT in f.name]
+                wrong = [f"{f.host}: {f.kind} {f.name} {f.place}" for f in drifted if f not in ours]
+                false += wrong
+                blind += not ours
+                silent += found.count(Answer.NOT_VERIFIED)
+                self.say(f"sweep {number + 1} of {self.sweeps}: {'; '.join(wrong) or 'none'}")
+        finally:
+            self._revive()
+            writers.stop(self.lab, writer)
+        rows = len(writers.acknowledged(self.lab, writer))
+        named = f": {'; '.join(sorted(set(false))[:5])}" if false else ""
+        return [
+            Row(
+                f"{self.sweeps} sweeps of an untouched platform while a town writes, the leader's "
+                "host dies and comes back, logs are rotated",
+                "no false drift",
+                f"{len(false)} false{named}; {silent} answers *not verified* meanwhile; the "
+                f"writer itself not seen in {blind}; {rows} rows written",
+                not false and not blind,
+            )
+        ]
+
+    def _still(self) -> None:
+        """End the watch's own sweep where it runs beside ours; its timer runs on, as it must."""
+        for host in self.lab.inventory.hosts_in("watch_hosts"):
+            self.lab.exec(host, ["systemctl", "stop", "koseki-drift.service"])
+
+    def _leader(self) -> str:
+        ask = ["runuser", "-u", "postgres", "--", "psql", "-XqtA", "-c"]
+        for host in self.lab.inventory.hosts_in("databases"):
+            said = self.lab.exec(host, [*ask, "SELECT NOT pg_is_in_recovery()"])
+            if said.stdout.strip() == "t":
+                return host
+        raise click.ClickException("no server leads: koseki verify replication")
+
+    def _revive(self) -> None:
+        """Start what was killed, and wait until the platform records twice again."""
+        for state in self.lab.status():
+            if not state.running:
+                self.lab.start(state.host)
+        end = time.monotonic() + SOAK_RETURN_SECONDS
+        while not writers.records_twice(self.lab):
+            if time.monotonic() > end:
+                raise click.ClickException("the platform does not record twice again")
+            time.sleep(1)
+
+    def _rotate(self) -> None:
+        """Rotate what logs a host keeps."""
+        for host in self.lab.inventory.hosts:
+            self.lab.exec(host, ["journalctl", "--rotate"]).check_returncode()
+            there = [
+                "sh",
+                "-c",
+                "! test -x /usr/sbin/logrotate || logrotate -f /etc/logrotate.conf",
+            ]
+            self.lab.exec(host, there).check_returncode()
+
+    def _peak(self) -> float:
+        """Return the peak of the biggest process of the probe, in MiB, where Python can tell it."""
+        key = manifest.hash_key(self.site)
+        vaults = self.lab.inventory.hosts_in("remote_backup")
+        hosts = [host for host in self.lab.inventory.hosts if host not in vaults]
+        programs = {host: probe.assemble(key).text for host in hosts}
+        command = ("sudo", "-n", "python3", "-c", shlex.quote(PEAK))
+        replies = ask_all(self.site, programs, command=command)
+        return max(int(reply.out) for reply in replies.values()) / 1024
 
     def _floor(self) -> None:
         """Ask the same facts by one batched ssh a host, and do nothing with the answers."""
@@ -304,28 +388,32 @@ class Bench:
 @click.command()
 @click.option("--only", multiple=True, type=click.Choice(PARTS), help="Only these parts.")
 @click.option("--runs", default=3, show_default=True, help="Runs of each quick figure.")
-def main(only: tuple[str, ...], runs: int) -> None:
+@click.option("--bound", default=60.0, show_default=True, help="Seconds for an engine's run.")
+@click.option("--sweeps", default=200, show_default=True, help="Sweeps of the soak.")
+def main(only: tuple[str, ...], runs: int, bound: float, sweeps: int) -> None:
     """Measure the figures and print them as a table. Takes about half an hour.
 
     Example: python -m koseki_ops.bench --only apply --only verify
     """
     progress = Progress([])
-    bench = Bench(progress.say, runs)
+    bench = Bench(progress.say, runs, bound, sweeps)
     parts: dict[str, Callable[[], list[Row]]] = {
         "lab": bench.up,
         "green": bench.green,
         "apply": bench.no_change,
         "verify": bench.all_suites,
         "drift": bench.drift,
+        "drift-fleet": bench.fleet,
+        "drift-soak": bench.soak,
         "memory": bench.memory,
         "outage": bench.outages,
         "fresh": bench.fresh,
     }
     rows: list[Row] = []
     try:
-        # All but the first and the last stand on what `green` has made.
+        needed = {*only} - ALONE
         for part, measure in parts.items():
-            if not only or part in only or part == "green":
+            if not only or part in only or (part == "green" and needed):
                 progress.say(f"measuring: {part}")
                 rows += measure()
     finally:

@@ -9,7 +9,6 @@ from datetime import date
 
 import click
 
-from koseki_ops.check import check_inventory, load_platform
 from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.municipalities import active, effective_day
@@ -69,6 +68,8 @@ def check_command(site: Site, *, as_json: bool) -> None:
 
     Example: koseki check -i iida
     """
+    from koseki_ops.check import check_inventory  # noqa: PLC0415 - the model is slow to import
+
     inventory = Inventory(site.inventory)
     findings = check_inventory(inventory, date.today())  # noqa: DTZ011 - the city's own day
     for finding in findings:
@@ -97,6 +98,8 @@ def municipalities_command(site: Site, *, as_of: str | None, as_json: bool) -> N
 
     Example: koseki municipalities -i iida --as-of 2015-11-01
     """
+    from koseki_ops.check import load_platform  # noqa: PLC0415 - the model is slow to import
+
     inventory = Inventory(site.inventory)
     platform = load_platform(inventory)
     try:

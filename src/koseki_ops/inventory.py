@@ -17,6 +17,8 @@ import yaml
 
 from koseki_ops.errors import KosekiError
 
+# libyaml's, where PyYAML was built with it: ten times as fast, and otherwise the same.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 SECRETS_FILE = "secrets.yml"
 WORKSTATION = "workstation"
 
@@ -24,7 +26,7 @@ WORKSTATION = "workstation"
 def load_yaml(path: Path) -> Any:  # noqa: ANN401 - YAML is whatever the file says
     """Return the parsed file; raise KosekiError with the place of a syntax error."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), LOADER)  # noqa: S506 - a safe one
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{path}:{mark.line + 1}" if mark else str(path)

@@ -186,6 +186,19 @@ def build_mirror(
     return True
 
 
+def download(site: Site, package: str, folder: Path) -> Path:
+    """Fetch one package that the platform does not ask for, such as a tool to compare it with.
+
+    Returns the file. Raises KosekiError when this machine's sources do not have it.
+    """
+    release = Inventory(site.inventory).shared["debian_release"]
+    own = own_release(Path("/etc/os-release").read_text(encoding="utf-8"))
+    with _private_apt(upstream_lines(_machine_sources(), own, release)) as apt:
+        run([*apt, "update", "-qq"])
+        run(["env", f"--chdir={folder}", *apt, "download", "-qq", package])
+    return next(folder.glob(f"{package}_*.deb"))
+
+
 @contextmanager
 def _private_apt(lines: list[str]) -> Iterator[list[str]]:
     """Yield an apt-get that knows only `lines`, with nothing installed."""

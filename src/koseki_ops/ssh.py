@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,6 +99,21 @@ def ensure_site_ssh(site: Site, inventory: Inventory) -> None:
     _write(files.folder / "known_hosts", f"@cert-authority * {authority}\n")
     _write(site.ssh_config, _config(site, inventory))
     _write(files.bootstrap_config, _bootstrap_config(site, inventory))
+
+
+def close_connections(site: Site) -> None:
+    """Close the shared connections, which would otherwise linger on dead hosts."""
+    if not site.run_dir.is_dir():
+        return
+    for control in site.run_dir.iterdir():
+        if control.is_socket():
+            # A master that is gone already answers with an error; its socket is removed below.
+            subprocess.run(
+                ["ssh", "-o", f"ControlPath={control}", "-O", "exit", "nobody"],
+                capture_output=True,
+                check=False,
+            )
+            control.unlink(missing_ok=True)
 
 
 def _hold_station(site: Site) -> None:

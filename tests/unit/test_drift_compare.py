@@ -206,3 +206,11 @@ def test_manifests_extra_files_are_asked_for():
     made.by = {"file": {"/usr/sbin/policy-rc.d": "ground"}, "user": {"x": "ground"}}
     assert made.extra == ["/usr/sbin/policy-rc.d"]
     assert manifests.INPUTS
+
+
+def test_a_tab_inside_a_field_never_makes_a_field_more():
+    """What a host names with a tab would otherwise shift every field behind it."""
+    assert pack(("a\tb", "c")) == "a b\tc"
+    assert pack(("a", "b")) == "a\tb"
+    assert pack(("a\t",)) == "a "
+    assert pack(()) == ""

@@ -7,23 +7,24 @@ after the mail was handed over, so a kill in between repeats a mail and never lo
 
 from __future__ import annotations
 
-import http.client
 import json
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from email.headerregistry import Address
-from email.message import EmailMessage
-from email.policy import SMTP
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from koseki_ops.drift.model import Answer, Finding, Sweep
 from koseki_ops.drift.store import Store, finding_from, write_whole
 from koseki_ops.drift.text import in_zone, one_line, rfc3339
 from koseki_ops.errors import KosekiError
-from koseki_ops.model import AlertWebhook, DriftAlerts
+
+if TYPE_CHECKING:
+    from email.headerregistry import Address
+    from email.message import EmailMessage
+
+    from koseki_ops.model import AlertWebhook, DriftAlerts
 
 FOLDER, ALERTS_FILE, STATE_FILE = "alerts", "alertmanager.json", "told.json"
 FAULT_FILE = "fault.txt"
@@ -223,6 +224,10 @@ def message(
 
 
 def _envelope(settings: DriftAlerts) -> EmailMessage:
+    # Imported by those who have a mail to write: a sweep without one does not wait for it.
+    from email.message import EmailMessage  # noqa: PLC0415
+    from email.policy import SMTP  # noqa: PLC0415
+
     mail = EmailMessage(SMTP.clone(cte_type="7bit"))
     mail["From"] = settings.sender
     mail["To"] = [_address(row.role, row.address) for row in settings.recipients]
@@ -231,6 +236,8 @@ def _envelope(settings: DriftAlerts) -> EmailMessage:
 
 
 def _address(role: str, address: str) -> Address:
+    from email.headerregistry import Address  # noqa: PLC0415 - as above
+
     return Address(display_name=one_line(role), addr_spec=address)
 
 
@@ -278,6 +285,8 @@ def _mail(mail: EmailMessage, settings: DriftAlerts) -> None:
 
 
 def _post(webhook: AlertWebhook, body: bytes) -> None:
+    import http.client  # noqa: PLC0415 - as above
+
     place = f"http://{webhook.address}:{webhook.port}{webhook.path}"
     connection = http.client.HTTPConnection(
         str(webhook.address), webhook.port, timeout=WEBHOOK_SECONDS

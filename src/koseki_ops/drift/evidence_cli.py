@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from koseki_ops.check import load_platform
 from koseki_ops.drift.exports import FORMATS
 from koseki_ops.drift.model import Answer, Finding
 from koseki_ops.drift.store import Entry, Store, write_whole
@@ -25,6 +24,8 @@ NO_SWEEP = ("no sweep has been kept yet", "", "run `koseki drift` first")
 
 def timezone_of(site: Site) -> str:
     """Return the time zone in which a site's people read times."""
+    from koseki_ops.check import load_platform  # noqa: PLC0415 - a sweep does not wait for it
+
     return load_platform(Inventory(site.inventory)).timezone
 
 

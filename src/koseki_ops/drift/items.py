@@ -92,7 +92,10 @@ Items = dict[str, dict[str, str]]
 
 def pack(fields: Sequence[str]) -> str:
     """Return a row as one string; a tab inside a field is shown as a space."""
-    return "\t".join(part.replace("\t", " ") for part in fields)
+    row = "\t".join(fields)
+    if row.count("\t") >= len(fields):
+        return "\t".join(part.replace("\t", " ") for part in fields)
+    return row
 
 
 def unpack(kind: str, row: str) -> dict[str, str]:

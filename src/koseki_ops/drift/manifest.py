@@ -113,12 +113,13 @@ def inputs_of(site: Site) -> Inputs:
         for path, _, names in os.walk(place, followlinks=True):
             if path.endswith("__pycache__"):
                 continue
+            folder_name = os.path.relpath(path, site.root)
             for name in names:
                 file = Path(path) / name
                 # A link may lead to a group that has no values.
                 if file.suffix != ".pyc" and file.is_file():
                     content = file.read_bytes()
-                    files[str(file.relative_to(site.root))] = sha256(content).hexdigest()[:16]
+                    files[f"{folder_name}/{name}"] = sha256(content).hexdigest()[:16]
     listed = "\n".join(f"{name} {files[name]}" for name in sorted(files))
     tree = sha256(listed.encode()).hexdigest()[:TREE_DIGITS]
     if site.station:

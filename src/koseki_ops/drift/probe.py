@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib
 import json
 import re
 import secrets
@@ -116,6 +117,11 @@ def sessions_in(text: str) -> list[tuple[float, str]]:
     """Return when each person came in, and who from where."""
     matches = filter(None, map(SESSION.match, text.splitlines()))
     return [(float(match[1]), f"{match[2]} from {match[3]}") for match in matches]
+
+
+def prepare() -> None:
+    """Import what reading certificates takes: a tenth of a second, while hosts make ready."""
+    importlib.import_module("cryptography.x509")
 
 
 def parse(answer: bytes, errors: bytes, mark: str) -> State:
@@ -451,8 +457,7 @@ def _sockets(state: State, content: str) -> None:
 
 
 def _certificates(state: State, content: str) -> None:
-    # Imported while hosts still answer: it takes a tenth of a second.
-    from cryptography import x509  # noqa: PLC0415
+    from cryptography import x509  # noqa: PLC0415 - see `prepare`
     from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
 
     files: dict[str, list[str]] = {}

@@ -40,9 +40,15 @@ class Observed:
 
 
 def observe(
-    site: Site, extra: Mapping[str, Iterable[str]], bounds: Bounds = BOUNDS
+    site: Site,
+    extra: Mapping[str, Iterable[str]],
+    bounds: Bounds = BOUNDS,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> dict[str, Observed]:
-    """Ask hosts for their state, all at once. extra: files beside the usual places, by host."""
+    """Ask hosts for their state, all at once.
+
+    extra: files beside the usual places, by host; meanwhile: done while they begin to answer.
+    """
     key = manifests.hash_key(site)
     programs = {host: probe.assemble(key, paths) for host, paths in extra.items()}
     seen: dict[str, Observed] = {}
@@ -55,7 +61,13 @@ def observe(
             except probe.MalformedError as error:
                 observed.why = f"malformed answer: {error}"
 
-    ask_all(site, {host: p.text for host, p in programs.items()}, bounds, ready=read)
+    ask_all(
+        site,
+        {host: p.text for host, p in programs.items()},
+        bounds,
+        ready=read,
+        meanwhile=meanwhile,
+    )
     return seen
 
 
@@ -93,8 +105,14 @@ def sweep(
     started, at = time.monotonic(), time.time()
     parts = [_open(site, host) for host in hosts]
     asked = {part.host: part.manifest.extra if part.manifest else [] for part in parts}
-    seen = observe(site, asked, bounds)
-    present = manifests.inputs_of(site)
+    inputs: list[Inputs] = []
+
+    def meanwhile() -> None:
+        inputs.append(manifests.inputs_of(site))
+        probe.prepare()
+
+    seen = observe(site, asked, bounds, meanwhile)
+    (present,) = inputs
     renew = inventory.shared["certificate_policy"]["renew_when_days_left"]
     for part in parts:
         part.observed = seen[part.host]

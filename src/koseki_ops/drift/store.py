@@ -20,16 +20,17 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from koseki_ops.check import load_platform
 from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
 from koseki_ops.drift.signing import make_key, sign, verify
 from koseki_ops.drift.waivers import Standing, Terms, apply_waivers, committed_waivers, terms_of
 from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import WORKSTATION, Inventory
-from koseki_ops.model import Waiver
 from koseki_ops.site import Site
+
+if TYPE_CHECKING:
+    from koseki_ops.model import Waiver
 
 DATABASE_FILE, HEAD_FILE, LOCK_FILE = "history.db", "head.json", "history.lock"
 # A whole copy of what is known every two days of sweeps: telling one again reads at most so many.
@@ -184,7 +185,7 @@ class Store:
         """Return a site's history; waivers are read from its inventory unless they are given."""
         inventory = Inventory(site.inventory)
         if waivers is None:
-            waivers = load_platform(inventory).waivers
+            waivers = _granted(inventory)
         hosts = [*inventory.hosts, WORKSTATION]
         committed = committed_waivers(site) if waivers else ()
         return cls(site.state / "drift", site.name, hosts, waivers, committed)
@@ -536,6 +537,15 @@ class Store:
         for row in self._rows(connection, first, number):
             known = _applied(known, row.content)
         return known
+
+
+def _granted(inventory: Inventory) -> Sequence[Waiver]:
+    """Return the waivers of an inventory; one without any is not held against the model for it."""
+    if inventory.shared.get("waivers") == []:
+        return ()
+    from koseki_ops.check import load_platform  # noqa: PLC0415 - the model is slow to import
+
+    return load_platform(inventory).waivers
 
 
 def write_whole(path: Path, text: str, *, private: bool = False) -> None:

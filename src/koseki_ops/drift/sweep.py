@@ -169,6 +169,8 @@ class _Round:
             assert stream is not None  # noqa: S101 - all three were asked for as pipes
             os.set_blocking(stream.fileno(), False)
             self.selector.register(stream, event, (talk, act))
+        # A program fits into the pipe: it is on its way before anybody is heard.
+        self._act(talk, "write", process.stdin)
 
     def hear(self) -> None:
         """Hear all until the last has ended or the time is up."""
@@ -216,15 +218,18 @@ def ask_all(
     bounds: Bounds = BOUNDS,
     command: Iterable[str] = COMMAND,
     ready: Callable[[Reply], None] = lambda _reply: None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> dict[str, Reply]:
     """Send each host its program at once; return what each said.
 
-    ready: told of each reply as it comes, so that it is read while the others still answer.
+    ready: told of each reply as it comes, so that it is read while the others still answer;
+    meanwhile: done once all are asked, while their connections are made.
     """
     asked = _Round(bounds, ready)
     try:
         for host, program in programs.items():
             asked.begin(site, host, program, command)
+        meanwhile()
         asked.hear()
     finally:
         asked.end()

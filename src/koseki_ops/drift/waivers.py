@@ -8,13 +8,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import ceil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from koseki_ops.drift.model import Answer, Finding, Sweep
 from koseki_ops.errors import KosekiError
-from koseki_ops.model import Waiver
 from koseki_ops.site import Site
+
+if TYPE_CHECKING:
+    from koseki_ops.model import Waiver
 
 WAIVERS_FILE = "waivers.yml"
 SECONDS_PER_DAY = 86_400
@@ -63,6 +66,8 @@ def committed_waivers(site: Site) -> tuple[Terms, ...]:
 
 
 def _rows(content: bytes, path: Path) -> tuple[Terms, ...]:
+    from koseki_ops.model import Waiver  # noqa: PLC0415 - a sweep without waivers does without
+
     try:
         plain = yaml.safe_load(content)
         return tuple(terms_of(Waiver.model_validate(row)) for row in plain["waivers"])

@@ -25,7 +25,7 @@ from koseki_ops.lab.machine import Machine
 from koseki_ops.lab.network import LabNetwork
 from koseki_ops.lab.process import Process
 from koseki_ops.site import Site
-from koseki_ops.ssh import ensure_site_ssh
+from koseki_ops.ssh import close_connections, ensure_site_ssh
 
 __all__ = ["HostState", "Lab"]
 
@@ -181,17 +181,7 @@ class Lab:
 
     def close_connections(self) -> None:
         """Close the shared connections, which would otherwise linger on dead hosts."""
-        if not self.site.run_dir.is_dir():
-            return
-        for control in self.site.run_dir.iterdir():
-            if control.is_socket():
-                # A master that is gone already answers with an error; its socket is removed below.
-                subprocess.run(
-                    ["ssh", "-o", f"ControlPath={control}", "-O", "exit", "nobody"],
-                    capture_output=True,
-                    check=False,
-                )
-                control.unlink(missing_ok=True)
+        close_connections(self.site)
 
     def _furnish(self) -> None:
         """Give each bare machine its name, address and keys; pin the first contact."""
