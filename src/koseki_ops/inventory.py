@@ -19,6 +19,8 @@ from koseki_ops.errors import KosekiError
 
 SECRETS_FILE = "secrets.yml"
 WORKSTATION = "workstation"
+# The counters of the municipalities that have joined, as an end of a flow: subnets, not hosts.
+TERMINALS = "terminals"
 
 
 def load_yaml(path: Path) -> Any:  # noqa: ANN401 - YAML is whatever the file says

@@ -48,6 +48,7 @@ NOTED = (
     "ssh/hosts/*.pub",
     "backup/*.pub",
     "pki/ca.crt",
+    "terminals/authority.pem",
     "drift/manifests/*",
     "drift/signing.pub",
     # The second opinion holds the running release against the signed one; never its signing key.
@@ -61,7 +62,7 @@ CONTENT = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 # What ssh says of a host that has not met us yet.
 NOT_KNOWN = "Permission denied"
 # Beside it, so that a sweep never finds half; then what is not handed over any more goes.
-HANDED = "mirror */drift/manifests */drift/contents */ssh/hosts */backup */pki"
+HANDED = "mirror */drift/manifests */drift/contents */ssh/hosts */backup */pki */terminals"
 TAKE_OVER = (
     f"set -e; umask 077; cd {STATE}; rm -rf .new; mkdir .new; "
     "tar -x --no-same-owner -f - -C .new; cd .new; find * -type f | sort >../.listed; cd ..; "
