@@ -27,8 +27,8 @@ def verify_command(
 
     Without SUITE all suites run: accounts, application, backup, certificates, databases, etcd,
     flows, gateway, locks, packages, replication, schedule, ssh, text, time, vault. An HTML report
-    and a JUnit file are left in var/<site>/reports/. Exit 0: all holds; 1: something does not; 2: the
-    question was wrong or a host did not answer (the others were asked).
+    and a JUnit file are left in var/<site>/reports/. Exit 0: all holds; 1: something does not; 2:
+    the question was wrong or a host did not answer (the others were asked).
 
     Example: koseki verify replication backup --limit databases
     """
