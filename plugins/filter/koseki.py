@@ -12,7 +12,7 @@ from koseki_ops import release
 from koseki_ops.databases import platform_statements, schema_statements, tenant_statements
 from koseki_ops.drift.manifest import inputs_of
 from koseki_ops.errors import KosekiError
-from koseki_ops.municipalities import active, client_certificates, instances, tenants
+from koseki_ops.municipalities import active, client_certificates, instances, lines, tenants
 from koseki_ops.site import Site
 
 
@@ -78,6 +78,7 @@ class FilterModule:
             "koseki_platform_statements": platform_statements,
             "koseki_tenant_statements": tenant_statements,
             "koseki_instances": instances,
+            "koseki_lines": lines,
             "koseki_release": verified,
             "koseki_schema_statements": schema,
             "koseki_repositories": repositories,

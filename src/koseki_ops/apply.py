@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from koseki_ops import ansible_run, pyinfra_run, release, ssh, station
+from koseki_ops import ansible_run, pyinfra_run, release, ssh, station, terminals
 from koseki_ops.check import load_platform
 from koseki_ops.drift.items import State
 from koseki_ops.drift.run import after_apply, before_apply
@@ -47,7 +47,7 @@ def prepare(site: Site, inventory: Inventory) -> None:
 
     Raises KosekiError when the inventory does not hold, a secret cannot be read, or the mirror
     is missing, unsigned or altered, and the same for the application's release. A lab builds and
-    signs the stand-in by itself.
+    signs the stand-in by itself, and plays the terminals.
     """
     platform = load_platform(inventory, date.today())  # noqa: DTZ011 - the city's own day
     load_secrets(site)
@@ -57,6 +57,9 @@ def prepare(site: Site, inventory: Inventory) -> None:
         release.ensure_stand_in(site)
     archive = release.folder_of(site) / f"{wanted.name}-{wanted.version}.tar.gz"
     release.verify(archive, release.signers_of(site))
+    terminals.ensure_authority(site, platform)
+    if site.is_lab:
+        terminals.ensure_stand_ins(site, platform)
     ssh.ensure_site_ssh(site, inventory)
 
 

@@ -19,7 +19,7 @@ import yaml
 from pydantic import ValidationError
 
 from koseki_ops.errors import KosekiError
-from koseki_ops.inventory import WORKSTATION, Inventory
+from koseki_ops.inventory import TERMINALS, WORKSTATION, Inventory
 from koseki_ops.model import Platform
 
 SERVER_GROUPS = ("primary", "secondary", "application", "registry_link", "remote_backup")
@@ -211,6 +211,8 @@ def _flow_ends(rules: Rules) -> Iterator[Finding]:
     for index, flow in enumerate(rules.platform.flows):
         for end, names in (("from", flow.from_), ("to", flow.to)):
             for name in names:
+                if name == TERMINALS and end == "from":
+                    continue
                 if name not in known:
                     yield rules.finding(
                         f"flows[{index}].{end}",
@@ -333,6 +335,32 @@ def _line_subnets(rules: Rules) -> Iterator[Finding]:
             )
 
 
+def _terminals(rules: Rules) -> Iterator[Finding]:
+    rows = rules.platform.terminals
+    yield from _duplicates(rules, "terminals", "id", rows)
+    slugs = [town.slug for town in rules.platform.municipalities]
+    for index, row in enumerate(rows):
+        if row.municipality not in slugs:
+            yield rules.finding(
+                f"terminals[{index}].municipality",
+                row.municipality,
+                f"no such municipality; choose of {', '.join(slugs)}",
+            )
+        elif row.id.rpartition("-")[0] != row.municipality:
+            yield rules.finding(
+                f"terminals[{index}].id",
+                row.id,
+                f"a terminal of {row.municipality} is called {row.municipality}-NN; correct one",
+            )
+    for index, town in enumerate(rules.platform.municipalities):
+        if town.slug not in {row.municipality for row in rows}:
+            yield rules.finding(
+                "terminals",
+                f"{len(rows)} rows",
+                f"municipalities[{index}] {town.name} has no terminal; add one, as {town.slug}-01",
+            )
+
+
 def _operators(rules: Rules) -> Iterator[Finding]:
     yield from _duplicates(rules, "operators", "id", rules.platform.operators)
     for index, operator in enumerate(rules.platform.operators):
@@ -402,6 +430,7 @@ ALL_RULES: tuple[Callable[[Rules], Iterator[Finding]], ...] = (
     _address_rows,
     _address_values,
     _line_subnets,
+    _terminals,
     _operators,
     _timing,
     _vaults,

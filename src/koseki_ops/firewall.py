@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from koseki_ops.inventory import WORKSTATION, Inventory
+from koseki_ops.inventory import TERMINALS, WORKSTATION, Inventory
+from koseki_ops.municipalities import active
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One allowed direction at one host: peers' addresses, protocol, ports, the flow's name."""
+    """One allowed direction at one host: peers' addresses or networks, protocol, ports, flow."""
 
     flow: str
     peers: tuple[str, ...]
@@ -27,12 +28,27 @@ class Firewall:
 
 
 def ends(inventory: Inventory, names: list[str]) -> list[str]:
-    """Return the hosts that a flow's end names stand for, the workstation among them."""
+    """Return the hosts that a flow's end names stand for, the workstation among them.
+
+    The municipalities' terminals are no hosts of the plan: see `line_subnets`.
+    """
     found: dict[str, None] = {}
     for name in names:
+        if name == TERMINALS:
+            continue
         for host in [WORKSTATION] if name == WORKSTATION else inventory.hosts_in(name):
             found[host] = None
     return list(found)
+
+
+def line_subnets(inventory: Inventory) -> list[str]:
+    """Return the subnets of the municipalities that have joined, in the plan's order (K-02)."""
+    shared = inventory.shared
+    return [
+        subnet
+        for row in active(shared["municipalities"], str(shared["effective_date"]))
+        for subnet in shared["line_subnets"][row["slug"]]
+    ]
 
 
 def firewall_of(inventory: Inventory, host: str) -> Firewall:
@@ -51,7 +67,8 @@ def _rules(inventory: Inventory, host: str, here: str, there: str) -> Iterator[R
             for peer in ends(inventory, flow[there])
             if peer != host
         ]
-        peers = tuple(sorted({address for address in addresses if address}))
+        subnets = line_subnets(inventory) if TERMINALS in flow[there] else []
+        peers = (*sorted({address for address in addresses if address}), *subnets)
         if peers:
             yield Rule(flow["name"], peers, flow["protocol"], tuple(flow["ports"]))
 

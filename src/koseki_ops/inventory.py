@@ -21,6 +21,8 @@ from koseki_ops.errors import KosekiError
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 SECRETS_FILE = "secrets.yml"
 WORKSTATION = "workstation"
+# The counters of the municipalities that have joined, as an end of a flow: subnets, not hosts.
+TERMINALS = "terminals"
 
 
 def load_yaml(path: Path) -> Any:  # noqa: ANN401 - YAML is whatever the file says

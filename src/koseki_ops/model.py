@@ -147,6 +147,26 @@ class HostAddresses(Table):
     line: Address | None = None
 
 
+class Terminal(Table):
+    """One terminal of a municipality's counter; its certificate names both."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{1,15}-[0-9]{2}$")]
+    municipality: Slug
+
+
+class Gateway(Table):
+    """What the web gateway lets through.
+
+    body_kb: of one request, in KiB; requests_per_second, burst: of one terminal; connections: of
+    one address at a time.
+    """
+
+    body_kb: Positive
+    requests_per_second: Positive
+    burst: Positive
+    connections: Positive
+
+
 class Flow(Table):
     """One allowed direction of traffic."""
 
@@ -371,6 +391,8 @@ class Platform(BaseModel):
     mirror_port: Port
     time_sources: dict[str, list[Address]]
     line_subnets: dict[str, list[Network]]
+    terminals: list[Terminal]
+    gateway: Gateway
     flows: Annotated[list[Flow], Field(min_length=1)]
     operators: list[Operator]
     account_policy: AccountPolicy

@@ -41,6 +41,13 @@ def tenants(municipalities: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]
     ]
 
 
+def lines(
+    municipalities: Iterable[Mapping[str, Any]], subnets: Mapping[str, list[str]]
+) -> dict[str, list[str]]:
+    """Return the line subnets of each of these municipalities, by slug."""
+    return {row["slug"]: list(subnets[row["slug"]]) for row in municipalities}
+
+
 def client_certificates(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
     """Return the client certificate of each tenant: its name is the database role's.
 

@@ -1,4 +1,4 @@
-"""The internal CA on the workstation: X.509 for services, keys made on their hosts.
+"""The CAs on the workstation: X.509 for services and terminals, keys made where they belong.
 
 A host shows its public key over the authenticated management connection; the CA signs it. No
 private key travels.
@@ -7,7 +7,7 @@ private key travels.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -32,6 +32,8 @@ from koseki_ops.errors import KosekiError
 
 # Clocks may differ by this much; a certificate is valid from a little before now.
 BACKDATE = timedelta(minutes=5)
+# Who certifies hosts and their services.
+INTERNAL_CA = "koseki internal CA"
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,25 @@ class Request:
     """What a certificate must say.
 
     names: DNS names and addresses, sorted as given; days: its life; renew_days: it is signed anew
-    when so many days or fewer are left.
+    when so many days or fewer are left; unit: the organisational unit, left out when empty;
+    usages: what its key may be used for.
     """
 
     common_name: str
     names: tuple[str, ...]
     days: int
     renew_days: int
+    unit: str = ""
+    usages: tuple[x509.ObjectIdentifier, ...] = (
+        ExtendedKeyUsageOID.SERVER_AUTH,
+        ExtendedKeyUsageOID.CLIENT_AUTH,
+    )
 
 
-def open_authority(folder: Path, passphrase: str, days: int) -> Authority:
+def open_authority(folder: Path, passphrase: str, days: int, name: str = INTERNAL_CA) -> Authority:
     """Return the CA in `folder`, made at first use; its key is encrypted with `passphrase`.
+
+    days: the life of its own certificate; name: its common name.
 
     Where the certificate is alone, as on a host that keeps watch, so is what is returned. Raises
     KosekiError when the passphrase does not open the key.
@@ -71,7 +81,7 @@ def open_authority(folder: Path, passphrase: str, days: int) -> Authority:
     if certificate_file.exists() and not key_file.exists():
         return Authority(x509.load_pem_x509_certificate(certificate_file.read_bytes()), None)
     if not certificate_file.exists():
-        _make_authority(folder, passphrase, days)
+        _make_authority(folder, passphrase, days, name)
     try:
         key = load_pem_private_key(key_file.read_bytes(), passphrase.encode())
     except (ValueError, TypeError) as error:
@@ -85,10 +95,10 @@ def open_authority(folder: Path, passphrase: str, days: int) -> Authority:
     return Authority(x509.load_pem_x509_certificate(certificate_file.read_bytes()), key)
 
 
-def _make_authority(folder: Path, passphrase: str, days: int) -> None:
+def _make_authority(folder: Path, passphrase: str, days: int, common_name: str) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "koseki internal CA")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -167,17 +177,26 @@ def _pem(key: Any) -> bytes:  # noqa: ANN401 - any public key
     return encoded
 
 
-def sign(authority: Authority, request: Request, public_key: str) -> str:
-    """Return a certificate (PEM) for a host's public key (PEM)."""
+def _signing_key(authority: Authority, what: str) -> ec.EllipticCurvePrivateKey:
     if authority.key is None:
-        raise KosekiError(
-            "the CA's key is not here", request.common_name, "sign at the administrator's seat"
-        )
+        raise KosekiError("the CA's key is not here", what, "sign at the administrator's seat")
+    return authority.key
+
+
+def sign(authority: Authority, request: Request, public_key: str) -> str:
+    """Return a certificate (PEM) for a host's or terminal's public key (PEM).
+
+    Raises KosekiError where the CA's key is not.
+    """
+    signing = _signing_key(authority, request.common_name)
+    subject = [x509.NameAttribute(NameOID.COMMON_NAME, request.common_name)]
+    if request.unit:
+        subject.insert(0, x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, request.unit))
     now = datetime.now(UTC)
     key: Any = load_pem_public_key(public_key.encode())
     builder = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, request.common_name)]))
+        .subject_name(x509.Name(subject))
         .issuer_name(authority.certificate.subject)
         .public_key(key)
         .serial_number(x509.random_serial_number())
@@ -185,14 +204,9 @@ def sign(authority: Authority, request: Request, public_key: str) -> str:
         .not_valid_after(now + timedelta(days=request.days) - BACKDATE)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(authority=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(request.usages), critical=False)
         .add_extension(
-            x509.ExtendedKeyUsage(
-                [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-            ),
-            critical=False,
-        )
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()),
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()),
             critical=False,
         )
     )
@@ -200,4 +214,29 @@ def sign(authority: Authority, request: Request, public_key: str) -> str:
         builder = builder.add_extension(
             x509.SubjectAlternativeName(_general_names(request.names)), critical=False
         )
-    return builder.sign(authority.key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+    return builder.sign(signing, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+
+
+def revocation_list(authority: Authority, revoked: Mapping[int, datetime], days: int) -> str:
+    """Return the CA's list (PEM) of revoked certificates, good for so many days.
+
+    revoked: when, by serial number. Raises KosekiError where the CA's key is not.
+    """
+    signing = _signing_key(authority, "the list of revoked certificates")
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(authority.certificate.subject)
+        .last_update(now - BACKDATE)
+        .next_update(now + timedelta(days=days))
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()),
+            critical=False,
+        )
+        # A newer list has a greater number.
+        .add_extension(x509.CRLNumber(int(now.timestamp())), critical=False)
+    )
+    for serial, moment in sorted(revoked.items()):
+        row = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(moment)
+        builder = builder.add_revoked_certificate(row.build())
+    return builder.sign(signing, hashes.SHA256()).public_bytes(Encoding.PEM).decode()

@@ -48,6 +48,7 @@ PRESENTED = "openssl s_client -connect {address}:{port} {more} </dev/null"
 PRESENTING = {
     "etcd_members": {2379: "", 2380: ""},
     "databases": {5432: "-starttls postgres", 8008: ""},
+    "application": {443: ""},
 }
 GRACE = timedelta(days=1)
 
@@ -192,7 +193,7 @@ def test_certificates_do_not_live_longer_than_the_policy(
     hold(not long, f"at most {days} days", long, facts.remedy)
 
 
-@on_hosts("etcd_members", "databases")
+@on_hosts("etcd_members", "databases", "application")
 def test_ports_present_the_hosts_certificate(plan: Plan, facts: Facts, everywhere: Everywhere):
     """What a daemon presents now is the CA's, alive, and for this host: not what a file says."""
     ca, now = authority(everywhere), datetime.now(tz=UTC)

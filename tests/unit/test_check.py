@@ -132,6 +132,44 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
         "flows[0].ports[0] is 70000",
         "less than or equal to 65535",
     ),
+    "flow towards the terminals": (
+        "flows.yml",
+        flow(to=["terminals"]),
+        "flows[0].to is 'terminals'",
+        "unknown group",
+    ),
+    "terminal of no municipality": (
+        "gateway.yml",
+        lambda content: content["terminals"].append(
+            {"id": "matumoto-01", "municipality": "matumoto"}
+        ),
+        "terminals[14].municipality is 'matumoto'",
+        "no such municipality",
+    ),
+    "terminal under another's name": (
+        "gateway.yml",
+        lambda content: content["terminals"][0].update(municipality="oshika"),
+        "terminals[0].id is 'iida-01'",
+        "is called oshika-NN",
+    ),
+    "two terminals of one name": (
+        "gateway.yml",
+        lambda content: content["terminals"].append(dict(content["terminals"][0])),
+        "terminals[14].id is 'iida-01'",
+        "terminals[0] has it already",
+    ),
+    "municipality without a terminal": (
+        "gateway.yml",
+        lambda content: content["terminals"].pop(),
+        "terminals is '13 rows'",
+        "天龍村 has no terminal",
+    ),
+    "gateway that admits nothing": (
+        "gateway.yml",
+        lambda content: content["gateway"].update(body_kb=0),
+        "gateway.body_kb is 0",
+        "greater than 0",
+    ),
     "timing rule": (
         "timing.yml",
         profile(loop_wait=11),

@@ -314,6 +314,11 @@ class Lab:
             raise KosekiError("the lab is not up", self.site.name, "run `koseki lab up`")
         return self.network.enter(list(argv))
 
+    def terminal_argv(self, slug: str, argv: Sequence[str]) -> list[str]:
+        """Return the command line that runs `argv` as on a terminal of a municipality."""
+        self._need_network()
+        return ["nsenter", f"--net=/run/netns/{self.network.counter(slug).netns}", *argv]
+
     # The lines.
 
     def _ends(self, name: str) -> list[str]:

@@ -116,6 +116,23 @@ def run_command(name: str | None, command: tuple[str, ...]) -> None:
     _become(lab.run_argv(command))
 
 
+@lab_group.command("terminal", context_settings=PASS_THROUGH)
+@lab_option
+@click.argument("municipality")
+@words
+def terminal_command(name: str | None, municipality: str, command: tuple[str, ...]) -> None:
+    """Run a command of this machine as on a municipality's terminal: on its line, in its subnet.
+
+    The keys of the lab's terminals are in var/<site>/terminals/lab/.
+
+    Example: koseki lab terminal oshika -- curl --cacert var/lab/pki/ca.crt
+    --cert var/lab/terminals/lab/oshika-01.crt --key var/lab/terminals/lab/oshika-01.key
+    https://10.158.10.21/
+    """
+    lab, _ = _lab(name)
+    _become(lab.terminal_argv(municipality, command))
+
+
 def _become(argv: list[str]) -> None:
     sys.stdout.flush()
     os.execvp(argv[0], argv)  # noqa: S606 - no shell is wanted

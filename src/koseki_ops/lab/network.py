@@ -1,8 +1,11 @@
-"""The lab's network: a namespace, two bridges, the city's end of the datacenter line.
+"""The lab's network: a namespace, two bridges, the city's end of the datacenter line, counters.
 
 The namespace plays the workstation and the city's router. The line translates each city address
 one to one into the line's own network, so that the datacenter host sees single peers on its own
 link and needs no route towards the city.
+
+Each municipality's counter is a small namespace of its own on that municipality's line: a terminal
+has that line's address and the city's router, and nothing else.
 """
 
 from __future__ import annotations
@@ -12,10 +15,35 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from koseki_ops.command import run
-from koseki_ops.inventory import WORKSTATION, Inventory
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import TERMINALS, WORKSTATION, Inventory
 
 CITY_BRIDGE, LINE_BRIDGE = "br-city", "br-line"
+# A counter's line as the city's router sees it, by its place in the plan, and as a terminal does.
+COUNTER_LINK, TERMINAL_LINK = "counter{number}", "line0"
+# The host part of a terminal's address.
+TERMINAL_NUMBER = 11
 CUT_TABLES = (("bridge", "cut"), ("inet", "line"))
+
+
+@dataclass(frozen=True)
+class Counter:
+    """A municipality's counter: its namespace, the router's link to it, its first line subnet."""
+
+    slug: str
+    netns: str
+    link: str
+    subnet: IPv4Network
+
+    @property
+    def router(self) -> str:
+        """The router's address on the line."""
+        return str(self.subnet[1])
+
+    @property
+    def terminal(self) -> str:
+        """The terminal's address on the line."""
+        return str(self.subnet[TERMINAL_NUMBER])
 
 
 @dataclass(frozen=True)
@@ -27,8 +55,30 @@ class LabNetwork:
 
     def exists(self) -> bool:
         """Whether the namespace is there."""
-        listed = run(["ip", "netns", "list"]).splitlines()
-        return self.netns in {line.split()[0] for line in listed if line}
+        return self.netns in _namespaces()
+
+    @property
+    def counters(self) -> list[Counter]:
+        """Every municipality's counter, joined or not: the line may be there before its day."""
+        subnets = self.inventory.shared["line_subnets"]
+        return [
+            Counter(
+                slug,
+                # No lab's name holds a full stop.
+                f"{self.netns}.{slug}",
+                COUNTER_LINK.format(number=number),
+                IPv4Network(rows[0]),
+            )
+            for number, (slug, rows) in enumerate(subnets.items())
+        ]
+
+    def counter(self, slug: str) -> Counter:
+        """Return a municipality's counter; KosekiError when there is none of that name."""
+        for counter in self.counters:
+            if counter.slug == slug:
+                return counter
+        known = ", ".join(counter.slug for counter in self.counters)
+        raise KosekiError("no such municipality", slug, f"choose of {known}")
 
     def enter(self, argv: Sequence[str]) -> list[str]:
         """Return `argv` so that it runs inside the namespace.
@@ -52,11 +102,24 @@ class LabNetwork:
         lines += [f"Address={row[place]}/{prefix}", "LinkLocalAddressing=no", "IPv6AcceptRA=no"]
         if place == "city":
             line, router = networks["line"]["cidr"], networks["city"]["router"]
-            lines += ["", "[Route]", f"Destination={line}", f"Gateway={router}"]
+            beyond = [line]
+            if self._serves_counters(host):
+                # As the city's installer would: a way back to each line, and no default route.
+                beyond += [str(counter.subnet) for counter in self.counters]
+            for destination in beyond:
+                lines += ["", "[Route]", f"Destination={destination}", f"Gateway={router}"]
         return "\n".join(lines) + "\n"
 
+    def _serves_counters(self, host: str) -> bool:
+        return any(
+            TERMINALS in flow["from"] and host in self.inventory.hosts_in(group)
+            for flow in self.inventory.shared["flows"]
+            for group in flow["to"]
+            if group != WORKSTATION
+        )
+
     def create(self) -> None:
-        """Make namespace, bridges, addresses and rules; does nothing when they are there."""
+        """Make namespaces, bridges, addresses and rules; does nothing when they are there."""
         if self.exists():
             return
         run(["ip", "netns", "add", self.netns])
@@ -81,12 +144,38 @@ class LabNetwork:
         ]
         run(["ip", "-n", self.netns, "-batch", "-"], "\n".join(commands) + "\n")
         run(self.enter(["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"]))
+        self._create_counters()
         run(self.enter(["nft", "-f", "-"]), self._rules())
+
+    def _create_counters(self) -> None:
+        here, counters = [], self.counters
+        for counter in counters:
+            run(["ip", "netns", "add", counter.netns])
+            here += [
+                f"link add {counter.link} type veth peer {TERMINAL_LINK} netns {counter.netns}",
+                f"addr add {counter.router}/{counter.subnet.prefixlen} dev {counter.link}",
+                f"link set {counter.link} up",
+            ]
+        run(["ip", "-n", self.netns, "-batch", "-"], "\n".join(here) + "\n")
+        for counter in counters:
+            there = [
+                "link set lo up",
+                f"addr add {counter.terminal}/{counter.subnet.prefixlen} dev {TERMINAL_LINK}",
+                f"link set {TERMINAL_LINK} up",
+                f"route add default via {counter.router}",
+            ]
+            run(["ip", "-n", counter.netns, "-batch", "-"], "\n".join(there) + "\n")
 
     def _rules(self) -> str:
         rows = self.inventory.shared["host_addresses"].values()
         seen_as = ", ".join(
             f"{row['city']} : {row['line']}" for row in rows if "city" in row and "line" in row
+        )
+        # A line carries its own addresses only, and leads into the city, not to another line.
+        counters = "".join(
+            f"        iifname {counter.link} ip saddr {counter.subnet} "
+            f"oifname {CITY_BRIDGE} accept\n"
+            for counter in self.counters
         )
         return f"""
 table bridge cut {{
@@ -106,11 +195,12 @@ table inet line {{
         # Where the kernel shows bridged frames to these rules too, the city's own traffic.
         iifname {CITY_BRIDGE} oifname {CITY_BRIDGE} accept
         iifname {CITY_BRIDGE} oifname {LINE_BRIDGE} accept
-    }}
+{counters}    }}
     chain input {{
         type filter hook input priority 0; policy accept;
         ip saddr . ip daddr @pairs drop
         iifname {LINE_BRIDGE} ct state new drop
+        iifname "counter*" ct state new drop
     }}
     chain output {{
         type filter hook output priority 0; policy accept;
@@ -126,16 +216,26 @@ table ip line {{
 }}
 """
 
+    def _ours(self) -> list[str]:
+        """Return the namespaces of this lab that are there: its own and the counters'."""
+        return [
+            name
+            for name in _namespaces()
+            if name == self.netns or name.startswith(f"{self.netns}.")
+        ]
+
     def delete(self) -> None:
-        """Remove the namespace with all that is in it."""
-        if self.exists():
-            run(["ip", "netns", "delete", self.netns])
+        """Remove the namespaces with all that is in them."""
+        for name in self._ours():
+            run(["ip", "netns", "delete", name])
 
     def pids(self) -> list[int]:
-        """Return the processes in the namespace: machines' supervisors, the mirror server."""
-        if not self.exists():
-            return []
-        return [int(line) for line in run(["ip", "netns", "pids", self.netns]).split()]
+        """Return the processes in the namespaces: machines' supervisors, the mirror server."""
+        return [
+            int(line)
+            for name in self._ours()
+            for line in run(["ip", "netns", "pids", name]).split()
+        ]
 
     def cut(self, one: str, other: str) -> None:
         """Drop everything between two ends, in both directions."""
@@ -180,3 +280,8 @@ table ip line {{
             for family, table in CUT_TABLES
         )
         run(self.enter(["nft", "-f", "-"]), script)
+
+
+def _namespaces() -> list[str]:
+    """Return the names of this computer's network namespaces."""
+    return [line.split()[0] for line in run(["ip", "netns", "list"]).splitlines() if line]

@@ -12,7 +12,7 @@ from datetime import date
 from functools import cached_property
 
 from koseki_ops.check import load_platform
-from koseki_ops.inventory import WORKSTATION, Inventory
+from koseki_ops.inventory import TERMINALS, WORKSTATION, Inventory
 from koseki_ops.model import Municipality, Operator, Platform, TimingProfile, Vault
 from koseki_ops.site import Site
 
@@ -50,7 +50,8 @@ class Plan:
         """Return the hosts of these groups or hosts (or the workstation), in plan order."""
         chosen: set[str] = set()
         for name in groups:
-            chosen |= {name} if name == WORKSTATION else set(self.inventory.resolve(name))
+            if name != TERMINALS:  # subnets, not hosts
+                chosen |= {name} if name == WORKSTATION else set(self.inventory.resolve(name))
         return [host for host in [*self.inventory.hosts, WORKSTATION] if host in chosen]
 
     def is_in(self, host: str, *groups: str) -> bool:
@@ -76,6 +77,15 @@ class Plan:
             Listed(flow.protocol, port, flow.name)
             for flow in self.platform.flows
             if self.is_in(source, *flow.from_) and self.is_in(target, *flow.to)
+            for port in flow.ports
+        ]
+
+    def listed_for_terminals(self, target: str) -> list[Listed]:
+        """Return every way from the municipalities' lines to a host that the plan lists."""
+        return [
+            Listed(flow.protocol, port, flow.name)
+            for flow in self.platform.flows
+            if TERMINALS in flow.from_ and self.is_in(target, *flow.to)
             for port in flow.ports
         ]
 
@@ -135,7 +145,7 @@ class Plan:
             ("etcd_members", ("etcd",)),
             ("databases", ("postgresql", "pgbackrest")),
             ("db_clients", ("db_proxy",)),
-            ("application", ("koseki_application",)),
+            ("application", ("koseki_application", "web_gateway")),
             ("vault_hosts", ("vault",)),
             ("watch_hosts", ("watch",)),
         ):

@@ -1,0 +1,81 @@
+"""`koseki terminal`: certificates of the municipalities' terminals."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import click
+
+from koseki_ops import terminals
+from koseki_ops.check import load_platform
+from koseki_ops.inventory import Inventory
+from koseki_ops.model import Platform
+from koseki_ops.options import json_option, print_json, site_options
+from koseki_ops.site import Site
+
+
+@click.group("terminal")
+def terminal_group() -> None:
+    """Certify the municipalities' terminals for the web gateway; revoke what was lost."""
+
+
+def _platform(site: Site) -> Platform:
+    return load_platform(Inventory(site.inventory), date.today())  # noqa: DTZ011 - the city's own day
+
+
+@terminal_group.command("sign")
+@click.argument("terminal")
+@click.argument("request", type=click.Path(path_type=Path))
+@site_options
+def sign_command(site: Site, terminal: str, request: Path) -> None:
+    """Certify a terminal of the plan by its request (PKCS#10, PEM); print where the result lies.
+
+    Example: koseki terminal sign oshika-01 oshika-01.csr
+    """
+    click.echo(terminals.issue(site, _platform(site), terminal, request))
+
+
+@terminal_group.command("revoke")
+@click.argument("which", metavar="TERMINAL|SERIAL")
+@site_options
+def revoke_command(site: Site, which: str) -> None:
+    """Revoke one certificate, or all of a terminal; the gateway refuses it from the next apply on.
+
+    Example: koseki terminal revoke oshika-01
+    """
+    serials = terminals.revoke(site, _platform(site), which)
+    for serial in serials:
+        click.echo(f"revoked: {terminals.serial_text(serial)}")
+    click.echo(
+        "run `koseki apply` to tell the gateway" if serials else f"{which} was revoked before"
+    )
+
+
+@terminal_group.command("list")
+@site_options
+@json_option
+def list_command(site: Site, *, as_json: bool) -> None:
+    """Say which certificates were signed for terminals, until when, and which are revoked.
+
+    Example: koseki terminal list
+    """
+    rows = terminals.issued(site)
+    for row in rows:
+        state = f"revoked {row.revoked:%Y-%m-%d}" if row.revoked else f"until {row.until:%Y-%m-%d}"
+        click.echo(f"{row.terminal:20} {terminals.serial_text(row.serial):42} {state}")
+    if as_json:
+        print_json(
+            {
+                "certificates": [
+                    {
+                        "terminal": row.terminal,
+                        "municipality": row.municipality,
+                        "serial": terminals.serial_text(row.serial),
+                        "until": row.until.isoformat(),
+                        "revoked": row.revoked.isoformat() if row.revoked else None,
+                    }
+                    for row in rows
+                ]
+            }
+        )

@@ -1,0 +1,42 @@
+"""The terminals' end of a flow: subnets of those who have joined, at the gateway alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from koseki_ops.firewall import firewall_of, ruleset
+from koseki_ops.inventory import Inventory
+from koseki_ops.lab.network import LabNetwork
+
+INVENTORY = Path(__file__).resolve().parents[2] / "inventories/lab"
+
+
+@pytest.mark.parametrize(
+    ("day", "count"), [("2015-10-31", 0), ("2015-11-01", 8), ("2017-10-31", 8), ("2017-11-01", 14)]
+)
+def test_the_lines_of_who_has_joined_lead_to_the_gateway(day: str, count: int):
+    """Port 443 of the application's host opens for their subnets, and for no other host."""
+    inventory = Inventory(INVENTORY)
+    inventory.shared["effective_date"] = day
+    rules = [rule for rule in firewall_of(inventory, "application1").inbound if 443 in rule.ports]
+    assert [len(rule.peers) for rule in rules] == ([count] if count else [])
+    if count:
+        assert rules[0].peers[0] == "10.158.101.0/24"
+        assert "10.158.101.0/24" in ruleset(firewall_of(inventory, "application1"))
+    for host in inventory.hosts:
+        if host != "application1":
+            assert "10.158.101" not in ruleset(firewall_of(inventory, host))
+
+
+def test_a_lab_has_a_counter_on_each_line():
+    """A namespace and an address a municipality; only the gateway's host knows the way back."""
+    network = LabNetwork("koseki-0-lab", Inventory(INVENTORY))
+    counters = network.counters
+    assert len({counter.netns for counter in counters}) == 14
+    assert max(len(counter.link) for counter in counters) <= 15, "the kernel takes no longer name"
+    oshika = network.counter("oshika")
+    assert (oshika.terminal, oshika.router) == ("10.158.108.11", "10.158.108.1")
+    assert "Destination=10.158.108.0/24" in network.link_file("application1")
+    assert "Destination=10.158.108.0/24" not in network.link_file("primary1")
