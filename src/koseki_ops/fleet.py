@@ -356,7 +356,9 @@ class Fleet:
                     log = self.root / "hosts" / host / "log"
                     said = log.read_text(encoding="utf-8", errors="replace").splitlines()
                     raise KosekiError(
-                        f"{host} of the fleet does not come up", (said or [str(error)])[-1], "see"
+                        f"{host} of the fleet does not come up",
+                        (said or [str(error)])[-1],
+                        "measure again",
                     ) from error
             time.sleep(0.05)
 
@@ -367,7 +369,7 @@ class Fleet:
             declared: Mapping[str, Any] = {
                 host: {"services": self.content.declared(host).rows} for host in some
             }
-            silent = dict(after_apply(self.site, declared, engines, bare, {}))
+            silent = dict(after_apply(self.site, declared, engines, bare, {}, self.names))
             if silent:
                 raise KosekiError("the fleet does not answer", str(silent), "measure again")
 
