@@ -57,9 +57,11 @@ def prepare(site: Site, inventory: Inventory) -> None:
         release.ensure_stand_in(site)
     archive = release.folder_of(site) / f"{wanted.name}-{wanted.version}.tar.gz"
     release.verify(archive, release.signers_of(site))
-    terminals.ensure_authority(site, platform)
-    if site.is_lab:
-        terminals.ensure_stand_ins(site, platform)
+    # A host that keeps watch is no authority: it has what an apply left there.
+    if not site.station:
+        terminals.ensure_authority(site, platform)
+        if site.is_lab:
+            terminals.ensure_stand_ins(site, platform)
     ssh.ensure_site_ssh(site, inventory)
 
 

@@ -63,6 +63,12 @@ def stand_ins_of(site: Site) -> Path:
 
 
 def _open(site: Site, platform: Platform) -> Authority:
+    if site.station:
+        raise KosekiError(
+            "this host is no authority for terminals",
+            site.seat,
+            "certify and revoke at the administrator's seat",
+        )
     passphrase = str(load_secrets(site)["pki_ca_passphrase"])
     days = platform.certificate_policy.authority_days
     return open_authority(folder_of(site), passphrase, days, CA_NAME)
@@ -74,6 +80,7 @@ def ensure_authority(site: Site, platform: Platform) -> None:
     Certificates of terminals that left the plan are revoked. Raises KosekiError when the CA cannot
     be opened.
     """
+    authority = _open(site, platform)
     planned = {(row.municipality, row.id) for row in platform.terminals}
     left = [
         row.serial
@@ -81,7 +88,7 @@ def ensure_authority(site: Site, platform: Platform) -> None:
         if row.revoked is None and (row.municipality, row.terminal) not in planned
     ]
     _note_revoked(site, left)
-    _publish(site, platform, _open(site, platform))
+    _publish(site, platform, authority)
 
 
 def issued(site: Site) -> list[Issued]:
@@ -121,12 +128,13 @@ def revoke(site: Site, platform: Platform, which: str) -> list[int]:
     Returns the serial numbers that were revoked now; the gateway knows after the next apply.
     Raises KosekiError when no such certificate was signed.
     """
+    authority = _open(site, platform)
     matching = [row for row in issued(site) if which in {row.terminal, serial_text(row.serial)}]
     if not matching:
         raise KosekiError("no such certificate was signed", which, "look at `koseki terminal list`")
     serials = [row.serial for row in matching if row.revoked is None]
     _note_revoked(site, serials)
-    _publish(site, platform, _open(site, platform))
+    _publish(site, platform, authority)
     return serials
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from koseki_ops.inventory import Inventory
 from koseki_ops.model import Platform
 from koseki_ops.pki import open_authority
 from koseki_ops.secrets import init_secrets, load_secrets
-from koseki_ops.site import Site
+from koseki_ops.site import Site, Station
 
 ROOT = Path(__file__).resolve().parents[2]
 WEAK = rsa.generate_private_key(65537, 1024)  # noqa: S505 - to be refused
@@ -166,3 +167,18 @@ def test_a_lab_plays_every_terminal_and_what_must_open_nothing(site: Site, platf
     assert [row.serial_number for row in told(site)] == [revoked.serial_number]
     assert expired.not_valid_after_utc < datetime.now(UTC)
     assert stranger.subject == revoked.subject
+
+
+def test_a_host_that_keeps_watch_is_no_authority(site: Site, platform: Platform, tmp_path: Path):
+    """It neither signs nor revokes nor makes a CA: one sentence, and nothing is written."""
+    watch = replace(site, station=Station("workstation1", "lab", "lab", ""))
+    asked = request(tmp_path / "oshika-01.csr", ec.generate_private_key(ec.SECP256R1()))
+    for act in (
+        lambda: terminals.issue(watch, platform, "oshika-01", asked),
+        lambda: terminals.revoke(watch, platform, "oshika-01"),
+        lambda: terminals.ensure_authority(watch, platform),
+        lambda: terminals.ensure_stand_ins(watch, platform),
+    ):
+        with pytest.raises(KosekiError, match=r"no authority for terminals \(workstation1\)"):
+            act()
+    assert not terminals.folder_of(watch).exists()
