@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from koseki_ops.inventory import TERMINALS, WORKSTATION, Inventory
-from koseki_ops.municipalities import active
+from koseki_ops.municipalities import active, lines
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,8 @@ def ends(inventory: Inventory, names: list[str]) -> list[str]:
 def line_subnets(inventory: Inventory) -> list[str]:
     """Return the subnets of the municipalities that have joined, in the plan's order (K-02)."""
     shared = inventory.shared
-    return [
-        subnet
-        for row in active(shared["municipalities"], str(shared["effective_date"]))
-        for subnet in shared["line_subnets"][row["slug"]]
-    ]
+    joined = active(shared["municipalities"], str(shared["effective_date"]))
+    return [*chain.from_iterable(lines(joined, shared["line_subnets"]).values())]
 
 
 def firewall_of(inventory: Inventory, host: str) -> Firewall:

@@ -28,6 +28,7 @@ from koseki_ops.drift.declared import Declared
 from koseki_ops.drift.run import after_apply
 from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
+from koseki_ops.lab.network import namespaces
 from koseki_ops.lab.process import Process
 from koseki_ops.secrets import init_secrets
 from koseki_ops.site import Site
@@ -381,8 +382,7 @@ class Fleet:
         for process in self.processes:
             if not process.wait(SSH_SECONDS):
                 raise KosekiError("a host of the fleet does not end", str(process.pid), "see ps")
-        for line in run(["ip", "netns", "list"]).splitlines():
-            name = line.split()[0]
+        for name in namespaces():
             if name == self.site.netns or name.startswith(f"{self.site.netns}-"):
                 run(["ip", "netns", "delete", name])
         if self.site.run_dir.exists():

@@ -36,12 +36,22 @@ def unchanged(platform: Platform, *only: str) -> bool:
     return (report["changed"], report["failed"]) == (0, 0)
 
 
-def refused(done: subprocess.CompletedProcess[str]) -> str:
-    """Return what a refusal said, after holding it to the form: exit 2, no traceback."""
+def told(done: subprocess.CompletedProcess[str], code: int) -> str:
+    """Return what a command said, after holding it to the form: this exit code, no traceback."""
     said = done.stdout + done.stderr
-    assert done.returncode == 2, said
+    assert done.returncode == code, said
     assert "Traceback" not in said, said
     return said
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """Return what a refusal said: exit 2, no traceback."""
+    return told(done, 2)
+
+
+def failed(done: subprocess.CompletedProcess[str]) -> str:
+    """Return what an apply said that failed on some host: exit 1, no traceback."""
+    return told(done, 1)
 
 
 @pytest.mark.drill
@@ -103,9 +113,7 @@ def test_a_disk_that_fills_up_on_the_way(healthy: Platform):
         f"mount -t tmpfs -o size=8k tmpfs {SMALL} && head -c 8192 /dev/zero >{SMALL}/fill",
     )
     try:
-        done = koseki(healthy.site, "apply", *GROUND)
-        said = done.stdout + done.stderr
-        assert (done.returncode, "Traceback" in said) == (1, False), said
+        said = failed(koseki(healthy.site, "apply", *GROUND))
         assert "application1: " in said
         assert "No space left on device" in said
         left = healthy.sh("application1", f"find {SMALL} -type f ! -name fill")
@@ -121,9 +129,7 @@ def test_a_host_that_cannot_be_asked_falls_out(healthy: Platform):
     healthy.sh("registry-link1", "chmod 0000 /usr/bin/sudo")
     healthy.sh("secondary1", "rm /etc/hosts")
     try:
-        done = koseki(healthy.site, "apply", *GROUND)
-        said = done.stdout + done.stderr
-        assert (done.returncode, "Traceback" in said) == (1, False), said
+        said = failed(koseki(healthy.site, "apply", *GROUND))
         assert "registry-link1 could not be asked (" in said
         assert "sudo" in said
         assert healthy.sh("secondary1", "grep -c primary1 /etc/hosts").strip() != "0"

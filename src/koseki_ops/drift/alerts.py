@@ -224,9 +224,8 @@ def message(
 
 
 def _envelope(settings: DriftAlerts) -> EmailMessage:
-    # Imported by those who have a mail to write: a sweep without one does not wait for it.
-    from email.message import EmailMessage  # noqa: PLC0415
-    from email.policy import SMTP  # noqa: PLC0415
+    from email.message import EmailMessage  # noqa: PLC0415 - a sweep without a mail does not wait
+    from email.policy import SMTP  # noqa: PLC0415 - as above
 
     mail = EmailMessage(SMTP.clone(cte_type="7bit"))
     mail["From"] = settings.sender
@@ -236,7 +235,7 @@ def _envelope(settings: DriftAlerts) -> EmailMessage:
 
 
 def _address(role: str, address: str) -> Address:
-    from email.headerregistry import Address  # noqa: PLC0415 - as above
+    from email.headerregistry import Address  # noqa: PLC0415 - as for `_envelope`
 
     return Address(display_name=one_line(role), addr_spec=address)
 
@@ -285,7 +284,7 @@ def _mail(mail: EmailMessage, settings: DriftAlerts) -> None:
 
 
 def _post(webhook: AlertWebhook, body: bytes) -> None:
-    import http.client  # noqa: PLC0415 - as above
+    import http.client  # noqa: PLC0415 - a sweep without a webhook does not wait
 
     place = f"http://{webhook.address}:{webhook.port}{webhook.path}"
     connection = http.client.HTTPConnection(

@@ -55,7 +55,7 @@ class LabNetwork:
 
     def exists(self) -> bool:
         """Whether the namespace is there."""
-        return self.netns in _namespaces()
+        return self.netns in namespaces()
 
     @property
     def counters(self) -> list[Counter]:
@@ -219,9 +219,7 @@ table ip line {{
     def _ours(self) -> list[str]:
         """Return the namespaces of this lab that are there: its own and the counters'."""
         return [
-            name
-            for name in _namespaces()
-            if name == self.netns or name.startswith(f"{self.netns}.")
+            name for name in namespaces() if name == self.netns or name.startswith(f"{self.netns}.")
         ]
 
     def delete(self) -> None:
@@ -282,6 +280,6 @@ table ip line {{
         run(self.enter(["nft", "-f", "-"]), script)
 
 
-def _namespaces() -> list[str]:
+def namespaces() -> list[str]:
     """Return the names of this computer's network namespaces."""
     return [line.split()[0] for line in run(["ip", "netns", "list"]).splitlines() if line]
