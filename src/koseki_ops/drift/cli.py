@@ -112,6 +112,7 @@ def as_report(found: Sweep) -> dict[str, object]:
         "holds": found.count(Answer.HOLDS),
         "drifted": found.count(Answer.DRIFTED),
         "not_verified": found.count(Answer.NOT_VERIFIED),
+        "beyond": found.beyond,
         "seconds": found.seconds,
         "findings": found.as_json()["findings"],
     }
@@ -158,6 +159,11 @@ def _print(found: Sweep) -> None:
         f"{found.count(Answer.HOLDS)} hold, {found.count(Answer.DRIFTED)} drifted, "
         f"{found.count(Answer.NOT_VERIFIED)} not verified, {found.seconds:.1f} s"
     )
+    if found.beyond:
+        click.echo(
+            f"{found.beyond} kernel parameters not verified: they belong to the machine below the "
+            "containers; a booted image shows them"
+        )
     if found.findings:
         click.echo("koseki drift --explain ID tells more of one")
 

@@ -210,6 +210,11 @@ def _families(
             "Whether a manifest is of another commit.",
             lambda h: h.stale,
         ),
+        (
+            "koseki_drift_host_beyond",
+            "Kernel parameters not verified: of the machine below a container.",
+            lambda h: h.beyond,
+        ),
         ("koseki_drift_probe_seconds", "How long a host's probe ran.", lambda h: h.seconds),
         ("koseki_drift_probe_cpu_seconds", "CPU time of a host's probe.", lambda h: h.cpu_seconds),
         (

@@ -113,7 +113,8 @@ class State:
     items: by kind and name; failed: why a part of the answer is missing, by part; clock: the host's
     (seconds since the epoch); container: its kind, empty for none; marks: which inventory each
     engine was last run from; measures: figures that are shown, not compared; full: file systems
-    without room; leads: whether the database takes writes here, None without an answer.
+    without room; leads: whether the database takes writes here, None without an answer; beyond: how
+    many kernel parameters belong to the machine below this container.
     """
 
     items: Items = field(default_factory=dict)
@@ -126,6 +127,7 @@ class State:
     cpu_seconds: float = 0.0
     memory_kib: int = 0
     leads: bool | None = None
+    beyond: int = 0
 
     def add(self, kind: str, name: str, fields: Sequence[str]) -> None:
         """Keep one item."""

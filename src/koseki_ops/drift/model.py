@@ -68,7 +68,8 @@ class HostSweep:
     items that hold; commit: the inventory's commit that its manifest was made from; stale: whether
     that is not the present one; seconds, cpu_seconds, memory_kib: of the probe; measures: figures
     that are shown but not compared (`replication_lag_bytes`, `backup_age_seconds`, …); adopted:
-    whether its first manifest took it as it was found.
+    whether its first manifest took it as it was found; beyond: how many kernel parameters were not
+    verified because the host is a container, whose kernel is the machine's below it.
     """
 
     host: str
@@ -82,6 +83,7 @@ class HostSweep:
     memory_kib: int = 0
     measures: dict[str, float] = field(default_factory=dict)
     adopted: bool = False
+    beyond: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,14 @@ class Sweep:
         if answer is Answer.HOLDS:
             return sum(host.holds for host in self.hosts)
         return sum(finding.answer is answer for finding in self.findings)
+
+    @property
+    def beyond(self) -> int:
+        """How many items no sweep can verify there: they belong to the machine below a container.
+
+        Nobody is called for these, and they never count as good.
+        """
+        return sum(host.beyond for host in self.hosts)
 
     @property
     def open(self) -> tuple[Finding, ...]:

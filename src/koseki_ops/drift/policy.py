@@ -73,7 +73,8 @@ SECRETS = (
     "*password*",
     "*secret*",
 )
-# Kernel parameters that decide what an attacker may do. A container has those of its network only.
+# Kernel parameters that decide what an attacker may do. A container has those of its network
+# only: of the others a sweep says that they are not verified.
 KERNEL = (
     "fs/protected_fifos",
     "fs/protected_hardlinks",

@@ -394,7 +394,9 @@ def _kernel(state: State, content: str) -> None:
         path, _, value = line.partition(":")
         name = path.removeprefix("/proc/sys/")
         # A container's kernel is its host's; only its network is its own.
-        if not state.container or name.startswith(policy.NETWORK_PARAMETER):
+        if state.container and not name.startswith(policy.NETWORK_PARAMETER):
+            state.beyond += 1
+        else:
             state.add("kernel parameter", name.replace("/", "."), (value,))
 
 
