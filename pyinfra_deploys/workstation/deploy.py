@@ -1,4 +1,4 @@
-"""The host that keeps watch: the toolkit on it, what it asks with, when it asks.
+"""The host that keeps watch: the toolkit on it, what it asks with, when it asks, whom it tells.
 
 By hand: pyinfra @koseki/lab pyinfra_deploys/workstation/deploy.py
 """
@@ -17,7 +17,7 @@ from pyinfra_deploys.foundation.operations import File, FileStates, ShellAnswer,
 from pyinfra_deploys.foundation.templates import environment
 
 from koseki_ops.drift.declared import Declared
-from koseki_ops.model import WatchSchedule
+from koseki_ops.model import DriftAlerts, WatchSchedule
 from koseki_ops.secrets import read_password
 from koseki_ops.ssh import WATCH_HOSTS, watch_certificate
 from koseki_ops.station import (
@@ -38,6 +38,7 @@ OPT = "/opt/koseki"
 BUNDLE = f"{OPT}/.bundle.tar"
 PASSWORD = "/etc/koseki/vault_password"  # noqa: S105 - a path
 UNITS = "/etc/systemd/system"
+MTA, MTA_UNIT = "/etc/smtpd.conf", "opensmtpd.service"
 # Whoever is asking just now is ended in order: it would go on with half of the old toolkit.
 REST = "; ".join(
     f"systemctl --quiet is-active {run.unit}.timer && systemctl stop {run.unit}.service"
@@ -129,6 +130,25 @@ def equipment(data: HostData) -> None:
     toolkit(name="Keep the toolkit", data=data)
 
 
+@deploy("Keep watch: the mail")
+def mail(data: HostData) -> None:
+    """Keep the local MTA, which takes what the watch has to tell and hands it on."""
+    alerts = DriftAlerts.model_validate(data.value("drift_alerts"))
+    place(
+        name="Keep what the MTA does with mail",
+        files=[File(MTA, render(MTA, relay=alerts.relay))],
+        validate=f"smtpd -n -f $STAGE{MTA}",
+        then=f"! systemctl --quiet is-active {MTA_UNIT} || systemctl restart {MTA_UNIT}",
+    )
+    settle(
+        name="Run the MTA",
+        question=f'echo "$(systemctl is-enabled {MTA_UNIT}) $(systemctl is-active {MTA_UNIT})"',
+        wanted=["enabled active"],
+        change=f"systemctl enable --quiet --now {MTA_UNIT}",
+        owns=[("service", MTA_UNIT, {"active": "active"})],
+    )
+
+
 @deploy("Keep watch: the schedule")
 def schedule(data: HostData) -> None:
     """Keep the units that look at the platform by the clock."""
@@ -169,6 +189,7 @@ def workstation() -> None:
     data = HostData.of(host)
     if WATCH_HOSTS in data.groups:
         equipment(data)
+        mail(data)
         schedule(data)
 
 

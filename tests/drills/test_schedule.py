@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from email import policy
+from email.message import EmailMessage
+from email.parser import Parser
+
 import pytest
 
 from drills.conftest import Platform, wait_for
@@ -76,6 +81,33 @@ def test_what_was_slept_through_is_made_up_for(watched: Platform):
     wait_for(lambda: watched.sh(STATION, shown).strip() != "0", "a sweep by itself", 90)
     assert watched.sh(STATION, f"systemctl show -P ExecMainStatus {SWEEP}").strip() == "0"
     watched.koseki("verify", "schedule")
+
+
+@pytest.mark.drill
+def test_new_drift_is_mailed_once_and_so_is_its_end(watched: Platform):
+    """The host's own MTA keeps a mail for the change, none for the next sweep, one for its end."""
+    watched.sh(STATION, "rm -f /var/mail/root")
+    watched.sh("secondary1", "chmod 0600 /etc/hosts")
+    try:
+        assert [run(watched, SWEEP), run(watched, SWEEP)] == [1, 1]
+    finally:
+        watched.sh("secondary1", "chmod 0644 /etc/hosts")
+    assert run(watched, SWEEP) == 0
+    wait_for(lambda: len(mails(watched)) > 1, "two mails", 30)
+    new, over = mails(watched)
+    assert "新規 new 1" in new["Subject"]
+    assert "解消 resolved 1" in over["Subject"]
+    told = new.get_content()
+    assert "secondary1: file /etc/hosts (mode)" in told
+    assert "koseki apply --limit secondary1" in told
+
+
+def mails(platform: Platform) -> list[EmailMessage]:
+    """Return what the host that keeps watch has in its mailbox."""
+    text = platform.sh(STATION, "cat /var/mail/root", check=False)
+    whole = [f"From {part}" for part in re.split(r"^From ", text, flags=re.MULTILINE) if part]
+    parse = Parser(EmailMessage, policy=policy.default).parsestr
+    return [parse(one.partition("\n")[2]) for one in whole]
 
 
 @pytest.mark.drill

@@ -80,6 +80,12 @@ print(right)
 print(*wrong, sep="\\n")
 END
 """
+MTA = "opensmtpd.service"
+# What it listens on beside its own socket, and mail that waits for longer than an hour.
+DOORS = "ss -Hlntp | grep -c '\"smtpd\"'"
+WAITING = (
+    "smtpctl show queue | awk -F'|' -v now=\"$(date +%s)\" '$7 < now - 3600 { print $1, $NF }'"
+)
 ACCOUNT, STATE = "koseki-watch", "/var/lib/koseki-watch"
 
 
@@ -91,6 +97,9 @@ def questions(plan: Plan, host: str) -> Questions:
         "account": f"getent passwd {ACCOUNT}; passwd -S {ACCOUNT}; id -Gn {ACCOUNT}",
         "reach": REACH.format(state=STATE, account=ACCOUNT),
         "records": Question(RECORDS, aside=True),
+        "mta": f"systemctl is-enabled {MTA}; systemctl is-active {MTA}",
+        "doors": DOORS,
+        "waiting": WAITING,
         "keys": AUTHORITIES.format(state=STATE),
         "units": (
             "systemctl list-units --all --type=timer --no-legend --plain 'koseki-*' | cut -d' ' -f1"
@@ -183,6 +192,15 @@ def seconds(text: str) -> int:
         number = word.rstrip("hmins")
         total += int(number) * sizes[word[len(number) :]] if number.isdigit() else 0
     return total
+
+
+@on_hosts("watch_hosts")
+def test_the_watch_can_tell(facts: Facts):
+    """Its own MTA takes mail from this host alone, and none has been waiting for an hour (K-08)."""
+    expect(facts["mta"].lines, ["enabled", "active"], facts.remedy, MTA)
+    expect(facts["doors"].text.strip(), "0", "take `listen on` an address out of /etc/smtpd.conf")
+    hold(facts["waiting"].code == 0, "the MTA's queue", facts["waiting"], facts.remedy, MTA)
+    expect(facts["waiting"].lines, [], "see `smtpctl show queue`: is the relay there?", MTA)
 
 
 @on_hosts("watch_hosts")
