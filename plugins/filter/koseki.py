@@ -9,10 +9,15 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from koseki_ops import release
-from koseki_ops.databases import platform_statements, schema_statements, tenant_statements
+from koseki_ops.databases import (
+    platform_statements,
+    schema_statements,
+    sealed_statements,
+    tenant_statements,
+)
 from koseki_ops.drift.manifest import inputs_of
 from koseki_ops.errors import KosekiError
-from koseki_ops.municipalities import active, client_certificates, instances, lines, tenants
+from koseki_ops.municipalities import active, client_certificates, instances, left, lines, tenants
 from koseki_ops.site import Site
 
 
@@ -73,10 +78,12 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "koseki_active": active,
+            "koseki_left": left,
             "koseki_tenants": tenants,
             "koseki_client_certificates": client_certificates,
             "koseki_platform_statements": platform_statements,
             "koseki_tenant_statements": tenant_statements,
+            "koseki_sealed_statements": sealed_statements,
             "koseki_instances": instances,
             "koseki_lines": lines,
             "koseki_release": verified,

@@ -206,6 +206,20 @@ def _municipalities(rules: Rules) -> Iterator[Finding]:
         )
 
 
+def _joinings(rules: Rules) -> Iterator[Finding]:
+    known = {row.slug for row in rules.platform.municipalities}
+    for slug in rules.platform.joinings.keys() - known:
+        yield rules.finding(f"joinings.{slug}", slug, "no such municipality; correct its spelling")
+    for row in rules.platform.municipalities:
+        goes_live = row.joined_on is not None and row.joined_on <= rules.today
+        if goes_live and row.slug not in rules.platform.joinings:
+            yield rules.finding(
+                f"joinings.{row.slug}",
+                "missing",
+                f"{row.name} went live on {row.joined_on}: add the ids of 認容, 議決 and 調印",
+            )
+
+
 def _flow_ends(rules: Rules) -> Iterator[Finding]:
     known = [*sorted(rules.inventory.groups), WORKSTATION]
     for index, flow in enumerate(rules.platform.flows):
@@ -423,6 +437,7 @@ def _waivers(rules: Rules) -> Iterator[Finding]:
 
 ALL_RULES: tuple[Callable[[Rules], Iterator[Finding]], ...] = (
     _municipalities,
+    _joinings,
     _flow_ends,
     _named_groups,
     _server_groups,

@@ -25,6 +25,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 # not wait for the verification's imports.
 ROOMS = {
     "drift": "koseki_ops.drift.cli:drift_group",
+    "enroll": "koseki_ops.joining.cli:enroll_command",
     "lab": "koseki_ops.lab.cli:lab_group",
     "mirror": "koseki_ops.mirror_cli:mirror_group",
     "release": "koseki_ops.release_cli:release_group",
@@ -34,6 +35,7 @@ ROOMS = {
     "terminal": "koseki_ops.terminals_cli:terminal_group",
     "verify": "koseki_ops.verify.cli:verify_command",
     "watch": "koseki_ops.watch_cli:watch_group",
+    "withdraw": "koseki_ops.joining.cli:withdraw_command",
 }
 
 

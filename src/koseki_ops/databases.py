@@ -10,13 +10,14 @@ from koseki_ops.errors import KosekiError
 TEMPLATE = "koseki_template"
 COMMON_ROLE = "koseki_application"
 REWIND_ROLE = "rewinder"
+END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'"
 
 
 def platform_statements(state: Mapping[str, Any]) -> list[str]:
     """Return the SQL that is missing before any municipality: the template, and closed doors.
 
-    state: what `state.sql` of the role reports (roles, members, tablespaces, databases with owner
-    and tablespace, who may connect where).
+    state: what `state.sql` of the role reports (roles, those that may log in, members, tablespaces,
+    databases with owner, tablespace and whether they are open, who may connect where).
     """
     wanted: list[str] = []
     if COMMON_ROLE not in state["roles"]:
@@ -41,6 +42,34 @@ def tenant_statements(tenants: Sequence[Mapping[str, str]], state: Mapping[str, 
     return [statement for tenant in tenants for statement in _tenant(tenant, state, roles, members)]
 
 
+def sealed_statements(left: Sequence[Mapping[str, str]], state: Mapping[str, Any]) -> list[str]:
+    """Return the SQL that closes the databases of municipalities that have left; their data stays.
+
+    left: as `municipalities.tenants` gives them; state: as for `platform_statements`. Nobody can
+    connect to a sealed database, the superuser included, until it is opened on purpose.
+    """
+    wanted = []
+    for tenant in left:
+        there = state["databases"].get(tenant["database"])
+        wanted += [
+            f"ALTER ROLE {role} NOLOGIN"
+            for role in sorted(state["logins"])
+            if role.startswith(f"{tenant['database']}_")
+        ]
+        if there is None:
+            continue
+        name = tenant["database"]
+        wanted += [
+            f"REVOKE ALL ON DATABASE {name} FROM {role}"
+            for role in sorted(state["connect"].get(name, []))
+            if role != tenant["owner"]
+        ]
+        if there["open"]:
+            wanted.append(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            wanted.append(END_SESSIONS.format(name))
+    return wanted
+
+
 def _closed(databases: Sequence[str], public_connect: Sequence[str]) -> list[str]:
     return [
         f"REVOKE ALL ON DATABASE {name} FROM PUBLIC" for name in databases if name in public_connect
@@ -51,13 +80,21 @@ def _tenant(
     tenant: Mapping[str, str], state: Mapping[str, Any], roles: set[str], members: set[str]
 ) -> list[str]:
     wanted = []
-    owner, application, database = tenant["owner"], tenant["application"], tenant["database"]
+    owner, application = tenant["owner"], tenant["application"]
     if owner not in roles:
         wanted.append(f"CREATE ROLE {owner} NOLOGIN")
     if application not in roles:
         wanted.append(f"CREATE ROLE {application} LOGIN CONNECTION LIMIT 20")
+    elif application not in state["logins"]:
+        wanted.append(f"ALTER ROLE {application} LOGIN")
     if application not in members:
         wanted.append(f"GRANT {COMMON_ROLE} TO {application}")
+    return wanted + _database(tenant, state)
+
+
+def _database(tenant: Mapping[str, str], state: Mapping[str, Any]) -> list[str]:
+    wanted = []
+    owner, application, database = tenant["owner"], tenant["application"], tenant["database"]
     if tenant["tablespace"] not in state["tablespaces"]:
         folder = tenant["folder"]
         wanted.append(f"CREATE TABLESPACE {tenant['tablespace']} OWNER {owner} LOCATION '{folder}'")
@@ -72,6 +109,8 @@ def _tenant(
             wanted.append(f"ALTER DATABASE {database} OWNER TO {owner}")
         if there["tablespace"] != tenant["tablespace"]:
             wanted.append(f"ALTER DATABASE {database} SET TABLESPACE {tenant['tablespace']}")
+        if not there["open"]:
+            wanted.append(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
     if there is None or database in state["public_connect"]:
         wanted.append(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
     may_connect = set(state["connect"].get(database, []))

@@ -106,7 +106,10 @@ class Table(BaseModel):
 
 
 class Municipality(Table):
-    """One municipality of the shared platform."""
+    """One municipality of the shared platform.
+
+    joined_on: its first day, None while that is not decided; left_on: the first day without it.
+    """
 
     code6: Code6
     name: str
@@ -115,14 +118,34 @@ class Municipality(Table):
     romaji: str
     kind: Literal["市", "町", "村"]
     phase: Positive
-    joined_on: IsoDate
+    joined_on: IsoDate | None
+    left_on: IsoDate | None = None
     host: bool = False
     issued_by_host_in_failure: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.left_on and (self.joined_on is None or self.left_on <= self.joined_on):
+            raise ValueError("left_on is not after joined_on; correct the dates")
+        if self.left_on and self.host:
+            raise ValueError("the municipality that runs the platform cannot leave it")
+        return self
 
     @property
     def database(self) -> str:
         """The municipality's database and tablespace."""
         return f"koseki_{self.slug}"
+
+
+class Joining(Table):
+    """What a municipality's going live rests on, as ids of documents (K-02).
+
+    approval: 認容; resolution: 議決 of its assembly; agreement: 調印.
+    """
+
+    approval: Annotated[str, Field(min_length=1)]
+    resolution: Annotated[str, Field(min_length=1)]
+    agreement: Annotated[str, Field(min_length=1)]
 
 
 class PlanNetwork(Table):
@@ -339,16 +362,25 @@ class AlertWebhook(Table):
     path: Annotated[str, Field(pattern=r"^/[A-Za-z0-9/._-]*$")]
 
 
+class MailRelay(Table):
+    """The mail server that takes what the local MTA has; its address needs a flow of the plan."""
+
+    address: Address
+    port: Port
+
+
 class DriftAlerts(Table):
     """How new drift is told.
 
-    sendmail: the local MTA's program; holds_minutes: how long an alert stands when no sweep
+    sendmail: the local MTA's program; relay: where that hands mail on, None: it keeps it;
+    holds_minutes: how long an alert stands when no sweep
     follows, longer than the time between two.
     """
 
     sender: MailAddress
     recipients: Annotated[list[AlertRecipient], Field(min_length=1)]
     sendmail: Annotated[str, Field(pattern=r"^/")]
+    relay: MailRelay | None = None
     holds_minutes: Annotated[int, Field(ge=30)]
     webhook: AlertWebhook | None = None
 
@@ -385,6 +417,7 @@ class Platform(BaseModel):
     double_recording: Literal["preferred", "required"]
     automation_account: str
     municipalities: Annotated[list[Municipality], Field(min_length=1)]
+    joinings: dict[Slug, Joining]
     networks: dict[str, PlanNetwork]
     host_addresses: dict[str, HostAddresses]
     workstation_addresses: HostAddresses

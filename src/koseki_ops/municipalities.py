@@ -19,9 +19,27 @@ def effective_day(effective_date: str) -> date:
 def active(
     municipalities: Iterable[Mapping[str, Any]], effective_date: str
 ) -> list[Mapping[str, Any]]:
-    """Return the municipalities that have joined by the effective date (K-02)."""
+    """Return the municipalities that have joined by the effective date and not left (K-02)."""
     day = effective_day(effective_date)
-    return [row for row in municipalities if date.fromisoformat(row["joined_on"]) <= day]
+    return [row for row in municipalities if _by("joined_on", row, day) and not _left(row, day)]
+
+
+def left(
+    municipalities: Iterable[Mapping[str, Any]], effective_date: str
+) -> list[Mapping[str, Any]]:
+    """Return the municipalities that have left by the effective date."""
+    day = effective_day(effective_date)
+    return [row for row in municipalities if _left(row, day)]
+
+
+def _left(row: Mapping[str, Any], day: date) -> bool:
+    return _by("left_on", row, day)
+
+
+def _by(name: str, row: Mapping[str, Any], day: date) -> bool:
+    """Say whether a date of a row was reached; one that is not there never is."""
+    value = row.get(name)
+    return value is not None and date.fromisoformat(value) <= day
 
 
 def tenants(municipalities: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:

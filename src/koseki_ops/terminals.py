@@ -30,6 +30,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from koseki_ops.errors import KosekiError
 from koseki_ops.model import Platform, Terminal
+from koseki_ops.municipalities import effective_day
 from koseki_ops.pki import Authority, Request, open_authority, revocation_list, sign, still_good
 from koseki_ops.secrets import load_secrets
 from koseki_ops.site import Site
@@ -77,11 +78,11 @@ def _open(site: Site, platform: Platform) -> Authority:
 def ensure_authority(site: Site, platform: Platform) -> None:
     """Keep what the gateway trusts: made at first use, anew when it changed or a third is left.
 
-    Certificates of terminals that left the plan are revoked. Raises KosekiError when the CA cannot
-    be opened.
+    Certificates of terminals that left the plan, or whose municipality has left, are revoked.
+    Raises KosekiError when the CA cannot be opened.
     """
     authority = _open(site, platform)
-    planned = {(row.municipality, row.id) for row in platform.terminals}
+    planned = {(row.municipality, row.id) for row in _staying(platform)}
     left = [
         row.serial
         for row in issued(site)
@@ -89,6 +90,13 @@ def ensure_authority(site: Site, platform: Platform) -> None:
     ]
     _note_revoked(site, left)
     _publish(site, platform, authority)
+
+
+def _staying(platform: Platform) -> list[Terminal]:
+    """Return the terminals of municipalities that have not left."""
+    day = effective_day(str(platform.effective_date))
+    gone = {row.slug for row in platform.municipalities if row.left_on and row.left_on <= day}
+    return [row for row in platform.terminals if row.municipality not in gone]
 
 
 def issued(site: Site) -> list[Issued]:
@@ -145,10 +153,11 @@ def serial_text(serial: int) -> str:
 
 
 def _of_plan(platform: Platform, terminal: str) -> Terminal:
-    for row in platform.terminals:
+    staying = _staying(platform)
+    for row in staying:
         if row.id == terminal:
             return row
-    known = ", ".join(row.id for row in platform.terminals)
+    known = ", ".join(row.id for row in staying)
     raise KosekiError(
         "no such terminal in the plan", terminal, f"add it to gateway.yml, or choose of {known}"
     )
@@ -253,7 +262,7 @@ def ensure_stand_ins(site: Site, platform: Platform) -> None:
     authority, folder = _open(site, platform), stand_ins_of(site)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     gone = _revoked(site)
-    for row in platform.terminals:
+    for row in _staying(platform):
         request, public = _request(platform, row), _stand_in_key(folder / f"{row.id}.key")
         path = folder / f"{row.id}.crt"
         present = path.read_text(encoding="ascii") if path.exists() else ""

@@ -35,6 +35,8 @@ select json_build_object(
       'owner', pg_get_userbyid(datdba), 'tablespace', spcname,
       'place', pg_tablespace_location(t.oid)))
       from pg_database d join pg_tablespace t on t.oid = d.dattablespace where datallowconn),
+  'sealed', (select coalesce(json_agg(datname), '[]') from pg_database
+      where not datallowconn and datname <> 'template0'),
   'tablespaces', (select json_object_agg(spcname, pg_tablespace_location(oid))
       from pg_tablespace where spcname !~ '^pg_'),
   'roles', (select json_object_agg(rolname, json_build_object('login', rolcanlogin,
@@ -190,10 +192,28 @@ def test_each_active_town_has_its_own_of_everything(plan: Plan, everywhere: Ever
     }
     registers = {n: row for n, row in seen["databases"].items() if n not in NO_REGISTERS}
     expect(registers, wanted, "run `koseki apply --limit databases`")
+    kept = {town.database: f"/var/lib/koseki/tablespaces/{town.code6}" for town in plan.gone}
     expect(
-        seen["tablespaces"] or {},
+        {name: place for name, place in (seen["tablespaces"] or {}).items() if name not in kept},
         {name: row["place"] for name, row in wanted.items()},
         "a tablespace too many belongs to a town that has not joined: look before you drop it",
+    )
+
+
+def test_what_a_town_left_behind_is_sealed(plan: Plan, everywhere: Everywhere):
+    """Kept until its deletion is confirmed, and open to nobody, no superuser either (K-02)."""
+    seen = catalog(plan, everywhere)
+    gone = {town.database for town in plan.gone}
+    expect(set(seen["sealed"]) - gone, set(), "find out who closed it: `koseki drift`")
+    roles = [
+        name
+        for name, row in seen["roles"].items()
+        if row["login"] and name.rsplit("_", 1)[0] in gone
+    ]
+    expect(
+        [*sorted(gone & set(seen["databases"])), *roles],
+        [],
+        "run `koseki apply`: a municipality that has left has no door",
     )
 
 
@@ -204,7 +224,12 @@ def test_roles_can_do_their_part_only(plan: Plan, everywhere: Everywhere):
     wanted = {
         f"{t.database}_{kind}": kind == "app" for t in plan.towns for kind in ("owner", "app")
     }
-    ours = {name: row for name, row in roles.items() if name.startswith("koseki_")}
+    gone = {town.database for town in plan.gone}
+    ours = {
+        name: row
+        for name, row in roles.items()
+        if name.startswith("koseki_") and name.rsplit("_", 1)[0] not in gone
+    }
     seen = {name: row["login"] for name, row in ours.items() if name != COMMON_ROLE}
     hold(not roles.get(COMMON_ROLE, {}).get("login"), "no login", COMMON_ROLE, "alter this role")
     expect(seen, wanted, "run `koseki apply --limit databases`")
@@ -260,7 +285,8 @@ def test_the_list_of_doors_has_no_wide_one(plan: Plan, facts: Facts):
 def test_each_town_has_a_disk_area_of_its_own(plan: Plan, facts: Facts):
     """The ministry's condition: an independent area per municipality, on 正 and 副 alike (K-01)."""
     wanted = {f"/var/lib/koseki/tablespaces/{t.code6} postgres 700" for t in plan.towns}
-    expect(set(facts["places"].lines), wanted, facts.remedy)
+    kept = {f"/var/lib/koseki/tablespaces/{t.code6} postgres 700" for t in plan.gone}
+    expect(set(facts["places"].lines) - kept, wanted, facts.remedy)
 
 
 @on_hosts("db_clients")

@@ -114,6 +114,30 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
         "municipalities[0].joined_on is '2015-11-31'",
         'written "YYYY-MM-DD"',
     ),
+    "left before it joined": (
+        "municipalities.yml",
+        town(1, left_on="2015-10-31"),
+        "municipalities[1]",
+        "left_on is not after joined_on",
+    ),
+    "the host leaves": (
+        "municipalities.yml",
+        town(0, left_on="2026-04-01"),
+        "municipalities[0]",
+        "cannot leave it",
+    ),
+    "going live without a document": (
+        "joinings.yml",
+        lambda plan: plan["joinings"]["oshika"].pop("resolution"),
+        "joinings.oshika.resolution is missing",
+        "add it",
+    ),
+    "going live without any document": (
+        "joinings.yml",
+        lambda plan: plan["joinings"].pop("oshika"),
+        "joinings.oshika is 'missing'",
+        "認容, 議決 and 調印",
+    ),
     "misspelt key": (
         "municipalities.yml",
         town(0, joined="2015-11-01"),

@@ -8,9 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
-from koseki_ops.databases import platform_statements, schema_statements, tenant_statements
+from koseki_ops.databases import (
+    platform_statements,
+    schema_statements,
+    sealed_statements,
+    tenant_statements,
+)
 from koseki_ops.errors import KosekiError
-from koseki_ops.municipalities import active, client_certificates, instances, tenants
+from koseki_ops.municipalities import active, client_certificates, instances, left, tenants
 
 TOWNS = tenants(
     [{"slug": "iida", "code6": "202053"}, {"slug": "oshika", "code6": "204170"}],
@@ -21,6 +26,7 @@ def cluster() -> dict[str, Any]:
     """What `state.sql` reports of a cluster as Patroni makes it."""
     return {
         "roles": ["postgres", "recorder", "rewinder"],
+        "logins": ["postgres", "recorder", "rewinder"],
         "members": [],
         "tablespaces": ["pg_default"],
         "databases": {"postgres": {}, "template1": {}},
@@ -34,11 +40,15 @@ def settled() -> dict[str, Any]:
     names = [name for town in TOWNS for name in (town["owner"], town["application"])]
     return {
         "roles": ["postgres", "rewinder", "koseki_application", *names],
+        "logins": ["postgres", *(town["application"] for town in TOWNS)],
         "members": [town["application"] for town in TOWNS],
         "tablespaces": [town["tablespace"] for town in TOWNS],
         "databases": {
             "koseki_template": {},
-            **{t["database"]: {"owner": t["owner"], "tablespace": t["tablespace"]} for t in TOWNS},
+            **{
+                t["database"]: {"owner": t["owner"], "tablespace": t["tablespace"], "open": True}
+                for t in TOWNS
+            },
         },
         "public_connect": [],
         "connect": {
@@ -93,6 +103,38 @@ def test_public_is_shut_out_again():
     state = settled()
     state["public_connect"].append("koseki_iida")
     assert tenant_statements(TOWNS, state) == ["REVOKE ALL ON DATABASE koseki_iida FROM PUBLIC"]
+
+
+def test_what_a_municipality_leaves_behind_is_sealed_and_can_be_opened_again():
+    """All its roles are shut out, nobody connects, nothing is dropped; and all of it goes back."""
+    state, (oshika,) = settled(), TOWNS[1:]
+    state["logins"].append("koseki_oshika_link")
+    said = sealed_statements([oshika], state)
+    assert said[:3] == [
+        "ALTER ROLE koseki_oshika_app NOLOGIN",
+        "ALTER ROLE koseki_oshika_link NOLOGIN",
+        "REVOKE ALL ON DATABASE koseki_oshika FROM koseki_oshika_app",
+    ]
+    assert "ALTER DATABASE koseki_oshika ALLOW_CONNECTIONS false" in said
+    assert not any("DROP" in statement for statement in said)
+
+    state["logins"] = ["postgres", "koseki_iida_app"]
+    state["connect"]["koseki_oshika"] = []
+    state["databases"]["koseki_oshika"]["open"] = False
+    assert sealed_statements([oshika], state) == []
+    assert tenant_statements(TOWNS, state) == [
+        "ALTER ROLE koseki_oshika_app LOGIN",
+        "ALTER DATABASE koseki_oshika ALLOW_CONNECTIONS true",
+        "GRANT CONNECT ON DATABASE koseki_oshika TO koseki_oshika_app",
+    ]
+
+
+def test_a_municipality_is_active_until_the_day_it_leaves():
+    """The day of leaving is the first without it; without a day of joining it never was there."""
+    row = {"slug": "oshika", "joined_on": "2015-11-01", "left_on": "2026-04-01"}
+    assert [len(active([row], day)) for day in ("2026-03-31", "2026-04-01")] == [1, 0]
+    assert [len(left([row], day)) for day in ("2026-03-31", "2026-04-01")] == [0, 1]
+    assert active([{"slug": "oshika", "joined_on": None}], "2026-04-01") == []
 
 
 def test_municipalities_join_on_their_day():

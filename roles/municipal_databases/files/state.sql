@@ -1,13 +1,15 @@
 -- What is there, as one JSON object; koseki_ops.databases says what is missing.
 SELECT json_build_object(
   'roles', (SELECT coalesce(json_agg(rolname), '[]') FROM pg_roles),
+  'logins', (SELECT coalesce(json_agg(rolname), '[]') FROM pg_roles WHERE rolcanlogin),
   'members', (SELECT coalesce(json_agg(m.rolname), '[]')
                 FROM pg_auth_members a
                 JOIN pg_roles g ON g.oid = a.roleid AND g.rolname = 'koseki_application'
                 JOIN pg_roles m ON m.oid = a.member),
   'tablespaces', (SELECT json_agg(spcname) FROM pg_tablespace),
   'databases', (SELECT json_object_agg(d.datname, json_build_object(
-                         'owner', pg_get_userbyid(d.datdba), 'tablespace', t.spcname))
+                         'owner', pg_get_userbyid(d.datdba), 'tablespace', t.spcname,
+                         'open', d.datallowconn))
                   FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace),
   'public_connect', (SELECT coalesce(json_agg(d.datname), '[]')
                        FROM pg_database d

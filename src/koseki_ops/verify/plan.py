@@ -104,14 +104,25 @@ class Plan:
 
     @cached_property
     def towns(self) -> list[Municipality]:
-        """The municipalities that have joined, in the plan's order (K-02)."""
+        """The municipalities that have joined and not left, in the plan's order (K-02)."""
         return [
-            town for town in self.platform.municipalities if town.joined_on <= self.effective_date
+            town
+            for town in self.platform.municipalities
+            if town.joined_on and town.joined_on <= self.effective_date and town not in self.gone
+        ]
+
+    @cached_property
+    def gone(self) -> list[Municipality]:
+        """The municipalities that have left."""
+        return [
+            town
+            for town in self.platform.municipalities
+            if town.left_on and town.left_on <= self.effective_date
         ]
 
     @cached_property
     def waiting_towns(self) -> list[Municipality]:
-        """The municipalities that have not joined yet."""
+        """The municipalities that have not joined yet, or have left."""
         return [town for town in self.platform.municipalities if town not in self.towns]
 
     @property

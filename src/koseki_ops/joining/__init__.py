@@ -1,0 +1,332 @@
+"""A municipality joins a running platform, or leaves it and takes its data along (K-02).
+
+The inventory says who is there (`joined_on`, `left_on`, `joinings`); an ordinary apply brings that
+about without the others noticing. What is here asks what must be asked before, hands over what
+leaves, and keeps a record of both in `var/<site>/joinings.jsonl`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from koseki_ops import apply as engine
+from koseki_ops.check import load_platform
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import Inventory
+from koseki_ops.model import Joining, Platform
+from koseki_ops.municipalities import active, effective_day, left, tenants
+from koseki_ops.results import EngineResult
+from koseki_ops.site import Site
+from koseki_ops.switchover import members
+from koseki_ops.verify.results import FAILED, PASSED
+from koseki_ops.verify.runner import verify
+
+# What proves that a municipality is in, or out, and the others are where they were.
+SUITES = ("application", "databases", "flows", "gateway")
+RECORD = "joinings.jsonl"
+BLOCK = 1 << 20
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was done: the apply, and how many tests of the suites passed and failed after it."""
+
+    applied: EngineResult
+    passed: int
+    failed: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether every host was brought along and every test passed."""
+        return not (self.applied.failed or self.applied.unreachable or self.failed)
+
+
+@dataclass(frozen=True)
+class Export:
+    """A municipality's data as it was handed over.
+
+    file: where it was written; sha256: of the file; content_sha256: of the SQL in it; rows: by
+    table; recipient: SHA-256 fingerprint of the certificate that opens it.
+    """
+
+    slug: str
+    file: str
+    sha256: str
+    content_sha256: str
+    rows: Mapping[str, int]
+    recipient: str
+    at: str
+
+
+def row_of(inventory: Inventory, slug: str) -> Mapping[str, Any]:
+    """Return a municipality's row of the plan, or raise KosekiError."""
+    rows = {str(row["slug"]): row for row in inventory.shared["municipalities"]}
+    if slug not in rows:
+        raise KosekiError("no such municipality in the plan", slug, f"choose of {', '.join(rows)}")
+    return dict(rows[slug])
+
+
+def may_go_live(inventory: Inventory, slug: str) -> None:
+    """Raise KosekiError with what is missing before a municipality goes live (K-02)."""
+    row = row_of(inventory, slug)
+    names = {"approval": "認容", "resolution": "議決", "agreement": "調印"}
+    documents = inventory.shared.get("joinings", {}).get(slug) or {}
+    lacks = [names[name] for name in Joining.model_fields if not documents.get(name)]
+    if lacks:
+        raise KosekiError(
+            f"{row['name']} cannot go live without the ids of its documents",
+            f"{', '.join(lacks)} missing",
+            f"add them to joinings.{slug} in joinings.yml",
+        )
+    day = effective_day(str(inventory.shared["effective_date"]))
+    if row.get("joined_on") is None:
+        raise KosekiError(
+            f"{row['name']} has no day of joining",
+            "joined_on is null",
+            "write it into municipalities.yml",
+        )
+    if row in left([row], day.isoformat()):
+        raise KosekiError(
+            f"{row['name']} has left", f"left_on {row['left_on']}", "look at municipalities.yml"
+        )
+    if not active([row], day.isoformat()):
+        raise KosekiError(
+            f"{row['name']} has not joined yet",
+            f"joined_on {row['joined_on']}, today is {day}",
+            "wait for its day, or correct municipalities.yml",
+        )
+
+
+def enroll(site: Site, slug: str, say: Say) -> Outcome:
+    """Bring a municipality onto the running platform, and prove it.
+
+    Raises KosekiError, and changes nothing, when a document or its day is missing or the platform
+    is not healthy. Whoever is in already stays so: nothing is changed then.
+    """
+    inventory = Inventory(site.inventory)
+    may_go_live(inventory, slug)
+    outcome = _bring_about(site, say)
+    documents = inventory.shared["joinings"][slug]
+    _record(site, {"action": "enroll", "municipality": slug, **documents, "held": outcome.holds})
+    return outcome
+
+
+def withdraw(
+    site: Site, slug: str, recipient: Path, folder: Path, say: Say
+) -> tuple[Outcome, Export]:
+    """Close every way in for a municipality that has left, and write its data for it.
+
+    recipient: a certificate (PEM) whose key the municipality holds; folder: where the data and what
+    is in it (JSON) are written. Raises KosekiError, and changes nothing, when the plan does not say
+    that it has left or something of this cannot be.
+    """
+    inventory = Inventory(site.inventory)
+    row = _gone(inventory, slug)
+    certificate = _certificate(recipient)
+    file = folder / f"koseki-{slug}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.sql.cms"
+    if not folder.is_dir():
+        raise KosekiError("this is no folder", str(folder), "make it, on a disk of this machine")
+    outcome = _bring_about(site, say)
+    if outcome.applied.failed or outcome.applied.unreachable:
+        raise KosekiError(
+            f"the ways of {row['name']} could not all be closed",
+            f"{outcome.applied.failed} failed",
+            "run `koseki apply`, then this once more",
+        )
+    say(f"{slug}: writing its data")
+    export = _export(site, inventory, slug, recipient.read_bytes(), certificate, file)
+    text = json.dumps(vars(export), ensure_ascii=False, indent=1) + "\n"
+    file.with_suffix(".json").write_text(text, encoding="utf-8")
+    kept = _export_path(site, slug)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(text, encoding="utf-8")
+    _record(site, {"action": "withdraw", "municipality": slug, "sha256": export.sha256})
+    return outcome, export
+
+
+def delete(site: Site, slug: str, confirmation: str, who: Sequence[str], say: Say) -> Outcome:
+    """Delete what a municipality left behind, once it has confirmed that it holds its data.
+
+    confirmation: id of its written confirmation; who: who deletes, and who approved it. Raises
+    KosekiError, and deletes nothing, without an export, or when one person is both.
+    """
+    inventory = Inventory(site.inventory)
+    row = _gone(inventory, slug)
+    _two_operators(load_platform(inventory), who)
+    if not _export_path(site, slug).exists():
+        raise KosekiError(
+            f"the data of {row['name']} was never handed over",
+            "no export of it",
+            f"run `koseki withdraw {slug} --to FOLDER --recipient CERTIFICATE` first",
+        )
+    (tenant,) = tenants([row])
+    leader = _leader(site, inventory)
+    say(f"{slug}: deleting its database")
+    _on_host(site, leader, "delete.sh", tenant["database"])
+    for host in inventory.hosts_in("databases"):
+        # Empty once the member has dropped the tablespace; the other one follows the leader.
+        empty = f"until [ ! -d {tenant['folder']} ] || rmdir {tenant['folder']}; do sleep 1; done"
+        _run(site, host, ["timeout", "60", "sh", "-c", f"{empty} 2>/dev/null"])
+    deletes, approved = who
+    _record(
+        site,
+        {
+            "action": "delete",
+            "municipality": slug,
+            "confirmation": confirmation,
+            "by": deletes,
+            "approver": approved,
+        },
+    )
+    return _bring_about(site, say)
+
+
+def _bring_about(site: Site, say: Say) -> Outcome:
+    """Apply, and when that went well ask the suites."""
+    applied = engine.apply(site, engine.Plan(), say)
+    if applied.failed or applied.unreachable:
+        return Outcome(applied, 0, 0)
+    say("verifying")
+    results = verify(site, SUITES, ())
+    return Outcome(applied, results.count(PASSED), results.count(FAILED))
+
+
+def _gone(inventory: Inventory, slug: str) -> Mapping[str, Any]:
+    row = row_of(inventory, slug)
+    day = effective_day(str(inventory.shared["effective_date"]))
+    if row not in left([row], day.isoformat()):
+        said = row.get("left_on") or "null"
+        raise KosekiError(
+            f"{row['name']} has not left",
+            f"left_on is {said}, today is {day}",
+            "write its day into municipalities.yml when its leaving is agreed",
+        )
+    return row
+
+
+def _certificate(path: Path) -> x509.Certificate:
+    try:
+        found = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise KosekiError(
+            "this is no certificate to encrypt for", f"{path}: {error}", "give it as PEM"
+        ) from error
+    if not found.not_valid_before_utc <= datetime.now(UTC) <= found.not_valid_after_utc:
+        raise KosekiError(
+            "the certificate is not valid today",
+            f"{path}: until {found.not_valid_after_utc:%Y-%m-%d}",
+            "ask the municipality for one that is",
+        )
+    return found
+
+
+def _export(
+    site: Site,
+    inventory: Inventory,
+    slug: str,
+    recipient: bytes,
+    certificate: x509.Certificate,
+    file: Path,
+) -> Export:
+    (tenant,) = tenants([row_of(inventory, slug)])
+    leader = _leader(site, inventory)
+    try:
+        with file.open("xb") as out:
+            file.chmod(0o600)
+            said = _on_host(site, leader, "export.sh", tenant["database"], recipient, out)
+        told = json.loads(said.splitlines()[-1])
+    except BaseException:
+        # Half of a municipality's registers helps nobody.
+        file.unlink(missing_ok=True)
+        raise
+    whole = hashlib.sha256()
+    with file.open("rb") as written:
+        while block := written.read(BLOCK):
+            whole.update(block)
+    return Export(
+        slug,
+        str(file.resolve()),
+        whole.hexdigest(),
+        told["sha256"],
+        told["rows"],
+        certificate.fingerprint(SHA256()).hex(),
+        f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+    )
+
+
+def _export_path(site: Site, slug: str) -> Path:
+    return site.state / "exports" / f"{slug}.json"
+
+
+def _two_operators(platform: Platform, who: Sequence[str]) -> None:
+    today = date.today()  # noqa: DTZ011 - the city's own day
+    valid = [
+        row.id
+        for row in platform.operators
+        if row.status == "active" and row.valid_from <= today <= row.valid_until
+    ]
+    for person in who:
+        if person not in valid:
+            raise KosekiError("no such operator today", person, f"choose of {', '.join(valid)}")
+    if len(set(who)) < len(who):
+        raise KosekiError(
+            "nobody approves a deletion of their own", who[0], "let another operator approve it"
+        )
+
+
+def _leader(site: Site, inventory: Inventory) -> str:
+    leaders = [row.name for row in members(site, inventory) if row.role == "Leader"]
+    if len(leaders) != 1:
+        raise KosekiError("no server leads", "", "heal it first: `koseki verify replication`")
+    return leaders[0]
+
+
+def _on_host(
+    site: Site,
+    host: str,
+    program: str,
+    database: str,
+    stdin: bytes = b"",
+    out: Any = subprocess.DEVNULL,  # noqa: ANN401 - a file, as subprocess takes it
+) -> str:
+    """Run one of this room's programs as root on a host; return its errors' text."""
+    text = files("koseki_ops.joining").joinpath(program).read_text(encoding="utf-8")
+    return _run(site, host, ["bash", "-c", text, program, database], stdin, out)
+
+
+def _run(
+    site: Site,
+    host: str,
+    argv: Sequence[str],
+    stdin: bytes = b"",
+    out: Any = subprocess.DEVNULL,  # noqa: ANN401 - as above
+) -> str:
+    ssh = ["ssh", "-F", str(site.ssh_config), host, "sudo", "-n", shlex.join(argv)]
+    done = subprocess.run(ssh, input=stdin, stdout=out, stderr=subprocess.PIPE, check=False)
+    said = done.stderr.decode(errors="replace").strip()
+    if done.returncode:
+        last = (said.splitlines() or [f"exit {done.returncode}"])[-1]
+        raise KosekiError(f"{argv[0]} failed on {host}", last, "see its journal, then try again")
+    return said
+
+
+def _record(site: Site, row: Mapping[str, Any]) -> None:
+    """Add a row to the record of joining and leaving."""
+    path = site.state / RECORD
+    with path.open("a", encoding="utf-8") as file:
+        at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        file.write(json.dumps({"at": at, **row}, ensure_ascii=False) + "\n")

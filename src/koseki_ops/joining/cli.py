@@ -1,0 +1,117 @@
+"""`koseki enroll` and `koseki withdraw`: a municipality joins, or leaves with its data."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from koseki_ops import joining
+from koseki_ops.errors import KosekiError
+from koseki_ops.options import json_option, print_json, site_options
+from koseki_ops.progress import Progress
+from koseki_ops.site import Site
+
+
+@click.command("enroll")
+@click.argument("slug")
+@site_options
+@json_option
+def enroll_command(site: Site, slug: str, *, as_json: bool) -> None:
+    """Bring a municipality onto the running platform; the others notice nothing.
+
+    Its row, its day and the ids of 認容, 議決, 調印 stand in the inventory first. May be repeated.
+    Exit 0: it is in, and the suites say so; 1: something failed; 2: something is missing before.
+
+    Example: koseki enroll urugi
+    """
+    progress = Progress([])
+    outcome = joining.enroll(site, slug, progress.say)
+    _tell(slug, outcome, round(progress.elapsed(), 1), as_json=as_json)
+
+
+@click.command("withdraw")
+@click.argument("slug")
+@click.option("--to", "folder", type=click.Path(path_type=Path), help="Folder for its data.")
+@click.option(
+    "--recipient",
+    type=click.Path(path_type=Path),
+    help="The municipality's certificate (PEM), which its data is encrypted for.",
+)
+@click.option("--delete", "deletes", is_flag=True, help="Delete what it left behind.")
+@click.option("--confirmation", help="Id of its confirmation that it holds its data.")
+@click.option("--by", help="The operator who deletes.")
+@click.option("--approver", help="Another operator, who approved it.")
+@site_options
+@json_option
+def withdraw_command(  # noqa: PLR0913 - click gives each option its argument
+    site: Site,
+    slug: str,
+    folder: Path | None,
+    recipient: Path | None,
+    confirmation: str | None,
+    by: str | None,
+    approver: str | None,
+    *,
+    deletes: bool,
+    as_json: bool,
+) -> None:
+    """Close every way in for a municipality that has left, and write its data for it.
+
+    Its day (left_on) stands in the inventory first. What it leaves stays sealed, in the database
+    and in the vaults' copies, until it is deleted with --delete. May be repeated.
+
+    Example: koseki withdraw urugi --to handover --recipient urugi.pem
+
+    Example: koseki withdraw urugi --delete --confirmation 確認-1 --by sousa01 --approver sousa02
+    """
+    progress = Progress([])
+    if deletes:
+        if not (confirmation and by and approver):
+            raise KosekiError(
+                "a deletion names its confirmation and two persons",
+                f"--confirmation {confirmation}, --by {by}, --approver {approver}",
+                "give all three",
+            )
+        outcome = joining.delete(site, slug, confirmation, (by, approver), progress.say)
+        _tell(slug, outcome, round(progress.elapsed(), 1), as_json=as_json)
+        return
+    if folder is None or recipient is None:
+        raise KosekiError(
+            "its data goes somewhere, encrypted for somebody",
+            f"--to {folder}, --recipient {recipient}",
+            "give both",
+        )
+    outcome, export = joining.withdraw(site, slug, recipient, folder, progress.say)
+    click.echo(f"{export.file}: {sum(export.rows.values())} rows, sha256 {export.sha256}")
+    _tell(slug, outcome, round(progress.elapsed(), 1), as_json=as_json, export=vars(export))
+
+
+def _tell(
+    slug: str,
+    outcome: joining.Outcome,
+    seconds: float,
+    *,
+    as_json: bool,
+    export: object = None,
+) -> None:
+    """Print what was done, host by host, and leave with the contract's exit code."""
+    from koseki_ops.cli import print_result  # noqa: PLC0415 - the command tree imports this room
+
+    print_result(outcome.applied, check=False)
+    click.echo(f"{slug}: {outcome.passed} tests passed, {outcome.failed} failed, {seconds} s")
+    if as_json:
+        print_json(
+            {
+                "municipality": slug,
+                "changed": outcome.applied.changed,
+                "passed": outcome.passed,
+                "failed": outcome.applied.failed + outcome.failed,
+                "seconds": seconds,
+            }
+            | ({"export": export} if export else {})
+        )
+    if outcome.applied.unreachable or outcome.applied.refused:
+        sys.exit(2)
+    sys.exit(0 if outcome.holds else 1)

@@ -1,0 +1,156 @@
+"""What is asked before a municipality joins or leaves: each refusal is one sentence."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import Inventory
+from koseki_ops.joining import delete, enroll, may_go_live, withdraw
+from koseki_ops.joining.cli import withdraw_command
+from koseki_ops.site import Site, project_root
+
+ROOT = project_root()
+Edit = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A checkout with inventories of its own, where nothing was applied."""
+    ignore = shutil.ignore_patterns("secrets.yml")
+    shutil.copytree(ROOT / "inventories", tmp_path / "inventories", symlinks=True, ignore=ignore)
+    monkeypatch.setenv("KOSEKI_ROOT", str(tmp_path))
+    return Site.open(name="mine")
+
+
+def edit(site: Site, name: str, change: Edit) -> None:
+    """Change one file of the plan."""
+    path = site.root / "inventories/iida/group_vars/all" / name
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+
+
+def town(**values: object) -> Edit:
+    """Return an edit of the row of 売木村."""
+    return lambda plan: next(
+        row for row in plan["municipalities"] if row["slug"] == "urugi"
+    ).update(values)
+
+
+def documents(*names: str) -> Edit:
+    """Return an edit that takes documents away."""
+    return lambda plan: [plan["joinings"]["urugi"].pop(name) for name in names]
+
+
+def certificate(folder: Path, days: int) -> Path:
+    """Return a self-signed certificate that ends so many days from now."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "urugi")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=9))
+        .not_valid_after(now + timedelta(days=days))
+        .sign(key, SHA256())
+    )
+    path = folder / f"{days}.pem"
+    path.write_bytes(made.public_bytes(Encoding.PEM))
+    return path
+
+
+def quiet(_text: str) -> None:
+    """Say nothing."""
+
+
+def test_who_has_everything_may_go_live(site: Site):
+    """Row, day and documents are there: nothing is said."""
+    may_go_live(Inventory(site.inventory), "urugi")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "sentence"),
+    [
+        ("joinings.yml", documents("resolution"), "議決 missing"),
+        ("joinings.yml", documents("approval", "agreement"), "認容, 調印 missing"),
+        ("joinings.yml", lambda plan: plan["joinings"].pop("urugi"), "認容, 議決, 調印 missing"),
+        ("municipalities.yml", town(joined_on=None), "no day of joining"),
+        ("municipalities.yml", town(joined_on="2999-04-01"), "joined_on 2999-04-01, today is"),
+        ("municipalities.yml", town(left_on="2020-04-01"), "has left"),
+    ],
+)
+def test_who_lacks_something_is_refused(site: Site, name: str, change: Edit, sentence: str):
+    """The sentence names what is missing, before anything is asked of a host (K-02)."""
+    edit(site, name, change)
+    with pytest.raises(KosekiError, match=sentence):
+        enroll(site, "urugi", quiet)
+
+
+def test_a_stranger_is_refused(site: Site):
+    """A slug that is not of the plan."""
+    with pytest.raises(KosekiError, match=r"no such municipality.*matsumoto"):
+        enroll(site, "matsumoto", quiet)
+
+
+def test_nobody_is_put_out_whom_the_plan_keeps(site: Site, tmp_path: Path):
+    """Withdrawing and deleting ask for the day of leaving first."""
+    with pytest.raises(KosekiError, match="has not left"):
+        withdraw(site, "urugi", certificate(tmp_path, 9), tmp_path, quiet)
+    with pytest.raises(KosekiError, match="has not left"):
+        delete(site, "urugi", "確認-1", ("sousa01", "sousa02"), quiet)
+
+
+def test_data_is_encrypted_for_somebody_and_goes_somewhere(site: Site, tmp_path: Path):
+    """An expired certificate, a text that is none, a folder that is not there."""
+    edit(site, "municipalities.yml", town(left_on="2020-04-01"))
+    wrong = tmp_path / "wrong.pem"
+    wrong.write_text("none", encoding="ascii")
+    for recipient, folder, sentence in (
+        (certificate(tmp_path, -1), tmp_path, "not valid today"),
+        (wrong, tmp_path, "no certificate to encrypt for"),
+        (certificate(tmp_path, 9), tmp_path / "nowhere", "this is no folder"),
+    ):
+        with pytest.raises(KosekiError, match=sentence):
+            withdraw(site, "urugi", recipient, folder, quiet)
+
+
+@pytest.mark.parametrize(
+    ("who", "sentence"),
+    [
+        (("sousa01", "sousa01"), "approves a deletion of their own"),
+        (("sousa01", "nobody"), "no such operator today"),
+        (("sousa01", "sousa02"), "never handed over"),
+    ],
+)
+def test_a_deletion_takes_two_persons_and_an_export(
+    site: Site, who: tuple[str, str], sentence: str
+):
+    """The same person twice, a stranger, and data that nobody was given (K-02)."""
+    edit(site, "municipalities.yml", town(left_on="2020-04-01"))
+    with pytest.raises(KosekiError, match=sentence):
+        delete(site, "urugi", "確認-1", who, quiet)
+
+
+@pytest.mark.parametrize("words", [["--delete"], ["--to", "."], []])
+def test_half_a_command_is_refused(site: Site, words: list[str]):
+    """What is missing is named, and the value that was given is shown."""
+    done = CliRunner().invoke(withdraw_command, ["urugi", "--name", site.name, *words])
+    assert isinstance(done.exception, KosekiError)
+    assert "give" in str(done.exception)
