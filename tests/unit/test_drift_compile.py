@@ -232,6 +232,8 @@ def test_what_tasks_own_is_read_from_their_results():
     assert hidden["file"]["/etc/pgbackrest/pgbackrest.conf"] == {"type": "f", "mode": "640"}
     gone = of_task("ansible.builtin.file", {}, {"path": "/etc/x", "state": "absent"})
     assert not gone
+    left = of_task("ansible.builtin.user", {}, {"name": "koseki-urugi", "state": "absent"})
+    assert not left
     packages = of_task(
         "ansible.builtin.apt", {}, {"invocation": {"module_args": {"package": ["etcd-server"]}}}
     )

@@ -110,7 +110,7 @@ def _of_row(found: Declared, action: str, arguments: dict[str, Any], row: dict[s
         name = str(row.get("name") or asked.get("name") or "")
         if name and (row.get("enabled") or asked.get("enabled")):
             found.unit(name, active=row.get("state") == "started")
-    elif action == "user" and row.get("name"):
+    elif action == "user" and row.get("name") and row.get("state") != "absent":
         fields = {
             column: str(row[key])
             for column, key in (

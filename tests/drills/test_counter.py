@@ -1,0 +1,59 @@
+"""A clerk at Oshika's counter, in a real browser through the gateway: searches, files, prints."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from drills.conftest import Platform
+from koseki_ops.terminals import stand_ins_of
+
+TOWN, NAME, KANA = "oshika", "葛󠄂𠮷", "かつよし"
+PROGRAM = Path(__file__).with_name("counter.py")
+# What the printed certificate says, read on a host that has the tool.
+READ = "pdftotext -layout - - | tr -d '[:space:]'"
+
+
+@pytest.mark.drill
+def test_a_clerk_files_approves_and_prints(platform: Platform, tmp_path: Path):
+    """One clerk receives and prints, another approves; nobody approves alone (K-01, K-19)."""
+    site = platform.site
+    platform.koseki("lab", "registers", "--count", "140")
+    address = platform.lab.inventory.shared["host_addresses"]["application1"]["city"]
+    told = {
+        "folder": str(tmp_path),
+        "url": f"https://{address}",
+        "authority": str(site.state / "pki/ca.crt"),
+        "key": str(stand_ins_of(site) / f"{TOWN}-01"),
+        "kana": "よしれい",
+        "name": NAME,
+        "name_kana": KANA,
+    }
+    argv = ["unshare", "--mount", "env", f"HOME={tmp_path}", sys.executable, str(PROGRAM)]
+    done = subprocess.run(
+        platform.lab.terminal_argv(TOWN, [*argv, json.dumps(told)]),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert "大鹿村" in seen["search"]
+    assert "件" in seen["found"]
+    assert NAME in seen["filed"]
+    assert "できません" in seen["alone"]
+    assert NAME in seen["approved"]
+    printed = subprocess.run(
+        platform.lab.exec_argv("application1", ["sh", "-c", READ]),
+        input=(tmp_path / seen["certificate"]).read_bytes(),
+        capture_output=True,
+        check=True,
+    )
+    text = printed.stdout.decode()
+    assert "大鹿村長" in text
+    assert NAME in text
