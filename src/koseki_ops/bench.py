@@ -25,7 +25,8 @@ from koseki_ops.drift import manifest, probe
 from koseki_ops.drift.model import Answer
 from koseki_ops.drift.run import sweep
 from koseki_ops.drift.sweep import ask_all
-from koseki_ops.lab import Lab, writers
+from koseki_ops.lab import Lab, counters, writers
+from koseki_ops.lab.plan import own_file, town
 from koseki_ops.mirror import build_mirror
 from koseki_ops.progress import Progress
 from koseki_ops.rows import Row, at_least, at_most, spread
@@ -36,13 +37,19 @@ from koseki_ops.verify.runner import verify
 
 LAB = "bench"
 CONVERGED = "converged"
-TOWN = "iida"
+TOWN, LEAVES = "iida", "urugi"
+KOSEKI = str(Path(sys.executable).with_name("koseki"))
+REGISTERS = 50_000
+# Seconds between two questions of one of fourteen counters: 5/s in all, and somewhat above 500/s.
+COUNTERS_EACH, SEARCH_EACH = 14 / 5, 14 / 520
 LOST, WITNESS = "primary1", "application1"
 PARTS = (
     "lab",
     "green",
     "apply",
     "verify",
+    "counters",
+    "joining",
     "drift",
     "drift-fleet",
     "drift-soak",
@@ -163,6 +170,67 @@ class Bench:
         """All suites on all hosts."""
         times = [self.timed(self._green) for _ in range(self.runs)]
         return [at_most("`koseki verify`, all suites", 20, times)]
+
+    def counters(self) -> list[Row]:
+        """Let every town's counter search and print through the gateway, all hosts beside them."""
+        self._run([KOSEKI, "lab", "registers", "--name", LAB], dict(os.environ))
+        own = REGISTERS // len(self.lab.inventory.shared["municipalities"])
+        counters.work(self.lab, counters.CERTIFICATE, each=COUNTERS_EACH, seconds=8, registers=own)
+        prints = counters.work(
+            self.lab, counters.CERTIFICATE, each=COUNTERS_EACH, seconds=40, registers=own
+        )
+        searches = counters.work(self.lab, counters.SEARCH, each=SEARCH_EACH, seconds=40)
+        rate = len(searches.took) / searches.elapsed
+        failed = {**prints.wrong, **searches.wrong}
+        return [
+            at_most(
+                f"certificate through the gateway to PDF, fourteen towns at 5/s in all, "
+                f"{prints.asked} asked, 95th percentile",
+                300,
+                [prints.percentile(0.95) * 1000],
+                "ms",
+            ),
+            at_least(
+                f"searches/s through the gateway, {REGISTERS} registers, {searches.asked} asked",
+                500,
+                rate,
+                f"median {searches.percentile(0.5) * 1000:.0f} ms",
+            ),
+            at_most("their 99th percentile", 100, [searches.percentile(0.99) * 1000], "ms"),
+            Row("requests of these that failed", "none", str(failed or "none"), not failed),
+        ]
+
+    def joining(self) -> list[Row]:
+        """Take a town off the platform and bring it back while the others' counters work."""
+        surroundings = dict(os.environ)
+        words = ["--name", LAB, LEAVES]
+        with (
+            tempfile.TemporaryDirectory(prefix="koseki-joining-") as folder,
+            own_file(self.site, "municipalities.yml") as plan,
+        ):
+            key, pem = f"{folder}/town.key", f"{folder}/town.pem"
+            make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "9"]
+            self._run([*make, "-subj", "/CN=town", "-keyout", key, "-out", pem], surroundings)
+            town(plan, LEAVES, left_on="2026-01-01")
+            self._run(
+                [KOSEKI, "withdraw", *words, "--to", folder, "--recipient", pem], surroundings
+            )
+            people = ["--confirmation", "1", "--by", "sousa01", "--approver", "sousa02"]
+            self._run([KOSEKI, "withdraw", *words, "--delete", *people], surroundings)
+            town(plan, LEAVES, left_on=None)
+            with counters.at_work(self.lab, each=0.5, afresh=True, without=[LEAVES]) as seen:
+                seconds = self.timed(lambda: self._run([KOSEKI, "enroll", *words], surroundings))
+        self.lab.restore(CONVERGED)
+        self._settled()
+        return [
+            at_most("`koseki enroll` of one town, suites included", 60, [seconds]),
+            Row(
+                f"requests of the other thirteen meanwhile ({seen.asked} asked)",
+                "none failed",
+                str(seen.wrong or "none failed"),
+                not seen.wrong,
+            ),
+        ]
 
     def drift(self) -> list[Row]:
         """Sweep all hosts, beside what one round trip costs and what the engines take to tell."""
@@ -301,8 +369,7 @@ class Bench:
         ask_all(self.site, {host: probe.assemble(key).text for host in self.lab.inventory.hosts})
 
     def _sweep(self) -> None:
-        program = str(Path(sys.executable).with_name("koseki"))
-        self._run([program, "drift", "--name", LAB, "--json"], dict(os.environ))
+        self._run([KOSEKI, "drift", "--name", LAB, "--json"], dict(os.environ))
 
     def _ansible_check(self, extra: dict[str, str]) -> None:
         variables = environment(self.site, accelerated=False) | extra
@@ -402,6 +469,8 @@ def main(only: tuple[str, ...], runs: int, bound: float, sweeps: int) -> None:
         "green": bench.green,
         "apply": bench.no_change,
         "verify": bench.all_suites,
+        "counters": bench.counters,
+        "joining": bench.joining,
         "drift": bench.drift,
         "drift-fleet": bench.fleet,
         "drift-soak": bench.soak,

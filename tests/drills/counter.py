@@ -134,7 +134,9 @@ def main() -> None:
         clerk.press(clerk.chrome.find_element(By.CSS_SELECTOR, "td a"))
         register = clerk.chrome.current_url
         clerk.picture("2-register")
-        clerk.fill("名の変更", place="1", name=told["name"], kana=told["name_kana"], operator="操作者一")
+        clerk.fill(
+            "名の変更", place="1", name=told["name"], kana=told["name_kana"], operator="操作者一"
+        )
         seen["filed"] = clerk.text
         clerk.picture("3-filed")
         clerk.fill("決裁者", operator="操作者一")

@@ -1,0 +1,34 @@
+"""A lab's plan with a file of its own for a while: what a drill or a figure has to change in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from koseki_ops.site import Site
+
+
+@contextmanager
+def own_file(site: Site, name: str) -> Iterator[Path]:
+    """Put a copy in the place of a link into Iida's plan (`municipalities.yml`), for a while."""
+    path = site.inventory / "group_vars/all" / name
+    link, content = path.readlink(), path.read_text(encoding="utf-8")
+    path.unlink()
+    path.write_text(content, encoding="utf-8")
+    try:
+        yield path
+    finally:
+        path.unlink()
+        path.symlink_to(link)
+
+
+def town(path: Path, slug: str, **values: Any) -> None:  # noqa: ANN401 - any column
+    """Write columns of a municipality's row (`left_on=None`) into the plan."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    row = next(row for row in content["municipalities"] if row["slug"] == slug)
+    row.update(values)
+    path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
