@@ -38,7 +38,7 @@ OPT = "/opt/koseki"
 BUNDLE = f"{OPT}/.bundle.tar"
 PASSWORD = "/etc/koseki/vault_password"  # noqa: S105 - a path
 UNITS = "/etc/systemd/system"
-MTA, MTA_UNIT = "/etc/smtpd.conf", "opensmtpd.service"
+MTA, MTA_UNIT, MTA_CLIENT = "/etc/smtpd.conf", "opensmtpd.service", "/etc/msmtprc"
 # Whoever is asking just now is ended in order: it would go on with half of the old toolkit.
 REST = "; ".join(
     f"systemctl --quiet is-active {run.unit}.timer && systemctl stop {run.unit}.service"
@@ -134,6 +134,10 @@ def equipment(data: HostData) -> None:
 def mail(data: HostData) -> None:
     """Keep the local MTA, which takes what the watch has to tell and hands it on."""
     alerts = DriftAlerts.model_validate(data.value("drift_alerts"))
+    place(
+        name="Keep whom mail is handed to",
+        files=[File(MTA_CLIENT, render(MTA_CLIENT))],
+    )
     place(
         name="Keep what the MTA does with mail",
         files=[File(MTA, render(MTA, relay=alerts.relay))],

@@ -195,8 +195,8 @@ def seconds(text: str) -> int:
 def test_the_watch_can_tell(facts: Facts):
     """Its own MTA takes mail from this host alone, and none has been waiting for an hour (K-08)."""
     expect(facts["mta"].lines, ["enabled", "active"], facts.remedy, MTA)
-    doors = [line for line in facts["doors"].lines if '"smtpd"' in line]
-    expect(doors, [], "take `listen on` an address out of /etc/smtpd.conf")
+    doors = [line.split()[4] for line in facts["doors"].lines if '"smtpd"' in line]
+    expect(doors, ["127.0.0.1:25"], "see `listen on` in /etc/smtpd.conf", MTA)
     hold(facts["queue"].rc == 0, "the MTA's queue", facts["queue"], facts.remedy, MTA)
     now, *queue = facts["queue"].lines
     old = [line for line in queue if int(now) - int(line.split("|")[SINCE]) > WAITS]
