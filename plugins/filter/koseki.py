@@ -9,7 +9,12 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from koseki_ops import release
-from koseki_ops.databases import platform_statements, schema_statements, tenant_statements
+from koseki_ops.databases import (
+    platform_file_statements,
+    platform_statements,
+    schema_statements,
+    tenant_statements,
+)
 from koseki_ops.drift.manifest import inputs_of
 from koseki_ops.errors import KosekiError
 from koseki_ops.municipalities import active, client_certificates, instances, lines, tenants
@@ -66,6 +71,14 @@ def schema(found: dict[str, Any], towns: list[dict[str, str]], seen: dict[str, A
         raise AnsibleFilterError(str(error)) from error
 
 
+def platform_sql(folder: str, towns: list[dict[str, str]], seen: dict[str, Any]) -> str:
+    """Return the platform's own SQL of a folder that is missing."""
+    try:
+        return platform_file_statements(Path(folder), towns, seen)
+    except KosekiError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
 class FilterModule:
     """Names the filters."""
 
@@ -76,6 +89,7 @@ class FilterModule:
             "koseki_tenants": tenants,
             "koseki_client_certificates": client_certificates,
             "koseki_platform_statements": platform_statements,
+            "koseki_platform_file_statements": platform_sql,
             "koseki_tenant_statements": tenant_statements,
             "koseki_instances": instances,
             "koseki_lines": lines,

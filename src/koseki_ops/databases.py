@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from koseki_ops.errors import KosekiError
@@ -10,6 +14,7 @@ from koseki_ops.errors import KosekiError
 TEMPLATE = "koseki_template"
 COMMON_ROLE = "koseki_application"
 REWIND_ROLE = "rewinder"
+PLATFORM_FILE = re.compile(r"[0-9]{4}-[a-z][a-z-]*\.sql")
 
 
 def platform_statements(state: Mapping[str, Any]) -> list[str]:
@@ -84,15 +89,31 @@ def _tenant(
     return wanted
 
 
-# The table itself is the platform's: a release cannot say that it was applied.
-SCHEMA_TABLE = """CREATE TABLE IF NOT EXISTS platform.schema_files (
+@dataclass(frozen=True)
+class Series:
+    """Numbered SQL files, each applied once to a municipality's database and noted there.
+
+    table: where they are noted, in the schema platform; columns: what stands there beside number,
+    file and sha256; note: the values of those columns, as SQL; files: number, file, sha256 and sql
+    of each, in order; by_owner: whether they are run as the owner of that database, else as the
+    platform's superuser.
+    """
+
+    table: str
+    columns: str
+    note: str
+    files: Sequence[Mapping[str, Any]]
+    by_owner: bool
+
+    def heading(self) -> str:
+        """Return what must be there before the first file: the table is the platform's own."""
+        return f"""CREATE TABLE IF NOT EXISTS platform.{self.table} (
   number int PRIMARY KEY,
   file text NOT NULL,
-  sha256 text NOT NULL,
-  release text NOT NULL,
+  sha256 text NOT NULL,{self.columns}
   at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-GRANT SELECT ON platform.schema_files TO koseki_application;"""
+GRANT SELECT ON platform.{self.table} TO {COMMON_ROLE};"""
 
 
 def schema_statements(
@@ -100,9 +121,52 @@ def schema_statements(
 ) -> str:
     """Return the psql script that brings a release's schema to each database; empty when all is so.
 
-    release: a verified release, as `koseki_ops.release.verify` gives it; seen: whether this host
-    leads, and the hash of each applied file by number and database. Each file is one transaction,
-    as the owner of that database.
+    release: a verified release, as `koseki_ops.release.verify` gives it; seen: as for `_missing`.
+    """
+    files = [{**row, "sql": release["sql"][row["file"]]} for row in release["schema"]]
+    columns, note = "\n  release text NOT NULL,", f", '{release['version']}'"
+    return _missing(Series("schema_files", columns, note, files, by_owner=True), tenants, seen)
+
+
+def platform_files(folder: Path) -> list[dict[str, Any]]:
+    """Return the platform's own SQL files of a folder in order: number, file, sha256 and sql.
+
+    KosekiError: a file that is not called NNNN-name.sql, or two of one number.
+    """
+    rows: dict[int, dict[str, Any]] = {}
+    for path in sorted(folder.iterdir()):
+        if not PLATFORM_FILE.fullmatch(path.name):
+            raise KosekiError("no name for an SQL file", path.name, "call it NNNN-name.sql")
+        number, content = int(path.name[:4]), path.read_bytes()
+        if number in rows:
+            seen = f"{rows[number]['file']} and {path.name}"
+            raise KosekiError("two SQL files have one number", seen, "give one the next number")
+        rows[number] = {
+            "number": number,
+            "file": path.name,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "sql": content.decode(),
+        }
+    return list(rows.values())
+
+
+def platform_file_statements(
+    folder: Path, tenants: Sequence[Mapping[str, str]], seen: Mapping[str, Any]
+) -> str:
+    """Return the psql script that brings the platform's own SQL to each database; empty when so.
+
+    They are run by the superuser and stay his: no role of a municipality can alter what they make.
+    folder: as for `platform_files`; seen: as for `_missing`.
+    """
+    series = Series("platform_files", "", "", platform_files(folder), by_owner=False)
+    return _missing(series, tenants, seen)
+
+
+def _missing(series: Series, tenants: Sequence[Mapping[str, str]], seen: Mapping[str, Any]) -> str:
+    """Return the psql script of a series' files that are missing, one transaction a file.
+
+    seen: what applied-files.sh reports: whether this host leads, and the hash of each applied file
+    by number and database. A platform's file may say `:"owner"`: psql knows the tenant's names.
     """
     if not seen["leads"]:
         return ""
@@ -110,8 +174,8 @@ def schema_statements(
     parts = []
     for tenant in tenants:
         there = applied.get(tenant["database"], {})
-        missing = [row for row in release["schema"] if str(row["number"]) not in there]
-        for row in release["schema"]:
+        missing = [row for row in series.files if str(row["number"]) not in there]
+        for row in series.files:
             if there.get(str(row["number"]), row["sha256"]) != row["sha256"]:
                 raise KosekiError(
                     "a schema file that was applied has changed",
@@ -119,15 +183,17 @@ def schema_statements(
                     "put the change into a file with the next number",
                 )
         if missing:
-            parts += [f"\\connect {tenant['database']}", SCHEMA_TABLE]
+            parts += [f"\\connect {tenant['database']}", series.heading()]
+        if missing and not series.by_owner:
+            parts += [f"\\set {name} {value}" for name, value in sorted(tenant.items())]
         for row in missing:
-            noted = f"{row['number']}, '{row['file']}', '{row['sha256']}', '{release['version']}'"
+            noted = f"{row['number']}, '{row['file']}', '{row['sha256']}'{series.note}"
             parts += [
                 "BEGIN;",
-                f"SET LOCAL ROLE {tenant['owner']};",
-                release["sql"][row["file"]],
-                "RESET ROLE;",
-                f"INSERT INTO platform.schema_files VALUES ({noted});",  # noqa: S608 - verified
+                *([f"SET LOCAL ROLE {tenant['owner']};"] if series.by_owner else []),
+                row["sql"],
+                *(["RESET ROLE;"] if series.by_owner else []),
+                f"INSERT INTO platform.{series.table} VALUES ({noted});",  # noqa: S608 - our own
                 "COMMIT;",
             ]
     return "\n".join(parts)

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from koseki_ops.databases import platform_statements, schema_statements, tenant_statements
+from koseki_ops.databases import (
+    platform_file_statements,
+    platform_files,
+    platform_statements,
+    schema_statements,
+    tenant_statements,
+)
 from koseki_ops.errors import KosekiError
 from koseki_ops.municipalities import active, client_certificates, instances, tenants
 
@@ -118,7 +124,7 @@ RELEASE = {
 
 
 def seen(**databases: dict[str, str]) -> dict[str, Any]:
-    """What `schema-state.sh` reports of a leader."""
+    """What `applied-files.sh` reports of a leader."""
     return {"leads": True, "databases": [{name: files} for name, files in databases.items()]}
 
 
@@ -141,6 +147,51 @@ def test_an_applied_schema_file_does_not_change():
     """What was applied under a number stays what it was."""
     with pytest.raises(KosekiError, match="has changed"):
         schema_statements(RELEASE, TOWNS, seen(koseki_iida={"1": "bb"}, koseki_oshika={}))
+
+
+OWN_SQL = Path(__file__).resolve().parents[2] / "roles/municipal_databases/files/platform"
+
+
+def test_the_platforms_sql_is_applied_once_as_the_superuser(tmp_path: Path):
+    """In order, one transaction a file with its note, and never as a municipality's role (K-05)."""
+    (tmp_path / "0002-second.sql").write_text("SELECT 2;")
+    (tmp_path / "0001-first.sql").write_text('SELECT :"owner";')
+    (first, second) = platform_files(tmp_path)
+    there = seen(koseki_iida={"1": first["sha256"], "2": second["sha256"]}, koseki_oshika={})
+    said = platform_file_statements(tmp_path, TOWNS, there)
+    assert "koseki_iida" not in said
+    assert "SET LOCAL ROLE" not in said
+    order = ["\\connect koseki_oshika", "\\set owner koseki_oshika_owner", "BEGIN;"]
+    order += ['SELECT :"owner";', "'0001-first.sql'", "COMMIT;", "BEGIN;", "SELECT 2;", "COMMIT;"]
+    place = 0
+    for part in order:
+        place = said.index(part, place) + len(part)
+    there["databases"][1]["koseki_oshika"] = {"1": first["sha256"]}
+    assert "0001-first.sql" not in platform_file_statements(tmp_path, TOWNS, there)
+
+
+def test_the_platforms_applied_sql_does_not_change(tmp_path: Path):
+    """A file that was applied and is another now is refused; so are two of one number."""
+    (tmp_path / "0001-first.sql").write_text("SELECT 1;")
+    with pytest.raises(KosekiError, match="has changed"):
+        platform_file_statements(tmp_path, TOWNS, seen(koseki_iida={"1": "bb"}))
+    (tmp_path / "0001-other.sql").write_text("SELECT 1;")
+    with pytest.raises(KosekiError, match="one number"):
+        platform_files(tmp_path)
+    (tmp_path / "0001-other.sql").rename(tmp_path / "note.sql")
+    with pytest.raises(KosekiError, match="NNNN-name"):
+        platform_files(tmp_path)
+
+
+def test_the_platforms_sql_leaves_transactions_to_the_toolkit():
+    """A COMMIT or an order to psql within a file would end the one transaction that it is."""
+    found = [
+        f"{row['file']}: {line}"
+        for row in platform_files(OWN_SQL)
+        for line in row["sql"].splitlines()
+        if line.startswith(("\\", "BEGIN;", "COMMIT"))
+    ]
+    assert found == []
 
 
 def test_an_instance_is_told_its_own():
