@@ -17,7 +17,16 @@ from koseki_ops.databases import (
 )
 from koseki_ops.drift.manifest import inputs_of
 from koseki_ops.errors import KosekiError
-from koseki_ops.municipalities import active, client_certificates, instances, lines, tenants
+from koseki_ops.municipalities import (
+    active,
+    client_certificates,
+    exchange_folders,
+    exchanges,
+    instances,
+    lines,
+    link_certificates,
+    tenants,
+)
 from koseki_ops.site import Site
 
 
@@ -88,6 +97,9 @@ class FilterModule:
             "koseki_active": active,
             "koseki_tenants": tenants,
             "koseki_client_certificates": client_certificates,
+            "koseki_link_certificates": link_certificates,
+            "koseki_exchanges": exchanges,
+            "koseki_exchange_folders": exchange_folders,
             "koseki_platform_statements": platform_statements,
             "koseki_platform_file_statements": platform_sql,
             "koseki_tenant_statements": tenant_statements,

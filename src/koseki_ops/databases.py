@@ -13,6 +13,7 @@ from koseki_ops.errors import KosekiError
 
 TEMPLATE = "koseki_template"
 COMMON_ROLE = "koseki_application"
+LINK_ROLE = "koseki_link"
 REWIND_ROLE = "rewinder"
 PLATFORM_FILE = re.compile(r"[0-9]{4}-[a-z][a-z-]*\.sql")
 
@@ -24,8 +25,11 @@ def platform_statements(state: Mapping[str, Any]) -> list[str]:
     and tablespace, who may connect where).
     """
     wanted: list[str] = []
-    if COMMON_ROLE not in state["roles"]:
-        wanted.append(f"CREATE ROLE {COMMON_ROLE} NOLOGIN")
+    wanted += [
+        f"CREATE ROLE {role} NOLOGIN"
+        for role in (COMMON_ROLE, LINK_ROLE)
+        if role not in state["roles"]
+    ]
     wanted += _closed(("postgres", "template1"), state["public_connect"])
     # pg_rewind asks the leader through this database; a member that was lost comes back by it.
     if REWIND_ROLE in state["roles"] and REWIND_ROLE not in state["connect"].get("postgres", []):
@@ -52,17 +56,30 @@ def _closed(databases: Sequence[str], public_connect: Sequence[str]) -> list[str
     ]
 
 
-def _tenant(
+def _roles(
     tenant: Mapping[str, str], state: Mapping[str, Any], roles: set[str], members: set[str]
 ) -> list[str]:
     wanted = []
-    owner, application, database = tenant["owner"], tenant["application"], tenant["database"]
+    owner, application, link = tenant["owner"], tenant["application"], tenant["link"]
     if owner not in roles:
         wanted.append(f"CREATE ROLE {owner} NOLOGIN")
     if application not in roles:
         wanted.append(f"CREATE ROLE {application} LOGIN CONNECTION LIMIT 20")
     if application not in members:
         wanted.append(f"GRANT {COMMON_ROLE} TO {application}")
+    if link not in roles:
+        wanted.append(f"CREATE ROLE {link} LOGIN CONNECTION LIMIT 6")
+    if link not in state["link_members"]:
+        wanted.append(f"GRANT {LINK_ROLE} TO {link}")
+    return wanted
+
+
+def _tenant(
+    tenant: Mapping[str, str], state: Mapping[str, Any], roles: set[str], members: set[str]
+) -> list[str]:
+    wanted = _roles(tenant, state, roles, members)
+    owner, application, database = tenant["owner"], tenant["application"], tenant["database"]
+    link = tenant["link"]
     if tenant["tablespace"] not in state["tablespaces"]:
         folder = tenant["folder"]
         wanted.append(f"CREATE TABLESPACE {tenant['tablespace']} OWNER {owner} LOCATION '{folder}'")
@@ -80,11 +97,14 @@ def _tenant(
     if there is None or database in state["public_connect"]:
         wanted.append(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
     may_connect = set(state["connect"].get(database, []))
-    if application not in may_connect:
-        wanted.append(f"GRANT CONNECT ON DATABASE {database} TO {application}")
+    wanted += [
+        f"GRANT CONNECT ON DATABASE {database} TO {role}"
+        for role in (application, link)
+        if role not in may_connect
+    ]
     wanted += [
         f"REVOKE ALL ON DATABASE {database} FROM {name}"
-        for name in sorted(may_connect - {application, owner})
+        for name in sorted(may_connect - {application, link, owner})
     ]
     return wanted
 

@@ -28,6 +28,7 @@ def cluster() -> dict[str, Any]:
     return {
         "roles": ["postgres", "recorder", "rewinder"],
         "members": [],
+        "link_members": [],
         "tablespaces": ["pg_default"],
         "databases": {"postgres": {}, "template1": {}},
         "public_connect": ["postgres", "template1"],
@@ -37,10 +38,12 @@ def cluster() -> dict[str, Any]:
 
 def settled() -> dict[str, Any]:
     """What `state.sql` reports when all is as it should be."""
-    names = [name for town in TOWNS for name in (town["owner"], town["application"])]
+    kinds = ("owner", "application", "link")
+    names = [town[kind] for town in TOWNS for kind in kinds]
     return {
-        "roles": ["postgres", "rewinder", "koseki_application", *names],
+        "roles": ["postgres", "rewinder", "koseki_application", "koseki_link", *names],
         "members": [town["application"] for town in TOWNS],
+        "link_members": [town["link"] for town in TOWNS],
         "tablespaces": [town["tablespace"] for town in TOWNS],
         "databases": {
             "koseki_template": {},
@@ -49,7 +52,7 @@ def settled() -> dict[str, Any]:
         "public_connect": [],
         "connect": {
             "postgres": ["rewinder"],
-            **{town["database"]: [town["application"]] for town in TOWNS},
+            **{town["database"]: [town["application"], town["link"]] for town in TOWNS},
         },
     }
 

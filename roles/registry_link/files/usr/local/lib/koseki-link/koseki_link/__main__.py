@@ -1,4 +1,4 @@
-"""The engine's door: python3 -m koseki_link SETTINGS VERB.
+"""The engine's door: python3 -m koseki_link SETTINGS SLUG VERB.
 
 serve and reconcile are the units'; status, manual, automatic, resend and release an operator's.
 """
@@ -25,6 +25,7 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="koseki-link", allow_abbrev=False)
     parser.add_argument("settings", type=Path)
+    parser.add_argument("slug")
     verbs = parser.add_subparsers(dest="verb", required=True)
     for verb in ("serve", "reconcile", "status"):
         verbs.add_parser(verb)
@@ -60,7 +61,7 @@ def main() -> int:
     """Serve, reconcile, or answer an operator with one JSON object."""
     os.umask(0o027)
     told = arguments()
-    settings = Settings.read(told.settings)
+    settings = Settings.read(told.settings, told.slug)
     if told.verb == "serve":
         serve(settings, StandIn())
     if told.verb == "reconcile":

@@ -1,4 +1,4 @@
-"""What the engine of one municipality is told: /etc/koseki/link/<slug>.json, the role's."""
+"""What the engine of one municipality is told: /etc/koseki/link.json, the role's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Settings:
     statement_hours: int
 
     @classmethod
-    def read(cls, path: Path) -> Settings:
-        """Read the settings as the role wrote them."""
-        told = json.loads(path.read_text(encoding="utf-8"))
+    def read(cls, path: Path, slug: str) -> Settings:
+        """Read a municipality's settings as the role wrote them."""
+        told = json.loads(path.read_text(encoding="utf-8"))[slug]
         return cls(**{**told, "folder": Path(told["folder"])})
