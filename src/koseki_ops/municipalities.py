@@ -133,7 +133,8 @@ def exchange_folders(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     What the registry writes into is its own; what it only reads is the engine's. Both share the
     account's group, which the engine's unit is given and no process else.
     """
-    found = ["755 root root /srv/koseki/exchange"]
+    # sshd takes no chroot whose way somebody else than root could change.
+    found = ["755 root root /srv/koseki", "755 root root /srv/koseki/exchange"]
     for row in rows:
         peer, engine, folder = row["account"], row["unix_user"], row["folder"]
         found += [

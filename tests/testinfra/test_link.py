@@ -132,10 +132,7 @@ for town in {slugs}; do
 done
 """
 STATES = """
-for unit in {units}; do
-    state=$(systemctl show -P ActiveState -P UnitFileState -P NeedDaemonReload -P Result "$unit")
-    echo "$unit" $state
-done
+systemctl show --property=Id,ActiveState,UnitFileState,NeedDaemonReload,Result {units}
 """
 FOLDERS = "find /srv/koseki/exchange -maxdepth 2 -type d -printf '%m %u %g %P\\n'"
 BOOKS = """\\connect {database}
@@ -241,6 +238,15 @@ def knock(plan: Plan, everywhere: Everywhere, line: str, account: str, kind: str
     return found or {}
 
 
+def states(facts: Facts) -> dict[tuple[str, str], str]:
+    """Return what systemd says of each unit, by unit and field."""
+    found = {}
+    for block in facts["states"].text.split("\n\n"):
+        rows = dict(line.split("=", 1) for line in block.splitlines())
+        found |= {(rows["Id"], field): value for field, value in rows.items()}
+    return found
+
+
 def remedy_of(plan: Plan) -> str:
     """Return the ordinary remedy."""
     return f"run `koseki apply --limit {plan.hosts_in('registry_link')[0]}`, then verify again"
@@ -289,21 +295,21 @@ def test_nobody_else_enters_the_exchange(plan: Plan, everywhere: Everywhere):
 @on_hosts("registry_link")
 def test_exchange_and_engines_run(plan: Plan, facts: Facts):
     """They run, come back after a boot, and read the units that are there (K-17)."""
-    seen = {line.split(" ", 1)[0]: line.split()[1:4] for line in facts["states"].lines}
+    seen = states(facts)
     running = [EXCHANGE]
     for town in plan.towns:
         running += [ENGINE.format(town.slug), RECONCILE.format(town.slug) + ".timer"]
     for unit in running:
-        expect((unit, seen.get(unit)), (unit, ["active", "enabled", "no"]), facts.remedy, unit)
+        state = [seen.get((unit, f)) for f in ("ActiveState", "UnitFileState", "NeedDaemonReload")]
+        expect((unit, state), (unit, ["active", "enabled", "no"]), facts.remedy, unit)
 
 
 @on_hosts("registry_link")
 def test_registry_and_register_agree(facts: Facts, town: Municipality):
     """The last reconciliation found no difference; one that did left its report in out/ (K-17)."""
     unit = RECONCILE.format(town.slug) + ".service"
-    seen = {line.split()[0]: line.split()[-1] for line in facts["states"].lines}
     expect(
-        (unit, seen.get(unit)),
+        (unit, states(facts).get((unit, "Result"))),
         (unit, "success"),
         f"read the report: `koseki link status {town.slug}`, and docs/link.md",
         unit,

@@ -92,4 +92,4 @@ def test_an_exchange_names_its_own_town_alone():
         assert f"user=koseki_{row['slug']}_link" in text
         named = {slug for slug in others if f"_{slug}" in text or f"/{slug}" in text}
         assert named == {row["slug"]}
-    assert len(set(exchange_folders(rows))) == 1 + 14 * 6
+    assert len(set(exchange_folders(rows))) == 2 + 14 * 6

@@ -2,5 +2,5 @@
 # Say which folders of exchanges are here, each as mode, owner, group and path.
 set -eu
 
-base=/srv/koseki/exchange
-if [ -d "$base" ]; then find "$base" -maxdepth 2 -type d -printf '%m %u %g %p\n'; fi
+base=/srv/koseki
+if [ -d "$base" ]; then find "$base" -maxdepth 3 -type d -printf '%m %u %g %p\n'; fi
