@@ -10,6 +10,7 @@ from ansible.errors import AnsibleFilterError
 
 from koseki_ops import release
 from koseki_ops.databases import (
+    platform_file_statements,
     platform_statements,
     schema_statements,
     sealed_statements,
@@ -17,7 +18,17 @@ from koseki_ops.databases import (
 )
 from koseki_ops.drift.manifest import inputs_of
 from koseki_ops.errors import KosekiError
-from koseki_ops.municipalities import active, client_certificates, instances, left, lines, tenants
+from koseki_ops.municipalities import (
+    active,
+    client_certificates,
+    exchange_folders,
+    exchanges,
+    instances,
+    left,
+    lines,
+    link_certificates,
+    tenants,
+)
 from koseki_ops.site import Site
 
 
@@ -71,6 +82,14 @@ def schema(found: dict[str, Any], towns: list[dict[str, str]], seen: dict[str, A
         raise AnsibleFilterError(str(error)) from error
 
 
+def platform_sql(folder: str, towns: list[dict[str, str]], seen: dict[str, Any]) -> str:
+    """Return the platform's own SQL of a folder that is missing."""
+    try:
+        return platform_file_statements(Path(folder), towns, seen)
+    except KosekiError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
 class FilterModule:
     """Names the filters."""
 
@@ -81,7 +100,11 @@ class FilterModule:
             "koseki_left": left,
             "koseki_tenants": tenants,
             "koseki_client_certificates": client_certificates,
+            "koseki_link_certificates": link_certificates,
+            "koseki_exchanges": exchanges,
+            "koseki_exchange_folders": exchange_folders,
             "koseki_platform_statements": platform_statements,
+            "koseki_platform_file_statements": platform_sql,
             "koseki_tenant_statements": tenant_statements,
             "koseki_sealed_statements": sealed_statements,
             "koseki_instances": instances,

@@ -198,7 +198,24 @@ def approve(cursor: Cursor, receipt: int, operator: str) -> int:
         "UPDATE koseki.filings SET approved_at = now(), approved_by = %s WHERE receipt_number = %s",
         [operator, receipt],
     )
+    _tell_registry(cursor, filing)
     return filing.register_id
+
+
+def _tell_registry(cursor: Cursor, filing: Filing) -> None:
+    """Tell the resident registry of it (住民票記載事項通知), in the approval's own transaction."""
+    row, _ = register(cursor, filing.register_id)
+    content = filing.content
+    record = {
+        "event": filing.kind,
+        "honseki": row.honseki,
+        "name": f"{row.family_name}　{content.get('name', row.head_name)}",
+        "kana": f"{row.family_kana}　{content.get('kana', row.head_kana)}",
+    }
+    cursor.execute(
+        "INSERT INTO link.outbox (flow, record) VALUES ('resident-record', %s)",
+        [json.dumps(record, ensure_ascii=False)],
+    )
 
 
 def _move(cursor: Cursor, filing: Filing) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from koseki_ops import ansible_run, pyinfra_run, release, ssh, station, terminals
+from koseki_ops import ansible_run, link, pyinfra_run, release, ssh, station, terminals
 from koseki_ops.check import load_platform
 from koseki_ops.drift.items import State
 from koseki_ops.drift.run import after_apply, before_apply
@@ -62,6 +62,8 @@ def prepare(site: Site, inventory: Inventory) -> None:
         terminals.ensure_authority(site, platform)
         if site.is_lab:
             terminals.ensure_stand_ins(site, platform)
+            link.ensure_stand_ins(site, platform)
+    link.verify_keys(site, platform)
     ssh.ensure_site_ssh(site, inventory)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from koseki_ops import ansible_run, bench_fleet
+from koseki_ops import ansible_run, bench_fleet, bench_link
 from koseki_ops import apply as engine
 from koseki_ops.ansible_run import environment
 from koseki_ops.drift import manifest, probe
@@ -54,6 +54,7 @@ PARTS = (
     "drift-fleet",
     "drift-soak",
     "memory",
+    "link",
     "outage",
     "fresh",
 )
@@ -475,6 +476,7 @@ def main(only: tuple[str, ...], runs: int, bound: float, sweeps: int) -> None:
         "drift-fleet": bench.fleet,
         "drift-soak": bench.soak,
         "memory": bench.memory,
+        "link": lambda: bench_link.measure(bench.lab, bench.runs),
         "outage": bench.outages,
         "fresh": bench.fresh,
     }

@@ -19,7 +19,7 @@ import yaml
 from pydantic import ValidationError
 
 from koseki_ops.errors import KosekiError
-from koseki_ops.inventory import TERMINALS, WORKSTATION, Inventory
+from koseki_ops.inventory import LINE_ENDS, REGISTRIES, WORKSTATION, Inventory
 from koseki_ops.model import Platform
 
 SERVER_GROUPS = ("primary", "secondary", "application", "registry_link", "remote_backup")
@@ -225,7 +225,7 @@ def _flow_ends(rules: Rules) -> Iterator[Finding]:
     for index, flow in enumerate(rules.platform.flows):
         for end, names in (("from", flow.from_), ("to", flow.to)):
             for name in names:
-                if name == TERMINALS and end == "from":
+                if name in LINE_ENDS and end == "from":
                     continue
                 if name not in known:
                     yield rules.finding(
@@ -349,6 +349,34 @@ def _line_subnets(rules: Rules) -> Iterator[Finding]:
             )
 
 
+def _link_peers(rules: Rules) -> Iterator[Finding]:
+    peers, subnets = rules.platform.link_peers, rules.platform.line_subnets
+    slugs = [row.slug for row in rules.platform.municipalities]
+    for index, row in enumerate(rules.platform.municipalities):
+        if row.slug not in peers:
+            key = f"link_peers.{row.slug}"
+            yield Finding(
+                _file_of(rules.inventory, key),
+                key,
+                "missing",
+                f"municipalities[{index}] {row.name} has no resident registry; add its address",
+            )
+    for slug, address in peers.items():
+        if slug not in slugs:
+            yield rules.finding(f"link_peers.{slug}", slug, "no such municipality; remove it")
+        elif not any(address in network for network in subnets.get(slug, ())):
+            yield rules.finding(
+                f"link_peers.{slug}",
+                address,
+                f"outside line_subnets.{slug}: a registry stands on its own town's line",
+            )
+    port = rules.platform.link_policy.port
+    if not any(REGISTRIES in flow.from_ and port in flow.ports for flow in rules.platform.flows):
+        yield rules.finding(
+            "link_policy.port", port, "no flow from registries leads to this port; add it"
+        )
+
+
 def _terminals(rules: Rules) -> Iterator[Finding]:
     rows = rules.platform.terminals
     yield from _duplicates(rules, "terminals", "id", rows)
@@ -445,6 +473,7 @@ ALL_RULES: tuple[Callable[[Rules], Iterator[Finding]], ...] = (
     _address_rows,
     _address_values,
     _line_subnets,
+    _link_peers,
     _terminals,
     _operators,
     _timing,

@@ -27,6 +27,7 @@ ROOMS = {
     "drift": "koseki_ops.drift.cli:drift_group",
     "enroll": "koseki_ops.joining.cli:enroll_command",
     "lab": "koseki_ops.lab.cli:lab_group",
+    "link": "koseki_ops.link_cli:link_group",
     "mirror": "koseki_ops.mirror_cli:mirror_group",
     "release": "koseki_ops.release_cli:release_group",
     "restore": "koseki_ops.rehearsal:restore_group",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from koseki_ops.inventory import TERMINALS, WORKSTATION, Inventory
+from koseki_ops.inventory import LINE_ENDS, REGISTRIES, TERMINALS, WORKSTATION, Inventory
 from koseki_ops.municipalities import active, lines
 
 
@@ -31,22 +31,30 @@ class Firewall:
 def ends(inventory: Inventory, names: list[str]) -> list[str]:
     """Return the hosts that a flow's end names stand for, the workstation among them.
 
-    The municipalities' terminals are no hosts of the plan: see `line_subnets`.
+    What stands on the municipalities' lines is no host of the plan: see `on_lines`.
     """
     found: dict[str, None] = {}
     for name in names:
-        if name == TERMINALS:
+        if name in LINE_ENDS:
             continue
         for host in [WORKSTATION] if name == WORKSTATION else inventory.hosts_in(name):
             found[host] = None
     return list(found)
 
 
-def line_subnets(inventory: Inventory) -> list[str]:
-    """Return the subnets of the municipalities that have joined, in the plan's order (K-02)."""
+def on_lines(inventory: Inventory, names: list[str]) -> list[str]:
+    """Return the subnets and addresses on lines that a flow's end names stand for.
+
+    Of the municipalities that have joined alone, in the plan's order (K-02).
+    """
     shared = inventory.shared
     joined = active(shared["municipalities"], str(shared["effective_date"]))
-    return [*chain.from_iterable(lines(joined, shared["line_subnets"]).values())]
+    found: list[str] = []
+    if TERMINALS in names:
+        found += chain.from_iterable(lines(joined, shared["line_subnets"]).values())
+    if REGISTRIES in names:
+        found += [str(shared["link_peers"][row["slug"]]) for row in joined]
+    return found
 
 
 def firewall_of(inventory: Inventory, host: str) -> Firewall:
@@ -65,8 +73,8 @@ def _rules(inventory: Inventory, host: str, here: str, there: str) -> Iterator[R
             for peer in ends(inventory, flow[there])
             if peer != host
         ]
-        subnets = line_subnets(inventory) if TERMINALS in flow[there] else []
-        peers = (*sorted({address for address in addresses if address}), *subnets)
+        beyond = on_lines(inventory, flow[there])
+        peers = (*sorted({address for address in addresses if address}), *beyond)
         if peers:
             yield Rule(flow["name"], peers, flow["protocol"], tuple(flow["ports"]))
 

@@ -23,6 +23,9 @@ SECRETS_FILE = "secrets.yml"
 WORKSTATION = "workstation"
 # The counters of the municipalities that have joined, as an end of a flow: subnets, not hosts.
 TERMINALS = "terminals"
+# Their resident registries' servers, which exchange files: one address each, on the same lines.
+REGISTRIES = "registries"
+LINE_ENDS = (TERMINALS, REGISTRIES)
 
 
 def load_yaml(path: Path) -> Any:  # noqa: ANN401 - YAML is whatever the file says

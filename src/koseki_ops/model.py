@@ -190,6 +190,22 @@ class Gateway(Table):
     connections: Positive
 
 
+class LinkPolicy(Table):
+    """How the registry link takes files.
+
+    port: of the exchange; file_mb, line_kb: what a file and one of its lines may hold, in MiB and
+    KiB; file_records: of a file that is sent; reconcile_calendar: when the 附票 is held against the
+    registry's statement (a systemd calendar event); statement_hours: how old that may be.
+    """
+
+    port: Port
+    file_mb: Positive
+    line_kb: Positive
+    file_records: Positive
+    reconcile_calendar: str
+    statement_hours: Positive
+
+
 class Flow(Table):
     """One allowed direction of traffic."""
 
@@ -424,6 +440,8 @@ class Platform(BaseModel):
     mirror_port: Port
     time_sources: dict[str, list[Address]]
     line_subnets: dict[str, list[Network]]
+    link_peers: dict[str, Address]
+    link_policy: LinkPolicy
     terminals: list[Terminal]
     gateway: Gateway
     flows: Annotated[list[Flow], Field(min_length=1)]

@@ -52,6 +52,7 @@ def tenants(municipalities: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]
             "tablespace": f"koseki_{row['slug']}",
             "owner": f"koseki_{row['slug']}_owner",
             "application": f"koseki_{row['slug']}_app",
+            "link": f"koseki_{row['slug']}_link",
             "unix_user": f"koseki-{row['slug']}",
             "folder": f"/var/lib/koseki/tablespaces/{row['code6']}",
         }
@@ -83,6 +84,86 @@ def client_certificates(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any
         }
         for row in rows
     ]
+
+
+def link_certificates(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Return the certificate of each tenant's registry link, as `client_certificates` does."""
+    return [
+        {
+            **row,
+            "name": f"{tenant['slug']} link",
+            "common_name": tenant["link"],
+            "key": f"/etc/koseki/municipalities/{tenant['slug']}/link.key",
+            "certificate": f"/etc/koseki/municipalities/{tenant['slug']}/link.crt",
+        }
+        for tenant in rows
+        for row in client_certificates([tenant])
+    ]
+
+
+def exchanges(
+    municipalities: Iterable[Mapping[str, Any]],
+    peers: Mapping[str, str],
+    policy: Mapping[str, Any],
+    port: int,
+    authority: str,
+) -> list[dict[str, Any]]:
+    """Return each municipality's exchange of files: accounts, folder, peer, the engine's settings.
+
+    peers: the resident registries' addresses by slug; policy: the inventory's `link_policy`; port:
+    the proxy's to the leader, on this host; authority: the CA's certificate.
+    """
+    found = []
+    for row, tenant in zip(rows := list(municipalities), tenants(rows), strict=True):
+        slug = row["slug"]
+        (own,) = link_certificates([tenant])
+        folder = f"/srv/koseki/exchange/{slug}"
+        found.append(
+            {
+                "slug": slug,
+                "account": f"link-{slug}",
+                "unix_user": tenant["unix_user"],
+                "folder": folder,
+                "peer": str(peers[slug]),
+                "settings": {
+                    "slug": slug,
+                    "code6": row["code6"],
+                    "folder": folder,
+                    "database": (
+                        f"host=127.0.0.1 port={port} dbname={tenant['database']} "
+                        f"user={tenant['link']} sslmode=verify-full sslrootcert={authority} "
+                        f"sslcert={own['certificate']} sslkey={own['key']} "
+                        "connect_timeout=5 application_name=koseki-link"
+                    ),
+                    **{
+                        key: policy[key]
+                        for key in ("file_mb", "line_kb", "file_records", "statement_hours")
+                    },
+                },
+            }
+        )
+    return found
+
+
+def exchange_folders(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the folders of exchanges as `find -printf '%m %u %g %p'` shows them when all is right.
+
+    What the registry writes into is its own; what it only reads is the engine's. Both share the
+    account's group, which the engine's unit is given and no process else.
+    """
+    # sshd takes no chroot whose way somebody else than root could change.
+    found = ["755 root root /srv/koseki", "755 root root /srv/koseki/exchange"]
+    for row in rows:
+        peer, engine, folder = row["account"], row["unix_user"], row["folder"]
+        found += [
+            f"750 root {peer} {folder}",
+            f"2770 {peer} {peer} {folder}/in",
+            f"2770 {engine} {peer} {folder}/out",
+            f"2750 {engine} {peer} {folder}/done",
+            f"2750 {engine} {peer} {folder}/quarantine",
+            f"2700 {engine} {peer} {folder}/work",
+        ]
+    return found
 
 
 def instances(

@@ -48,7 +48,7 @@ def key_command(site: Site) -> None:
 def sign_command(site: Site, file: Path, key: Path | None) -> None:
     """Sign an archive; the signature lies beside it as FILE.sig.
 
-    Example: koseki release sign var/lab/release/sample-application-1.0.0.tar.gz
+    Example: koseki release sign var/lab/release/sample-application-1.1.0.tar.gz
     """
     click.echo(release.sign(file, key or release.folder_of(site) / "signing_key"))
 
@@ -63,7 +63,7 @@ def sign_command(site: Site, file: Path, key: Path | None) -> None:
 def verify_command(site: Site, file: Path, signers: Path | None, *, as_json: bool) -> None:
     """Say who signed an archive and what it is, by the program that hosts verify with.
 
-    Example: koseki release verify var/lab/release/sample-application-1.0.0.tar.gz
+    Example: koseki release verify var/lab/release/sample-application-1.1.0.tar.gz
     """
     found = release.verify(file.resolve(), (signers or release.signers_of(site)).resolve())
     click.echo(

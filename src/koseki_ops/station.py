@@ -52,6 +52,7 @@ NOTED = (
     # By the contents that the manifests speak of differences are shown.
     "drift/contents/*/*",
     "terminals/authority.pem",
+    "link/*.pub",
     "drift/signing.pub",
     # The second opinion holds the running release against the signed one; never its signing key.
     "release/*.tar.gz",
@@ -64,7 +65,7 @@ CONTENT = re.compile(r"[0-9a-f]{64}")
 # What ssh says of a host that has not met us yet.
 NOT_KNOWN = "Permission denied"
 # Beside it, so that a sweep never finds half; then what is not handed over any more goes.
-HANDED = "mirror */drift/manifests */drift/contents */ssh/hosts */backup */pki */terminals"
+HANDED = "mirror */drift/manifests */drift/contents */ssh/hosts */backup */pki */terminals */link"
 TAKE_OVER = (
     f"set -e; umask 077; cd {STATE}; rm -rf .new; mkdir .new; "
     "tar -x --no-same-owner -f - -C .new; cd .new; find * -type f | sort >../.listed; cd ..; "

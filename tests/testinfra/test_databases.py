@@ -28,6 +28,8 @@ RIGHT_REASONS = (
 # Databases that hold no register, and the role that only opens the platform's own probe table.
 NO_REGISTERS = {"postgres", "template1", "koseki_template"}
 COMMON_ROLE = "koseki_application"
+LINK_ROLE = "koseki_link"
+LOGINS = ("app", "link")
 CATALOG = """
 runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 <<'SQL'
 select json_build_object(
@@ -170,11 +172,11 @@ def test_reads_go_to_the_second_recording(facts: Facts, town: Municipality):
 def test_the_catalogue_lets_no_town_into_another(plan: Plan, everywhere: Everywhere):
     """Beneath the network's lists the database itself grants CONNECT to the owner's role (K-01)."""
     seen = {tuple(pair) for pair in catalog(plan, everywhere)["may connect"]}
-    wanted = {(f"{town.database}_app", town.database) for town in plan.towns}
+    wanted = {(f"{town.database}_{kind}", town.database) for town in plan.towns for kind in LOGINS}
     towns = {town.database for town in plan.towns}
     of_towns = {(role, name) for role, name in seen if name in towns or (role, name) in wanted}
     expect(of_towns, wanted, "revoke CONNECT: run `koseki apply --limit databases`")
-    roles = {f"{town.database}_app" for town in plan.platform.municipalities}
+    roles = {f"{town.database}_{kind}" for town in plan.platform.municipalities for kind in LOGINS}
     elsewhere = {pair for pair in seen if pair[0] in roles} - wanted
     expect(elsewhere, set(), "revoke CONNECT from PUBLIC: run `koseki apply --limit databases`")
 
@@ -222,7 +224,7 @@ def test_roles_can_do_their_part_only(plan: Plan, everywhere: Everywhere):
     roles = catalog(plan, everywhere)["roles"]
     expect({n for n, row in roles.items() if row["super"]}, {"postgres"}, "alter the others")
     wanted = {
-        f"{t.database}_{kind}": kind == "app" for t in plan.towns for kind in ("owner", "app")
+        f"{t.database}_{kind}": kind in LOGINS for t in plan.towns for kind in ("owner", *LOGINS)
     }
     gone = {town.database for town in plan.gone}
     ours = {
@@ -230,8 +232,10 @@ def test_roles_can_do_their_part_only(plan: Plan, everywhere: Everywhere):
         for name, row in roles.items()
         if name.startswith("koseki_") and name.rsplit("_", 1)[0] not in gone
     }
-    seen = {name: row["login"] for name, row in ours.items() if name != COMMON_ROLE}
-    hold(not roles.get(COMMON_ROLE, {}).get("login"), "no login", COMMON_ROLE, "alter this role")
+    common = (COMMON_ROLE, LINK_ROLE)
+    seen = {name: row["login"] for name, row in ours.items() if name not in common}
+    for name in common:
+        hold(not roles.get(name, {}).get("login"), "no login", name, "alter this role")
     expect(seen, wanted, "run `koseki apply --limit databases`")
     powers = ("createdb", "createrole", "replication", "bypass", "password")
     strong = {
@@ -250,7 +254,8 @@ def test_no_role_stands_for_another_town(plan: Plan, everywhere: Everywhere):
     crossing = [
         f"{member} in {role}"
         for member, role in catalog(plan, everywhere)["members"]
-        if role != COMMON_ROLE and member.rsplit("_", 1)[0] != role.rsplit("_", 1)[0]
+        if role not in {COMMON_ROLE, LINK_ROLE}
+        and member.rsplit("_", 1)[0] != role.rsplit("_", 1)[0]
     ]
     expect(crossing, [], "revoke that membership")
 
@@ -266,7 +271,8 @@ def test_the_list_of_doors_has_no_wide_one(plan: Plan, facts: Facts):
             continue
         towns = {town.database for town in plan.platform.municipalities}
         for_register = set(rule["database"]) & towns or "all" in rule["database"]
-        own = rule["database"] == [rule["user"][0].removesuffix("_app")] and len(rule["user"]) == 1
+        owners = [rule["user"][0].removesuffix(f"_{kind}") for kind in LOGINS]
+        own = rule["database"][0] in owners and len(rule["database"]) == len(rule["user"]) == 1
         if rule["type"] != "hostssl" or rule["method"] != "cert" or (for_register and not own):
             wide.append(" ".join(map(str, rule.values())))
     expect(wide, [], facts.remedy, "patroni")

@@ -248,7 +248,7 @@ def test_nothing_listens_unlisted(plan: Plan, facts: Facts):
         (row.protocol, row.port)
         for source in plan.ends
         if source != facts.host
-        for row in [*plan.listed(source, facts.host), *plan.listed_for_terminals(facts.host)]
+        for row in [*plan.listed(source, facts.host), *plan.listed_for_lines(facts.host)]
     }
     lines = [line.split() for line in facts["listening"].lines]
     hold(lines, "listening sockets", "none: not even sshd", facts.remedy)

@@ -194,6 +194,30 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
         "gateway.body_kb is 0",
         "greater than 0",
     ),
+    "registry on another town's line": (
+        "network.yml",
+        lambda content: content["link_peers"].update(neba="10.20.101.21"),
+        "link_peers.neba is 10.20.101.21",
+        "outside line_subnets.neba",
+    ),
+    "municipality without a registry": (
+        "network.yml",
+        lambda content: content["link_peers"].pop("neba"),
+        "link_peers.neba is missing",
+        "根羽村 has no resident registry",
+    ),
+    "registry of no municipality": (
+        "network.yml",
+        lambda content: content["link_peers"].update(matumoto="10.20.101.22"),
+        "link_peers.matumoto is 'matumoto'",
+        "no such municipality",
+    ),
+    "exchange that no flow leads to": (
+        "link.yml",
+        lambda content: content["link_policy"].update(port=2023),
+        "link_policy.port is 2023",
+        "no flow from registries leads to this port",
+    ),
     "timing rule": (
         "timing.yml",
         profile(loop_wait=11),

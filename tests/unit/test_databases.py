@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from koseki_ops.databases import (
+    platform_file_statements,
+    platform_files,
     platform_statements,
     schema_statements,
     sealed_statements,
@@ -28,6 +30,7 @@ def cluster() -> dict[str, Any]:
         "roles": ["postgres", "recorder", "rewinder"],
         "logins": ["postgres", "recorder", "rewinder"],
         "members": [],
+        "link_members": [],
         "tablespaces": ["pg_default"],
         "databases": {"postgres": {}, "template1": {}},
         "public_connect": ["postgres", "template1"],
@@ -37,11 +40,13 @@ def cluster() -> dict[str, Any]:
 
 def settled() -> dict[str, Any]:
     """What `state.sql` reports when all is as it should be."""
-    names = [name for town in TOWNS for name in (town["owner"], town["application"])]
+    kinds = ("owner", "application", "link")
+    names = [town[kind] for town in TOWNS for kind in kinds]
     return {
-        "roles": ["postgres", "rewinder", "koseki_application", *names],
-        "logins": ["postgres", *(town["application"] for town in TOWNS)],
+        "roles": ["postgres", "rewinder", "koseki_application", "koseki_link", *names],
+        "logins": ["postgres", *(town[kind] for town in TOWNS for kind in kinds[1:])],
         "members": [town["application"] for town in TOWNS],
+        "link_members": [town["link"] for town in TOWNS],
         "tablespaces": [town["tablespace"] for town in TOWNS],
         "databases": {
             "koseki_template": {},
@@ -53,7 +58,7 @@ def settled() -> dict[str, Any]:
         "public_connect": [],
         "connect": {
             "postgres": ["rewinder"],
-            **{town["database"]: [town["application"]] for town in TOWNS},
+            **{town["database"]: [town["application"], town["link"]] for town in TOWNS},
         },
     }
 
@@ -108,24 +113,26 @@ def test_public_is_shut_out_again():
 def test_what_a_municipality_leaves_behind_is_sealed_and_can_be_opened_again():
     """All its roles are shut out, nobody connects, nothing is dropped; and all of it goes back."""
     state, (oshika,) = settled(), TOWNS[1:]
-    state["logins"].append("koseki_oshika_link")
     said = sealed_statements([oshika], state)
-    assert said[:3] == [
+    assert said[:4] == [
         "ALTER ROLE koseki_oshika_app NOLOGIN",
         "ALTER ROLE koseki_oshika_link NOLOGIN",
         "REVOKE ALL ON DATABASE koseki_oshika FROM koseki_oshika_app",
+        "REVOKE ALL ON DATABASE koseki_oshika FROM koseki_oshika_link",
     ]
     assert "ALTER DATABASE koseki_oshika ALLOW_CONNECTIONS false" in said
     assert not any("DROP" in statement for statement in said)
 
-    state["logins"] = ["postgres", "koseki_iida_app"]
+    state["logins"] = ["postgres", "koseki_iida_app", "koseki_iida_link"]
     state["connect"]["koseki_oshika"] = []
     state["databases"]["koseki_oshika"]["open"] = False
     assert sealed_statements([oshika], state) == []
     assert tenant_statements(TOWNS, state) == [
         "ALTER ROLE koseki_oshika_app LOGIN",
+        "ALTER ROLE koseki_oshika_link LOGIN",
         "ALTER DATABASE koseki_oshika ALLOW_CONNECTIONS true",
         "GRANT CONNECT ON DATABASE koseki_oshika TO koseki_oshika_app",
+        "GRANT CONNECT ON DATABASE koseki_oshika TO koseki_oshika_link",
     ]
 
 
@@ -160,7 +167,7 @@ RELEASE = {
 
 
 def seen(**databases: dict[str, str]) -> dict[str, Any]:
-    """What `schema-state.sh` reports of a leader."""
+    """What `applied-files.sh` reports of a leader."""
     return {"leads": True, "databases": [{name: files} for name, files in databases.items()]}
 
 
@@ -183,6 +190,51 @@ def test_an_applied_schema_file_does_not_change():
     """What was applied under a number stays what it was."""
     with pytest.raises(KosekiError, match="has changed"):
         schema_statements(RELEASE, TOWNS, seen(koseki_iida={"1": "bb"}, koseki_oshika={}))
+
+
+OWN_SQL = Path(__file__).resolve().parents[2] / "roles/municipal_databases/files/platform"
+
+
+def test_the_platforms_sql_is_applied_once_as_the_superuser(tmp_path: Path):
+    """In order, one transaction a file with its note, and never as a municipality's role (K-05)."""
+    (tmp_path / "0002-second.sql").write_text("SELECT 2;")
+    (tmp_path / "0001-first.sql").write_text('SELECT :"owner";')
+    (first, second) = platform_files(tmp_path)
+    there = seen(koseki_iida={"1": first["sha256"], "2": second["sha256"]}, koseki_oshika={})
+    said = platform_file_statements(tmp_path, TOWNS, there)
+    assert "koseki_iida" not in said
+    assert "SET LOCAL ROLE" not in said
+    order = ["\\connect koseki_oshika", "\\set owner koseki_oshika_owner", "BEGIN;"]
+    order += ['SELECT :"owner";', "'0001-first.sql'", "COMMIT;", "BEGIN;", "SELECT 2;", "COMMIT;"]
+    place = 0
+    for part in order:
+        place = said.index(part, place) + len(part)
+    there["databases"][1]["koseki_oshika"] = {"1": first["sha256"]}
+    assert "0001-first.sql" not in platform_file_statements(tmp_path, TOWNS, there)
+
+
+def test_the_platforms_applied_sql_does_not_change(tmp_path: Path):
+    """A file that was applied and is another now is refused; so are two of one number."""
+    (tmp_path / "0001-first.sql").write_text("SELECT 1;")
+    with pytest.raises(KosekiError, match="has changed"):
+        platform_file_statements(tmp_path, TOWNS, seen(koseki_iida={"1": "bb"}))
+    (tmp_path / "0001-other.sql").write_text("SELECT 1;")
+    with pytest.raises(KosekiError, match="one number"):
+        platform_files(tmp_path)
+    (tmp_path / "0001-other.sql").rename(tmp_path / "note.sql")
+    with pytest.raises(KosekiError, match="NNNN-name"):
+        platform_files(tmp_path)
+
+
+def test_the_platforms_sql_leaves_transactions_to_the_toolkit():
+    """A COMMIT or an order to psql within a file would end the one transaction that it is."""
+    found = [
+        f"{row['file']}: {line}"
+        for row in platform_files(OWN_SQL)
+        for line in row["sql"].splitlines()
+        if line.startswith(("\\", "BEGIN;", "COMMIT"))
+    ]
+    assert found == []
 
 
 def test_an_instance_is_told_its_own():

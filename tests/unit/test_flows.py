@@ -1,4 +1,4 @@
-"""The terminals' end of a flow: subnets of those who have joined, at the gateway alone."""
+"""The ends of flows on the lines of those who have joined: terminals, and registries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,22 @@ def test_the_lines_of_who_has_joined_lead_to_the_gateway(day: str, count: int):
         assert "10.158.101.0/24" in ruleset(firewall_of(inventory, "application1"))
     for host in inventory.hosts:
         if host != "application1":
-            assert "10.158.101" not in ruleset(firewall_of(inventory, host))
+            assert "10.158.101.0/24" not in ruleset(firewall_of(inventory, host))
+
+
+@pytest.mark.parametrize(
+    ("day", "count"), [("2015-10-31", 0), ("2017-10-31", 8), ("2017-11-01", 14)]
+)
+def test_the_registries_of_who_has_joined_lead_to_the_exchange(day: str, count: int):
+    """The exchange's port opens for one address a town, on the link's host alone."""
+    inventory = Inventory(INVENTORY)
+    inventory.shared["effective_date"] = day
+    for host in inventory.hosts:
+        rules = [rule for rule in firewall_of(inventory, host).inbound if 2022 in rule.ports]
+        wanted = [count] if count and host == "registry-link1" else []
+        assert [len(rule.peers) for rule in rules] == wanted, host
+        for rule in rules:
+            assert rule.peers[0] == "10.158.101.21"
 
 
 def test_a_lab_has_a_counter_on_each_line():
@@ -38,5 +53,7 @@ def test_a_lab_has_a_counter_on_each_line():
     assert max(len(counter.link) for counter in counters) <= 15, "the kernel takes no longer name"
     oshika = network.counter("oshika")
     assert (oshika.terminal, oshika.router) == ("10.158.108.11", "10.158.108.1")
+    assert oshika.registry == "10.158.108.21"
     assert "Destination=10.158.108.0/24" in network.link_file("application1")
+    assert "Destination=10.158.108.0/24" in network.link_file("registry-link1")
     assert "Destination=10.158.108.0/24" not in network.link_file("primary1")

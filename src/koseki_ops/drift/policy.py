@@ -31,6 +31,7 @@ PRUNED = {
     "/root/.lesshst": "what was looked for; changes with every session",
     "/root/.viminfo": "what was looked for; changes with every session",
     "/srv/koseki-packages/pool": "packages that the signed index beside it vouches for",
+    "/srv/koseki/exchange/*/*/*": "files on their way between a registry and its town's database",
     "/srv/vault/*/repo/*": "ciphertext that the databases upload",
     "/srv/vault/*-sealed/*": "sealed generations of that ciphertext, a new one every quarter hour",
     "/var/lib/koseki/seal": "the seal's own notes, rewritten at every seal",

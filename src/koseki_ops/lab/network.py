@@ -16,7 +16,7 @@ from ipaddress import IPv4Network
 
 from koseki_ops.command import run
 from koseki_ops.errors import KosekiError
-from koseki_ops.inventory import TERMINALS, WORKSTATION, Inventory
+from koseki_ops.inventory import LINE_ENDS, WORKSTATION, Inventory
 
 CITY_BRIDGE, LINE_BRIDGE = "br-city", "br-line"
 # A counter's line as the city's router sees it, by its place in the plan, and as a terminal does.
@@ -28,12 +28,16 @@ CUT_TABLES = (("bridge", "cut"), ("inet", "line"))
 
 @dataclass(frozen=True)
 class Counter:
-    """A municipality's counter: its namespace, the router's link to it, its first line subnet."""
+    """A municipality's counter: its namespace, the router's link to it, its first line subnet.
+
+    registry: the address of the town's resident registry, which the same namespace plays.
+    """
 
     slug: str
     netns: str
     link: str
     subnet: IPv4Network
+    registry: str
 
     @property
     def router(self) -> str:
@@ -61,6 +65,7 @@ class LabNetwork:
     def counters(self) -> list[Counter]:
         """Every municipality's counter, joined or not: the line may be there before its day."""
         subnets = self.inventory.shared["line_subnets"]
+        peers = self.inventory.shared["link_peers"]
         return [
             Counter(
                 slug,
@@ -68,6 +73,7 @@ class LabNetwork:
                 f"{self.netns}.{slug}",
                 COUNTER_LINK.format(number=number),
                 IPv4Network(rows[0]),
+                str(peers[slug]),
             )
             for number, (slug, rows) in enumerate(subnets.items())
         ]
@@ -112,7 +118,7 @@ class LabNetwork:
 
     def _serves_counters(self, host: str) -> bool:
         return any(
-            TERMINALS in flow["from"] and host in self.inventory.hosts_in(group)
+            set(LINE_ENDS) & set(flow["from"]) and host in self.inventory.hosts_in(group)
             for flow in self.inventory.shared["flows"]
             for group in flow["to"]
             if group != WORKSTATION
@@ -160,7 +166,9 @@ class LabNetwork:
         for counter in counters:
             there = [
                 "link set lo up",
+                # The first address is the source of what names none: the terminal's.
                 f"addr add {counter.terminal}/{counter.subnet.prefixlen} dev {TERMINAL_LINK}",
+                f"addr add {counter.registry}/{counter.subnet.prefixlen} dev {TERMINAL_LINK}",
                 f"link set {TERMINAL_LINK} up",
                 f"route add default via {counter.router}",
             ]

@@ -12,7 +12,7 @@ from datetime import date
 from functools import cached_property
 
 from koseki_ops.check import load_platform
-from koseki_ops.inventory import TERMINALS, WORKSTATION, Inventory
+from koseki_ops.inventory import LINE_ENDS, WORKSTATION, Inventory
 from koseki_ops.model import Municipality, Operator, Platform, TimingProfile, Vault
 from koseki_ops.site import Site
 
@@ -50,7 +50,7 @@ class Plan:
         """Return the hosts of these groups or hosts (or the workstation), in plan order."""
         chosen: set[str] = set()
         for name in groups:
-            if name != TERMINALS:  # subnets, not hosts
+            if name not in LINE_ENDS:  # on lines, no hosts
                 chosen |= {name} if name == WORKSTATION else set(self.inventory.resolve(name))
         return [host for host in [*self.inventory.hosts, WORKSTATION] if host in chosen]
 
@@ -80,12 +80,12 @@ class Plan:
             for port in flow.ports
         ]
 
-    def listed_for_terminals(self, target: str) -> list[Listed]:
+    def listed_for_lines(self, target: str) -> list[Listed]:
         """Return every way from the municipalities' lines to a host that the plan lists."""
         return [
             Listed(flow.protocol, port, flow.name)
             for flow in self.platform.flows
-            if TERMINALS in flow.from_ and self.is_in(target, *flow.to)
+            if set(LINE_ENDS) & set(flow.from_) and self.is_in(target, *flow.to)
             for port in flow.ports
         ]
 
@@ -156,6 +156,7 @@ class Plan:
             ("etcd_members", ("etcd",)),
             ("databases", ("postgresql", "pgbackrest")),
             ("db_clients", ("db_proxy",)),
+            ("registry_link", ("registry_link",)),
             ("application", ("koseki_application", "web_gateway")),
             ("vault_hosts", ("vault",)),
             ("watch_hosts", ("watch",)),

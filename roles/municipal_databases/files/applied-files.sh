@@ -1,7 +1,9 @@
 #!/bin/sh
-# Say as JSON whether this host leads and, if so, which schema files each database has.
-# Arguments: the databases.
+# Say as JSON whether this host leads and, if so, which SQL files of a series each database has.
+# $1: the table of the schema platform that notes them; then the databases.
 set -eu
+table=$1
+shift
 
 ask='SELECT NOT pg_is_in_recovery()'
 if ! getent passwd postgres >/dev/null ||
@@ -17,10 +19,10 @@ for database in "$@"; do
 SELECT count(*) > 0 AS there FROM pg_database WHERE datname = '$database' \\gset
 \\if :there
 \\connect $database
-SELECT to_regclass('platform.schema_files') IS NOT NULL AS noted \\gset
+SELECT to_regclass('platform.$table') IS NOT NULL AS noted \\gset
 \\if :noted
 SELECT json_build_object('$database', coalesce(json_object_agg(number, sha256), '{}'))
-  FROM platform.schema_files;
+  FROM platform.$table;
 \\else
 SELECT '{\"$database\": {}}';
 \\endif

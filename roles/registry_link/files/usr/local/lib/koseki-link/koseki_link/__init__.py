@@ -1,0 +1,1 @@
+"""The engine of the registry link: files of one municipality, in order, each record once."""

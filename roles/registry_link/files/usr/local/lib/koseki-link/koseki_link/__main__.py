@@ -1,0 +1,81 @@
+"""The engine's door: python3 -m koseki_link SETTINGS SLUG VERB.
+
+serve and reconcile are the units'; status, manual, automatic, resend and release an operator's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from koseki_link import control
+from koseki_link.engine import Engine, reconcile, serve
+from koseki_link.layout import Refused, StandIn
+from koseki_link.ledger import Ledger
+from koseki_link.settings import Settings
+
+NOT_ASKED = 2
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="koseki-link", allow_abbrev=False)
+    parser.add_argument("settings", type=Path)
+    parser.add_argument("slug")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for verb in ("serve", "reconcile", "status"):
+        verbs.add_parser(verb)
+    for verb, words in (
+        ("manual", ("flow",)),
+        ("automatic", ("flow",)),
+        ("resend", ("flow", "sequence")),
+        ("release", ("file",)),
+    ):
+        known = verbs.add_parser(verb)
+        for word in words:
+            known.add_argument(word, type=int if word == "sequence" else str)
+        known.add_argument("--reason", required=True)
+        known.add_argument("--by", required=True)
+    return parser.parse_args()
+
+
+def asked(told: argparse.Namespace, settings: Settings) -> dict[str, object]:
+    """Do what an operator asks."""
+    engine = Engine(settings, StandIn(), Ledger(settings.database))
+    match told.verb:
+        case "status":
+            return control.status(engine)
+        case "resend":
+            return control.resend(engine, told.flow, told.sequence, told.reason, told.by)
+        case "release":
+            return control.release(engine, told.file, told.reason, told.by)
+        case mode:
+            return control.choose(engine, told.flow, mode, told.reason, told.by)
+
+
+def main() -> int:
+    """Serve, reconcile, or answer an operator with one JSON object."""
+    os.umask(0o027)
+    told = arguments()
+    settings = Settings.read(told.settings, told.slug)
+    if told.verb == "serve":
+        serve(settings, StandIn())
+    if told.verb == "reconcile":
+        return reconcile(settings, Ledger(settings.database))
+    try:
+        # What is said on the way is for the journal; the answer alone is for who asks.
+        with contextlib.redirect_stdout(sys.stderr):
+            answer = asked(told, settings)
+    except Refused as refused:
+        print(f"koseki-link: {refused.detail}", file=sys.stderr)
+        return NOT_ASKED
+    print(json.dumps(answer, ensure_ascii=False))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

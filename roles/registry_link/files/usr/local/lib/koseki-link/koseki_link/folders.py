@@ -1,0 +1,210 @@
+"""The exchange's folders: what comes is taken out of its sender's reach before it is read.
+
+in/          the registry puts files here; what is called `.…` or `….part` is still on its way
+out/         what is sent; the registry may take it away
+done/        what was applied, as it was read
+quarantine/  what was not, each with a reason beside it
+work/        the engine's alone
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from koseki_link.layout import Refused
+
+CHUNK = 1 << 18
+TAIL = 128
+READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+TAKEN, NEW = ".taken", ".new"
+REASON = ".reason.json"
+MODE = 0o640
+
+
+@dataclass(frozen=True)
+class Folders:
+    """One municipality's exchange."""
+
+    base: Path
+
+    @property
+    def incoming(self) -> Path:
+        """Where the registry puts files."""
+        return self.base / "in"
+
+    @property
+    def outgoing(self) -> Path:
+        """Where the registry finds files."""
+        return self.base / "out"
+
+    @property
+    def done(self) -> Path:
+        """What was applied."""
+        return self.base / "done"
+
+    @property
+    def quarantine(self) -> Path:
+        """What was not."""
+        return self.base / "quarantine"
+
+    @property
+    def work(self) -> Path:
+        """The engine's own."""
+        return self.base / "work"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Work on the files while nobody else does: engine, or an operator's command."""
+        handle = os.open(self.work / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def waiting(self) -> list[str]:
+        """Return the names of what lies in `in/`, without what is still on its way."""
+        with os.scandir(self.incoming) as entries:
+            return sorted(
+                entry.name
+                for entry in entries
+                if not entry.name.startswith(".")
+                and not entry.name.endswith(".part")
+                and not entry.is_dir(follow_symlinks=False)
+            )
+
+    def tail(self, name: str) -> tuple[float, bytes]:
+        """Return the seconds since a waiting file was last written, and its last bytes.
+
+        What is no ordinary file has none; one that is gone meanwhile is FileNotFoundError.
+        """
+        path = self.incoming / name
+        state = path.lstat()
+        age = time.time() - state.st_mtime
+        if not stat.S_ISREG(state.st_mode) or not os.access(path, os.R_OK):
+            return age, b""
+        with os.fdopen(os.open(path, READING), "rb") as file:
+            file.seek(max(0, state.st_size - TAIL))
+            return age, file.read(TAIL)
+
+    def take(self, name: str, most: int) -> Path:
+        """Copy a file to `work/`, where its sender cannot reach it; Refused when it is too large.
+
+        most: in bytes. A link, a pipe or a folder is no file, wherever it leads.
+        """
+        taken, copy = self.work / (name + TAKEN), self.work / name
+        (self.incoming / name).rename(taken)
+        # A pipe would make whoever opens it wait; a link would lead out of the exchange.
+        try:
+            handle = os.open(taken, READING)
+        except OSError:
+            raise Refused("name", "this is no ordinary file") from None
+        with os.fdopen(handle, "rb") as source:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise Refused("name", "this is no ordinary file")
+            with written(copy) as target:
+                left = most
+                while part := source.read(min(CHUNK, left + 1)):
+                    left -= len(part)
+                    if left < 0:
+                        raise Refused("oversize", f"larger than {most >> 20} MiB")
+                    target.write(part)
+        return copy
+
+    def give_back(self, name: str) -> None:
+        """Put a taken file back, as if it had not been looked at."""
+        (self.work / name).unlink(missing_ok=True)
+        taken = self.work / (name + TAKEN)
+        if taken.exists() or taken.is_symlink():
+            if (self.incoming / name).exists():
+                # The sender has put a newer one there meanwhile: that is the one that counts.
+                taken.unlink()
+            else:
+                taken.rename(self.incoming / name)
+
+    def finish(self, name: str) -> None:
+        """Put a taken file that was applied into `done/`."""
+        (self.work / (name + TAKEN)).unlink(missing_ok=True)
+        (self.work / name).rename(self.done / name)
+
+    def recover(self) -> None:
+        """Put back what lay in `work/` when the engine died; the ledger says what it was."""
+        for path in self.work.iterdir():
+            if path.name.endswith(TAKEN):
+                self.give_back(path.name.removesuffix(TAKEN))
+        for path in self.work.iterdir():
+            if path.name.endswith(NEW):
+                path.unlink()
+            elif not path.name.startswith("."):
+                # Its taken original is gone: it was applied, and only its place is missing.
+                path.rename(self.done / path.name)
+
+    def set_aside(self, name: str, reason: Mapping[str, object], *, taken: bool) -> str:
+        """Put a file into quarantine with its reason beside it; return its name there.
+
+        taken: whether it lies in `work/`, or still in `in/`.
+        """
+        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        kept = f"{moment}-{time.monotonic_ns()}-{shown(name)}"
+        self.explain(kept, {"file": shown(name), **reason})
+        if taken:
+            (self.work / name).unlink(missing_ok=True)
+            (self.work / (name + TAKEN)).rename(self.quarantine / kept)
+        else:
+            (self.incoming / name).rename(self.quarantine / kept)
+        return kept
+
+    def explain(self, name: str, reason: Mapping[str, object]) -> None:
+        """Write a reason file into quarantine, whole or not at all."""
+        self.put(self.quarantine, name + REASON, json.dumps(reason, indent=1).encode() + b"\n")
+
+    def put(self, folder: Path, name: str, content: bytes) -> None:
+        """Write a file, whole or not at all."""
+        with self.written(name) as file:
+            file.write(content)
+        self.new(name).rename(folder / name)
+
+    def written(self, name: str) -> AbstractContextManager[BinaryIO]:
+        """Give a new file to write, in `work/`; it is on disk when this ends."""
+        return written(self.new(name))
+
+    def new(self, name: str) -> Path:
+        """Return where a file is written before it gets its place."""
+        return self.work / (name + NEW)
+
+    def explained(self, name: str) -> Path:
+        """Return where a reason lies."""
+        return self.quarantine / (name + REASON)
+
+    def reasons(self) -> list[dict[str, object]]:
+        """Return what lies in quarantine, by its reason files."""
+        return [
+            {"name": path.name.removesuffix(REASON), **json.loads(path.read_text("utf-8"))}
+            for path in sorted(self.quarantine.glob(f"*{REASON}"))
+        ]
+
+
+def shown(name: str) -> str:
+    """Return a name that its sender chose, without what could harm whoever reads it."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)[:100]
+
+
+@contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """Give a new file to write; it is on disk when this ends."""
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
+    with os.fdopen(handle, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(handle)

@@ -1,0 +1,130 @@
+"""The resident registries that exchange files: their keys here, their links asked on the host.
+
+Under `var/<site>/link/`: `<slug>.pub`, the key that a town's registry comes with; in a lab also
+`lab/<slug>`, the key of its stand-in.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from koseki_ops.command import run
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import Inventory
+from koseki_ops.model import Platform
+from koseki_ops.municipalities import active
+from koseki_ops.site import Site
+from koseki_ops.ssh import ensure_site_ssh
+
+PROGRAM = "/usr/local/sbin/koseki-link"
+# One key, of the only kind that the exchange admits; what stands before it would be options.
+KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{68}(?: [!-~]{1,100})?\n?")
+
+
+def folder_of(site: Site) -> Path:
+    """Return where a site keeps the registries' public keys."""
+    return site.state / "link"
+
+
+def stand_in_of(site: Site, slug: str) -> Path:
+    """Return where a lab keeps the private key of a town's registry that it plays."""
+    return folder_of(site) / "lab" / slug
+
+
+def joined(platform: Platform) -> list[str]:
+    """Return the slugs of the municipalities that have joined."""
+    rows = [row.model_dump(mode="json") for row in platform.municipalities]
+    return [row["slug"] for row in active(rows, str(platform.effective_date))]
+
+
+def verify_keys(site: Site, platform: Platform) -> None:
+    """Raise KosekiError for the first joined town whose registry has no key here."""
+    for slug in joined(platform):
+        path = folder_of(site) / f"{slug}.pub"
+        if not path.exists():
+            raise KosekiError(
+                f"the registry of {slug} has no key",
+                str(path),
+                f"put the one that the town has given you there: `koseki link key {slug} FILE`",
+            )
+
+
+def keep_key(site: Site, platform: Platform, slug: str, file: Path) -> Path:
+    """Keep the public key of a town's registry, and return where; KosekiError when it is none."""
+    _town(platform, slug)
+    try:
+        text = file.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise KosekiError("the key cannot be read", f"{file}: {error}", "name its file") from error
+    if not KEY.fullmatch(text):
+        raise KosekiError(
+            "this is not one public key of the kind ssh-ed25519",
+            f"{file}: {text[:40]!r}",
+            "ask the town for the .pub file of its registry's key",
+        )
+    path = folder_of(site) / f"{slug}.pub"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text.rstrip("\n") + "\n", encoding="ascii")
+    return path
+
+
+def ensure_stand_ins(site: Site, platform: Platform) -> None:
+    """Keep a key for the registry of each town of the plan, which a lab plays."""
+    for town in platform.municipalities:
+        key = stand_in_of(site, town.slug)
+        if not key.exists():
+            key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", town.slug, "-f", str(key)])
+        keep_key(site, platform, town.slug, key.with_suffix(".pub"))
+
+
+def _town(platform: Platform, slug: str) -> None:
+    known = [town.slug for town in platform.municipalities]
+    if slug not in known:
+        raise KosekiError("no such municipality", slug, f"choose of {', '.join(known)}")
+
+
+def active_operator(platform: Platform, operator: str) -> str:
+    """Return an operator's id; KosekiError unless the plan has one of that id who is active."""
+    known = [row.id for row in platform.operators if row.status == "active"]
+    if operator not in known:
+        raise KosekiError("no active operator", operator, f"name one of {', '.join(known)}")
+    return operator
+
+
+def ask(
+    site: Site, platform: Platform, slugs: Sequence[str], words: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Ask the link's program on its host about towns, one after the other; return its answers.
+
+    slugs: empty for all that have joined; words: the program's own. KosekiError with its sentence
+    when it refuses, and when the host does not answer.
+    """
+    towns = list(slugs) or joined(platform)
+    for slug in towns:
+        if slug not in joined(platform):
+            raise KosekiError(
+                "no such municipality, or it has not joined",
+                slug,
+                f"choose of {', '.join(joined(platform))}",
+            )
+    inventory = Inventory(site.inventory)
+    ensure_site_ssh(site, inventory)
+    (host, *_) = inventory.hosts_in("registry_link")
+    calls = [f"sudo -n {PROGRAM} {shlex.join([slug, *words])}" for slug in towns]
+    argv = ["ssh", "-F", str(site.ssh_config), host, " && ".join(calls)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
+        raise KosekiError(
+            f"the link on {host} did not do it",
+            said.removeprefix("koseki-link: "),
+            "see `koseki link status`, and the journal of koseki-link@ there",
+        )
+    return [json.loads(line) for line in done.stdout.splitlines()]

@@ -1,0 +1,154 @@
+"""`koseki link`: the exchange of files with the resident registries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import click
+
+from koseki_ops import link
+from koseki_ops.check import load_platform
+from koseki_ops.inventory import Inventory
+from koseki_ops.model import Platform
+from koseki_ops.options import json_option, print_json, site_options
+from koseki_ops.site import Site
+
+
+@click.group("link")
+def link_group() -> None:
+    """See the exchange of files with the resident registries; take a flow over by hand."""
+
+
+def _platform(site: Site) -> Platform:
+    return load_platform(Inventory(site.inventory), date.today())  # noqa: DTZ011 - the city's own day
+
+
+def recorded(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the two words without which nothing is done by hand."""
+    command = click.option("--by", required=True, metavar="OPERATOR", help="Who does it.")(command)
+    return click.option("--reason", required=True, help="Why; it is recorded.")(command)
+
+
+@link_group.command("key")
+@click.argument("municipality")
+@click.argument("file", type=click.Path(path_type=Path))
+@site_options
+def key_command(site: Site, municipality: str, file: Path) -> None:
+    """Keep the public key that a town's registry comes with; the next apply admits it.
+
+    Example: koseki link key oshika oshika-registry.pub -i iida
+    """
+    click.echo(link.keep_key(site, _platform(site), municipality, file))
+
+
+@link_group.command("status")
+@click.argument("municipality", required=False)
+@site_options
+@json_option
+def status_command(site: Site, municipality: str | None, *, as_json: bool) -> None:
+    """Say which number comes in each flow, in which mode, what waits, what is set aside and why.
+
+    Example: koseki link status oshika
+    """
+    towns = link.ask(site, _platform(site), [municipality] if municipality else [], ["status"])
+    for town in towns:
+        for flow in town["flows"]:
+            by_hand = f"  by hand: {flow['reason']} ({flow['by']})" if flow["reason"] else ""
+            mode = by_hand if flow["mode"] == "manual" else ""
+            click.echo(
+                f"{town['town']:10} {flow['direction']:3} {flow['flow']:16} next "
+                f"{flow['next']:6}{mode}  {flow['term']}"
+            )
+        for file in town["waiting"]:
+            click.echo(f"{town['town']:10} waits       {file}")
+        for row in town["quarantine"]:
+            click.echo(
+                f"{town['town']:10} quarantine  {row['file']}: {row['code']}, {row['detail']}"
+            )
+        if town["outbox_set_aside"]:
+            click.echo(f"{town['town']:10} {town['outbox_set_aside']} rows cannot be sent")
+    if as_json:
+        print_json({"towns": towns})
+
+
+def _changed(
+    site: Site, municipality: str, words: list[str], told: tuple[str, str], *, as_json: bool
+) -> None:
+    platform = _platform(site)
+    reason, by = told
+    who = link.active_operator(platform, by)
+    (answer,) = link.ask(
+        site, platform, [municipality], [*words, f"--reason={reason}", f"--by={who}"]
+    )
+    click.echo(", ".join(f"{key} {value}" for key, value in answer.items()))
+    if as_json:
+        print_json(answer)
+
+
+@link_group.command("manual")
+@click.argument("municipality")
+@click.argument("flow")
+@recorded
+@site_options
+@json_option
+def manual_command(
+    site: Site, municipality: str, flow: str, reason: str, by: str, *, as_json: bool
+) -> None:
+    """Take a flow over by hand: nothing of it is applied or sent until somebody says so.
+
+    Example: koseki link manual oshika address-change --reason 回線障害 --by sousa01
+    """
+    _changed(site, municipality, ["manual", flow], (reason, by), as_json=as_json)
+
+
+@link_group.command("automatic")
+@click.argument("municipality")
+@click.argument("flow")
+@recorded
+@site_options
+@json_option
+def automatic_command(
+    site: Site, municipality: str, flow: str, reason: str, by: str, *, as_json: bool
+) -> None:
+    """Let a flow go on by itself again, from the number that comes.
+
+    Example: koseki link automatic oshika address-change --reason 復旧 --by sousa01
+    """
+    _changed(site, municipality, ["automatic", flow], (reason, by), as_json=as_json)
+
+
+@link_group.command("resend")
+@click.argument("municipality")
+@click.argument("flow")
+@click.argument("number", type=click.IntRange(min=1))
+@recorded
+@site_options
+@json_option
+def resend_command(
+    site: Site, municipality: str, flow: str, number: int, reason: str, by: str, *, as_json: bool
+) -> None:
+    """Put a file that was sent into out/ once more: the same number, the same bytes.
+
+    Example: koseki link resend oshika resident-record 12 --reason 受信側で紛失 --by sousa01
+    """
+    _changed(site, municipality, ["resend", flow, str(number)], (reason, by), as_json=as_json)
+
+
+@link_group.command("release")
+@click.argument("municipality")
+@click.argument("file")
+@recorded
+@site_options
+@json_option
+def release_command(
+    site: Site, municipality: str, file: str, reason: str, by: str, *, as_json: bool
+) -> None:
+    """Apply one waiting file of a flow that was taken over by hand.
+
+    Example: koseki link release oshika 204170-address-change-00000007.jsonl
+    --reason 内容確認済み --by sousa01
+    """
+    _changed(site, municipality, ["release", file], (reason, by), as_json=as_json)

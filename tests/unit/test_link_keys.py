@@ -1,0 +1,95 @@
+"""The registries' keys: one of the right kind for each town that has joined, or a sentence."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from koseki_ops import link
+from koseki_ops.check import load_platform
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import Inventory
+from koseki_ops.model import Platform
+from koseki_ops.municipalities import active, exchange_folders, exchanges, tenants
+from koseki_ops.site import Site
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def platform() -> Platform:
+    """The lab's plan."""
+    return load_platform(Inventory(ROOT / "inventories/lab"))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A lab's site with nothing in it."""
+    return Site(tmp_path, "lab", "lab")
+
+
+def test_a_lab_plays_every_registry(site: Site, platform: Platform):
+    """A key a town, made once; its public half is what the exchange will admit."""
+    with pytest.raises(KosekiError, match="the registry of iida has no key"):
+        link.verify_keys(site, platform)
+    link.ensure_stand_ins(site, platform)
+    link.verify_keys(site, platform)
+    kept = {path.name: path.read_text() for path in link.folder_of(site).glob("*.pub")}
+    assert len(kept) == len(set(kept.values())) == 14
+    assert link.stand_in_of(site, "oshika").stat().st_mode & 0o777 == 0o600
+    link.ensure_stand_ins(site, platform)
+    assert kept == {path.name: path.read_text() for path in link.folder_of(site).glob("*.pub")}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQ\n",
+        'command="/bin/sh" ssh-ed25519 AAAA\n',
+        "KEY\nKEY\n",
+        "-----BEGIN OPENSSH PRIVATE KEY-----\n",
+    ],
+)
+def test_what_is_no_key_is_refused(site: Site, platform: Platform, tmp_path: Path, text: str):
+    """No option, no second key, no other kind, never the private half."""
+    link.ensure_stand_ins(site, platform)
+    good = (link.folder_of(site) / "iida.pub").read_text()
+    file = tmp_path / "given.pub"
+    file.write_text(text.replace("KEY\n", good))
+    with pytest.raises(KosekiError, match="not one public key"):
+        link.keep_key(site, platform, "iida", file)
+    assert (link.folder_of(site) / "iida.pub").read_text() == good
+
+
+def test_a_key_belongs_to_a_town(site: Site, platform: Platform, tmp_path: Path):
+    """An unknown town is named, with the known ones."""
+    link.ensure_stand_ins(site, platform)
+    file = shutil.copy(link.folder_of(site) / "iida.pub", tmp_path / "given.pub")
+    with pytest.raises(KosekiError, match="no such municipality"):
+        link.keep_key(site, platform, "matumoto", Path(file))
+
+
+def test_only_an_active_operator_does_things_by_hand(platform: Platform):
+    """Whose time is over is refused like whoever is unknown."""
+    assert link.active_operator(platform, "sousa01") == "sousa01"
+    for name in ("sousa03", "nobody"):
+        with pytest.raises(KosekiError, match="no active operator"):
+            link.active_operator(platform, name)
+
+
+def test_an_exchange_names_its_own_town_alone():
+    """Accounts, folder, peer, database, role and key of one town stand in one row."""
+    shared = Inventory(ROOT / "inventories/lab").shared
+    towns = active(shared["municipalities"], "2017-11-01")
+    rows = exchanges(towns, shared["link_peers"], shared["link_policy"], 5000, "/ca.crt")
+    assert len(rows) == len(tenants(towns)) == 14
+    others = {row["slug"] for row in rows}
+    for row in rows:
+        text = str(row)
+        assert f"user=koseki_{row['slug']}_link" in text
+        named = {slug for slug in others if f"_{slug}" in text or f"/{slug}" in text}
+        assert named == {row["slug"]}
+    assert len(set(exchange_folders(rows))) == 2 + 14 * 6
