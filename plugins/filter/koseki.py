@@ -17,7 +17,14 @@ from koseki_ops.databases import (
 )
 from koseki_ops.drift.manifest import inputs_of
 from koseki_ops.errors import KosekiError
-from koseki_ops.municipalities import active, client_certificates, instances, lines, tenants
+from koseki_ops.municipalities import (
+    active,
+    client_certificates,
+    instances,
+    lines,
+    operators_on,
+    tenants,
+)
 from koseki_ops.site import Site
 
 
@@ -93,6 +100,7 @@ class FilterModule:
             "koseki_tenant_statements": tenant_statements,
             "koseki_instances": instances,
             "koseki_lines": lines,
+            "koseki_operators_on": operators_on,
             "koseki_release": verified,
             "koseki_schema_statements": schema,
             "koseki_repositories": repositories,

@@ -14,16 +14,17 @@ from koseki_ops.errors import KosekiError
 TEMPLATE = "koseki_template"
 COMMON_ROLE = "koseki_application"
 REWIND_ROLE = "rewinder"
+OPERATOR_PREFIX = "operator_"
 PLATFORM_FILE = re.compile(r"[0-9]{4}-[a-z][a-z-]*\.sql")
 
 
-def platform_statements(state: Mapping[str, Any]) -> list[str]:
-    """Return the SQL that is missing before any municipality: the template, and closed doors.
+def platform_statements(state: Mapping[str, Any], operators: Sequence[str]) -> list[str]:
+    """Return the SQL that is missing before any municipality: template, operators, closed doors.
 
     state: what `state.sql` of the role reports (roles, members, tablespaces, databases with owner
-    and tablespace, who may connect where).
+    and tablespace, who may connect where); operators: who may work on the databases' hosts.
     """
-    wanted: list[str] = []
+    wanted = _operators(state["roles"], [f"{OPERATOR_PREFIX}{name}" for name in operators])
     if COMMON_ROLE not in state["roles"]:
         wanted.append(f"CREATE ROLE {COMMON_ROLE} NOLOGIN")
     wanted += _closed(("postgres", "template1"), state["public_connect"])
@@ -46,6 +47,18 @@ def tenant_statements(tenants: Sequence[Mapping[str, str]], state: Mapping[str, 
     return [statement for tenant in tenants for statement in _tenant(tenant, state, roles, members)]
 
 
+def _operators(roles: Sequence[str], operators: Sequence[str]) -> list[str]:
+    """Return what brings one role a person, which can do nothing without an open request (K-05)."""
+    wanted = []
+    for name in (name for name in operators if name not in roles):
+        wanted.append(f"CREATE ROLE {name} LOGIN CONNECTION LIMIT 5")
+        # Which tables a person read or changed is noted; the statement, with names in it, is not.
+        audit = {"log": "read, write, ddl, role", "log_statement": "off", "log_relation": "on"}
+        wanted += [f"ALTER ROLE {name} SET pgaudit.{key} = '{row}'" for key, row in audit.items()]
+    left = [name for name in roles if name.startswith(OPERATOR_PREFIX) and name not in operators]
+    return wanted + [f"DROP ROLE {name}" for name in sorted(left)]
+
+
 def _closed(databases: Sequence[str], public_connect: Sequence[str]) -> list[str]:
     return [
         f"REVOKE ALL ON DATABASE {name} FROM PUBLIC" for name in databases if name in public_connect
@@ -61,8 +74,15 @@ def _tenant(
         wanted.append(f"CREATE ROLE {owner} NOLOGIN")
     if application not in roles:
         wanted.append(f"CREATE ROLE {application} LOGIN CONNECTION LIMIT 20")
-    if application not in members:
-        wanted.append(f"GRANT {COMMON_ROLE} TO {application}")
+    # Without a login: an open request lends them to an operator.
+    scopes = (tenant["read"], tenant["correct"])
+    wanted += [f"CREATE ROLE {name} NOLOGIN" for name in scopes if name not in roles]
+    # Who corrects may do what the application may, and no more.
+    wanted += [
+        f"GRANT {COMMON_ROLE} TO {name}"
+        for name in (application, tenant["correct"])
+        if name not in members
+    ]
     if tenant["tablespace"] not in state["tablespaces"]:
         folder = tenant["folder"]
         wanted.append(f"CREATE TABLESPACE {tenant['tablespace']} OWNER {owner} LOCATION '{folder}'")
@@ -80,11 +100,15 @@ def _tenant(
     if there is None or database in state["public_connect"]:
         wanted.append(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
     may_connect = set(state["connect"].get(database, []))
-    if application not in may_connect:
-        wanted.append(f"GRANT CONNECT ON DATABASE {database} TO {application}")
+    entitled = (application, *scopes)
+    wanted += [
+        f"GRANT CONNECT ON DATABASE {database} TO {name}"
+        for name in entitled
+        if name not in may_connect
+    ]
     wanted += [
         f"REVOKE ALL ON DATABASE {database} FROM {name}"
-        for name in sorted(may_connect - {application, owner})
+        for name in sorted(may_connect - {*entitled, owner})
     ]
     return wanted
 

@@ -372,6 +372,12 @@ class ApplicationRelease(Table):
     allow_downgrade: bool
 
 
+class RequestPolicy(Table):
+    """What a request for a session on a municipality's database may ask for."""
+
+    longest_hours: Annotated[int, Field(gt=0, le=720)]
+
+
 class Platform(BaseModel):
     """The shared values of an inventory that the model knows by type."""
 
@@ -396,6 +402,7 @@ class Platform(BaseModel):
     flows: Annotated[list[Flow], Field(min_length=1)]
     operators: list[Operator]
     account_policy: AccountPolicy
+    request_policy: RequestPolicy
     timing_profile: str
     timing_profiles: dict[str, TimingProfile]
     certificate_policy: CertificatePolicy

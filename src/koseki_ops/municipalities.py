@@ -34,10 +34,24 @@ def tenants(municipalities: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]
             "tablespace": f"koseki_{row['slug']}",
             "owner": f"koseki_{row['slug']}_owner",
             "application": f"koseki_{row['slug']}_app",
+            "read": f"koseki_{row['slug']}_read",
+            "correct": f"koseki_{row['slug']}_correct",
             "unix_user": f"koseki-{row['slug']}",
             "folder": f"/var/lib/koseki/tablespaces/{row['code6']}",
         }
         for row in municipalities
+    ]
+
+
+def operators_on(operators: Iterable[Mapping[str, Any]], names: Iterable[str]) -> list[str]:
+    """Return the ids of the operators who may work today on a host, by its name and its groups'."""
+    day, known = effective_day(TODAY), set(names)
+    return [
+        row["id"]
+        for row in operators
+        if row["status"] == "active"
+        and date.fromisoformat(row["valid_from"]) <= day <= date.fromisoformat(row["valid_until"])
+        and known & set(row["hosts"])
     ]
 
 

@@ -37,10 +37,11 @@ def cluster() -> dict[str, Any]:
 
 def settled() -> dict[str, Any]:
     """What `state.sql` reports when all is as it should be."""
-    names = [name for town in TOWNS for name in (town["owner"], town["application"])]
+    kinds = ("owner", "application", "read", "correct")
+    names = [town[kind] for town in TOWNS for kind in kinds]
     return {
-        "roles": ["postgres", "rewinder", "koseki_application", *names],
-        "members": [town["application"] for town in TOWNS],
+        "roles": ["postgres", "rewinder", "koseki_application", "operator_sousa01", *names],
+        "members": [town[kind] for town in TOWNS for kind in ("application", "correct")],
         "tablespaces": [town["tablespace"] for town in TOWNS],
         "databases": {
             "koseki_template": {},
@@ -49,14 +50,14 @@ def settled() -> dict[str, Any]:
         "public_connect": [],
         "connect": {
             "postgres": ["rewinder"],
-            **{town["database"]: [town["application"]] for town in TOWNS},
+            **{t["database"]: [t["application"], t["read"], t["correct"]] for t in TOWNS},
         },
     }
 
 
 def test_an_empty_cluster_is_closed_and_gets_its_template():
     """The doors of PUBLIC are shut first, and the way that pg_rewind needs stays open."""
-    said = platform_statements(cluster())
+    said = platform_statements(cluster(), [])
     assert "REVOKE ALL ON DATABASE postgres FROM PUBLIC" in said
     assert "GRANT CONNECT ON DATABASE postgres TO rewinder" in said
     revoked = said.index("REVOKE ALL ON DATABASE postgres FROM PUBLIC")
@@ -82,7 +83,7 @@ def test_roles_come_before_what_they_own():
 
 def test_nothing_is_said_twice():
     """A cluster that is right hears nothing."""
-    assert platform_statements(settled()) == []
+    assert platform_statements(settled(), ["sousa01"]) == []
     assert tenant_statements(TOWNS, settled()) == []
 
 
@@ -92,6 +93,15 @@ def test_a_stranger_is_shown_out():
     state["connect"]["koseki_oshika"].append("koseki_iida_app")
     said = tenant_statements(TOWNS, state)
     assert said == ["REVOKE ALL ON DATABASE koseki_oshika FROM koseki_iida_app"]
+
+
+def test_an_operator_comes_without_a_right_and_goes_with_all():
+    """A role of one's own that is in nothing; who is no operator any more loses it (K-05, K-11)."""
+    said = platform_statements(settled(), ["sousa02"])
+    assert said[0] == "CREATE ROLE operator_sousa02 LOGIN CONNECTION LIMIT 5"
+    assert said[-1] == "DROP ROLE operator_sousa01"
+    assert not any("GRANT" in line for line in said)
+    assert "ALTER ROLE operator_sousa02 SET pgaudit.log_statement = 'off'" in said
 
 
 def test_public_is_shut_out_again():

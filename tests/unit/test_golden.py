@@ -187,6 +187,7 @@ HOST_OF_ROLE = {
     "koseki_application": "application1",
     "pgbackrest": "primary1",
     "postgresql": "primary1",
+    "request_expiry": "primary1",
     "web_gateway": "application1",
 }
 
