@@ -28,6 +28,7 @@ ROOMS = {
     "lab": "koseki_ops.lab.cli:lab_group",
     "mirror": "koseki_ops.mirror_cli:mirror_group",
     "release": "koseki_ops.release_cli:release_group",
+    "request": "koseki_ops.requests_cli:request_group",
     "restore": "koseki_ops.rehearsal:restore_group",
     "ssh": "koseki_ops.ssh_cli:ssh_group",
     "switchover": "koseki_ops.switchover:switchover_command",
