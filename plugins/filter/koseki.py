@@ -23,6 +23,8 @@ from koseki_ops.municipalities import (
     instances,
     lines,
     operators_on,
+    takeover_instances,
+    takeovers,
     tenants,
 )
 from koseki_ops.site import Site
@@ -101,6 +103,8 @@ class FilterModule:
             "koseki_instances": instances,
             "koseki_lines": lines,
             "koseki_operators_on": operators_on,
+            "koseki_takeovers": takeovers,
+            "koseki_takeover_instances": takeover_instances,
             "koseki_release": verified,
             "koseki_schema_statements": schema,
             "koseki_repositories": repositories,

@@ -32,6 +32,7 @@ ROOMS = {
     "restore": "koseki_ops.rehearsal:restore_group",
     "ssh": "koseki_ops.ssh_cli:ssh_group",
     "switchover": "koseki_ops.switchover:switchover_command",
+    "takeover": "koseki_ops.takeovers_cli:takeover_group",
     "terminal": "koseki_ops.terminals_cli:terminal_group",
     "verify": "koseki_ops.verify.cli:verify_command",
     "watch": "koseki_ops.watch_cli:watch_group",

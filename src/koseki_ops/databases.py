@@ -13,6 +13,7 @@ from koseki_ops.errors import KosekiError
 
 TEMPLATE = "koseki_template"
 COMMON_ROLE = "koseki_application"
+TAKEOVER_ROLE = "koseki_takeover"
 REWIND_ROLE = "rewinder"
 OPERATOR_PREFIX = "operator_"
 PLATFORM_FILE = re.compile(r"[0-9]{4}-[a-z][a-z-]*\.sql")
@@ -25,8 +26,11 @@ def platform_statements(state: Mapping[str, Any], operators: Sequence[str]) -> l
     and tablespace, who may connect where); operators: who may work on the databases' hosts.
     """
     wanted = _operators(state["roles"], [f"{OPERATOR_PREFIX}{name}" for name in operators])
-    if COMMON_ROLE not in state["roles"]:
-        wanted.append(f"CREATE ROLE {COMMON_ROLE} NOLOGIN")
+    wanted += [
+        f"CREATE ROLE {name} NOLOGIN"
+        for name in (COMMON_ROLE, TAKEOVER_ROLE)
+        if name not in state["roles"]
+    ]
     wanted += _closed(("postgres", "template1"), state["public_connect"])
     # pg_rewind asks the leader through this database; a member that was lost comes back by it.
     if REWIND_ROLE in state["roles"] and REWIND_ROLE not in state["connect"].get("postgres", []):
@@ -70,19 +74,9 @@ def _tenant(
 ) -> list[str]:
     wanted = []
     owner, application, database = tenant["owner"], tenant["application"], tenant["database"]
-    if owner not in roles:
-        wanted.append(f"CREATE ROLE {owner} NOLOGIN")
-    if application not in roles:
-        wanted.append(f"CREATE ROLE {application} LOGIN CONNECTION LIMIT 20")
-    # Without a login: an open request lends them to an operator.
+    # Those of an open request (docs/requests.md), without a login: it lends them to an operator.
     scopes = (tenant["read"], tenant["correct"])
-    wanted += [f"CREATE ROLE {name} NOLOGIN" for name in scopes if name not in roles]
-    # Who corrects may do what the application may, and no more.
-    wanted += [
-        f"GRANT {COMMON_ROLE} TO {name}"
-        for name in (application, tenant["correct"])
-        if name not in members
-    ]
+    wanted += _roles(tenant, roles, members)
     if tenant["tablespace"] not in state["tablespaces"]:
         folder = tenant["folder"]
         wanted.append(f"CREATE TABLESPACE {tenant['tablespace']} OWNER {owner} LOCATION '{folder}'")
@@ -111,6 +105,27 @@ def _tenant(
         for name in sorted(may_connect - {*entitled, owner})
     ]
     return wanted
+
+
+def _roles(tenant: Mapping[str, str], roles: set[str], members: set[str]) -> list[str]:
+    """Return what brings a municipality its roles, and each what all of its kind may do."""
+    takeover, left = tenant["takeover"], f"{tenant['database']}_takeover"
+    kinds = {
+        tenant["owner"]: "NOLOGIN",
+        tenant["application"]: "LOGIN CONNECTION LIMIT 20",
+        tenant["read"]: "NOLOGIN",
+        tenant["correct"]: "NOLOGIN",
+        # It may enter while a takeover is declared, and until then nothing.
+        **({takeover: "LOGIN CONNECTION LIMIT 10"} if takeover else {}),
+    }
+    # Who corrects may do what the application may, and no more.
+    common = {tenant["application"]: COMMON_ROLE, tenant["correct"]: COMMON_ROLE}
+    common |= {takeover: TAKEOVER_ROLE} if takeover else {}
+    return [
+        *(f"CREATE ROLE {name} {kind}" for name, kind in kinds.items() if name not in roles),
+        *(f"GRANT {group} TO {name}" for name, group in common.items() if name not in members),
+        *([f"DROP ROLE {left}"] if left in roles and not takeover else []),
+    ]
 
 
 @dataclass(frozen=True)

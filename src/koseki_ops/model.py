@@ -378,6 +378,21 @@ class RequestPolicy(Table):
     longest_hours: Annotated[int, Field(gt=0, le=720)]
 
 
+DocumentText = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f'\\]{1,200}$")]
+
+
+class Takeover(Table):
+    """What holds while the host municipality issues for another that is cut off.
+
+    signatory, margin_note: as the documents say; longest_hours: between declaration and end.
+    """
+
+    municipality: Slug
+    signatory: DocumentText
+    margin_note: DocumentText
+    longest_hours: Annotated[int, Field(gt=0, le=720)]
+
+
 class Platform(BaseModel):
     """The shared values of an inventory that the model knows by type."""
 
@@ -415,3 +430,4 @@ class Platform(BaseModel):
     drift_alerts: DriftAlerts
     application_release: ApplicationRelease
     certificate_signatories: dict[Slug, str]
+    takeovers: list[Takeover]

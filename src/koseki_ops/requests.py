@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from koseki_ops.check import load_platform
 from koseki_ops.errors import KosekiError
@@ -64,6 +65,11 @@ class Desk:
         """Read a site's inventory; KosekiError when it does not hold."""
         inventory = Inventory(site.inventory)
         return cls(site, inventory, load_platform(inventory))
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The platform's time zone."""
+        return ZoneInfo(self.platform.timezone)
 
     @property
     def hosts(self) -> list[str]:
@@ -150,13 +156,22 @@ def check(desk: Desk, wanted: Wanted, now: datetime) -> None:
         raise KosekiError(
             "who asks or works does not approve", wanted.approver, "let another operator approve"
         )
-    for name, text in (("basis", wanted.basis), ("requester", wanted.requester)):
-        if not TEXT.fullmatch(text) or not text.strip():
-            raise KosekiError(f"no {name}", text[:40], "say it in one line of up to 200 characters")
-    hours = desk.platform.request_policy.longest_hours
-    if not now < wanted.until <= now + timedelta(hours=hours):
-        seen, remedy = wanted.until.isoformat(), f"end it after now and within {hours} hours"
-        raise KosekiError("an expiry that cannot be", seen, remedy)
+    one_line("basis", wanted.basis)
+    one_line("requester", wanted.requester)
+    ends_within(wanted.until, now, desk.platform.request_policy.longest_hours)
+
+
+def one_line(name: str, text: str) -> None:
+    """Refuse a text that is empty or not one line; name: what it says."""
+    if not TEXT.fullmatch(text) or not text.strip():
+        raise KosekiError(f"no {name}", text[:40], "say it in one line of up to 200 characters")
+
+
+def ends_within(end: datetime, now: datetime, hours: int) -> None:
+    """Refuse an end that is over or more than so many hours away."""
+    if not now < end <= now + timedelta(hours=hours):
+        remedy = f"end it after now and within {hours} hours"
+        raise KosekiError("an expiry that cannot be", end.isoformat(), remedy)
 
 
 def open_request(desk: Desk, wanted: Wanted, opened_by: str) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import click
 
 from koseki_ops import requests
-from koseki_ops.errors import KosekiError
-from koseki_ops.options import json_option, print_json, site_options
+from koseki_ops.options import (
+    end_of,
+    end_options,
+    json_option,
+    print_json,
+    site_options,
+    who,
+)
 from koseki_ops.site import Site
 
 
@@ -28,8 +31,7 @@ def request_group() -> None:
 @click.option("--approver", required=True, help="Who allows it: another operator's id.")
 @click.option("--basis", required=True, help="The law and the paper that it is asked by.")
 @click.option("--scope", type=click.Choice(requests.SCOPES), required=True, help="How far.")
-@click.option("--until", metavar="TIME", help="When it ends, as 2026-12-01T17:00 (site's zone).")
-@click.option("--hours", type=click.IntRange(1), metavar="N", help="Or: in so many hours.")
+@end_options
 @site_options
 @json_option
 def open_command(
@@ -43,10 +45,10 @@ def open_command(
     sousa02 --basis '戸籍法施行規則 依頼書第3号' --scope read --hours 2
     """
     desk = requests.Desk.of(site)
-    end = _end(desk, until, hours)
+    end = end_of(until, hours, desk.zone)
     wanted = requests.Wanted(slug=slug, until=end, **told)
-    made = requests.open_request(desk, wanted, _who())
-    click.echo(f"{made} is open until {end.astimezone(_zone(desk)):%Y-%m-%d %H:%M %Z}")
+    made = requests.open_request(desk, wanted, who())
+    click.echo(f"{made} is open until {end.astimezone(desk.zone):%Y-%m-%d %H:%M %Z}")
     if as_json:
         print_json({"id": made, "expires_at": end.isoformat()})
 
@@ -103,23 +105,3 @@ def list_command(
         print_json({"requests": rows, "events": told, "silent": silent})
     if silent:
         sys.exit(2)
-
-
-def _zone(desk: requests.Desk) -> ZoneInfo:
-    return ZoneInfo(desk.platform.timezone)
-
-
-def _end(desk: requests.Desk, until: str | None, hours: int | None) -> datetime:
-    if (until is None) == (hours is None):
-        raise KosekiError("no one end", "", "give either --until or --hours")
-    if until is None:
-        return datetime.now(UTC) + timedelta(hours=hours or 0)
-    try:
-        end = datetime.fromisoformat(until)
-    except ValueError as error:
-        raise KosekiError("this is no moment", until, "write it as 2026-12-01T17:00") from error
-    return end if end.tzinfo else end.replace(tzinfo=_zone(desk))
-
-
-def _who() -> str:
-    return os.environ.get("SUDO_USER") or os.environ.get("USER") or "root"

@@ -28,6 +28,10 @@ RIGHT_REASONS = (
 # Databases that hold no register, and the role that only opens the platform's own probe table.
 NO_REGISTERS = {"postgres", "template1", "koseki_template"}
 COMMON_ROLE = "koseki_application"
+# Groups without a login: the platform's own probe table, and the series of a takeover.
+GROUP_ROLES = {COMMON_ROLE, "koseki_takeover"}
+# Roles of persons: what they may is the suite requests'.
+OPERATOR = "operator_"
 CATALOG = """
 runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 <<'SQL'
 select json_build_object(
@@ -167,7 +171,13 @@ def test_reads_go_to_the_second_recording(facts: Facts, town: Municipality):
 
 def test_the_catalogue_lets_no_town_into_another(plan: Plan, everywhere: Everywhere):
     """Beneath the network's lists the database itself grants CONNECT to the owner's role (K-01)."""
-    seen = {tuple(pair) for pair in catalog(plan, everywhere)["may connect"]}
+    pairs = catalog(plan, everywhere)["may connect"]
+    # Persons, and who stands in for a town, come by the suites requests and takeover.
+    seen = {
+        (role, name)
+        for role, name in pairs
+        if not role.startswith(OPERATOR) and role != f"{name}_takeover"
+    }
     wanted = {(f"{town.database}_app", town.database) for town in plan.towns}
     towns = {town.database for town in plan.towns}
     of_towns = {(role, name) for role, name in seen if name in towns or (role, name) in wanted}
@@ -201,12 +211,13 @@ def test_roles_can_do_their_part_only(plan: Plan, everywhere: Everywhere):
     """Only postgres is superuser; owners cannot log in; nobody has a password to lose (K-11)."""
     roles = catalog(plan, everywhere)["roles"]
     expect({n for n, row in roles.items() if row["super"]}, {"postgres"}, "alter the others")
-    wanted = {
-        f"{t.database}_{kind}": kind == "app" for t in plan.towns for kind in ("owner", "app")
-    }
+    kinds = ("owner", "app", "read", "correct")
+    wanted = {f"{t.database}_{kind}": kind == "app" for t in plan.towns for kind in kinds}
     ours = {name: row for name, row in roles.items() if name.startswith("koseki_")}
-    seen = {name: row["login"] for name, row in ours.items() if name != COMMON_ROLE}
-    hold(not roles.get(COMMON_ROLE, {}).get("login"), "no login", COMMON_ROLE, "alter this role")
+    wanted |= {f"{town.database}_takeover": True for town in plan.cut_off_towns}
+    seen = {name: row["login"] for name, row in ours.items() if name not in GROUP_ROLES}
+    able = [name for name in sorted(GROUP_ROLES) if roles.get(name, {}).get("login")]
+    expect(able, [], "alter these roles: they are groups")
     expect(seen, wanted, "run `koseki apply --limit databases`")
     powers = ("createdb", "createrole", "replication", "bypass", "password")
     strong = {
@@ -225,7 +236,9 @@ def test_no_role_stands_for_another_town(plan: Plan, everywhere: Everywhere):
     crossing = [
         f"{member} in {role}"
         for member, role in catalog(plan, everywhere)["members"]
-        if role != COMMON_ROLE and member.rsplit("_", 1)[0] != role.rsplit("_", 1)[0]
+        if role not in GROUP_ROLES
+        and not member.startswith(OPERATOR)
+        and member.rsplit("_", 1)[0] != role.rsplit("_", 1)[0]
     ]
     expect(crossing, [], "revoke that membership")
 
@@ -241,7 +254,11 @@ def test_the_list_of_doors_has_no_wide_one(plan: Plan, facts: Facts):
             continue
         towns = {town.database for town in plan.platform.municipalities}
         for_register = set(rule["database"]) & towns or "all" in rule["database"]
-        own = rule["database"] == [rule["user"][0].removesuffix("_app")] and len(rule["user"]) == 1
+        may = {f"{name}_app" for name in towns} | {
+            f"{town.database}_takeover" for town in plan.cut_off_towns
+        }
+        owner, _, _ = rule["user"][0].rpartition("_")
+        own = rule["database"] == [owner] and len(rule["user"]) == 1 and rule["user"][0] in may
         if rule["type"] != "hostssl" or rule["method"] != "cert" or (for_register and not own):
             wide.append(" ".join(map(str, rule.values())))
     expect(wide, [], facts.remedy, "patroni")

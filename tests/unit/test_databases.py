@@ -16,10 +16,20 @@ from koseki_ops.databases import (
     tenant_statements,
 )
 from koseki_ops.errors import KosekiError
-from koseki_ops.municipalities import active, client_certificates, instances, tenants
+from koseki_ops.municipalities import (
+    active,
+    client_certificates,
+    instances,
+    takeover_instances,
+    takeovers,
+    tenants,
+)
 
 TOWNS = tenants(
-    [{"slug": "iida", "code6": "202053"}, {"slug": "oshika", "code6": "204170"}],
+    [
+        {"slug": "iida", "code6": "202053"},
+        {"slug": "oshika", "code6": "204170", "issued_by_host_in_failure": True},
+    ],
 )
 
 
@@ -38,10 +48,11 @@ def cluster() -> dict[str, Any]:
 def settled() -> dict[str, Any]:
     """What `state.sql` reports when all is as it should be."""
     kinds = ("owner", "application", "read", "correct")
+    groups, stand_in = ("koseki_application", "koseki_takeover"), "koseki_oshika_takeover"
     names = [town[kind] for town in TOWNS for kind in kinds]
     return {
-        "roles": ["postgres", "rewinder", "koseki_application", "operator_sousa01", *names],
-        "members": [town[kind] for town in TOWNS for kind in ("application", "correct")],
+        "roles": ["postgres", "rewinder", *groups, "operator_sousa01", stand_in, *names],
+        "members": [stand_in, *(t[kind] for t in TOWNS for kind in ("application", "correct"))],
         "tablespaces": [town["tablespace"] for town in TOWNS],
         "databases": {
             "koseki_template": {},
@@ -102,6 +113,17 @@ def test_an_operator_comes_without_a_right_and_goes_with_all():
     assert said[-1] == "DROP ROLE operator_sousa01"
     assert not any("GRANT" in line for line in said)
     assert "ALTER ROLE operator_sousa02 SET pgaudit.log_statement = 'off'" in said
+
+
+def test_only_the_clause_brings_a_role_that_stands_in():
+    """Where the plan says so it is there, without a way in; where it does not, it goes (K-06)."""
+    said = tenant_statements(TOWNS, cluster())
+    assert [line for line in said if "_takeover" in line] == [
+        "CREATE ROLE koseki_oshika_takeover LOGIN CONNECTION LIMIT 10",
+        "GRANT koseki_takeover TO koseki_oshika_takeover",
+    ]
+    without = [{**town, "takeover": ""} for town in TOWNS]
+    assert tenant_statements(without, settled()) == ["DROP ROLE koseki_oshika_takeover"]
 
 
 def test_public_is_shut_out_again():
@@ -202,6 +224,27 @@ def test_the_platforms_sql_leaves_transactions_to_the_toolkit():
         if line.startswith(("\\", "BEGIN;", "COMMIT"))
     ]
     assert found == []
+
+
+def test_who_stands_in_is_told_whose_it_is():
+    """Its own role, key and path, read only, with the words of its documents (K-06)."""
+    towns = [
+        {"slug": "iida", "code6": "202053", "name": "飯田市", "host": True},
+        {"slug": "oshika", "code6": "204170", "name": "大鹿村", "issued_by_host_in_failure": True},
+        {"slug": "takamori", "code6": "204030", "name": "高森町"},
+    ]
+    texts = [
+        {"municipality": slug, "signatory": "飯田市長", "margin_note": "代行"}
+        for slug in ("oshika", "takamori", "anan")
+    ]
+    rows = takeovers(towns, texts)
+    assert [(row["town"], row["host"]) for row in rows] == [("oshika", "iida")]
+    assert takeovers(towns[1:], texts) == [], "nobody has joined who could issue"
+    (told,) = takeover_instances(rows, {"leader": 5000, "replica": 5001}, "/ca.crt").values()
+    assert (told["KOSEKI_CODE"], told["KOSEKI_SIGNATORY"]) == ("204170", "飯田市長")
+    assert "dbname=koseki_oshika user=koseki_oshika_takeover" in told["KOSEKI_DATABASE"]
+    assert "/municipalities/takeover-oshika/client.key" in told["KOSEKI_DATABASE"]
+    assert (told["KOSEKI_READ_ONLY"], told["KOSEKI_PATH"]) == ("yes", "/takeover/oshika/")
 
 
 def test_an_instance_is_told_its_own():
