@@ -9,7 +9,7 @@ import pytest
 from drills.conftest import Platform, settled, wait_for
 
 PERSON = "sousa01"
-SESSION = "koseki-drill-session"
+SESSION, BYSTANDER = "koseki-drill-session", "koseki-drill-bystander"
 # Long enough for what is tried under it on a busy machine.
 SECONDS = 60
 # The end itself, the timer's minute, and some.
@@ -60,12 +60,17 @@ def test_a_request_opens_one_town_and_ends_by_itself(platform: Platform):
         leader,
         f"{unit} psql -XAtq -d koseki_oshika -U operator_{PERSON} -c 'select pg_sleep(600)'",
     )
+    bystander = f"systemd-run --quiet --collect --unit={BYSTANDER} --uid=postgres"
+    platform.sh(leader, f"{bystander} psql -XAtq -d koseki_oshika -c 'select pg_sleep(600)'")
     # From here on nobody does anything.
     state = f"systemctl show -P ActiveState {SESSION}"
     assert platform.sh(leader, state).strip() == "active"
     over = "a session that ends with its request"
     wait_for(lambda: platform.sh(leader, state).strip() != "active", over, ENDS_WITHIN)
-    assert datetime.now(UTC) >= end
+    assert datetime.now(UTC) >= end, "it ended before its end"
+    # Nobody else's session ends with it.
+    others = f"systemctl show -P ActiveState {BYSTANDER}; systemctl stop {BYSTANDER}"
+    assert platform.sh(leader, others).strip() == "active"
     assert said("oshika") != "t"
     listed = platform.report("request", "list", "oshika")
     (row,) = (row for row in listed["requests"] if row["id"] == made["id"])

@@ -143,13 +143,14 @@ ALTER EVENT TRIGGER koseki_admit_takeover ENABLE ALWAYS;
 -- As in 0002, and those of whoever stands in.
 CREATE OR REPLACE FUNCTION platform.end_sessions() RETURNS SETOF text LANGUAGE sql
   SET search_path = pg_catalog, pg_temp AS $$
+WITH over AS MATERIALIZED (
+  SELECT pid, usename, datname FROM pg_stat_activity
+   WHERE datname = current_database()
+     AND CASE WHEN usename LIKE 'operator\_%' THEN platform.open_request(substr(usename, 10)) IS NULL
+              WHEN usename = datname || '_takeover' THEN platform.open_takeover() IS NULL
+              ELSE false END)
 SELECT format('session %s of %s in %s is ended', pid, usename, datname)
-  FROM pg_stat_activity
- WHERE datname = current_database()
-   AND CASE WHEN usename LIKE 'operator\_%' THEN platform.open_request(substr(usename, 10)) IS NULL
-            WHEN usename = datname || '_takeover' THEN platform.open_takeover() IS NULL
-            ELSE false END
-   AND pg_terminate_backend(pid)
+  FROM over WHERE pg_terminate_backend(pid)
 $$;
 
 -- Take the next number. Whoever asks next waits until this transaction has ended.
