@@ -27,6 +27,9 @@ from koseki_ops.municipalities import (
     left,
     lines,
     link_certificates,
+    operators_on,
+    takeover_instances,
+    takeovers,
     tenants,
 )
 from koseki_ops.site import Site
@@ -109,6 +112,9 @@ class FilterModule:
             "koseki_sealed_statements": sealed_statements,
             "koseki_instances": instances,
             "koseki_lines": lines,
+            "koseki_operators_on": operators_on,
+            "koseki_takeovers": takeovers,
+            "koseki_takeover_instances": takeover_instances,
             "koseki_release": verified,
             "koseki_schema_statements": schema,
             "koseki_repositories": repositories,

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import psycopg2
+import psycopg2.errors
 
 from koseki_sample import certificate, pages, registers
 from koseki_sample.database import Pool
@@ -25,6 +26,7 @@ STATUS = {
     200: "OK",
     303: "See Other",
     400: "Bad Request",
+    403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
     409: "Conflict",
@@ -41,6 +43,10 @@ class Response:
     content_type: str = HTML
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+# What PostgreSQL says to who stands in while nothing is declared: by its rights, and by its login.
+SHUT = ("permission denied for database", "no takeover of ")
 
 
 class Bad(Exception):  # noqa: N818 - a request that is no question
@@ -69,6 +75,7 @@ class Request:
     path: str
     query: Mapping[str, str]
     body: bytes
+    terminal: str
 
     @property
     def form(self) -> dict[str, str]:
@@ -88,7 +95,8 @@ class Request:
         if len(body) != int(length):
             raise Bad(400)
         query = fields(str(environ.get("QUERY_STRING") or "").encode("latin-1"))
-        return cls(environ["REQUEST_METHOD"], environ["PATH_INFO"], query, body)
+        terminal = str(environ.get("HTTP_X_KOSEKI_TERMINAL", ""))
+        return cls(environ["REQUEST_METHOD"], environ["PATH_INFO"], query, body, terminal)
 
 
 def fields(encoded: bytes) -> dict[str, str]:
@@ -115,12 +123,22 @@ class Application:
     def __init__(self, settings: Settings) -> None:
         """Know whose pages these are; the database is asked when a request needs it."""
         self.settings = settings
-        self.pool = Pool(settings.database)
+        self.counter = pages.Counter(settings.municipality, settings.path, settings.read_only)
+        self.issuer = certificate.Issuer(
+            settings.municipality, settings.signatory, settings.margin_note
+        )
+        # Who stands in is asked at each login whether it still may.
+        self.pool = Pool(settings.database, keep=not settings.read_only)
+        issues = self.issue_for_another if settings.read_only else self.issue
         self.routes: list[tuple[str, re.Pattern[str], Callable[..., Response]]] = [
             ("GET", re.compile("/health"), self.health),
             ("GET", re.compile("/"), self.search),
             ("GET", re.compile(r"/registers/(\d{1,18})"), self.register),
-            ("POST", re.compile(r"/registers/(\d{1,18})/certificates"), self.issue),
+            ("POST", re.compile(r"/registers/(\d{1,18})/certificates"), issues),
+        ]
+        if settings.read_only:
+            return
+        self.routes += [
             ("GET", re.compile("/filings"), self.filings),
             ("POST", re.compile("/filings"), self.receive),
             ("POST", re.compile(r"/filings/(\d{1,18})/approve"), self.approve),
@@ -150,6 +168,7 @@ class Application:
     def answer(self, environ: Mapping[str, Any]) -> Response:
         """Return the answer; what cannot be done is a sentence, never a traceback."""
         try:
+            self.admit(environ)
             return self.route(Request.of(environ), environ)
         except Bad as error:
             return Response(str(error).encode(), TEXT, error.status)
@@ -189,16 +208,41 @@ class Application:
 
     def refuse(self, sentence: str, status: int) -> Response:
         """Return a page that says why."""
-        return self.html(pages.refused_page(self.settings.municipality, sentence), status)
+        return self.html(pages.refused_page(self.counter, sentence), status)
+
+    def admit(self, environ: Mapping[str, Any]) -> None:
+        """While nothing is declared, whoever comes to who stands in is told nothing else: Bad 403.
+
+        The platform itself, which comes past the gateway, may ask how the instance is.
+        """
+        itself = environ["PATH_INFO"] == "/health" and "HTTP_X_KOSEKI_TERMINAL" not in environ
+        if not self.settings.read_only or itself:
+            return
+        try:
+            with self.pool.transaction(read_only=True):
+                pass
+        except psycopg2.OperationalError as error:
+            if self.is_shut(error):
+                raise Bad(403) from error
+            raise
+
+    def is_shut(self, error: psycopg2.Error) -> bool:
+        """Say whether this instance stands in and the database says that it may not now."""
+        return self.settings.read_only and any(said in str(error) for said in SHUT)
 
     def health(self, _request: Request) -> Response:
-        """Say whether the database answers and holds this release's schema."""
+        """Say whether the database answers and holds this release's schema.
+
+        Who stands in may not look at that; it is well when it is let in, or told to wait.
+        """
+        schema, holds = 0, False
         try:
             with self.pool.transaction(read_only=True) as cursor:
-                schema = registers.schema_version(cursor)
-        except psycopg2.Error:
-            schema = 0
-        holds = schema >= self.settings.schema
+                if not self.settings.read_only:
+                    schema = registers.schema_version(cursor)
+                holds = self.settings.read_only or schema >= self.settings.schema
+        except psycopg2.Error as error:
+            holds = self.is_shut(error)
         report = {
             "release": self.settings.version,
             "municipality": self.settings.code6,
@@ -216,19 +260,19 @@ class Application:
         if kana or name:
             with self.pool.transaction(read_only=True) as cursor:
                 rows = registers.search(cursor, kana=kana, name=name)
-        return self.html(pages.search_page(self.settings.municipality, rows))
+        return self.html(pages.search_page(self.counter, rows))
 
     def register(self, _request: Request, number: int) -> Response:
         """Show a register."""
         with self.pool.transaction(read_only=True) as cursor:
             row, persons = registers.register(cursor, number)
-        return self.html(pages.register_page(self.settings.municipality, row, persons))
+        return self.html(pages.register_page(self.counter, row, persons))
 
     def filings(self, _request: Request) -> Response:
         """Show the receipt book."""
         with self.pool.transaction(read_only=True) as cursor:
             found = registers.filings(cursor)
-        return self.html(pages.filings_page(self.settings.municipality, found))
+        return self.html(pages.filings_page(self.counter, found))
 
     def receive(self, request: Request) -> Response:
         """Receive a filing."""
@@ -250,15 +294,42 @@ class Application:
 
     def issue(self, request: Request, number: int) -> Response:
         """Issue a certificate."""
-        issuer = (self.settings.municipality, self.settings.signatory)
         with self.pool.transaction() as cursor:
             issued = registers.issue(
                 cursor,
                 number,
                 request.form.get("operator", ""),
                 self.settings.signatory,
-                lambda *content: certificate.certificate(*content, issuer),
+                lambda *content: certificate.certificate(*content, self.issuer),
             )
+        return self.document(issued)
+
+    def issue_for_another(self, request: Request, number: int) -> Response:
+        """Issue a certificate for a municipality that is cut off, as it was at one moment."""
+        with self.pool.transaction(read_only=True, one_moment=True) as cursor:
+            as_of = registers.now(cursor)
+            row, persons = registers.register(cursor, number)
+        told = {
+            "register": str(number),
+            "issued_by": request.form.get("operator", ""),
+            "terminal": request.terminal,
+            "signatory": self.settings.signatory,
+            "margin_note": self.settings.margin_note,
+        }
+        try:
+            with self.pool.transaction() as cursor:
+                issued = registers.issue_for_another(
+                    cursor,
+                    told,
+                    as_of,
+                    lambda given: certificate.certificate(row, persons, given, as_of, self.issuer),
+                )
+        except psycopg2.errors.InsufficientPrivilege as error:
+            raise Bad(403) from error  # it ended while this was printed
+        return self.document(issued)
+
+    def document(self, issued: registers.Certificate) -> Response:
+        """Return a certificate with its number and its data's time."""
         return Response(
             issued.pdf,
             "application/pdf",

@@ -132,11 +132,21 @@ def moment(time: datetime) -> str:
     return f"{era(there.date())}{there.hour}時{there.minute}分{there.second}秒"
 
 
+@dataclass(frozen=True)
+class Issuer:
+    """Whose register it is and who signs; margin_note: why another issues, empty when none does."""
+
+    municipality: str
+    signatory: str
+    margin_note: str = ""
+
+
 def certificate(
-    row: Row, persons: Sequence[Person], number: int, as_of: datetime, issuer: tuple[str, str]
+    row: Row, persons: Sequence[Person], number: int, as_of: datetime, issuer: Issuer
 ) -> bytes:
-    """Return the certificate of a register. issuer: the municipality and its signatory."""
-    municipality, signatory = issuer
+    """Return the certificate of a register. number: of the municipality's, or the stand-in's."""
+    series = f"{escape(issuer.municipality)}{'代行' if issuer.margin_note else ''}"
+    note = f'<p class="note">{escape(issuer.margin_note)}</p>' if issuer.margin_note else ""
     rows = "".join(
         f"<tr><td>{person.place}</td><td>{escape(person.name)}</td><td>{escape(person.kana)}</td>"
         f"<td>{era(person.born)}</td></tr>"
@@ -146,10 +156,10 @@ def certificate(
 <table><tr><td>本籍</td><td>{escape(row.honseki)}</td></tr>
 <tr><td>氏名</td><td>{escape(row.family_name)}　{escape(row.head_name)}</td></tr></table>
 <table>{rows}</table>
-<p>証明書番号　{escape(municipality)}第{number}号</p>
-<p>データ時点　{moment(as_of)}</p>
+<p>証明書番号　{series}第{number}号</p>
+<p>データ時点　{moment(as_of)}</p>{note}
 <p class="end">これは、戸籍に記録されている事項の全部を証明した書面である。<br>
-{era(as_of.astimezone(TOKYO).date())}<br>{escape(signatory)}</p>"""
+{era(as_of.astimezone(TOKYO).date())}<br>{escape(issuer.signatory)}</p>"""
     return document(body)
 
 

@@ -22,24 +22,29 @@ IDLE_SECONDS = 2.0
 class Pool:
     """At most LIMIT connections; who comes when all are in use waits for one."""
 
-    def __init__(self, conninfo: str) -> None:
-        """Remember where; the first connection is made when it is needed."""
-        self._conninfo = conninfo
+    def __init__(self, conninfo: str, *, keep: bool = True) -> None:
+        """Remember where; the first connection is made when it is needed.
+
+        keep: between requests; otherwise the database is asked anew each time who may come in.
+        """
+        self._conninfo, self._keep = conninfo, keep
         self._free: list[tuple[Connection, float]] = []
         self._lock = threading.Lock()
         self._places = threading.BoundedSemaphore(LIMIT)
 
     @contextmanager
-    def transaction(self, *, read_only: bool = False) -> Iterator[Cursor]:
+    def transaction(self, *, read_only: bool = False, one_moment: bool = False) -> Iterator[Cursor]:
         """Give a cursor in a transaction: committed at the end, rolled back on an exception.
+
+        one_moment: everything is read as it was when the first thing was.
 
         A connection that was lost meanwhile (a leader changed) is replaced before its first use.
         """
         with self._places:
             connection = self._take()
             try:
-                if connection.readonly is not read_only:
-                    connection.set_session(readonly=read_only)
+                level = "REPEATABLE READ" if one_moment else "DEFAULT"
+                connection.set_session(readonly=read_only, isolation_level=level)
                 with connection, connection.cursor() as cursor:
                     yield cursor
             except BaseException:
@@ -47,7 +52,9 @@ class Pool:
                     connection.close()
                 raise
             finally:
-                if not connection.closed:
+                if not self._keep:
+                    connection.close()
+                elif not connection.closed:
                     with self._lock:
                         self._free.append((connection, time.monotonic()))
 

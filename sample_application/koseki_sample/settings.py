@@ -10,13 +10,20 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Settings:
-    """One municipality's instance of one release."""
+    """One municipality's instance of one release.
+
+    path: where the gateway shows it; read_only: it stands in for a municipality that is cut off,
+    and margin_note is what its documents say of that.
+    """
 
     slug: str
     code6: str
     municipality: str
     signatory: str
     database: str
+    path: str
+    read_only: bool
+    margin_note: str
     version: str
     schema: int
 
@@ -31,6 +38,9 @@ class Settings:
             municipality=os.environ["KOSEKI_MUNICIPALITY"],
             signatory=os.environ["KOSEKI_SIGNATORY"],
             database=os.environ["KOSEKI_DATABASE"],
+            path=os.environ.get("KOSEKI_PATH", "/"),
+            read_only="KOSEKI_READ_ONLY" in os.environ,
+            margin_note=os.environ.get("KOSEKI_MARGIN_NOTE", ""),
             version=manifest["version"],
             schema=manifest["schema_version"],
         )

@@ -403,6 +403,31 @@ def _terminals(rules: Rules) -> Iterator[Finding]:
             )
 
 
+def _takeovers(rules: Rules) -> Iterator[Finding]:
+    rows = rules.platform.takeovers
+    yield from _duplicates(rules, "takeovers", "municipality", rows)
+    clause = [t.slug for t in rules.platform.municipalities if t.issued_by_host_in_failure]
+    for index, row in enumerate(rows):
+        if row.municipality not in clause:
+            yield rules.finding(
+                f"takeovers[{index}].municipality",
+                row.municipality,
+                "its row in municipalities has no issued_by_host_in_failure; take this row out",
+            )
+    for slug in clause:
+        if slug not in {row.municipality for row in rows}:
+            yield rules.finding(
+                "takeovers", f"{len(rows)} rows", f"{slug} has the clause; say what documents say"
+            )
+    hosts = [town.slug for town in rules.platform.municipalities if town.host]
+    if rows and (len(hosts) != 1 or hosts[0] in clause):
+        yield rules.finding(
+            "municipalities",
+            f"hosts: {', '.join(hosts) or 'none'}",
+            "exactly one municipality issues for others, and is none of them; correct host: true",
+        )
+
+
 def _operators(rules: Rules) -> Iterator[Finding]:
     yield from _duplicates(rules, "operators", "id", rules.platform.operators)
     for index, operator in enumerate(rules.platform.operators):
@@ -475,6 +500,7 @@ ALL_RULES: tuple[Callable[[Rules], Iterator[Finding]], ...] = (
     _line_subnets,
     _link_peers,
     _terminals,
+    _takeovers,
     _operators,
     _timing,
     _vaults,

@@ -14,22 +14,25 @@ from koseki_ops.errors import KosekiError
 TEMPLATE = "koseki_template"
 COMMON_ROLE = "koseki_application"
 LINK_ROLE = "koseki_link"
+TAKEOVER_ROLE = "koseki_takeover"
 REWIND_ROLE = "rewinder"
+OPERATOR_PREFIX = "operator_"
 END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'"
 PLATFORM_FILE = re.compile(r"[0-9]{4}-[a-z][a-z-]*\.sql")
 
 
-def platform_statements(state: Mapping[str, Any]) -> list[str]:
-    """Return the SQL that is missing before any municipality: the template, and closed doors.
+def platform_statements(state: Mapping[str, Any], operators: Sequence[str]) -> list[str]:
+    """Return the SQL that is missing before any municipality: template, operators, closed doors.
 
-    state: what `state.sql` of the role reports (roles, those that may log in, members, tablespaces,
-    databases with owner, tablespace and whether they are open, who may connect where).
+    state: what `state.sql` of the role reports (roles, those that may log in, members of the common
+    roles, tablespaces, databases with owner, tablespace and whether they are open, who may connect
+    where); operators: who may work on the databases' hosts.
     """
-    wanted: list[str] = []
+    wanted = _operators(state["roles"], [f"{OPERATOR_PREFIX}{name}" for name in operators])
     wanted += [
-        f"CREATE ROLE {role} NOLOGIN"
-        for role in (COMMON_ROLE, LINK_ROLE)
-        if role not in state["roles"]
+        f"CREATE ROLE {name} NOLOGIN"
+        for name in (COMMON_ROLE, LINK_ROLE, TAKEOVER_ROLE)
+        if name not in state["roles"]
     ]
     wanted += _closed(("postgres", "template1"), state["public_connect"])
     # pg_rewind asks the leader through this database; a member that was lost comes back by it.
@@ -79,32 +82,22 @@ def sealed_statements(left: Sequence[Mapping[str, str]], state: Mapping[str, Any
     return wanted
 
 
+def _operators(roles: Sequence[str], operators: Sequence[str]) -> list[str]:
+    """Return what brings one role a person, which can do nothing without an open request (K-05)."""
+    wanted = []
+    for name in (name for name in operators if name not in roles):
+        wanted.append(f"CREATE ROLE {name} LOGIN CONNECTION LIMIT 5")
+        # Which tables a person read or changed is noted; the statement, with names in it, is not.
+        audit = {"log": "read, write, ddl, role", "log_statement": "off", "log_relation": "on"}
+        wanted += [f"ALTER ROLE {name} SET pgaudit.{key} = '{row}'" for key, row in audit.items()]
+    left = [name for name in roles if name.startswith(OPERATOR_PREFIX) and name not in operators]
+    return wanted + [f"DROP ROLE {name}" for name in sorted(left)]
+
+
 def _closed(databases: Sequence[str], public_connect: Sequence[str]) -> list[str]:
     return [
         f"REVOKE ALL ON DATABASE {name} FROM PUBLIC" for name in databases if name in public_connect
     ]
-
-
-def _roles(
-    tenant: Mapping[str, str], state: Mapping[str, Any], roles: set[str], members: set[str]
-) -> list[str]:
-    wanted = []
-    owner, application, link = tenant["owner"], tenant["application"], tenant["link"]
-    if owner not in roles:
-        wanted.append(f"CREATE ROLE {owner} NOLOGIN")
-    if application not in roles:
-        wanted.append(f"CREATE ROLE {application} LOGIN CONNECTION LIMIT 20")
-    elif application not in state["logins"]:
-        wanted.append(f"ALTER ROLE {application} LOGIN")
-    if application not in members:
-        wanted.append(f"GRANT {COMMON_ROLE} TO {application}")
-    if link not in roles:
-        wanted.append(f"CREATE ROLE {link} LOGIN CONNECTION LIMIT 6")
-    elif link not in state["logins"]:
-        wanted.append(f"ALTER ROLE {link} LOGIN")
-    if link not in state["link_members"]:
-        wanted.append(f"GRANT {LINK_ROLE} TO {link}")
-    return wanted
 
 
 def _tenant(
@@ -112,7 +105,8 @@ def _tenant(
 ) -> list[str]:
     wanted = _roles(tenant, state, roles, members)
     owner, application, database = tenant["owner"], tenant["application"], tenant["database"]
-    link = tenant["link"]
+    # Those of an open request (docs/requests.md), without a login: it lends them to an operator.
+    scopes = (tenant["read"], tenant["correct"])
     if tenant["tablespace"] not in state["tablespaces"]:
         folder = tenant["folder"]
         wanted.append(f"CREATE TABLESPACE {tenant['tablespace']} OWNER {owner} LOCATION '{folder}'")
@@ -132,16 +126,48 @@ def _tenant(
     if there is None or database in state["public_connect"]:
         wanted.append(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
     may_connect = set(state["connect"].get(database, []))
+    entitled = (application, tenant["link"], *scopes)
     wanted += [
-        f"GRANT CONNECT ON DATABASE {database} TO {role}"
-        for role in (application, link)
-        if role not in may_connect
+        f"GRANT CONNECT ON DATABASE {database} TO {name}"
+        for name in entitled
+        if name not in may_connect
     ]
     wanted += [
         f"REVOKE ALL ON DATABASE {database} FROM {name}"
-        for name in sorted(may_connect - {application, link, owner})
+        for name in sorted(may_connect - {*entitled, owner})
     ]
     return wanted
+
+
+def _roles(
+    tenant: Mapping[str, str], state: Mapping[str, Any], roles: set[str], members: set[str]
+) -> list[str]:
+    """Return what brings a municipality its roles, and each what all of its kind may do."""
+    takeover, left = tenant["takeover"], f"{tenant['database']}_takeover"
+    kinds = {
+        tenant["owner"]: "NOLOGIN",
+        tenant["application"]: "LOGIN CONNECTION LIMIT 20",
+        tenant["link"]: "LOGIN CONNECTION LIMIT 6",
+        tenant["read"]: "NOLOGIN",
+        tenant["correct"]: "NOLOGIN",
+        # It may enter while a takeover is declared, and until then nothing.
+        **({takeover: "LOGIN CONNECTION LIMIT 10"} if takeover else {}),
+    }
+    # Who corrects may do what the application may, and no more.
+    common = {tenant["application"]: COMMON_ROLE, tenant["correct"]: COMMON_ROLE}
+    common |= {tenant["link"]: LINK_ROLE}
+    common |= {takeover: TAKEOVER_ROLE} if takeover else {}
+    return [
+        *(f"CREATE ROLE {name} {kind}" for name, kind in kinds.items() if name not in roles),
+        # What was sealed when the municipality left is opened again.
+        *(
+            f"ALTER ROLE {name} LOGIN"
+            for name, kind in kinds.items()
+            if kind.startswith("LOGIN") and name in roles and name not in state["logins"]
+        ),
+        *(f"GRANT {group} TO {name}" for name, group in common.items() if name not in members),
+        *([f"DROP ROLE {left}"] if left in roles and not takeover else []),
+    ]
 
 
 @dataclass(frozen=True)

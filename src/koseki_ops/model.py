@@ -420,6 +420,27 @@ class ApplicationRelease(Table):
     allow_downgrade: bool
 
 
+class RequestPolicy(Table):
+    """What a request for a session on a municipality's database may ask for."""
+
+    longest_hours: Annotated[int, Field(gt=0, le=720)]
+
+
+DocumentText = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f'\\]{1,200}$")]
+
+
+class Takeover(Table):
+    """What holds while the host municipality issues for another that is cut off.
+
+    signatory, margin_note: as the documents say; longest_hours: between declaration and end.
+    """
+
+    municipality: Slug
+    signatory: DocumentText
+    margin_note: DocumentText
+    longest_hours: Annotated[int, Field(gt=0, le=720)]
+
+
 class Platform(BaseModel):
     """The shared values of an inventory that the model knows by type."""
 
@@ -447,6 +468,7 @@ class Platform(BaseModel):
     flows: Annotated[list[Flow], Field(min_length=1)]
     operators: list[Operator]
     account_policy: AccountPolicy
+    request_policy: RequestPolicy
     timing_profile: str
     timing_profiles: dict[str, TimingProfile]
     certificate_policy: CertificatePolicy
@@ -459,3 +481,4 @@ class Platform(BaseModel):
     drift_alerts: DriftAlerts
     application_release: ApplicationRelease
     certificate_signatories: dict[Slug, str]
+    takeovers: list[Takeover]

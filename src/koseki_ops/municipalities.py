@@ -53,10 +53,28 @@ def tenants(municipalities: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]
             "owner": f"koseki_{row['slug']}_owner",
             "application": f"koseki_{row['slug']}_app",
             "link": f"koseki_{row['slug']}_link",
+            "read": f"koseki_{row['slug']}_read",
+            "correct": f"koseki_{row['slug']}_correct",
+            # Only where the host municipality may issue in a failure.
+            "takeover": (
+                f"koseki_{row['slug']}_takeover" if row.get("issued_by_host_in_failure") else ""
+            ),
             "unix_user": f"koseki-{row['slug']}",
             "folder": f"/var/lib/koseki/tablespaces/{row['code6']}",
         }
         for row in municipalities
+    ]
+
+
+def operators_on(operators: Iterable[Mapping[str, Any]], names: Iterable[str]) -> list[str]:
+    """Return the ids of the operators who may work today on a host, by its name and its groups'."""
+    day, known = effective_day(TODAY), set(names)
+    return [
+        row["id"]
+        for row in operators
+        if row["status"] == "active"
+        and date.fromisoformat(row["valid_from"]) <= day <= date.fromisoformat(row["valid_until"])
+        and known & set(row["hosts"])
     ]
 
 
@@ -65,6 +83,36 @@ def lines(
 ) -> dict[str, list[str]]:
     """Return the line subnets of each of these municipalities, by slug."""
     return {row["slug"]: list(subnets[row["slug"]]) for row in municipalities}
+
+
+def takeovers(
+    municipalities: Iterable[Mapping[str, Any]], texts: Iterable[Mapping[str, Any]]
+) -> list[dict[str, str]]:
+    """Return who stands in for whom, in the form of `tenants` as far as it goes.
+
+    municipalities: those that have joined; texts: the inventory's `takeovers`. slug: the instance's
+    name; town, host: slugs of the one cut off and of the one that issues. Empty unless both joined.
+    """
+    rows = {row["slug"]: row for row in municipalities}
+    hosts = [slug for slug, row in rows.items() if row.get("host")]
+    return [
+        {
+            "slug": f"takeover-{town}",
+            "town": town,
+            "host": hosts[0],
+            "code6": rows[town]["code6"],
+            "name": rows[town]["name"],
+            "database": f"koseki_{town}",
+            "application": f"koseki_{town}_takeover",
+            "unix_user": f"koseki-takeover-{town}",
+            "signatory": text["signatory"],
+            "margin_note": text["margin_note"],
+        }
+        for text in texts
+        if (town := text["municipality"]) in rows
+        and rows[town].get("issued_by_host_in_failure")
+        and hosts
+    ]
 
 
 def client_certificates(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
@@ -178,21 +226,49 @@ def instances(
     not the municipality's head; authority: the CA's certificate. docs/releases.md names the values.
     """
     rows = list(municipalities)
-    keys = {row["name"]: row for row in client_certificates(tenants(rows))}
     found = {}
     for row, tenant in zip(rows, tenants(rows), strict=True):
-        slug, own = row["slug"], keys[row["slug"]]
-        common = (
-            f"dbname={tenant['database']} user={tenant['application']} sslmode=verify-full "
-            f"sslrootcert={authority} sslcert={own['certificate']} sslkey={own['key']} "
-            "connect_timeout=5 application_name=koseki"
-        )
+        slug = row["slug"]
         found[slug] = {
             "KOSEKI_SLUG": slug,
             "KOSEKI_CODE": row["code6"],
             "KOSEKI_MUNICIPALITY": row["name"],
             "KOSEKI_SIGNATORY": signatories.get(slug, f"{row['name']}長"),
-            "KOSEKI_DATABASE": f"host=127.0.0.1 port={ports['leader']} {common}",
-            "KOSEKI_DATABASE_READ": f"host=127.0.0.1 port={ports['replica']} {common}",
+            **_databases(tenant, ports, authority),
         }
     return found
+
+
+def takeover_instances(
+    rows: Iterable[Mapping[str, str]], ports: Mapping[str, int], authority: str
+) -> dict[str, dict[str, str]]:
+    """Return what the instances that stand in are told, by their names: as for `instances`.
+
+    rows: as `takeovers` gives them.
+    """
+    return {
+        row["slug"]: {
+            "KOSEKI_SLUG": row["town"],
+            "KOSEKI_CODE": row["code6"],
+            "KOSEKI_MUNICIPALITY": row["name"],
+            "KOSEKI_SIGNATORY": row["signatory"],
+            "KOSEKI_MARGIN_NOTE": row["margin_note"],
+            "KOSEKI_READ_ONLY": "yes",
+            "KOSEKI_PATH": f"/takeover/{row['town']}/",
+            **_databases(row, ports, authority),
+        }
+        for row in rows
+    }
+
+
+def _databases(row: Mapping[str, str], ports: Mapping[str, int], authority: str) -> dict[str, str]:
+    (own,) = client_certificates([row])
+    common = (
+        f"dbname={row['database']} user={row['application']} sslmode=verify-full "
+        f"sslrootcert={authority} sslcert={own['certificate']} sslkey={own['key']} "
+        "connect_timeout=5 application_name=koseki"
+    )
+    return {
+        "KOSEKI_DATABASE": f"host=127.0.0.1 port={ports['leader']} {common}",
+        "KOSEKI_DATABASE_READ": f"host=127.0.0.1 port={ports['replica']} {common}",
+    }

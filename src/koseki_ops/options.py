@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
 
+from koseki_ops.errors import KosekiError
 from koseki_ops.site import Site
 
 lab_option = click.option(
@@ -42,3 +46,30 @@ json_option = click.option(
 def print_json(report: dict[str, Any]) -> None:
     """Print one JSON object on one line."""
     click.echo(json.dumps(report, ensure_ascii=False))
+
+
+def end_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `--until` and `--hours`: two ways to say when something ends by itself."""
+    hours = click.option("--hours", type=click.IntRange(1), metavar="N", help="Or: in N hours.")
+    until = click.option(
+        "--until", metavar="TIME", help="When it ends, as 2026-12-01T17:00 (the site's zone)."
+    )
+    return until(hours(command))
+
+
+def end_of(until: str | None, hours: int | None, zone: ZoneInfo) -> datetime:
+    """Return the moment that one of the two says; KosekiError for none, both, or no moment."""
+    if (until is None) == (hours is None):
+        raise KosekiError("no one end", "", "give either --until or --hours")
+    if until is None:
+        return datetime.now(UTC) + timedelta(hours=hours or 0)
+    try:
+        end = datetime.fromisoformat(until)
+    except ValueError as error:
+        raise KosekiError("this is no moment", until, "write it as 2026-12-01T17:00") from error
+    return end if end.tzinfo else end.replace(tzinfo=zone)
+
+
+def who() -> str:
+    """Return the account on this machine that a command was typed by."""
+    return os.environ.get("SUDO_USER") or os.environ.get("USER") or "root"

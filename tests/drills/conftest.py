@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from koseki_ops.lab import Lab, writers
 from koseki_ops.site import Site
 from koseki_ops.verify.runner import Reports
 
+# Of a minute: whatever ends then is looked at three seconds later.
+SECOND = 57
 LAB_NAME = os.environ.get("KOSEKI_DRILL_LAB", "drills")
 CONVERGED = "converged"
 SECONDS_TO_SETTLE = 420
@@ -113,6 +116,12 @@ def wait_for(question: Callable[[], object], what: str, seconds: float = 90) -> 
     while not question():
         assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s"
         time.sleep(1)
+
+
+def soon(seconds: float) -> datetime:
+    """Return a moment at least so far away, right before the hosts' timers look, each minute."""
+    end = datetime.now(UTC) + timedelta(seconds=seconds)
+    return end.replace(second=SECOND) if end.second < SECOND else soon(seconds + 60 - SECOND)
 
 
 def interrupted_apply(platform: Platform, seconds: float) -> None:

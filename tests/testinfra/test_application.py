@@ -73,6 +73,12 @@ def questions(plan: Plan, host: str) -> Questions:
     }
 
 
+def names(plan: Plan) -> list[str]:
+    """Return the instances' names: one a municipality, one for each that another may issue for."""
+    stand_ins = [f"takeover-{town.slug}" for town in plan.cut_off_towns]
+    return [*(town.slug for town in plan.towns), *stand_ins]
+
+
 @on_hosts("application")
 def test_every_byte_is_what_was_signed(plan: Plan, facts: Facts):
     """The signature of the kept archive holds, and what is unpacked is what it holds (K-08)."""
@@ -101,7 +107,7 @@ def test_each_town_has_its_instance(plan: Plan, facts: Facts):
     """One process a municipality, as its own account, of the plan's version (K-01, K-08)."""
     seen = sorted(" ".join(line.split()[:2]) for line in facts["processes"].lines)
     version = plan.platform.application_release.version
-    wanted = sorted(f"koseki-{town.slug} {version}" for town in plan.towns)
+    wanted = sorted(f"koseki-{name} {version}" for name in names(plan))
     expect(seen, wanted, facts.remedy, "koseki-application@*")
 
 
@@ -118,13 +124,13 @@ def test_each_instance_is_healthy(facts: Facts, town: Municipality):
 @on_hosts("application")
 def test_no_instance_of_a_town_that_has_not_joined(plan: Plan, facts: Facts):
     """What is served is what has joined by the effective date (K-02)."""
-    expect(set(facts["status"].json["instances"]), {t.slug for t in plan.towns}, facts.remedy)
+    expect(set(facts["status"].json["instances"]), set(names(plan)), facts.remedy)
 
 
 @on_hosts("application")
 def test_each_socket_opens_for_the_gateway_only(plan: Plan, facts: Facts):
     """A municipality's socket is root's and the gateway's, nobody else's (K-01)."""
-    wanted = {f"{SOCKETS}/{town.slug}.sock root {GATEWAY_GROUP} 660" for town in plan.towns}
+    wanted = {f"{SOCKETS}/{name}.sock root {GATEWAY_GROUP} 660" for name in names(plan)}
     expect(set(facts["sockets"].lines), wanted, facts.remedy)
 
 
@@ -139,7 +145,7 @@ def test_no_town_reaches_another(facts: Facts, visit: tuple[str, str]):
 def test_each_instance_sees_its_own_keys_only(plan: Plan, facts: Facts):
     """Within its own view of the files there is one municipality (K-01)."""
     seen = {line.split()[0]: line.split()[2:] for line in facts["processes"].lines}
-    expect(seen, {f"koseki-{t.slug}": [t.slug] for t in plan.towns}, facts.remedy)
+    expect(seen, {f"koseki-{name}": [name] for name in names(plan)}, facts.remedy)
 
 
 @on_hosts("application")

@@ -28,8 +28,11 @@ RIGHT_REASONS = (
 # Databases that hold no register, and the role that only opens the platform's own probe table.
 NO_REGISTERS = {"postgres", "template1", "koseki_template"}
 COMMON_ROLE = "koseki_application"
-LINK_ROLE = "koseki_link"
+# Groups without a login: the platform's own probe table, the link, and the series of a takeover.
+GROUP_ROLES = {COMMON_ROLE, "koseki_link", "koseki_takeover"}
 LOGINS = ("app", "link")
+# Roles of persons: what they may is the suite requests'.
+OPERATOR = "operator_"
 CATALOG = """
 runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 <<'SQL'
 select json_build_object(
@@ -171,7 +174,13 @@ def test_reads_go_to_the_second_recording(facts: Facts, town: Municipality):
 
 def test_the_catalogue_lets_no_town_into_another(plan: Plan, everywhere: Everywhere):
     """Beneath the network's lists the database itself grants CONNECT to the owner's role (K-01)."""
-    seen = {tuple(pair) for pair in catalog(plan, everywhere)["may connect"]}
+    pairs = catalog(plan, everywhere)["may connect"]
+    # Persons, and who stands in for a town, come by the suites requests and takeover.
+    seen = {
+        (role, name)
+        for role, name in pairs
+        if not role.startswith(OPERATOR) and role != f"{name}_takeover"
+    }
     wanted = {(f"{town.database}_{kind}", town.database) for town in plan.towns for kind in LOGINS}
     towns = {town.database for town in plan.towns}
     of_towns = {(role, name) for role, name in seen if name in towns or (role, name) in wanted}
@@ -223,19 +232,19 @@ def test_roles_can_do_their_part_only(plan: Plan, everywhere: Everywhere):
     """Only postgres is superuser; owners cannot log in; nobody has a password to lose (K-11)."""
     roles = catalog(plan, everywhere)["roles"]
     expect({n for n, row in roles.items() if row["super"]}, {"postgres"}, "alter the others")
-    wanted = {
-        f"{t.database}_{kind}": kind in LOGINS for t in plan.towns for kind in ("owner", *LOGINS)
-    }
+    kinds = ("owner", "read", "correct", *LOGINS)
+    wanted = {f"{t.database}_{kind}": kind in LOGINS for t in plan.towns for kind in kinds}
+    wanted |= {f"{town.database}_takeover": True for town in plan.cut_off_towns}
     gone = {town.database for town in plan.gone}
-    ours = {
-        name: row
+    seen = {
+        name: row["login"]
         for name, row in roles.items()
-        if name.startswith("koseki_") and name.rsplit("_", 1)[0] not in gone
+        if name.startswith("koseki_")
+        and name not in GROUP_ROLES
+        and name.rsplit("_", 1)[0] not in gone
     }
-    common = (COMMON_ROLE, LINK_ROLE)
-    seen = {name: row["login"] for name, row in ours.items() if name not in common}
-    for name in common:
-        hold(not roles.get(name, {}).get("login"), "no login", name, "alter this role")
+    able = [name for name in sorted(GROUP_ROLES) if roles.get(name, {}).get("login")]
+    expect(able, [], "alter these roles: they are groups")
     expect(seen, wanted, "run `koseki apply --limit databases`")
     powers = ("createdb", "createrole", "replication", "bypass", "password")
     strong = {
@@ -254,7 +263,8 @@ def test_no_role_stands_for_another_town(plan: Plan, everywhere: Everywhere):
     crossing = [
         f"{member} in {role}"
         for member, role in catalog(plan, everywhere)["members"]
-        if role not in {COMMON_ROLE, LINK_ROLE}
+        if role not in GROUP_ROLES
+        and not member.startswith(OPERATOR)
         and member.rsplit("_", 1)[0] != role.rsplit("_", 1)[0]
     ]
     expect(crossing, [], "revoke that membership")
@@ -271,8 +281,10 @@ def test_the_list_of_doors_has_no_wide_one(plan: Plan, facts: Facts):
             continue
         towns = {town.database for town in plan.platform.municipalities}
         for_register = set(rule["database"]) & towns or "all" in rule["database"]
-        owners = [rule["user"][0].removesuffix(f"_{kind}") for kind in LOGINS]
-        own = rule["database"][0] in owners and len(rule["database"]) == len(rule["user"]) == 1
+        may = {f"{name}_{kind}" for name in towns for kind in LOGINS}
+        may |= {f"{town.database}_takeover" for town in plan.cut_off_towns}
+        owner, _, _ = rule["user"][0].rpartition("_")
+        own = rule["database"] == [owner] and len(rule["user"]) == 1 and rule["user"][0] in may
         if rule["type"] != "hostssl" or rule["method"] != "cert" or (for_register and not own):
             wide.append(" ".join(map(str, rule.values())))
     expect(wide, [], facts.remedy, "patroni")

@@ -188,6 +188,30 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
         "terminals is '13 rows'",
         "天龍村 has no terminal",
     ),
+    "takeover of a municipality without the clause": (
+        "takeovers.yml",
+        lambda content: content["takeovers"][0].update(municipality="takamori"),
+        "takeovers[0].municipality is 'takamori'",
+        "no issued_by_host_in_failure",
+    ),
+    "clause without what documents say": (
+        "takeovers.yml",
+        lambda content: content["takeovers"].clear(),
+        "takeovers is '0 rows'",
+        "oshika has the clause",
+    ),
+    "takeover without anybody to issue": (
+        "municipalities.yml",
+        lambda content: content["municipalities"][0].update(host=False),
+        "municipalities is 'hosts: none'",
+        "exactly one municipality issues",
+    ),
+    "margin note with a quote": (
+        "takeovers.yml",
+        lambda content: content["takeovers"][0].update(margin_note="it's"),
+        'takeovers[0].margin_note is "it\'s"',
+        "pattern",
+    ),
     "gateway that admits nothing": (
         "gateway.yml",
         lambda content: content["gateway"].update(body_kb=0),

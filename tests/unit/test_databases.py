@@ -17,10 +17,21 @@ from koseki_ops.databases import (
     tenant_statements,
 )
 from koseki_ops.errors import KosekiError
-from koseki_ops.municipalities import active, client_certificates, instances, left, tenants
+from koseki_ops.municipalities import (
+    active,
+    client_certificates,
+    instances,
+    left,
+    takeover_instances,
+    takeovers,
+    tenants,
+)
 
 TOWNS = tenants(
-    [{"slug": "iida", "code6": "202053"}, {"slug": "oshika", "code6": "204170"}],
+    [
+        {"slug": "iida", "code6": "202053"},
+        {"slug": "oshika", "code6": "204170", "issued_by_host_in_failure": True},
+    ],
 )
 
 
@@ -30,7 +41,6 @@ def cluster() -> dict[str, Any]:
         "roles": ["postgres", "recorder", "rewinder"],
         "logins": ["postgres", "recorder", "rewinder"],
         "members": [],
-        "link_members": [],
         "tablespaces": ["pg_default"],
         "databases": {"postgres": {}, "template1": {}},
         "public_connect": ["postgres", "template1"],
@@ -40,13 +50,15 @@ def cluster() -> dict[str, Any]:
 
 def settled() -> dict[str, Any]:
     """What `state.sql` reports when all is as it should be."""
-    kinds = ("owner", "application", "link")
+    kinds = ("owner", "application", "link", "read", "correct")
+    groups = ("koseki_application", "koseki_link", "koseki_takeover")
+    stand_in = "koseki_oshika_takeover"
     names = [town[kind] for town in TOWNS for kind in kinds]
+    enter = [stand_in, *(town[kind] for town in TOWNS for kind in ("application", "link"))]
     return {
-        "roles": ["postgres", "rewinder", "koseki_application", "koseki_link", *names],
-        "logins": ["postgres", *(town[kind] for town in TOWNS for kind in kinds[1:])],
-        "members": [town["application"] for town in TOWNS],
-        "link_members": [town["link"] for town in TOWNS],
+        "roles": ["postgres", "rewinder", *groups, "operator_sousa01", stand_in, *names],
+        "logins": ["postgres", "operator_sousa01", *enter],
+        "members": [*enter, *(town["correct"] for town in TOWNS)],
         "tablespaces": [town["tablespace"] for town in TOWNS],
         "databases": {
             "koseki_template": {},
@@ -58,14 +70,17 @@ def settled() -> dict[str, Any]:
         "public_connect": [],
         "connect": {
             "postgres": ["rewinder"],
-            **{town["database"]: [town["application"], town["link"]] for town in TOWNS},
+            **{
+                t["database"]: [t["application"], t["link"], t["read"], t["correct"]]
+                for t in TOWNS
+            },
         },
     }
 
 
 def test_an_empty_cluster_is_closed_and_gets_its_template():
     """The doors of PUBLIC are shut first, and the way that pg_rewind needs stays open."""
-    said = platform_statements(cluster())
+    said = platform_statements(cluster(), [])
     assert "REVOKE ALL ON DATABASE postgres FROM PUBLIC" in said
     assert "GRANT CONNECT ON DATABASE postgres TO rewinder" in said
     revoked = said.index("REVOKE ALL ON DATABASE postgres FROM PUBLIC")
@@ -91,7 +106,7 @@ def test_roles_come_before_what_they_own():
 
 def test_nothing_is_said_twice():
     """A cluster that is right hears nothing."""
-    assert platform_statements(settled()) == []
+    assert platform_statements(settled(), ["sousa01"]) == []
     assert tenant_statements(TOWNS, settled()) == []
 
 
@@ -101,6 +116,26 @@ def test_a_stranger_is_shown_out():
     state["connect"]["koseki_oshika"].append("koseki_iida_app")
     said = tenant_statements(TOWNS, state)
     assert said == ["REVOKE ALL ON DATABASE koseki_oshika FROM koseki_iida_app"]
+
+
+def test_an_operator_comes_without_a_right_and_goes_with_all():
+    """A role of one's own that is in nothing; who is no operator any more loses it (K-05, K-11)."""
+    said = platform_statements(settled(), ["sousa02"])
+    assert said[0] == "CREATE ROLE operator_sousa02 LOGIN CONNECTION LIMIT 5"
+    assert said[-1] == "DROP ROLE operator_sousa01"
+    assert not any("GRANT" in line for line in said)
+    assert "ALTER ROLE operator_sousa02 SET pgaudit.log_statement = 'off'" in said
+
+
+def test_only_the_clause_brings_a_role_that_stands_in():
+    """Where the plan says so it is there, without a way in; where it does not, it goes (K-06)."""
+    said = tenant_statements(TOWNS, cluster())
+    assert [line for line in said if "_takeover" in line] == [
+        "CREATE ROLE koseki_oshika_takeover LOGIN CONNECTION LIMIT 10",
+        "GRANT koseki_takeover TO koseki_oshika_takeover",
+    ]
+    without = [{**town, "takeover": ""} for town in TOWNS]
+    assert tenant_statements(without, settled()) == ["DROP ROLE koseki_oshika_takeover"]
 
 
 def test_public_is_shut_out_again():
@@ -114,12 +149,9 @@ def test_what_a_municipality_leaves_behind_is_sealed_and_can_be_opened_again():
     """All its roles are shut out, nobody connects, nothing is dropped; and all of it goes back."""
     state, (oshika,) = settled(), TOWNS[1:]
     said = sealed_statements([oshika], state)
-    assert said[:4] == [
-        "ALTER ROLE koseki_oshika_app NOLOGIN",
-        "ALTER ROLE koseki_oshika_link NOLOGIN",
-        "REVOKE ALL ON DATABASE koseki_oshika FROM koseki_oshika_app",
-        "REVOKE ALL ON DATABASE koseki_oshika FROM koseki_oshika_link",
-    ]
+    kinds = ("app", "link", "takeover")
+    assert said[:3] == [f"ALTER ROLE koseki_oshika_{kind} NOLOGIN" for kind in kinds]
+    assert "REVOKE ALL ON DATABASE koseki_oshika FROM koseki_oshika_correct" in said
     assert "ALTER DATABASE koseki_oshika ALLOW_CONNECTIONS false" in said
     assert not any("DROP" in statement for statement in said)
 
@@ -128,11 +160,12 @@ def test_what_a_municipality_leaves_behind_is_sealed_and_can_be_opened_again():
     state["databases"]["koseki_oshika"]["open"] = False
     assert sealed_statements([oshika], state) == []
     assert tenant_statements(TOWNS, state) == [
-        "ALTER ROLE koseki_oshika_app LOGIN",
-        "ALTER ROLE koseki_oshika_link LOGIN",
+        *(f"ALTER ROLE koseki_oshika_{kind} LOGIN" for kind in kinds),
         "ALTER DATABASE koseki_oshika ALLOW_CONNECTIONS true",
-        "GRANT CONNECT ON DATABASE koseki_oshika TO koseki_oshika_app",
-        "GRANT CONNECT ON DATABASE koseki_oshika TO koseki_oshika_link",
+        *(
+            f"GRANT CONNECT ON DATABASE koseki_oshika TO koseki_oshika_{kind}"
+            for kind in ("app", "link", "read", "correct")
+        ),
     ]
 
 
@@ -235,6 +268,27 @@ def test_the_platforms_sql_leaves_transactions_to_the_toolkit():
         if line.startswith(("\\", "BEGIN;", "COMMIT"))
     ]
     assert found == []
+
+
+def test_who_stands_in_is_told_whose_it_is():
+    """Its own role, key and path, read only, with the words of its documents (K-06)."""
+    towns = [
+        {"slug": "iida", "code6": "202053", "name": "飯田市", "host": True},
+        {"slug": "oshika", "code6": "204170", "name": "大鹿村", "issued_by_host_in_failure": True},
+        {"slug": "takamori", "code6": "204030", "name": "高森町"},
+    ]
+    texts = [
+        {"municipality": slug, "signatory": "飯田市長", "margin_note": "代行"}
+        for slug in ("oshika", "takamori", "anan")
+    ]
+    rows = takeovers(towns, texts)
+    assert [(row["town"], row["host"]) for row in rows] == [("oshika", "iida")]
+    assert takeovers(towns[1:], texts) == [], "nobody has joined who could issue"
+    (told,) = takeover_instances(rows, {"leader": 5000, "replica": 5001}, "/ca.crt").values()
+    assert (told["KOSEKI_CODE"], told["KOSEKI_SIGNATORY"]) == ("204170", "飯田市長")
+    assert "dbname=koseki_oshika user=koseki_oshika_takeover" in told["KOSEKI_DATABASE"]
+    assert "/municipalities/takeover-oshika/client.key" in told["KOSEKI_DATABASE"]
+    assert (told["KOSEKI_READ_ONLY"], told["KOSEKI_PATH"]) == ("yes", "/takeover/oshika/")
 
 
 def test_an_instance_is_told_its_own():

@@ -109,6 +109,16 @@ def test_every_kind_has_a_part_and_every_part_a_reader():
     assert set(PARTS) == set(probe.READERS)
 
 
+def test_what_an_open_request_lends_is_no_drift():
+    """A membership that the database names as lent is left out; any other stands (K-05)."""
+    lent, stray = (f"operator_sousa01 in koseki_{t}_read by postgres" for t in ("oshika", "iida"))
+    wide = "operator_sousa01 in koseki_application by postgres"
+    rows = [{"membership": [[name, "inherit"] for name in (lent, stray, wide)]}]
+    rows += [{"lent": [lent, wide]}, {"lent": None}]
+    content = "".join(f"{json.dumps(row)}\n" for row in rows)
+    assert set(said(database=content).items["membership"]) == {stray, wide}
+
+
 def test_a_clients_port_is_another_each_time():
     """Of an open UDP port that the kernel chose only the program counts."""
     assert "udp any port of chronyd" in said().items["socket"]

@@ -188,6 +188,7 @@ HOST_OF_ROLE = {
     "pgbackrest": "primary1",
     "postgresql": "primary1",
     "registry_link": "registry-link1",
+    "request_expiry": "primary1",
     "web_gateway": "application1",
 }
 

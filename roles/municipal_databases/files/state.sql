@@ -4,12 +4,9 @@ SELECT json_build_object(
   'logins', (SELECT coalesce(json_agg(rolname), '[]') FROM pg_roles WHERE rolcanlogin),
   'members', (SELECT coalesce(json_agg(m.rolname), '[]')
                 FROM pg_auth_members a
-                JOIN pg_roles g ON g.oid = a.roleid AND g.rolname = 'koseki_application'
+                JOIN pg_roles g ON g.oid = a.roleid
+                 AND g.rolname IN ('koseki_application', 'koseki_link', 'koseki_takeover')
                 JOIN pg_roles m ON m.oid = a.member),
-  'link_members', (SELECT coalesce(json_agg(m.rolname), '[]')
-                     FROM pg_auth_members a
-                     JOIN pg_roles g ON g.oid = a.roleid AND g.rolname = 'koseki_link'
-                     JOIN pg_roles m ON m.oid = a.member),
   'tablespaces', (SELECT json_agg(spcname) FROM pg_tablespace),
   'databases', (SELECT json_object_agg(d.datname, json_build_object(
                          'owner', pg_get_userbyid(d.datdba), 'tablespace', t.spcname,

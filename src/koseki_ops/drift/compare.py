@@ -159,7 +159,7 @@ def _without_echoes(found: list[Difference]) -> list[Difference]:
         "program": lambda d: d.name in lent or (d.place == "time" and d.name in resized),
         # What a new account or database brings along.
         "group": lambda d: ("user", d.name) in unmanaged,
-        **dict.fromkeys(("extension", "schema", "grant", "definer"), of_a_database),
+        **dict.fromkeys(("extension", "schema", "grant", "definer", "trigger"), of_a_database),
     }
     return [d for d in found if d.kind not in follows or not follows[d.kind](d)]
 

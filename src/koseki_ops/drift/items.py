@@ -46,6 +46,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "schema": ("owner", "grants"),
     "grant": ("owner", "grants"),
     "definer": ("owner", "body"),
+    "trigger": ("state", "function"),
 }
 FILES = ("file", "unit", "sudoers", "cron")
 
@@ -82,6 +83,7 @@ PART_OF = {
             "schema",
             "grant",
             "definer",
+            "trigger",
         ),
         "database",
     ),

@@ -498,6 +498,7 @@ def _etcd(state: State, content: str) -> None:
 
 
 def _database(state: State, content: str) -> None:
+    lent: set[str] = set()
     for line in content.splitlines():
         if not line or line == "absent":
             continue
@@ -508,7 +509,12 @@ def _database(state: State, content: str) -> None:
                 state.measures["replication_lag_bytes"] = float(answer["lag"])
             continue
         for kind, rows in answer.items():
-            _rows(state, kind, rows or [])
+            if kind == policy.LENT:
+                lent.update(name for name in rows or [] if policy.LENT_NAME.fullmatch(name))
+            else:
+                _rows(state, kind, rows or [])
+    for name in lent:
+        state.items.get("membership", {}).pop(name, None)
 
 
 def _rows(state: State, kind: str, rows: Any) -> None:  # noqa: ANN401 - JSON is whatever came

@@ -49,6 +49,19 @@ def _membership(difference: Difference) -> str:
     return _sql(f'REVOKE "{rest.partition(" by ")[0]}" FROM "{member}"')
 
 
+def _trigger(difference: Difference) -> str:
+    """Drop a trigger, or bring it to its state; of a table or of an event, which has no dot."""
+    database, _, rest = difference.name.partition(" ")
+    name, _, place = rest.partition(" on ")
+    table = "." in place
+    if difference.unmanaged:
+        what = f'TRIGGER "{name}" ON {place}' if table else f'EVENT TRIGGER "{name}"'
+        return _sql(f"DROP {what}", database)
+    if table:
+        return _sql(f'ALTER TABLE {place} {difference.expected} TRIGGER "{name}"', database)
+    return _sql(f'ALTER EVENT TRIGGER "{name}" {difference.expected}', database)
+
+
 def _role_setting(difference: Difference) -> str:
     who, _, rest = difference.name.partition(" in ")
     where, _, setting = rest.partition(": ")
@@ -82,6 +95,7 @@ REMOVALS: dict[str, Callable[[Difference], str]] = {
     "schema": _in_database('DROP SCHEMA "{}"'),
     "grant": _in_database("DROP TABLE {}"),
     "definer": _in_database("DROP FUNCTION {}"),
+    "trigger": _trigger,
     "setting": _statement("ALTER SYSTEM RESET {}"),
     "etcd member": _plain("etcdctl member remove {}"),
     "hba": lambda _: "systemctl reload patroni.service",
@@ -154,6 +168,7 @@ MENDINGS: dict[tuple[str, str], Callable[[Difference], str]] = {
     ("kernel parameter", ""): lambda d: f"sysctl -w {shlex.quote(f'{d.name}={d.expected}')}",
     ("mount", ""): _plain("mount {}"),
     ("setting", ""): _setting,
+    ("trigger", "state"): _trigger,
     ("hba", ""): lambda _: "systemctl reload patroni.service",
     ("hba order", ""): lambda _: "systemctl reload patroni.service",
 }

@@ -121,6 +121,17 @@ class Plan:
         ]
 
     @cached_property
+    def cut_off_towns(self) -> list[Municipality]:
+        """The municipalities for whom the host municipality may issue in a failure (K-06)."""
+        issues = any(town.host for town in self.towns)
+        return [town for town in self.towns if town.issued_by_host_in_failure and issues]
+
+    @property
+    def host_town(self) -> Municipality:
+        """The municipality that runs the platform, and issues for another in a failure."""
+        return next(town for town in self.towns if town.host)
+
+    @cached_property
     def waiting_towns(self) -> list[Municipality]:
         """The municipalities that have not joined yet, or have left."""
         return [town for town in self.platform.municipalities if town not in self.towns]

@@ -1,0 +1,264 @@
+"""Requests: a person's session on one municipality's database, for a reason and a time (K-05).
+
+The register is in each municipality's own database (platform.requests, append only), and the
+database grants and takes away by it; here a request is held against the inventory, said to the
+leader, and listed together with what the hosts' journals tell of refusals.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from koseki_ops.check import load_platform
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import Inventory
+from koseki_ops.leader import literal, say
+from koseki_ops.model import Platform
+from koseki_ops.municipalities import active, operators_on
+from koseki_ops.site import Site
+from koseki_ops.ssh import ensure_site_ssh
+
+SCOPES = ("read", "correct")
+TEXT = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
+REQUEST_ID = re.compile(r"([a-z][a-z0-9]{1,15})-([1-9][0-9]{0,8})")
+
+LIST = """SELECT json_build_object('municipality', '{slug}', 'number', r.number,
+  'operator', operator, 'scope', scope, 'basis', basis, 'requester', requester,
+  'approver', approver, 'opened_by', opened_by, 'opened_at', opened_at, 'expires_at', expires_at,
+  'state', CASE WHEN how IS NOT NULL THEN how WHEN expires_at <= clock_timestamp() THEN 'expired'
+    ELSE 'open' END, 'ended_at', ended_at, 'ended_by', ended_by)
+  FROM platform.requests r LEFT JOIN platform.request_ends USING (number) ORDER BY number;"""
+
+# What the server says of an operator who comes: its own line, after role and database.
+SERVER_LINE = re.compile(
+    r"operator_(?P<operator>[a-z0-9]+)@(?P<database>\S+) \[local\] (?P<level>FATAL|LOG):  "
+    r"(?P<text>.*)"
+)
+SUDO_LINE = re.compile(r" *(?P<operator>[a-z0-9]+) : .*\bUSER=(?P<text>root|postgres) ;")
+KINDS = (
+    ("session under request ", "session"),
+    ("terminating connection ", "ended"),
+    ("no open request ", "refused"),
+    ("permission denied for database ", "refused"),
+    ("pg_hba.conf rejects connection ", "refused"),
+    ("Peer authentication failed ", "refused"),
+)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where requests are made: a site, its inventory, and that as typed."""
+
+    site: Site
+    inventory: Inventory
+    platform: Platform
+
+    @classmethod
+    def of(cls, site: Site) -> Desk:
+        """Read a site's inventory; KosekiError when it does not hold."""
+        inventory = Inventory(site.inventory)
+        return cls(site, inventory, load_platform(inventory))
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The platform's time zone."""
+        return ZoneInfo(self.platform.timezone)
+
+    @property
+    def hosts(self) -> list[str]:
+        """The databases' hosts."""
+        return self.inventory.hosts_in("databases")
+
+    @property
+    def towns(self) -> dict[str, str]:
+        """The names of the municipalities that have joined, by slug, in the plan's order."""
+        day = str(self.platform.effective_date)
+        return {row["slug"]: row["name"] for row in active(self._shared("municipalities"), day)}
+
+    @property
+    def operators(self) -> list[str]:
+        """The operators of today, wherever they work."""
+        names = [*self.inventory.groups, *self.inventory.hosts]
+        return operators_on(self._shared("operators"), names)
+
+    @property
+    def workers(self) -> list[str]:
+        """The operators of today who can have a session: with an account on every server."""
+        found = [
+            set(operators_on(self._shared("operators"), [*self.inventory.groups_of(host), host]))
+            for host in self.hosts
+        ]
+        return [name for name in self.operators if all(name in there for there in found)]
+
+    def town(self, slug: str) -> str:
+        """Return a municipality's slug when it has joined; KosekiError for any other."""
+        if slug not in self.towns:
+            known = ", ".join(self.towns)
+            raise KosekiError("no municipality that has joined", slug, f"choose of {known}")
+        return slug
+
+    def operator(self, name: str) -> str:
+        """Return an operator of today; KosekiError for anybody else."""
+        if name not in self.operators:
+            raise KosekiError(
+                "no operator of today", name, f"name one of {', '.join(self.operators)}"
+            )
+        return name
+
+    def _shared(self, name: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.inventory.shared[name]
+        return rows
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A request as it is asked for. until: with its zone."""
+
+    slug: str
+    operator: str
+    requester: str
+    approver: str
+    basis: str
+    scope: str
+    until: datetime
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a host's journal tells of an operator.
+
+    kind: session (under a request), ended, refused, or sudo: a person became root or postgres on a
+    database's host, whom no request can hold; at: UTC; database: empty for sudo.
+    """
+
+    at: datetime
+    host: str
+    kind: str
+    operator: str
+    database: str
+    text: str
+
+
+def check(desk: Desk, wanted: Wanted, now: datetime) -> None:
+    """Refuse what the inventory does not allow; KosekiError names it."""
+    desk.town(wanted.slug)
+    if desk.operator(wanted.operator) not in desk.workers:
+        workers = ", ".join(desk.workers)
+        raise KosekiError("no account on the databases' hosts", wanted.operator, f"of {workers}")
+    if desk.operator(wanted.approver) in (wanted.requester, wanted.operator):
+        raise KosekiError(
+            "who asks or works does not approve", wanted.approver, "let another operator approve"
+        )
+    one_line("basis", wanted.basis)
+    one_line("requester", wanted.requester)
+    ends_within(wanted.until, now, desk.platform.request_policy.longest_hours)
+
+
+def one_line(name: str, text: str) -> None:
+    """Refuse a text that is empty or not one line; name: what it says."""
+    if not TEXT.fullmatch(text) or not text.strip():
+        raise KosekiError(f"no {name}", text[:40], "say it in one line of up to 200 characters")
+
+
+def ends_within(end: datetime, now: datetime, hours: int) -> None:
+    """Refuse an end that is over or more than so many hours away."""
+    if not now < end <= now + timedelta(hours=hours):
+        remedy = f"end it after now and within {hours} hours"
+        raise KosekiError("an expiry that cannot be", end.isoformat(), remedy)
+
+
+def open_request(desk: Desk, wanted: Wanted, opened_by: str) -> str:
+    """Open a request and return its id; the database refuses one that is open already."""
+    now = datetime.now(UTC)
+    check(desk, wanted, now)
+    told = {
+        "operator": wanted.operator,
+        "scope": wanted.scope,
+        "basis": wanted.basis,
+        "requester": wanted.requester,
+        "approver": wanted.approver,
+        "opened_by": opened_by,
+        "expires_at": wanted.until.isoformat(),
+    }
+    script = (
+        f"\\connect koseki_{wanted.slug}\nSELECT platform.open_a_request({literal(told)}::jsonb);\n"
+    )
+    return f"{wanted.slug}-{say(desk.site, desk.inventory, script).strip()}"
+
+
+def close_request(desk: Desk, request: str, closed_by: str) -> None:
+    """Close an open request: its rights are taken back, then its sessions end."""
+    found = REQUEST_ID.fullmatch(request)
+    if found is None:
+        raise KosekiError("no request's id", request, "write it as `koseki request list` does")
+    slug, number = found.groups()
+    desk.town(slug)
+    desk.operator(closed_by)
+    script = (
+        f"\\connect koseki_{slug}\nSELECT platform.close_a_request({number}, {literal(closed_by)});"
+        "\nSELECT platform.end_sessions();\n"
+    )
+    say(desk.site, desk.inventory, script)
+
+
+def listed(desk: Desk, slugs: Sequence[str]) -> list[dict[str, object]]:
+    """Return every request of these municipalities, as JSON names it, oldest first in each."""
+    script = "\n".join(f"\\connect koseki_{slug}\n{LIST.format(slug=slug)}" for slug in slugs)
+    rows = [json.loads(line) for line in say(desk.site, desk.inventory, script).splitlines()]
+    return [{"id": f"{row['municipality']}-{row['number']}", **row} for row in rows]
+
+
+def events(desk: Desk, days: int) -> tuple[list[Event], dict[str, str]]:
+    """Return what the databases' hosts' journals tell of operators, and which host did not answer.
+
+    days: how far back; the second: the reason by host.
+    """
+    ensure_site_ssh(desk.site, desk.inventory)
+    names = [row.id for row in desk.platform.operators]
+    found: list[Event] = []
+    silent: dict[str, str] = {}
+    for host in desk.hosts:
+        done = subprocess.run(
+            ["ssh", "-F", str(desk.site.ssh_config), host, _journal(names, days)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        # journalctl says 1 and nothing else when no line matches.
+        if done.returncode not in (0, 1) or (done.returncode and done.stderr.strip()):
+            silent[host] = (done.stderr.strip().splitlines() or ["no output"])[-1]
+            continue
+        found += [event for line in done.stdout.splitlines() if (event := read_event(host, line))]
+    return sorted(found, key=lambda event: event.at), silent
+
+
+def _journal(names: Sequence[str], days: int) -> str:
+    pattern = rf"operator_[a-z0-9]+@|^ *({'|'.join(names)}) : .*USER=(root|postgres) ;"
+    return (
+        f"sudo -n journalctl --quiet --no-pager --since=-{days}d --output=json "
+        f"--output-fields=MESSAGE --grep='{pattern}' --case-sensitive=yes "
+        "_SYSTEMD_UNIT=patroni.service + SYSLOG_IDENTIFIER=sudo"
+    )
+
+
+def read_event(host: str, line: str) -> Event | None:
+    """Return what one line of a journal (JSON) tells of an operator, or None."""
+    row = json.loads(line)
+    text = row["MESSAGE"]
+    if not isinstance(text, str):  # bytes that are no text come as numbers
+        return None
+    at = datetime.fromtimestamp(int(row["__REALTIME_TIMESTAMP"]) / 1_000_000, UTC)
+    if said := SERVER_LINE.search(text):
+        kind = next((kind for start, kind in KINDS if said["text"].startswith(start)), None)
+        where = said["database"]
+        return Event(at, host, kind, said["operator"], where, said["text"]) if kind else None
+    if said := SUDO_LINE.match(text):
+        return Event(at, host, "sudo", said["operator"], "", f"became {said['text']}")
+    return None

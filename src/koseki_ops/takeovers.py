@@ -1,0 +1,140 @@
+"""The host municipality issues for another that is cut off, while that is declared (K-06).
+
+Declarations, their ends and what was issued are rows in that municipality's own database
+(platform.takeovers and those beside it, append only); the database lets the stand-in in and shuts
+it out by them. Here a declaration is held against the inventory, and issued numbers are reconciled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from koseki_ops.errors import KosekiError
+from koseki_ops.leader import literal, say
+from koseki_ops.model import Takeover
+from koseki_ops.requests import Desk, ends_within, one_line
+
+STATUS = """SELECT json_build_object('municipality', '{slug}',
+  'last', (SELECT max(last) FROM platform.takeover_numbers),
+  'takeovers', (SELECT coalesce(json_agg(json_build_object('number', t.number,
+      'declared_by', declared_by, 'approver', approver, 'cause', cause, 'starts_at', starts_at,
+      'ends_at', ends_at, 'state', CASE WHEN how IS NOT NULL THEN how
+        WHEN ends_at <= clock_timestamp() THEN 'expired' ELSE 'declared' END,
+      'ended_at', ended_at, 'ended_by', ended_by) ORDER BY t.number), '[]')
+    FROM platform.takeovers t LEFT JOIN platform.takeover_ends e ON e.number = t.number),
+  'documents', (SELECT coalesce(json_agg(json_build_object('number', d.number,
+      'takeover', takeover, 'as_of', as_of, 'issued_at', issued_at, 'signatory', signatory,
+      'within', issued_at BETWEEN starts_at AND coalesce(ended_at, ends_at)) ORDER BY d.number),
+      '[]')
+    FROM platform.takeover_documents d JOIN platform.takeovers t ON t.number = takeover
+    LEFT JOIN platform.takeover_ends e ON e.number = takeover));"""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A takeover as it is declared. until: with its zone."""
+
+    town: str
+    declared_by: str
+    approver: str
+    cause: str
+    until: datetime
+
+
+def clause(desk: Desk, town: str) -> Takeover:
+    """Return what the inventory says of a takeover; KosekiError where there is no such clause.
+
+    town: slug, name or six-digit code of a municipality.
+    """
+    rows = desk.platform.municipalities
+    found = next((row for row in rows if town in (row.slug, row.name, row.code6)), None)
+    slug = desk.town(found.slug if found else town)
+    for row in desk.platform.takeovers:
+        if row.municipality == slug:
+            return row
+    known = ", ".join(row.municipality for row in desk.platform.takeovers) or "none"
+    raise KosekiError(
+        "no clause lets another issue for this municipality", town, f"it is possible for: {known}"
+    )
+
+
+def declare(desk: Desk, wanted: Wanted, typed_by: str) -> str:
+    """Declare a takeover and return its id; the database refuses one that is declared already."""
+    row = clause(desk, wanted.town)
+    if desk.operator(wanted.approver) == desk.operator(wanted.declared_by):
+        remedy = "let another operator approve"
+        raise KosekiError("who declares does not approve", wanted.approver, remedy)
+    one_line("cause", wanted.cause)
+    ends_within(wanted.until, datetime.now(UTC), row.longest_hours)
+    told = {
+        "declared_by": wanted.declared_by,
+        "approver": wanted.approver,
+        "cause": wanted.cause,
+        "typed_by": typed_by,
+        "ends_at": wanted.until.isoformat(),
+    }
+    script = (
+        f"\\connect koseki_{row.municipality}\n"
+        f"SELECT platform.declare_takeover({literal(told)}::jsonb);\n"
+    )
+    return f"{row.municipality}-{say(desk.site, desk.inventory, script).strip()}"
+
+
+def end(desk: Desk, town: str, ended_by: str) -> str:
+    """End what is declared for a municipality before its time; return its slug."""
+    slug = clause(desk, town).municipality
+    script = (
+        f"\\connect koseki_{slug}\n"
+        f"SELECT platform.end_takeover({literal(desk.operator(ended_by))});\n"
+        "SELECT platform.end_sessions();\n"
+    )
+    say(desk.site, desk.inventory, script)
+    return slug
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How it stands with one municipality.
+
+    takeovers, documents: rows as JSON names them, without what a document is about; faults: what
+    does not reconcile, as sentences.
+    """
+
+    municipality: str
+    takeovers: Sequence[dict[str, object]]
+    documents: Sequence[dict[str, object]]
+    faults: Sequence[str]
+
+
+def status(desk: Desk, towns: Sequence[str]) -> list[Standing]:
+    """Return how it stands with these municipalities, empty for every one with the clause."""
+    chosen = [clause(desk, town).municipality for town in towns] or [
+        row.municipality for row in desk.platform.takeovers if row.municipality in desk.towns
+    ]
+    script = "\n".join(f"\\connect koseki_{slug}\n{STATUS.format(slug=slug)}" for slug in chosen)
+    found = []
+    for line in say(desk.site, desk.inventory, script).splitlines() if chosen else []:
+        row = json.loads(line)
+        outside = [d["number"] for d in row["documents"] if not d["within"]]
+        faults = reconcile(row["last"], [d["number"] for d in row["documents"]], outside)
+        found.append(Standing(row["municipality"], row["takeovers"], row["documents"], faults))
+    return found
+
+
+def reconcile(last: int, numbers: Iterable[int], outside: Iterable[int]) -> list[str]:
+    """Return what is wrong with issued numbers; last: the last one that was ever taken.
+
+    outside: those of documents that were issued when nothing was declared.
+    """
+    there = set(numbers)
+    return [
+        *(
+            f"number {n} was taken and has no document"
+            for n in sorted({*range(1, last + 1)} - there)
+        ),
+        *(f"number {n} was never taken" for n in sorted(there - {*range(1, last + 1)})),
+        *(f"number {n} was issued outside of its takeover" for n in sorted(outside)),
+    ]

@@ -1,0 +1,92 @@
+"""`koseki takeover`: the host municipality issues for another that is cut off (K-06)."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+
+import click
+
+from koseki_ops import takeovers
+from koseki_ops.options import (
+    end_of,
+    end_options,
+    json_option,
+    print_json,
+    site_options,
+    who,
+)
+from koseki_ops.requests import Desk
+from koseki_ops.site import Site
+
+
+@click.group("takeover")
+def takeover_group() -> None:
+    """Let the host municipality's counters read and issue for one that is cut off, for a time."""
+
+
+@takeover_group.command("declare")
+@click.argument("town", metavar="MUNICIPALITY")
+@click.option("--by", "declared_by", required=True, help="Who declares it: an operator's id.")
+@click.option("--approver", required=True, help="Who allows it: another operator's id.")
+@click.option("--cause", required=True, help="Why the municipality cannot issue itself.")
+@end_options
+@site_options
+@json_option
+def declare_command(
+    site: Site, *, until: str | None, hours: int | None, as_json: bool, **told: str
+) -> None:
+    """Declare it: from now until its end, read only, below /takeover/… of the gateway.
+
+    Refused for every municipality without the clause (issued_by_host_in_failure).
+
+    Example: koseki takeover declare 大鹿村 --by sousa01 --approver sousa02 --cause 回線途絶
+    --hours 24
+    """
+    desk = Desk.of(site)
+    end = end_of(until, hours, desk.zone)
+    made = takeovers.declare(desk, takeovers.Wanted(until=end, **told), who())
+    click.echo(f"{made} is declared until {end.astimezone(desk.zone):%Y-%m-%d %H:%M %Z}")
+    if as_json:
+        print_json({"id": made, "ends_at": end.isoformat()})
+
+
+@takeover_group.command("end")
+@click.argument("town", metavar="MUNICIPALITY")
+@click.option("--by", "ended_by", required=True, help="Who ends it: an operator's id.")
+@site_options
+def end_command(site: Site, *, town: str, ended_by: str) -> None:
+    """End it before its time; at its time it ends by itself.
+
+    Example: koseki takeover end 大鹿村 --by sousa02
+    """
+    slug = takeovers.end(Desk.of(site), town, ended_by)
+    click.echo(f"nobody issues for {slug} any more")
+
+
+@takeover_group.command("status")
+@click.argument("towns", nargs=-1, metavar="[MUNICIPALITY]…")
+@site_options
+@json_option
+def status_command(site: Site, *, towns: tuple[str, ...], as_json: bool) -> None:
+    """Say what was declared and issued, and reconcile the issued numbers.
+
+    Exit 1: a number has no document, or a document no number or no declaration.
+
+    Example: koseki takeover status --json
+    """
+    standings = takeovers.status(Desk.of(site), towns)
+    for row in standings:
+        for one in row.takeovers:
+            click.echo(
+                f"{row.municipality}-{one['number']} {one['state']:8} {one['starts_at']} – "
+                f"{one['ended_at'] or one['ends_at']}  {one['cause']}  {one['declared_by']}, "
+                f"{one['approver']}"
+            )
+        click.echo(f"{row.municipality}: {len(row.documents)} documents issued")
+        for fault in row.faults:
+            click.echo(f"koseki: {row.municipality}: {fault}", err=True)
+    if as_json:
+        print_json({"municipalities": [asdict(row) for row in standings]})
+    if any(row.faults for row in standings):
+        sys.exit(1)

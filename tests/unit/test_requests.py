@@ -1,0 +1,87 @@
+"""Requests: what the inventory does not allow is refused, and what journals tell is read (K-05)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from koseki_ops.errors import KosekiError
+from koseki_ops.leader import literal
+from koseki_ops.requests import Desk, Wanted, check, read_event
+from koseki_ops.site import Site
+
+NOW = datetime.now(UTC)
+GOOD = Wanted(
+    "oshika", "sousa01", "大鹿村住民課", "sousa02", "依頼書第3号", "read", NOW + timedelta(hours=2)
+)
+
+
+@pytest.fixture(scope="module")
+def desk() -> Desk:
+    """The plan's own desk."""
+    return Desk.of(Site.open("iida"))
+
+
+def test_a_request_that_is_whole_is_allowed(desk: Desk):
+    """The sample that every refusal below differs from in one thing."""
+    check(desk, GOOD, NOW)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"slug": "nagano"}, "no municipality that has joined"),
+        ({"operator": "sousa03"}, "no operator of today"),
+        ({"operator": "root"}, "no operator of today"),
+        ({"approver": "sousa03"}, "no operator of today"),
+        ({"approver": "sousa01"}, "does not approve"),
+        ({"requester": "sousa02"}, "does not approve"),
+        ({"basis": ""}, "no basis"),
+        ({"basis": " "}, "no basis"),
+        ({"requester": "a\nb"}, "no requester"),
+        ({"until": NOW}, "an expiry that cannot be"),
+        ({"until": NOW + timedelta(hours=73)}, "an expiry that cannot be"),
+    ],
+)
+def test_a_request_that_is_not_whole_is_refused(desk: Desk, change: dict[str, object], said: str):
+    """Town, operator, approver, basis, requester and end: each alone (K-05)."""
+    with pytest.raises(KosekiError, match=said):
+        check(desk, replace(GOOD, **change), NOW)
+
+
+def test_a_text_stays_a_text_in_sql():
+    """A quote ends no literal; a backslash is itself (standard_conforming_strings)."""
+    assert literal("it's \\ 葛󠄂") == "'it''s \\ 葛󠄂'"
+    assert json.loads(literal({"a": "o'clock"})[1:-1].replace("''", "'")) == {"a": "o'clock"}
+
+
+def line(text: str) -> str:
+    """Return one line of a journal as `journalctl -o json` prints it."""
+    return json.dumps({"__REALTIME_TIMESTAMP": "1764115200000000", "MESSAGE": text})
+
+
+HEAD = "2026-11-26 01:24:31.742 UTC [6019] operator_sousa01@koseki_oshika [local]"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (f"{HEAD} FATAL:  no open request for operator_sousa01 in koseki_oshika", "refused"),
+        (f'{HEAD} FATAL:  permission denied for database "koseki_oshika"', "refused"),
+        (f"{HEAD} FATAL:  terminating connection due to administrator command", "ended"),
+        (f"{HEAD} LOG:  session under request 2 of koseki_oshika", "session"),
+        ("sousa01 : TTY=pts/0 ; PWD=/ ; USER=postgres ; COMMAND=/usr/bin/psql", "sudo"),
+        (f"{HEAD} LOG:  connection authorized: user=operator_sousa01", None),
+        ("sousa01 : TTY=pts/0 ; PWD=/ ; USER=sousa02 ; COMMAND=/usr/bin/id", None),
+    ],
+)
+def test_a_journal_tells_of_operators(text: str, kind: str | None):
+    """Refused, admitted, ended, or root by sudo; whatever else a person does is left out."""
+    event = read_event("primary1", line(text))
+    assert (event and event.kind) == kind
+    if event:
+        assert (event.operator, event.host) == ("sousa01", "primary1")
+        assert "COMMAND" not in event.text

@@ -1,0 +1,63 @@
+"""Takeovers: only where the clause is, and no number is lost (K-06)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from koseki_ops.errors import KosekiError
+from koseki_ops.requests import Desk
+from koseki_ops.site import Site
+from koseki_ops.takeovers import Wanted, clause, declare, reconcile
+
+GOOD = Wanted("大鹿村", "sousa01", "sousa02", "回線途絶", datetime.now(UTC) + timedelta(hours=2))
+
+
+@pytest.fixture(scope="module")
+def desk() -> Desk:
+    """The plan's own desk."""
+    return Desk.of(Site.open("iida"))
+
+
+def test_one_municipality_has_the_clause(desk: Desk):
+    """By slug, name or code; and every other one of the plan is refused."""
+    assert {clause(desk, name).municipality for name in ("oshika", "大鹿村", "204170")} == {
+        "oshika"
+    }
+    others = [row.slug for row in desk.platform.municipalities if row.slug != "oshika"]
+    assert len(others) == 13
+    for slug in others:
+        with pytest.raises(KosekiError, match="no clause"):
+            clause(desk, slug)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"town": "松川村"}, "no municipality that has joined"),
+        ({"approver": "sousa01"}, "does not approve"),
+        ({"approver": "sousa03"}, "no operator of today"),
+        ({"declared_by": "root"}, "no operator of today"),
+        ({"cause": " "}, "no cause"),
+        ({"until": datetime.now(UTC) - timedelta(seconds=1)}, "cannot be"),
+        ({"until": datetime.now(UTC) + timedelta(hours=169)}, "cannot be"),
+    ],
+)
+def test_a_declaration_that_is_not_whole_is_refused(
+    desk: Desk, change: dict[str, object], said: str
+):
+    """Before the leader hears of it: nothing is asked over the network."""
+    with pytest.raises(KosekiError, match=said):
+        declare(desk, replace(GOOD, **change), "root")
+
+
+def test_numbers_reconcile_or_are_named():
+    """A gap, a lost last number, one too many, one issued when nothing was declared."""
+    assert reconcile(0, [], []) == []
+    assert reconcile(3, [3, 1, 2], []) == []
+    assert reconcile(3, [1, 3], []) == ["number 2 was taken and has no document"]
+    assert reconcile(3, [1, 2], []) == ["number 3 was taken and has no document"]
+    assert reconcile(1, [1, 2], []) == ["number 2 was never taken"]
+    assert reconcile(1, [1], [1]) == ["number 1 was issued outside of its takeover"]
