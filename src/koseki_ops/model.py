@@ -388,9 +388,9 @@ class MailRelay(Table):
 class DriftAlerts(Table):
     """How new drift is told.
 
-    sendmail: the program that the local MTA takes mail from; relay: where that hands mail on, None: it keeps it;
-    holds_minutes: how long an alert stands when no sweep
-    follows, longer than the time between two.
+    sendmail: the program that the local MTA takes mail from; relay: where that hands mail on, None:
+    it keeps it; holds_minutes: how long an alert stands when no sweep follows, longer than the time
+    between two.
     """
 
     sender: MailAddress

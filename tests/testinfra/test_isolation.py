@@ -1,9 +1,9 @@
 """Isolation: no town's line leads to another's, nor to any door that is not its own (K-01).
 
 182 pairs of towns are tried at each of five layers. Here is the network; the others are where
-what they knock at is: the gateway in `gateway`, socket, process and key in `application`, the database in
-`databases`, the file exchange in `link`. In a lab every counter listens and every other knocks;
-elsewhere nobody here stands at a counter.
+what they knock at is: the gateway in `gateway`, socket, process and key in `application`, the
+database in `databases`, the file exchange in `link`. In a lab every counter listens and every other
+knocks; elsewhere nobody here stands at a counter.
 """
 
 from __future__ import annotations

@@ -71,8 +71,7 @@ def settled() -> dict[str, Any]:
         "connect": {
             "postgres": ["rewinder"],
             **{
-                t["database"]: [t["application"], t["link"], t["read"], t["correct"]]
-                for t in TOWNS
+                t["database"]: [t["application"], t["link"], t["read"], t["correct"]] for t in TOWNS
             },
         },
     }

@@ -34,7 +34,7 @@ from koseki_ops.verify.results import FAILED, PASSED
 from koseki_ops.verify.runner import verify
 
 # What proves that a municipality is in, or out, and the others are where they were.
-SUITES = ("application", "databases", "flows", "gateway")
+SUITES = ("application", "databases", "flows", "gateway", "link")
 RECORD = "joinings.jsonl"
 BLOCK = 1 << 20
 
@@ -181,6 +181,8 @@ def delete(site: Site, slug: str, confirmation: str, who: Sequence[str], say: Sa
         # Empty once the member has dropped the tablespace; the other one follows the leader.
         empty = f"until [ ! -d {tenant['folder']} ] || rmdir {tenant['folder']}; do sleep 1; done"
         _run(site, host, ["timeout", "60", "sh", "-c", f"{empty} 2>/dev/null"])
+    for host in inventory.hosts_in("registry_link"):
+        _run(site, host, ["rm", "-rf", "--one-file-system", f"/srv/koseki/exchange/{slug}"])
     deletes, approved = who
     _record(
         site,
