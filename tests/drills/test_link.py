@@ -215,8 +215,10 @@ def test_files_are_applied_in_order_or_set_aside(platform: Platform, registry: R
         wait_for(lambda: set_aside(platform, code), code, 20)  # noqa: B023 - asked at once
     registry.send((name, good[:-60]), direct=True)
     wait_for(lambda: set_aside(platform, "incomplete"), "incomplete", 40)
-    codes = sorted(row["code"] for row in status(platform)["quarantine"])
-    assert codes == sorted([*bad, "incomplete"])
+    rows = status(platform)["quarantine"]
+    assert sorted(row["code"] for row in rows) == sorted([*bad, "incomplete"])
+    settled = sorted(row["code"] for row in rows if not row["open"])
+    assert settled == ["duplicate", "name"]
     assert entries(platform) == before
     assert "Permission denied" in registry.batch(["symlink /etc in/x"], check=False)
 
@@ -231,6 +233,7 @@ def test_files_are_applied_in_order_or_set_aside(platform: Platform, registry: R
     assert entries(platform)[0] == before[0] + 1
     platform.koseki("link", "automatic", TOWN, "address-change", *BY)
     comes(platform, "address-change", 6)
+    assert not any(row["open"] for row in status(platform)["quarantine"])
     latest = [row["action"] for row in status(platform)["ledger"]]
     assert latest[:4] == ["applied", "automatic", "applied", "manual"]
 
