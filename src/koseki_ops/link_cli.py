@@ -51,6 +51,8 @@ def key_command(site: Site, municipality: str, file: Path) -> None:
 def status_command(site: Site, municipality: str | None, *, as_json: bool) -> None:
     """Say which number comes in each flow, in which mode, what waits, what is set aside and why.
 
+    STANDS: it is in the way of its flow until a right file of that number comes.
+
     Example: koseki link status oshika
     """
     towns = link.ask(site, _platform(site), [municipality] if municipality else [], ["status"])
@@ -65,8 +67,9 @@ def status_command(site: Site, municipality: str | None, *, as_json: bool) -> No
         for file in town["waiting"]:
             click.echo(f"{town['town']:10} waits       {file}")
         for row in town["quarantine"]:
+            place = "STANDS" if row["open"] else "quarantine"
             click.echo(
-                f"{town['town']:10} quarantine  {row['file']}: {row['code']}, {row['detail']}"
+                f"{town['town']:10} {place:11} {row['file']}: {row['code']}, {row['detail']}"
             )
         if town["outbox_set_aside"]:
             click.echo(f"{town['town']:10} {town['outbox_set_aside']} rows cannot be sent")

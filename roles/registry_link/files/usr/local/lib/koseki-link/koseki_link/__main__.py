@@ -12,6 +12,8 @@ import os
 import sys
 from pathlib import Path
 
+import psycopg2
+
 from koseki_link import control
 from koseki_link.engine import Engine, reconcile, serve
 from koseki_link.layout import Refused, StandIn
@@ -72,6 +74,10 @@ def main() -> int:
             answer = asked(told, settings)
     except Refused as refused:
         print(f"koseki-link: {refused.detail}", file=sys.stderr)
+        return NOT_ASKED
+    except psycopg2.Error as error:
+        said = error.pgcode or type(error).__name__
+        print(f"koseki-link: the town's database did not serve ({said})", file=sys.stderr)
         return NOT_ASKED
     print(json.dumps(answer, ensure_ascii=False))
     return 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from koseki_link.engine import Engine
 from koseki_link.layout import IN, OUT, Refused
-from koseki_link.ledger import Entry
+from koseki_link.ledger import Entry, State
 
 LATEST = 10
 MODES = ("manual", "automatic")
@@ -12,6 +14,7 @@ MODES = ("manual", "automatic")
 
 def status(engine: Engine) -> dict[str, object]:
     """Return flows, what waits, what lies in quarantine, the ledger's last rows."""
+    states = engine.ledger.states()
     flows = [
         {
             "flow": state.flow,
@@ -22,17 +25,29 @@ def status(engine: Engine) -> dict[str, object]:
             "reason": state.reason,
             "by": state.by,
         }
-        for state in engine.ledger.states().values()
+        for state in states.values()
         if state.flow in engine.layout.flows
     ]
     return {
         "town": engine.settings.slug,
         "flows": flows,
         "waiting": engine.folders.waiting(),
-        "quarantine": engine.folders.reasons(),
+        "quarantine": [
+            {**row, "open": _open(engine, states, str(row["file"]))}
+            for row in engine.folders.reasons()
+        ],
         "outbox_set_aside": engine.ledger.set_aside(),
         "ledger": engine.ledger.latest(LATEST),
     }
+
+
+def _open(engine: Engine, states: Mapping[str, State], file: str) -> bool:
+    """Say whether a file in quarantine still stands in the way: its number was never applied."""
+    try:
+        name = engine.name_of(file)
+    except Refused:
+        return False
+    return name.sequence >= states[name.flow].next
 
 
 def choose(engine: Engine, flow: str, mode: str, reason: str, by: str) -> dict[str, object]:

@@ -306,11 +306,10 @@ def serve(settings: Settings, layout: Layout) -> None:
                     select.select([watch, ledger.connection], [], [], again)
                     watch.drain()
                     ledger.told()
-        except psycopg2.Error as error:
-            # A leader that changed, or a release without its half of the adapter: what was begun
-            # is taken back, and begun again from what the ledger says.
-            print(
-                f"the database does not serve: {error.pgcode or type(error).__name__}", flush=True
-            )
+        except (psycopg2.Error, OSError) as error:
+            # A leader that changed, a release without its half of the adapter, a full disk, a file
+            # that its sender took away: what was begun is begun again from what the ledger says.
+            code = getattr(error, "pgcode", None) or getattr(error, "errno", None)
+            print(f"begun again: {type(error).__name__} {code or ''}".rstrip(), flush=True)
             time.sleep(pause)
             pause = min(2 * pause, AGAIN_MOST)
