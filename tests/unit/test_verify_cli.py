@@ -16,7 +16,7 @@ from koseki_ops.verify.runner import known_suites, suite_files
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = (
     "accounts application backup certificates databases etcd flows gateway locks packages "
-    "replication schedule ssh text time vault"
+    "replication requests schedule ssh takeover text time vault"
 )
 
 
