@@ -13,7 +13,7 @@ import shlex
 import sys
 from functools import cache
 
-from koseki_ops.inventory import WORKSTATION
+from koseki_ops.inventory import TERMINALS, WORKSTATION
 from koseki_ops.lab.network import LabNetwork
 from koseki_ops.model import Municipality
 from koseki_ops.verify.batch import Question
@@ -144,9 +144,10 @@ def test_a_line_leads_to_its_own_doors_alone(
         if found.get((town.slug, address, port)) == OPEN
     }
     wanted = {
-        (name, way.port)
-        for _, name in hosts(plan)
-        if name != WORKSTATION
-        for way in plan.listed_for_terminals(name)
+        (name, port)
+        for flow in plan.platform.flows
+        if TERMINALS in flow.from_
+        for name in plan.hosts_in(*flow.to)
+        for port in flow.ports
     }
     expect(seen, wanted, "run `koseki apply --only ground`, then verify again")
