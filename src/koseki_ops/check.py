@@ -19,6 +19,7 @@ import yaml
 from pydantic import ValidationError
 
 from koseki_ops.errors import KosekiError
+from koseki_ops.firewall import firewall_of
 from koseki_ops.inventory import LINE_ENDS, REGISTRIES, WORKSTATION, Inventory
 from koseki_ops.model import Platform
 
@@ -227,12 +228,38 @@ def _flow_ends(rules: Rules) -> Iterator[Finding]:
             for name in names:
                 if name in LINE_ENDS and end == "from":
                     continue
+                if name in rules.platform.neighbours and end == "to":
+                    continue
                 if name not in known:
                     yield rules.finding(
                         f"flows[{index}].{end}",
                         name,
                         f"flow {flow.name} names an unknown group; choose of {', '.join(known)}",
                     )
+
+
+def _neighbours(rules: Rules) -> Iterator[Finding]:
+    for name in rules.platform.neighbours:
+        if name in {*rules.inventory.groups, *rules.inventory.hosts, *LINE_ENDS, WORKSTATION}:
+            yield rules.finding(
+                f"neighbours.{name}", name, "a group or host is called so; choose another name"
+            )
+
+
+def _alert_ways(rules: Rules) -> Iterator[Finding]:
+    alerts = rules.platform.drift_alerts
+    for key, place in (("relay", alerts.relay), ("webhook", alerts.webhook)):
+        if place is None:
+            continue
+        address = str(place.address)
+        for host in rules.inventory.hosts_in("watch_hosts"):
+            ways = firewall_of(rules.inventory, host).outbound
+            if not any(address in way.peers and place.port in way.ports for way in ways):
+                yield rules.finding(
+                    f"drift_alerts.{key}.address",
+                    address,
+                    f"no flow leads there from {host}: name it in neighbours, and add a flow",
+                )
 
 
 def _named_groups(rules: Rules) -> Iterator[Finding]:
@@ -492,6 +519,8 @@ ALL_RULES: tuple[Callable[[Rules], Iterator[Finding]], ...] = (
     _municipalities,
     _joinings,
     _flow_ends,
+    _neighbours,
+    _alert_ways,
     _named_groups,
     _server_groups,
     _flows,

@@ -31,21 +31,22 @@ class Firewall:
 def ends(inventory: Inventory, names: list[str]) -> list[str]:
     """Return the hosts that a flow's end names stand for, the workstation among them.
 
-    What stands on the municipalities' lines is no host of the plan: see `on_lines`.
+    What stands on the municipalities' lines, and a neighbour, is no host of the plan: see `beyond`.
     """
     found: dict[str, None] = {}
     for name in names:
-        if name in LINE_ENDS:
+        if name in LINE_ENDS or name in inventory.shared["neighbours"]:
             continue
         for host in [WORKSTATION] if name == WORKSTATION else inventory.hosts_in(name):
             found[host] = None
     return list(found)
 
 
-def on_lines(inventory: Inventory, names: list[str]) -> list[str]:
-    """Return the subnets and addresses on lines that a flow's end names stand for.
+def beyond(inventory: Inventory, names: list[str]) -> list[str]:
+    """Return the subnets and addresses that a flow's end names stand for beyond the plan's hosts.
 
-    Of the municipalities that have joined alone, in the plan's order (K-02).
+    On lines, of the municipalities that have joined alone, in the plan's order (K-02); then
+    neighbours.
     """
     shared = inventory.shared
     joined = active(shared["municipalities"], str(shared["effective_date"]))
@@ -54,7 +55,8 @@ def on_lines(inventory: Inventory, names: list[str]) -> list[str]:
         found += chain.from_iterable(lines(joined, shared["line_subnets"]).values())
     if REGISTRIES in names:
         found += [str(shared["link_peers"][row["slug"]]) for row in joined]
-    return found
+    neighbours = shared["neighbours"]
+    return found + [str(neighbours[name]) for name in names if name in neighbours]
 
 
 def firewall_of(inventory: Inventory, host: str) -> Firewall:
@@ -73,8 +75,8 @@ def _rules(inventory: Inventory, host: str, here: str, there: str) -> Iterator[R
             for peer in ends(inventory, flow[there])
             if peer != host
         ]
-        beyond = on_lines(inventory, flow[there])
-        peers = (*sorted({address for address in addresses if address}), *beyond)
+        others = beyond(inventory, flow[there])
+        peers = (*sorted({address for address in addresses if address}), *others)
         if peers:
             yield Rule(flow["name"], peers, flow["protocol"], tuple(flow["ports"]))
 

@@ -464,6 +464,7 @@ class Platform(BaseModel):
     time_sources: dict[str, list[Address]]
     line_subnets: dict[str, list[Network]]
     link_peers: dict[str, Address]
+    neighbours: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")], Address]
     link_policy: LinkPolicy
     terminals: list[Terminal]
     gateway: Gateway

@@ -138,6 +138,18 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
         "joinings.oshika is 'missing'",
         "認容, 議決 and 調印",
     ),
+    "a mail server that no flow leads to": (
+        "drift.yml",
+        lambda plan: plan["drift_alerts"].update(relay={"address": "10.20.10.25", "port": 25}),
+        "drift_alerts.relay.address is '10.20.10.25'",
+        "no flow leads there from workstation1",
+    ),
+    "a neighbour called as a group": (
+        "network.yml",
+        lambda plan: plan["neighbours"].update(databases="10.20.10.25"),
+        "neighbours.databases",
+        "choose another name",
+    ),
     "misspelt key": (
         "municipalities.yml",
         town(0, joined="2015-11-01"),

@@ -45,6 +45,19 @@ def test_the_registries_of_who_has_joined_lead_to_the_exchange(day: str, count: 
             assert rule.peers[0] == "10.158.101.21"
 
 
+def test_a_flow_may_lead_to_a_neighbour():
+    """The mail server's address is one more peer, for who is named alone; nobody comes from it."""
+    inventory = Inventory(INVENTORY)
+    inventory.shared["neighbours"] = {"mail": "10.158.10.25"}
+    flow = {"name": "mail", "from": ["watch_hosts"], "to": ["mail"], "protocol": "tcp"}
+    inventory.shared["flows"].append(flow | {"ports": [25]})
+    for host in inventory.hosts:
+        firewall = firewall_of(inventory, host)
+        peers = [rule.peers for rule in firewall.outbound if rule.flow == "mail"]
+        assert peers == ([("10.158.10.25",)] if host == "workstation1" else []), host
+        assert "mail" not in {rule.flow for rule in firewall.inbound}
+
+
 def test_a_lab_has_a_counter_on_each_line():
     """A namespace and an address a municipality; only the gateway's host knows the way back."""
     network = LabNetwork("koseki-0-lab", Inventory(INVENTORY))

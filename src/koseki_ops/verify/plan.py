@@ -50,7 +50,8 @@ class Plan:
         """Return the hosts of these groups or hosts (or the workstation), in plan order."""
         chosen: set[str] = set()
         for name in groups:
-            if name not in LINE_ENDS:  # on lines, no hosts
+            # On lines, or beside the plan: no hosts.
+            if name not in LINE_ENDS and name not in self.platform.neighbours:
                 chosen |= {name} if name == WORKSTATION else set(self.inventory.resolve(name))
         return [host for host in [*self.inventory.hosts, WORKSTATION] if host in chosen]
 
