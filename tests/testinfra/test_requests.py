@@ -15,7 +15,7 @@ from koseki_ops.model import Municipality
 from koseki_ops.verify.expect import expect, hold, not_verified
 from koseki_ops.verify.plan import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
-from koseki_ops.verify.registers import is_leader
+from koseki_ops.verify.registers import PROGRAM, is_leader
 
 TIMER, SERVICE = "koseki-requests.timer", "koseki-requests.service"
 PREFIX = "operator_"
@@ -68,7 +68,7 @@ select json_build_object('database', current_database(),
 # As the person's own account: admitted under a request, otherwise the server's refusal.
 KNOCK = (
     "cd / && setpriv --reuid={name} --regid={name} --clear-groups "
-    "psql -XAtq -d {database} -U operator_{name} -c 'select current_user' 2>&1"
+    f"{PROGRAM} -XAtq -d {{database}} -U operator_{{name}} -c 'select current_user' 2>&1"
 )
 STATE = (
     f"systemctl show -P ActiveState -P UnitFileState {TIMER};"
