@@ -32,6 +32,18 @@ KILLED_FILES, KILLED_RECORDS = 2 * KILLS, 250
 # It comes back by itself; started here so that the next kill meets it at work.
 KILL = f"systemctl kill --kill-whom=main --signal=KILL {ENGINE}; systemctl start {ENGINE}"
 HARD = "".join(name for name, _ in SURVIVORS)
+# Files and approves at a town's application, by two persons.
+FILE_IT = """
+import http.client, socket, urllib.parse
+def post(path, form):
+    connection = http.client.HTTPConnection("localhost", timeout=30)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect("/run/koseki/application/{slug}.sock")
+    connection.request("POST", path, urllib.parse.urlencode(form))
+    print(connection.getresponse().status)
+post("/filings", {form})
+post("/filings/1/approve", {{"operator": "操作者二"}})
+"""
 BY = ("--reason", "訓練", "--by", "sousa01")
 
 
@@ -237,7 +249,11 @@ def test_files_are_applied_in_order_or_set_aside(platform: Platform, registry: R
     latest = [row["action"] for row in status(platform)["ledger"]]
     assert latest[:4] == ["applied", "automatic", "applied", "manual"]
 
-    # What the family register tells the registry; sent once more it is the same.
+    what_is_sent_is_what_was_told(platform, registry)
+
+
+def what_is_sent_is_what_was_told(platform: Platform, registry: Registry) -> None:
+    """Read each sent flow as the registry does, again after a resend, and an approval's notice."""
     for flow in [flow.name for flow in LAYOUT.flows.values() if flow.direction != IN]:
         tell(platform, flow, outgoing(flow), outgoing(flow))
         comes(platform, flow, 2)
@@ -247,6 +263,10 @@ def test_files_are_applied_in_order_or_set_aside(platform: Platform, registry: R
         registry.batch([f"rm out/{wanted}"])
         platform.koseki("link", "resend", TOWN, flow, "1", *BY)
         assert registry.fetch(wanted) == content
+    told = approve_a_filing(platform)
+    wanted, content = file("resident-record", 2, [told])
+    wait_for(lambda: registry_has(registry, wanted), wanted, 20)
+    assert registry.fetch(wanted) == content
 
 
 def set_aside(platform: Platform, code: str) -> bool:
@@ -258,6 +278,26 @@ def set_aside(platform: Platform, code: str) -> bool:
 def registry_has(registry: Registry, name: str) -> bool:
     """Say whether a file lies in out/."""
     return name in registry.batch(["ls -1 out"])
+
+
+def approve_a_filing(platform: Platform) -> dict[str, str]:
+    """File and approve a 転籍 at the application's socket; return what the registry is to read."""
+    row = f"'架空郡見本村1番地', '{HARD}', 'みほん', '一例', 'いちれい'"
+    number = sql(
+        platform,
+        "INSERT INTO koseki.registers (honseki, family_name, family_kana, head_name, head_kana)"  # noqa: S608 - our own words
+        f" VALUES ({row}) RETURNING id",
+    )
+    form = {"kind": "転籍", "register": number, "honseki": HARD, "operator": "操作者一"}
+    program = FILE_IT.format(slug=TOWN, form=form)
+    said = platform.sh("application1", f"python3 - <<'PYTHON'\n{program}\nPYTHON")
+    assert said.split() == ["303", "303"], said
+    return {
+        "event": "転籍",
+        "honseki": HARD,
+        "name": f"{HARD}　一例",
+        "kana": "みほん　いちれい",
+    }
 
 
 @pytest.mark.drill
