@@ -32,6 +32,7 @@ KILLED_FILES, KILLED_RECORDS = 2 * KILLS, 250
 # It comes back by itself; started here so that the next kill meets it at work.
 KILL = f"systemctl kill --kill-whom=main --signal=KILL {ENGINE}; systemctl start {ENGINE}"
 HARD = "".join(name for name, _ in SURVIVORS)
+STRANGER = resident_number("9999999999")
 # Files and approves at a town's application, by two persons.
 FILE_IT = """
 import http.client, socket, urllib.parse
@@ -220,6 +221,8 @@ def test_files_are_applied_in_order_or_set_aside(platform: Platform, registry: R
         "oversize": file("address-change", 4, [person(70, name="見" * 9000)]),
         "name": (f"{CODE}-unknown-00000001.jsonl", good),
         "duplicate": file("address-change", 3, [person(61)]),
+        # The layout knows nothing against it, the database does.
+        "application": file("statement", 1, [{"resident": STRANGER, "digest": "0" * 64}] * 2),
     }
     before = entries(platform)
     for code, sent in bad.items():
@@ -245,7 +248,8 @@ def test_files_are_applied_in_order_or_set_aside(platform: Platform, registry: R
     assert entries(platform)[0] == before[0] + 1
     platform.koseki("link", "automatic", TOWN, "address-change", *BY)
     comes(platform, "address-change", 6)
-    assert not any(row["open"] for row in status(platform)["quarantine"])
+    stands = [row["code"] for row in status(platform)["quarantine"] if row["open"]]
+    assert stands == ["application"], "statement 1 was never sent right"
     latest = [row["action"] for row in status(platform)["ledger"]]
     assert latest[:4] == ["applied", "automatic", "applied", "manual"]
 
@@ -350,9 +354,8 @@ def test_nothing_is_lost_or_applied_twice(platform: Platform, registry: Registry
     comes(platform, "statement", 2)
     unit = f"koseki-link-reconcile@{TOWN}.service"
     platform.sh(HOST, f"systemctl start {unit}")
-    absent = resident_number("9999999999")
     statement[0] = {**statement[0], "digest": "0" * 64}
-    statement[2] = {**statement[2], "resident": absent}
+    statement[2] = {**statement[2], "resident": STRANGER}
     registry.send(file("statement", 2, statement))
     comes(platform, "statement", 3)
     platform.sh(HOST, f"! systemctl start {unit}")
@@ -361,7 +364,7 @@ def test_nothing_is_lost_or_applied_twice(platform: Platform, registry: Registry
         {"statement": 2, "differences": 3},
         {"resident": first, "how": "differs"},
         {"resident": third, "how": "missing-there"},
-        {"resident": absent, "how": "missing-here"},
+        {"resident": STRANGER, "how": "missing-here"},
     ]
     red = platform.report("verify", "link", check=False)
     assert red["failed"] == 1
