@@ -235,7 +235,17 @@ def test_files_are_applied_in_order_or_set_aside(platform: Platform, registry: R
     settled = sorted(row["code"] for row in rows if not row["open"])
     assert settled == ["duplicate", "name"]
     assert entries(platform) == before
-    assert "Permission denied" in registry.batch(["symlink /etc in/x"], check=False)
+    applied = f"done/{CODE}-address-change-00000001.jsonl"
+    mine = registry.folder / name
+    for line in (
+        "symlink /etc in/x",
+        f"put {mine} done/x",
+        f"put {mine} {applied}",
+        f"rm {applied}",
+        f"put {mine} quarantine/x",
+        "ls work",
+    ):
+        assert "Permission denied" in registry.batch([line], check=False), line
 
     # By hand: nothing moves until somebody says so, with a reason.
     platform.koseki("link", "manual", TOWN, "address-change", *BY)
