@@ -32,6 +32,19 @@ KILLED_FILES, KILLED_RECORDS = 2 * KILLS, 250
 # It comes back by itself; started here so that the next kill meets it at work.
 KILL = f"systemctl kill --kill-whom=main --signal=KILL {ENGINE}; systemctl start {ENGINE}"
 HARD = "".join(name for name, _ in SURVIVORS)
+STRANGER = resident_number("9999999999")
+# Files and approves at a town's application, by two persons.
+FILE_IT = """
+import http.client, socket, urllib.parse
+def post(path, form):
+    connection = http.client.HTTPConnection("localhost", timeout=30)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect("/run/koseki/application/{slug}.sock")
+    connection.request("POST", path, urllib.parse.urlencode(form))
+    print(connection.getresponse().status)
+post("/filings", {form})
+post("/filings/1/approve", {{"operator": "操作者二"}})
+"""
 BY = ("--reason", "訓練", "--by", "sousa01")
 
 
@@ -208,6 +221,8 @@ def test_files_are_applied_in_order_or_set_aside(platform: Platform, registry: R
         "oversize": file("address-change", 4, [person(70, name="見" * 9000)]),
         "name": (f"{CODE}-unknown-00000001.jsonl", good),
         "duplicate": file("address-change", 3, [person(61)]),
+        # The layout knows nothing against it, the database does.
+        "application": file("statement", 1, [{"resident": STRANGER, "digest": "0" * 64}] * 2),
     }
     before = entries(platform)
     for code, sent in bad.items():
@@ -220,7 +235,17 @@ def test_files_are_applied_in_order_or_set_aside(platform: Platform, registry: R
     settled = sorted(row["code"] for row in rows if not row["open"])
     assert settled == ["duplicate", "name"]
     assert entries(platform) == before
-    assert "Permission denied" in registry.batch(["symlink /etc in/x"], check=False)
+    applied = f"done/{CODE}-address-change-00000001.jsonl"
+    mine = registry.folder / name
+    for line in (
+        "symlink /etc in/x",
+        f"put {mine} done/x",
+        f"put {mine} {applied}",
+        f"rm {applied}",
+        f"put {mine} quarantine/x",
+        "ls work",
+    ):
+        assert "Permission denied" in registry.batch([line], check=False), line
 
     # By hand: nothing moves until somebody says so, with a reason.
     platform.koseki("link", "manual", TOWN, "address-change", *BY)
@@ -233,11 +258,16 @@ def test_files_are_applied_in_order_or_set_aside(platform: Platform, registry: R
     assert entries(platform)[0] == before[0] + 1
     platform.koseki("link", "automatic", TOWN, "address-change", *BY)
     comes(platform, "address-change", 6)
-    assert not any(row["open"] for row in status(platform)["quarantine"])
+    stands = [row["code"] for row in status(platform)["quarantine"] if row["open"]]
+    assert stands == ["application"], "statement 1 was never sent right"
     latest = [row["action"] for row in status(platform)["ledger"]]
     assert latest[:4] == ["applied", "automatic", "applied", "manual"]
 
-    # What the family register tells the registry; sent once more it is the same.
+    what_is_sent_is_what_was_told(platform, registry)
+
+
+def what_is_sent_is_what_was_told(platform: Platform, registry: Registry) -> None:
+    """Read each sent flow as the registry does, again after a resend, and an approval's notice."""
     for flow in [flow.name for flow in LAYOUT.flows.values() if flow.direction != IN]:
         tell(platform, flow, outgoing(flow), outgoing(flow))
         comes(platform, flow, 2)
@@ -247,6 +277,10 @@ def test_files_are_applied_in_order_or_set_aside(platform: Platform, registry: R
         registry.batch([f"rm out/{wanted}"])
         platform.koseki("link", "resend", TOWN, flow, "1", *BY)
         assert registry.fetch(wanted) == content
+    told = approve_a_filing(platform)
+    wanted, content = file("resident-record", 2, [told])
+    wait_for(lambda: registry_has(registry, wanted), wanted, 20)
+    assert registry.fetch(wanted) == content
 
 
 def set_aside(platform: Platform, code: str) -> bool:
@@ -258,6 +292,26 @@ def set_aside(platform: Platform, code: str) -> bool:
 def registry_has(registry: Registry, name: str) -> bool:
     """Say whether a file lies in out/."""
     return name in registry.batch(["ls -1 out"])
+
+
+def approve_a_filing(platform: Platform) -> dict[str, str]:
+    """File and approve a 転籍 at the application's socket; return what the registry is to read."""
+    row = f"'架空郡見本村1番地', '{HARD}', 'みほん', '一例', 'いちれい'"
+    number = sql(
+        platform,
+        "INSERT INTO koseki.registers (honseki, family_name, family_kana, head_name, head_kana)"  # noqa: S608 - our own words
+        f" VALUES ({row}) RETURNING id",
+    )
+    form = {"kind": "転籍", "register": number, "honseki": HARD, "operator": "操作者一"}
+    program = FILE_IT.format(slug=TOWN, form=form)
+    said = platform.sh("application1", f"python3 - <<'PYTHON'\n{program}\nPYTHON")
+    assert said.split() == ["303", "303"], said
+    return {
+        "event": "転籍",
+        "honseki": HARD,
+        "name": f"{HARD}　一例",
+        "kana": "みほん　いちれい",
+    }
 
 
 @pytest.mark.drill
@@ -310,9 +364,8 @@ def test_nothing_is_lost_or_applied_twice(platform: Platform, registry: Registry
     comes(platform, "statement", 2)
     unit = f"koseki-link-reconcile@{TOWN}.service"
     platform.sh(HOST, f"systemctl start {unit}")
-    absent = resident_number("9999999999")
     statement[0] = {**statement[0], "digest": "0" * 64}
-    statement[2] = {**statement[2], "resident": absent}
+    statement[2] = {**statement[2], "resident": STRANGER}
     registry.send(file("statement", 2, statement))
     comes(platform, "statement", 3)
     platform.sh(HOST, f"! systemctl start {unit}")
@@ -321,7 +374,7 @@ def test_nothing_is_lost_or_applied_twice(platform: Platform, registry: Registry
         {"statement": 2, "differences": 3},
         {"resident": first, "how": "differs"},
         {"resident": third, "how": "missing-there"},
-        {"resident": absent, "how": "missing-here"},
+        {"resident": STRANGER, "how": "missing-here"},
     ]
     red = platform.report("verify", "link", check=False)
     assert red["failed"] == 1

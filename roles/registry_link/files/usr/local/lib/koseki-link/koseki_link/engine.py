@@ -21,6 +21,8 @@ from koseki_link.watching import Watch
 SETTLE_SECONDS = 10.0
 # How long to wait before the database is asked again, at first and at most.
 AGAIN_SECONDS, AGAIN_MOST = 1.0, 30.0
+# The proxy ends a connection that rests for an hour.
+REST_SECONDS = 45 * 60.0
 
 
 class Engine:
@@ -290,7 +292,7 @@ def reconcile(settings: Settings, ledger: Ledger) -> int:
 
 
 def serve(settings: Settings, layout: Layout) -> None:
-    """Work for ever: woken by the folder and by the database, and by nothing else."""
+    """Work for ever, woken by the folder and by the database."""
     watch = Watch(Folders(settings.folder).incoming)
     pause = AGAIN_SECONDS
     while True:
@@ -303,7 +305,7 @@ def serve(settings: Settings, layout: Layout) -> None:
                 pause = AGAIN_SECONDS
                 # What was told while we looked is read already: nothing would wake us for it.
                 if not ledger.told():
-                    select.select([watch, ledger.connection], [], [], again)
+                    select.select([watch, ledger.connection], [], [], again or REST_SECONDS)
                     watch.drain()
                     ledger.told()
         except (psycopg2.Error, OSError) as error:
