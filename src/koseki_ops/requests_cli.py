@@ -90,7 +90,7 @@ def list_command(
     databases = {f"koseki_{slug}" for slug in chosen}
     noted = [event for event in noted if not slugs or event.database in databases]
     for row in rows:
-        end = row["ended_at"] or row["expires_at"]
+        end = row["ended_at"] if row["state"] == "closed" else row["expires_at"]
         click.echo(
             f"{row['id']:14} {row['state']:8} {row['operator']:10} {row['scope']:8} "
             f"{row['opened_at']} – {end}  {row['requester']}  {row['basis']}  {row['approver']}"

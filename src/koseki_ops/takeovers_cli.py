@@ -78,9 +78,10 @@ def status_command(site: Site, *, towns: tuple[str, ...], as_json: bool) -> None
     standings = takeovers.status(Desk.of(site), towns)
     for row in standings:
         for one in row.takeovers:
+            end = one["ended_at"] if one["state"] == "ended" else one["ends_at"]
             click.echo(
                 f"{row.municipality}-{one['number']} {one['state']:8} {one['starts_at']} – "
-                f"{one['ended_at'] or one['ends_at']}  {one['cause']}  {one['declared_by']}, "
+                f"{end}  {one['cause']}  {one['declared_by']}, "
                 f"{one['approver']}"
             )
         click.echo(f"{row.municipality}: {len(row.documents)} documents issued")

@@ -33,6 +33,8 @@ select json_build_object(
   'holds', (select coalesce(json_agg(json_build_array(m.rolname, g.rolname, admin_option,
       set_option)), '[]') from pg_auth_members join pg_roles m on m.oid = member
       join pg_roles g on g.oid = roleid where m.rolname like 'operator\\_%'),
+  'noted', (select coalesce(json_object_agg(rolname, setconfig), '{}') from pg_db_role_setting
+      join pg_roles r on r.oid = setrole where rolname like 'operator\\_%' and setdatabase = 0),
   'named', (select coalesce(json_agg(distinct r.rolname), '[]') from pg_shdepend d
       join pg_roles r on r.oid = d.refobjid and d.refclassid = 'pg_authid'::regclass
       where r.rolname like 'operator\\_%' and d.deptype in ('o', 'a')),
@@ -139,6 +141,21 @@ def test_one_person_one_role_without_any_power(plan: Plan, everywhere: Everywher
     seen = {name: (login, power) for name, login, power in of_cluster(facts)["roles"]}
     expect(seen, wanted, REMEDY, "patroni", facts.host)
     expect(of_cluster(facts)["named"], [], "take back what was granted to these by name or owned")
+
+
+def test_what_a_person_does_is_noted_without_names(plan: Plan, everywhere: Everywhere):
+    """Which tables were read or changed, never the statement: it holds names (K-05, K-20)."""
+    facts = leading(plan, everywhere)
+    wanted = {
+        f"{PREFIX}{name}": [
+            "pgaudit.log=read, write, ddl, role",
+            "pgaudit.log_relation=on",
+            "pgaudit.log_statement=off",
+        ]
+        for name in workers(plan, facts.host)
+    }
+    seen = {role: sorted(rows) for role, rows in of_cluster(facts)["noted"].items()}
+    expect(seen, wanted, REMEDY, "patroni", facts.host)
 
 
 def test_a_person_holds_what_a_request_lends(plan: Plan, everywhere: Everywhere):

@@ -190,7 +190,7 @@ def test_who_stands_in_is_refused_by_the_database(plan: Plan, everywhere: Everyw
 def test_only_who_stands_in_has_such_a_key(plan: Plan, facts: Facts):
     """No key to another municipality's registers but that of the clause (K-06)."""
     wanted = [f"takeover-{town.slug}" for town in plan.cut_off_towns]
-    expect(facts["keys"].lines, wanted, facts.remedy)
+    expect(facts["keys"].lines, wanted, f"remove what is too much; {facts.remedy}")
 
 
 def test_undeclared_every_terminal_is_refused_alike(

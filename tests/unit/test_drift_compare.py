@@ -12,7 +12,7 @@ from koseki_ops.drift.compare import Difference, clock_difference, compare, days
 from koseki_ops.drift.items import ANY, COLUMNS, State, pack
 from koseki_ops.drift.manifest import Inputs, Manifest
 from koseki_ops.drift.model import Answer, Cause
-from koseki_ops.drift.repairs import removal
+from koseki_ops.drift.repairs import mending, removal
 from koseki_ops.site import Site
 
 APPLIED = Inputs("aaaa", "abc", {})
@@ -190,6 +190,39 @@ def test_every_unmanaged_kind_has_a_command_that_takes_it_away(tmp_path: Path):
     assert mended.repair == "koseki apply --limit h"
     unmanaged = changed(name="/etc/a b", unmanaged=True, place="", seen="file 644 root:root")
     assert "rm -- " in finding(site, "h", unmanaged, made, {}, APPLIED).repair
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        (
+            "koseki_oshika append_only on platform.requests",
+            {"place": "state", "expected": "enable always", "seen": "disable"},
+            'ALTER TABLE platform.requests enable always TRIGGER "append_only"',
+        ),
+        (
+            "koseki_oshika koseki_admit_operators on login",
+            {"place": "state", "expected": "enable always", "seen": "disable"},
+            'ALTER EVENT TRIGGER "koseki_admit_operators" enable always',
+        ),
+        (
+            "koseki_oshika mine on koseki.registers",
+            {"unmanaged": True, "place": "", "seen": "state=enable"},
+            'DROP TRIGGER "mine" ON koseki.registers',
+        ),
+        (
+            "koseki_oshika mine on login",
+            {"unmanaged": True, "place": "", "seen": "state=enable"},
+            'DROP EVENT TRIGGER "mine"',
+        ),
+    ],
+)
+def test_a_trigger_is_mended_in_its_database(name: str, change: dict[str, object], said: str):
+    """Of a table or of an event: switched on again, or dropped when it is nobody's (K-05)."""
+    found = changed("trigger", name, **change)
+    command = (removal if found.unmanaged else mending)(found)
+    assert "-d koseki_oshika" in command
+    assert said in command
 
 
 def test_a_wrong_clock_and_an_end_are_told():

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from koseki_ops.errors import KosekiError
 from koseki_ops.leader import literal
+from koseki_ops.options import end_of
 from koseki_ops.requests import Desk, Wanted, check, read_event
 from koseki_ops.site import Site
 
@@ -85,3 +87,15 @@ def test_a_journal_tells_of_operators(text: str, kind: str | None):
     if event:
         assert (event.operator, event.host) == ("sousa01", "primary1")
         assert "COMMAND" not in event.text
+
+
+def test_an_end_is_said_in_one_way():
+    """A moment without a zone is the site's; none, both or nonsense is refused."""
+    zone = ZoneInfo("Asia/Tokyo")
+    said = end_of("2026-12-01T17:00", None, zone)
+    assert said.astimezone(UTC).isoformat() == "2026-12-01T08:00:00+00:00"
+    assert end_of("2026-12-01T17:00+00:00", None, zone).astimezone(UTC).hour == 17
+    assert timedelta(hours=1) < end_of(None, 2, zone) - NOW < timedelta(hours=3)
+    for until, hours in ((None, None), ("2026-12-01T17:00", 2), ("tomorrow", None)):
+        with pytest.raises(KosekiError):
+            end_of(until, hours, zone)

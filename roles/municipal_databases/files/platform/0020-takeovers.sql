@@ -127,11 +127,13 @@ BEGIN
 END
 $$;
 
--- Whoever stands in is asked for a declaration at every login, as operators are for a request.
+-- Whoever stands in is asked for a declaration at every login, as operators are for a request; and
+-- who stands in for another municipality has nothing to seek here.
 CREATE FUNCTION platform.admit_takeover() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER
   SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  IF session_user = current_database() || '_takeover' AND platform.open_takeover() IS NULL THEN
+  IF session_user LIKE 'koseki\_%\_takeover' AND (
+    session_user <> current_database() || '_takeover' OR platform.open_takeover() IS NULL) THEN
     RAISE EXCEPTION 'no takeover of % is declared', current_database()
       USING ERRCODE = 'invalid_authorization_specification';
   END IF;
