@@ -42,7 +42,8 @@ def test_no_inventory_group_inside_a_role(role: Path):
     found = [
         str(path.relative_to(ROOT))
         for path in role.rglob("*")
-        if path.is_file() and "groups[" in path.read_text(encoding="utf-8")
+        # What Python compiles where a test has imported a role's program.
+        if path.is_file() and path.suffix != ".pyc" and "groups[" in path.read_text("utf-8")
     ]
     assert found == []
 
