@@ -19,19 +19,25 @@ LEADING = ("Leader", "running")
 REFUSED = re.compile(r"^psql:.*?: ERROR:  (.*)$", re.MULTILINE)
 
 
+def leader(site: Site, inventory: Inventory) -> str:
+    """Return the host that leads; raise KosekiError when none does, or more than one says so."""
+    ensure_site_ssh(site, inventory)
+    leaders = [r.name for r in members(site, inventory) if (r.role, r.state) == LEADING]
+    if len(leaders) != 1:
+        seen = ", ".join(leaders) or "nobody leads"
+        raise KosekiError("the cluster has no leader", seen, "heal it first")
+    return leaders[0]
+
+
 def say(site: Site, inventory: Inventory, script: str) -> str:
     r"""Run a psql script as the superuser on whichever host leads; return what it printed.
 
     It begins in the database postgres: `\connect` first. KosekiError: nobody leads, the leader
     does not answer, or the server refused, with its own sentence.
     """
-    ensure_site_ssh(site, inventory)
-    leaders = [r.name for r in members(site, inventory) if (r.role, r.state) == LEADING]
-    if len(leaders) != 1:
-        seen = ", ".join(leaders) or "nobody leads"
-        raise KosekiError("the cluster has no leader", seen, "heal it first")
+    host = leader(site, inventory)
     done = subprocess.run(
-        ["ssh", "-F", str(site.ssh_config), leaders[0], PSQL],
+        ["ssh", "-F", str(site.ssh_config), host, PSQL],
         input=script,
         capture_output=True,
         text=True,

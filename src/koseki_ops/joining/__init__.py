@@ -13,7 +13,7 @@ import shlex
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,11 @@ from koseki_ops import apply as engine
 from koseki_ops.check import load_platform
 from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
-from koseki_ops.model import Joining, Platform
-from koseki_ops.municipalities import active, effective_day, left, tenants
+from koseki_ops.leader import leader
+from koseki_ops.model import Joining
+from koseki_ops.municipalities import active, effective_day, left, operators_on, tenants
 from koseki_ops.results import EngineResult
 from koseki_ops.site import Site
-from koseki_ops.switchover import members
 from koseki_ops.verify.results import FAILED, PASSED
 from koseki_ops.verify.runner import verify
 
@@ -166,7 +166,8 @@ def delete(site: Site, slug: str, confirmation: str, who: Sequence[str], say: Sa
     """
     inventory = Inventory(site.inventory)
     row = _gone(inventory, slug)
-    _two_operators(load_platform(inventory), who)
+    load_platform(inventory)
+    _two_operators(inventory, who)
     if not _export_path(site, slug).exists():
         raise KosekiError(
             f"the data of {row['name']} was never handed over",
@@ -174,9 +175,9 @@ def delete(site: Site, slug: str, confirmation: str, who: Sequence[str], say: Sa
             f"run `koseki withdraw {slug} --to FOLDER --recipient CERTIFICATE` first",
         )
     (tenant,) = tenants([row])
-    leader = _leader(site, inventory)
+    host = leader(site, inventory)
     say(f"{slug}: deleting its database")
-    _on_host(site, leader, "delete.sh", tenant["database"])
+    _on_host(site, host, "delete.sh", tenant["database"])
     for host in inventory.hosts_in("databases"):
         # Empty once the member has dropped the tablespace; the other one follows the leader.
         empty = f"until [ ! -d {tenant['folder']} ] || rmdir {tenant['folder']}; do sleep 1; done"
@@ -245,11 +246,11 @@ def _export(
     file: Path,
 ) -> Export:
     (tenant,) = tenants([row_of(inventory, slug)])
-    leader = _leader(site, inventory)
+    host = leader(site, inventory)
     try:
         with file.open("xb") as out:
             file.chmod(0o600)
-            said = _on_host(site, leader, "export.sh", tenant["database"], recipient, out)
+            said = _on_host(site, host, "export.sh", tenant["database"], recipient, out)
         told = json.loads(said.splitlines()[-1])
     except BaseException:
         # Half of a municipality's registers helps nobody.
@@ -274,13 +275,8 @@ def _export_path(site: Site, slug: str) -> Path:
     return site.state / "exports" / f"{slug}.json"
 
 
-def _two_operators(platform: Platform, who: Sequence[str]) -> None:
-    today = date.today()  # noqa: DTZ011 - the city's own day
-    valid = [
-        row.id
-        for row in platform.operators
-        if row.status == "active" and row.valid_from <= today <= row.valid_until
-    ]
+def _two_operators(inventory: Inventory, who: Sequence[str]) -> None:
+    valid = operators_on(inventory.shared["operators"], [*inventory.groups, *inventory.hosts])
     for person in who:
         if person not in valid:
             raise KosekiError("no such operator today", person, f"choose of {', '.join(valid)}")
@@ -288,13 +284,6 @@ def _two_operators(platform: Platform, who: Sequence[str]) -> None:
         raise KosekiError(
             "nobody approves a deletion of their own", who[0], "let another operator approve it"
         )
-
-
-def _leader(site: Site, inventory: Inventory) -> str:
-    leaders = [row.name for row in members(site, inventory) if row.role == "Leader"]
-    if len(leaders) != 1:
-        raise KosekiError("no server leads", "", "heal it first: `koseki verify replication`")
-    return leaders[0]
 
 
 def _on_host(
