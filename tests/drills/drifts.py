@@ -7,6 +7,7 @@ PAM, names). A third and more are things that nobody declared.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import shlex
 from collections.abc import Iterator, Mapping
@@ -66,11 +67,16 @@ def seeds(manifests: Mapping[str, Manifest], leader: str, each: int) -> Iterator
     yield from of_databases(manifests, leader, each)
 
 
+# An empty file has no first line to change.
+EMPTY = hashlib.sha256().hexdigest()
+
+
 def _safe(manifest: Manifest, letter: str) -> Iterator[str]:
     for path, row in sorted(manifest.items["file"].items()):
         fields = row.split("\t")
         if fields[0] == letter and not path.startswith(SPARED) and " " not in path:
-            whole = letter != "f" or (fields[4] and not fields[4].startswith("keyed:"))
+            whole = letter != "f" or fields[4] not in {"", EMPTY}
+            whole = whole and not fields[4].startswith("keyed:")
             if whole and not fields[5]:
                 yield path
 
