@@ -39,7 +39,7 @@ LAB = "bench"
 CONVERGED = "converged"
 TOWN, LEAVES = "iida", "urugi"
 KOSEKI = str(Path(sys.executable).with_name("koseki"))
-REGISTERS = 50_000
+REGISTERS, SEARCHES = 50_000, 500
 # Seconds between two questions of one of fourteen counters: 5/s in all, and somewhat above 500/s.
 COUNTERS_EACH, SEARCH_EACH = 14 / 5, 14 / 520
 LOST, WITNESS = "primary1", "application1"
@@ -191,11 +191,11 @@ class Bench:
                 [prints.percentile(0.95) * 1000],
                 "ms",
             ),
-            at_least(
-                f"searches/s through the gateway, {REGISTERS} registers, {searches.asked} asked",
-                500,
-                rate,
-                f"median {searches.percentile(0.5) * 1000:.0f} ms",
+            Row(
+                f"searches through the gateway, {REGISTERS} registers, {searches.asked} asked",
+                "≥ 500/s",
+                f"{rate:.0f}/s, median {searches.percentile(0.5) * 1000:.0f} ms",
+                rate >= SEARCHES,
             ),
             at_most("their 99th percentile", 100, [searches.percentile(0.99) * 1000], "ms"),
             Row("requests of these that failed", "none", str(failed or "none"), not failed),
