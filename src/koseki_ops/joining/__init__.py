@@ -36,7 +36,6 @@ from koseki_ops.verify.runner import verify
 # What proves that a municipality is in, or out, and the others are where they were.
 SUITES = ("application", "databases", "flows", "gateway", "link")
 RECORD = "joinings.jsonl"
-BLOCK = 1 << 20
 
 Say = Callable[[str], None]
 
@@ -256,10 +255,8 @@ def _export(
         # Half of a municipality's registers helps nobody.
         file.unlink(missing_ok=True)
         raise
-    whole = hashlib.sha256()
     with file.open("rb") as written:
-        while block := written.read(BLOCK):
-            whole.update(block)
+        whole = hashlib.file_digest(written, "sha256")
     return Export(
         slug,
         str(file.resolve()),
