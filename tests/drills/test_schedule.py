@@ -25,7 +25,12 @@ def watched(converged: Platform) -> Platform:
 
 
 def run(platform: Platform, unit: str) -> int:
-    """Start a run as its timer would, wait for its end, and return its exit code."""
+    """Start a run as its timer would, wait for its end, and return its exit code.
+
+    A run that is at work already would be joined, and tell of what it saw before: its end first.
+    """
+    shown = f"systemctl show -P ActiveState {unit}"
+    wait_for(lambda: platform.sh(STATION, shown).strip() != "activating", "the run before", 120)
     platform.sh(STATION, f"systemctl start {unit}", check=False)
     return int(platform.sh(STATION, f"systemctl show -P ExecMainStatus {unit}"))
 
