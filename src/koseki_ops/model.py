@@ -443,6 +443,11 @@ class Takeover(Table):
     longest_hours: Annotated[int, Field(gt=0, le=720)]
 
 
+KernelParameter = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.([a-z0-9_-]+|\*))+$")]
+KernelModule = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+KernelWord = Annotated[str, Field(pattern=r"^[a-z][A-Za-z0-9_.]*(=[A-Za-z0-9_.,:/-]+)?$")]
+
+
 class Platform(BaseModel):
     """The shared values of an inventory that the model knows by type."""
 
@@ -479,6 +484,9 @@ class Platform(BaseModel):
     vault_seal: VaultSeal
     backup_policy: BackupPolicy
     watch_schedule: WatchSchedule
+    kernel_parameters: dict[KernelParameter, int | Annotated[str, Field(pattern=r"^\S+$")]]
+    kernel_modules_refused: list[KernelModule]
+    kernel_command_line: list[KernelWord]
     packages: dict[str, list[str]]
     waivers: list[Waiver]
     drift_alerts: DriftAlerts
