@@ -10,6 +10,7 @@ from datetime import date
 from pyinfra import host
 from pyinfra_deploys.foundation.accounts import accounts
 from pyinfra_deploys.foundation.firewall import firewall
+from pyinfra_deploys.foundation.hardening_kernel import hardening_kernel
 from pyinfra_deploys.foundation.host_data import HostData
 from pyinfra_deploys.foundation.operations import File, place, prove_what_was_left
 from pyinfra_deploys.foundation.packages import package_source
@@ -32,6 +33,7 @@ def foundation() -> None:
     accounts(data, today)
     sshd(data, today)
     firewall(data)
+    hardening_kernel(data)
     place(
         name="Note which inventory this ground is from",
         files=(File(MARK, f"{inputs_of(data.site).tree}\n"),),

@@ -70,7 +70,7 @@ def system(data: HostData) -> None:
         "journalctl --flush",
     )
     place(
-        name="Lock console and media",
+        name="Lock the console",
         files=(
             File(
                 "/etc/profile.d/koseki-idle.sh",
@@ -80,11 +80,6 @@ def system(data: HostData) -> None:
             File(
                 "/etc/systemd/system.conf.d/koseki.conf",
                 OWNER + "[Manager]\nCtrlAltDelBurstAction=none\n",
-            ),
-            File(
-                "/etc/modprobe.d/koseki-usb-storage.conf",
-                OWNER + "# Removable media are refused: the module cannot be loaded.\n"
-                "install usb-storage /bin/false\ninstall uas /bin/false\n",
             ),
         ),
         then="systemctl daemon-reload",

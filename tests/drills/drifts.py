@@ -179,11 +179,11 @@ def changed_programs(host: str, each: int) -> Iterator[Seed]:
 def changed_rules(host: str, manifest: Manifest, each: int) -> Iterator[Seed]:
     """Yield changes of the kernel's parameters and of the firewall."""
     for name, value in (
-        ("net.ipv4.conf.all.log_martians", "1"),
+        ("net.ipv4.conf.all.log_martians", "0"),
         ("net.ipv4.tcp_syncookies", "2"),
         ("net.ipv4.conf.all.accept_source_route", "1"),
         ("net.ipv4.icmp_echo_ignore_broadcasts", "0"),
-        ("net.ipv4.conf.all.secure_redirects", ""),
+        ("net.ipv4.conf.all.secure_redirects", "1"),
     )[:each]:
         if name in manifest.items["kernel parameter"]:
             path = f"/proc/sys/{name.replace('.', '/')}"

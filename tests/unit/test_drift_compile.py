@@ -57,6 +57,28 @@ def test_what_is_declared_and_not_there_is_expected_all_the_same():
     assert made.items["package"] == {"sudo": pack(("3", ANY))}
 
 
+@pytest.mark.parametrize(
+    ("container", "expected"),
+    [
+        ("", {"net.ipv4.ip_forward": "0", "kernel.sysrq": "0"}),
+        ("nspawn", {"net.ipv4.ip_forward": "0"}),
+    ],
+)
+def test_a_container_has_no_kernel_parameters_but_its_networks(
+    container: str, expected: dict[str, str]
+):
+    """What the ground declares of the machine's kernel is missed there, and not in a container."""
+    after = State(container=container)
+    after.add("kernel parameter", "net.ipv4.ip_forward", ("0",))
+    declared = {"ground": {"kernel parameter": {n: {"value": "0"} for n in expected}}}
+    declared["ground"]["kernel parameter"]["kernel.sysrq"] = {"value": "0"}
+    made = compile_manifest(
+        HOST, Applied(declared, BOTH, bare=False, before=None, after=after), None, INPUTS
+    )
+    rows = made.items["kernel parameter"]
+    assert {n: unpack("kernel parameter", row)["value"] for n, row in rows.items()} == expected
+
+
 def test_what_appeared_or_changed_while_the_engines_worked_is_theirs():
     """Rule 2: a package that came along, and one that was upgraded."""
     made = compile_manifest(

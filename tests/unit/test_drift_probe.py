@@ -14,6 +14,7 @@ from koseki_ops.drift import policy, probe
 from koseki_ops.drift.items import COLUMNS, PART_OF, State, unpack
 from koseki_ops.drift.probe import MalformedError, assemble, parse
 from koseki_ops.drift.sweep import Bounds, ask_all
+from koseki_ops.inventory import Inventory
 from koseki_ops.site import Site
 
 MARK = "@0123"
@@ -218,6 +219,14 @@ def test_who_came_in_is_read_from_the_journal():
         '1795563004.5 h sshd-session[1]: Accepted certificate ID "sousa01" (serial 1)\n'
     )
     assert probe.sessions_in(said) == [(1795563003.5, "sousa01 from 10.0.0.5")]
+
+
+def test_every_parameter_of_the_plan_is_swept():
+    """A parameter that the plan sets and no sweep looks at could change unseen."""
+    plan = Inventory(Site.open().inventory).shared["kernel_parameters"]
+    single = {name.replace(".", "/") for name in plan if "*" not in name}
+    assert single
+    assert single <= set(policy.KERNEL)
 
 
 def test_what_is_left_out_has_a_reason():

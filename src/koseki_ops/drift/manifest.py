@@ -252,6 +252,7 @@ def compile_manifest(
         for engine, rows in applied.declared.items()
         for kind, names in rows.items()
         for name in names
+        if not _below(kind, name, applied.after)
     }
     for kind in COLUMNS:
         after = applied.after.items.get(kind, {})
@@ -288,6 +289,13 @@ def _asked(state: State | None, kind: str) -> dict[str, str] | None:
     if state is None or PART_OF[kind] in state.failed:
         return None
     return state.items.get(kind, {})
+
+
+def _below(kind: str, name: str, after: State) -> bool:
+    """Say whether what was declared is not the host's but of the machine below the container."""
+    if kind != "kernel parameter" or not after.container:
+        return False
+    return name not in after.items.get(kind, {})
 
 
 def _dropped(kind: str, name: str, previous: Manifest | None, applied: Applied) -> bool:
