@@ -9,6 +9,7 @@ from datetime import date
 
 from pyinfra import host
 from pyinfra_deploys.foundation.accounts import accounts
+from pyinfra_deploys.foundation.audit import audit
 from pyinfra_deploys.foundation.firewall import firewall
 from pyinfra_deploys.foundation.hardening_kernel import hardening_kernel
 from pyinfra_deploys.foundation.host_data import HostData
@@ -34,6 +35,7 @@ def foundation() -> None:
     sshd(data, today)
     firewall(data)
     hardening_kernel(data)
+    audit(data)
     place(
         name="Note which inventory this ground is from",
         files=(File(MARK, f"{inputs_of(data.site).tree}\n"),),

@@ -9,7 +9,7 @@ from typing import Any
 
 from koseki_ops.inventory import WORKSTATION, Inventory
 from koseki_ops.mirror import mirror_folder
-from koseki_ops.model import AccountPolicy, Operator
+from koseki_ops.model import AccountPolicy, AuditPolicy, Operator
 from koseki_ops.site import Site
 
 EPOCH = date(1970, 1, 1)
@@ -101,6 +101,17 @@ class HostData:
     def policy(self) -> AccountPolicy:
         """Passwords, lockout and idle time."""
         return AccountPolicy.model_validate(self.value("account_policy"))
+
+    @property
+    def audit_policy(self) -> AuditPolicy:
+        """How much the records of use may take, and when that is too much."""
+        return AuditPolicy.model_validate(self.value("audit_policy"))
+
+    @property
+    def audited_key_files(self) -> list[str]:
+        """The keys on this host whose reading is recorded; a folder ends with a slash."""
+        table = self.value("audit_key_files")
+        return sorted({path for group in self.groups for path in table.get(group, [])})
 
     def operators(self, today: date) -> list[OperatorAccount]:
         """Return every operator, as this host should know them."""

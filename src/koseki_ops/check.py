@@ -274,6 +274,9 @@ def _named_groups(rules: Rules) -> Iterator[Finding]:
             yield rules.finding(
                 f"vaults[{index}].group", vault.group, "unknown group; correct its spelling"
             )
+    for name in rules.platform.audit_key_files:
+        if name not in rules.inventory.groups:
+            yield rules.finding("audit_key_files", name, "unknown group; correct its spelling")
 
 
 def _server_groups(rules: Rules) -> Iterator[Finding]:

@@ -443,6 +443,29 @@ class Takeover(Table):
     longest_hours: Annotated[int, Field(gt=0, le=720)]
 
 
+class AuditPolicy(Table):
+    """The kernel's records of use on a host.
+
+    log_mib, logs: size of a file in MiB, and how many are kept; warn_percent, alarm_percent: of the
+    file system that must be free.
+    """
+
+    log_mib: Positive
+    logs: Annotated[int, Field(ge=2, le=999)]
+    warn_percent: Annotated[int, Field(gt=0, lt=100)]
+    alarm_percent: Annotated[int, Field(gt=0, lt=100)]
+
+    @model_validator(mode="after")
+    def _warned_first(self) -> Self:
+        if self.alarm_percent >= self.warn_percent:
+            raise ValueError(
+                f"alarm_percent is not below warn_percent ({self.warn_percent}); "
+                "the warning comes first: lower it"
+            )
+        return self
+
+
+KeyPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._-]+)+/?$")]
 KernelParameter = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.([a-z0-9_-]+|\*))+$")]
 KernelModule = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 KernelWord = Annotated[str, Field(pattern=r"^[a-z][A-Za-z0-9_.]*(=[A-Za-z0-9_.,:/-]+)?$")]
@@ -484,6 +507,8 @@ class Platform(BaseModel):
     vault_seal: VaultSeal
     backup_policy: BackupPolicy
     watch_schedule: WatchSchedule
+    audit_policy: AuditPolicy
+    audit_key_files: dict[str, list[KeyPath]]
     kernel_parameters: dict[KernelParameter, int | Annotated[str, Field(pattern=r"^\S+$")]]
     kernel_modules_refused: list[KernelModule]
     kernel_command_line: list[KernelWord]

@@ -386,6 +386,30 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
         "drift_alerts.holds_minutes is 10",
         "greater than or equal to 30",
     ),
+    "kernel parameter that is none": (
+        "kernel.yml",
+        lambda content: content["kernel_parameters"].update({"kptr restrict": 2}),
+        "kernel_parameters.kptr restrict",
+        "match pattern",
+    ),
+    "two words of a command line in one": (
+        "kernel.yml",
+        lambda content: content["kernel_command_line"].append("audit=1 quiet"),
+        "kernel_command_line",
+        "match pattern",
+    ),
+    "alarm before the warning": (
+        "audit.yml",
+        lambda content: content["audit_policy"].update(alarm_percent=10),
+        "audit_policy",
+        "the warning comes first",
+    ),
+    "keys of an unknown group": (
+        "audit.yml",
+        lambda content: content["audit_key_files"].update(database=["/etc/key"]),
+        "audit_key_files is 'database'",
+        "unknown group",
+    ),
     "Jinja in a shared value": (
         "platform.yml",
         lambda content: content.update(domain="{{ platform_name }}.internal"),

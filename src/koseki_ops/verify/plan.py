@@ -178,6 +178,11 @@ class Plan:
         table = self.platform.packages
         return {name for concern in concerns for name in table.get(concern, [])}
 
+    def audited_key_files(self, host: str) -> list[str]:
+        """Return the keys, and folders of keys, on a host whose reading must be recorded."""
+        table = self.platform.audit_key_files
+        return [path for group in table if self.is_in(host, group) for path in table[group]]
+
     def time_sources_of(self, host: str) -> list[str]:
         """Return the addresses that a host's clock follows; the nearest group's row counts."""
         groups = [g for g in self.inventory.groups_of(host) if g in self.platform.time_sources]
