@@ -45,7 +45,7 @@ RECORD = """
 systemctl is-active --quiet auditd.service || exit 1
 pid=$(sh -c 'echo $$; exec {act}')
 for _ in 1 2 3 4 5 6 7 8 9 10; do
-    if ausearch --input-logs --start recent -p "$pid" -k {key} 2>/dev/null; then exit 0; fi
+    if ausearch --input-logs --start boot -p "$pid" -k {key} 2>/dev/null; then exit 0; fi
     sleep 1
 done
 exit 1
@@ -56,9 +56,8 @@ ACTS = {
     "keys": "head -c 1 /etc/ssh/ssh_host_ed25519_key >/dev/null",
 }
 # The session that asks was opened by a login: that has its record, under the session's number.
-LOGIN = (
-    "ausearch --input-logs --session $(cat /proc/self/sessionid) -m USER_START,USER_ACCT,LOGIN -i"
-)
+# Sessions are counted from one again at every boot.
+LOGIN = "ausearch --input-logs --start boot --session $(cat /proc/self/sessionid) -m USER_START -i"
 MODULES = """
 for module in {modules}; do
     printf '%s: ' "$module"
@@ -119,7 +118,8 @@ def questions(plan: Plan, host: str) -> Questions:
     modules = " ".join(plan.platform.kernel_modules_refused)
     return {
         "parameters": f"grep -Hs '' {files}",
-        "memory image": "ulimit -Hc",
+        # A session of its own: sudo switches images off for what it starts.
+        "memory image": "su -s /bin/sh nobody -c 'ulimit -Hc'",
         "command line": "cat /proc/cmdline",
         "lockdown": "cat /sys/kernel/security/lockdown",
         "modules": Question(MODULES.format(modules=modules), aside=True),
