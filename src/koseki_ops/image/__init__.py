@@ -1,0 +1,1 @@
+"""Images: the inventory's hosts as bootable machines, made, sealed and tried."""

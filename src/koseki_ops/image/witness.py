@@ -1,0 +1,171 @@
+"""An independent witness: lynis, an auditor that knows nothing of this toolkit, heard on a host.
+
+Nothing is installed: the package of the platform's own mirror is unpacked below /run, started there
+and removed again. It starts thousands of small programs: about half a minute on a container of this
+machine, longer than an image's whole check under software emulation, so it is heard where an image
+is made. What it would say there of the kernel is of the machine below, so those of its tests are
+left out: the kernel suite asks them of the booted image.
+"""
+
+from __future__ import annotations
+
+import io
+import shlex
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from koseki_ops.command import run
+from koseki_ops.errors import KosekiError
+from koseki_ops.mirror import mirror_folder
+from koseki_ops.site import Site
+
+PACKAGE = "lynis"
+# Where the package has its parts, and where the program looks for them beside itself.
+PARTS = {
+    "usr/sbin/lynis": "lynis",
+    "usr/share/lynis/include": "include",
+    "usr/share/lynis/db": "db",
+    "etc/lynis/default.prf": "default.prf",
+    "etc/lynis/plugins": "plugins",
+}
+# Of the kernel, the boot loader and the audit daemon: a container has none of its own.
+OF_THE_KERNEL = (
+    "ACCT-9628",
+    "BOOT-5122",
+    "KRNL-5788",
+    "KRNL-5820",
+    "KRNL-5830",
+    "KRNL-6000",
+    "TIME-3185",
+)
+SECONDS = 600
+# Its log would tell more than is wanted; it goes with the folder, whatever happens.
+PROGRAM = """\
+set -eu
+umask 077
+place=$(mktemp -d /run/koseki-witness.XXXXXX)
+trap 'rm -rf "$place"' EXIT
+trap 'exit 1' HUP INT TERM
+cd "$place"
+tar -x --no-same-owner -f -
+sh ./lynis audit system --quick --no-colors --no-plugins --report-file "$place/report" \
+    --log-file "$place/log" >said 2>&1 || { tail -n 3 said >&2; exit 1; }
+cat report
+"""
+
+
+@dataclass(frozen=True)
+class Remark:
+    """One thing the witness would have otherwise. test: the id of its test; details: or empty."""
+
+    test: str
+    text: str
+    details: str
+
+
+@dataclass(frozen=True)
+class Testimony:
+    """What the witness said of one host.
+
+    version: the witness's own; index: its score, 0 to 100; left_out: its tests that were not run.
+    """
+
+    version: str
+    index: int
+    tests: int
+    warnings: tuple[Remark, ...]
+    suggestions: tuple[Remark, ...]
+    left_out: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain data, for a report."""
+        return asdict(self)
+
+
+def hear(site: Site, host: str, *, container: bool) -> Testimony:
+    """Let the witness look at a running host; return what it says.
+
+    container: leave out what belongs to the machine below. Raises KosekiError when the mirror has
+    no such package, the host does not answer, or the witness did not finish.
+    """
+    left_out = OF_THE_KERNEL if container else ()
+    script = ["sudo", "-n", "sh", "-c", shlex.quote(PROGRAM)]
+    try:
+        done = subprocess.run(
+            ["ssh", "-F", str(site.ssh_config), host, *script],
+            input=bundle(site, left_out),
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise KosekiError(
+            f"{PACKAGE} did not finish on {host}", f"{SECONDS} s", "see what keeps that host busy"
+        ) from error
+    if done.returncode:
+        words = done.stderr.decode(errors="replace").strip().splitlines()
+        raise KosekiError(
+            f"{PACKAGE} could not look at {host}",
+            words[-1] if words else f"exit {done.returncode}",
+            "see that the host answers, and try again",
+        )
+    return parse(done.stdout.decode(errors="replace"), left_out)
+
+
+def bundle(site: Site, left_out: Sequence[str]) -> bytes:
+    """Return the witness as a tar archive, taken out of the package in the mirror."""
+    found = sorted((mirror_folder(site) / "pool").glob(f"{PACKAGE}_*.deb"))
+    if not found:
+        raise KosekiError(
+            f"the package mirror has no {PACKAGE}",
+            str(mirror_folder(site)),
+            "run `koseki mirror build`",
+        )
+    packed = io.BytesIO()
+    with tempfile.TemporaryDirectory() as name:
+        tree = Path(name)
+        run(["dpkg-deb", "--extract", str(found[-1]), name])
+        profile = tree / "etc/lynis/default.prf"
+        skipped = "".join(f"skip-test={test}\n" for test in left_out)
+        profile.write_text(profile.read_text(encoding="utf-8") + skipped, encoding="utf-8")
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            for path, part in PARTS.items():
+                archive.add(tree / path, part)
+    return packed.getvalue()
+
+
+def parse(report: str, left_out: Sequence[str] = ()) -> Testimony:
+    """Return what a report of lynis says; KosekiError when it was cut off before the score."""
+    single: dict[str, str] = {}
+    rows: dict[str, list[Remark]] = {"warning": [], "suggestion": []}
+    for line in report.splitlines():
+        key, _, value = line.partition("=")
+        if key.endswith("[]"):
+            test, text, details, *_ = [*value.split("|"), "", ""]
+            # It would have a newer one of itself; which one runs is the mirror's business.
+            if key[:-2] in rows and test != "LYNIS":
+                rows[key[:-2]].append(Remark(test, text, "" if details == "-" else details))
+        elif value:
+            single[key] = value
+    try:
+        # Its last line.
+        _ = single["finish"]
+        return Testimony(
+            single["lynis_version"],
+            int(single["hardening_index"]),
+            int(single["lynis_tests_done"]),
+            tuple(rows["warning"]),
+            tuple(rows["suggestion"]),
+            tuple(left_out),
+        )
+    except (KeyError, ValueError) as error:
+        raise KosekiError(
+            f"a report of {PACKAGE} cannot be read",
+            f"{len(report)} characters: {error}",
+            "ask again",
+        ) from error
