@@ -43,7 +43,8 @@ def audit(data: HostData) -> None:
     )
     settle(
         name="Record from boot on",
-        question=f"systemctl is-enabled {' '.join(UNITS)}",
+        # A unit that is not there yet is an answer, too.
+        question="; ".join(f'echo "$(systemctl is-enabled {unit})"' for unit in UNITS),
         wanted=["enabled"] * len(UNITS),
         change=f"systemctl enable --quiet {' '.join(UNITS)}",
         owns=[("service", unit, {}) for unit in UNITS],
