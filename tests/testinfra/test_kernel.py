@@ -71,6 +71,9 @@ echo "modprobe $?"
 insmod "$(modinfo -F filename usb-storage)" 2>&1 | grep -o 'Operation not permitted'
 grep -E '^(usb_storage|uas) ' /proc/modules
 """
+WATCH_RUNS = frozenset(
+    {"koseki-drift.service", "koseki-second-opinion.service", "koseki-verify.service"}
+)
 BLACKLIST = "module_blacklist="
 # The hash of the boot loader's password stays on the host.
 BOOT_LOADER = (
@@ -373,8 +376,13 @@ def test_the_journal_holds_this_boot(facts: Facts):
 
 @on_hosts("all")
 def test_no_unit_has_failed(facts: Facts):
-    """A unit that failed is somebody's task that is not done."""
-    failed = [line.split()[0] for line in facts["failed"].lines]
+    """A unit that failed is somebody's task that is not done.
+
+    The watch's runs end so when they found something: that is told by their own alerts, and a night
+    that was red must not make the next one red.
+    """
+    units = [line.split()[0] for line in facts["failed"].lines]
+    failed = [unit for unit in units if unit not in WATCH_RUNS]
     unit = failed[0] if failed else ""
     expect(failed, [], "read its journal, mend it, then `systemctl reset-failed`", unit)
 
