@@ -54,7 +54,7 @@ def prepared(platform: Platform, version: str, serve: str | None = None) -> None
     shutil.copytree(site.root / release.STAND_IN, source)
     said = source / release.SOURCE_FILE
     text = said.read_text(encoding="utf-8")
-    said.write_text(text.replace("version: 1.2.0", f"version: {version}"), encoding="utf-8")
+    said.write_text(text.replace("version: 1.3.0", f"version: {version}"), encoding="utf-8")
     if serve is not None:
         (source / "bin/serve").write_text(serve, encoding="utf-8")
     archive = release.build(source, release.folder_of(site))
@@ -98,27 +98,27 @@ def last_row(platform: Platform) -> dict[str, str]:
 @pytest.mark.drill
 def test_releases_come_and_go_without_a_failed_request(platform: Platform):
     """Forward under traffic; a release that does not start goes back; an older one is refused."""
-    prepared(platform, "1.2.1")
-    prepared(platform, "1.2.2", serve="#!/bin/sh\nexit 1\n")
+    prepared(platform, "1.3.1")
+    prepared(platform, "1.3.2", serve="#!/bin/sh\nexit 1\n")
     platform.sh(HOST, f"cat >/run/koseki-asker.py <<'PYTHON'\n{ASKER}\nPYTHON")
     unit = "systemd-run --quiet --collect --unit=koseki-asker"
     platform.sh(HOST, f"{unit} python3 /run/koseki-asker.py")
     time.sleep(1)
-    forward = switch(platform, "1.2.1")
+    forward = switch(platform, "1.3.1")
     assert forward.returncode == 0, forward.stdout[-2000:]
-    assert running(platform) == {"1.2.1"}
-    bad = switch(platform, "1.2.2")
+    assert running(platform) == {"1.3.1"}
+    bad = switch(platform, "1.3.2")
     assert bad.returncode != 0
-    assert "1.2.2 is not healthy" in bad.stdout, bad.stdout[-2000:]
-    assert "every instance runs 1.2.1 again" in bad.stdout, bad.stdout[-2000:]
-    assert running(platform) == {"1.2.1"}
+    assert "1.3.2 is not healthy" in bad.stdout, bad.stdout[-2000:]
+    assert "every instance runs 1.3.1 again" in bad.stdout, bad.stdout[-2000:]
+    assert running(platform) == {"1.3.1"}
     row = last_row(platform)
-    assert (row["action"], row["version"], row["from"]) == ("roll-back", "1.2.1", "1.2.2")
+    assert (row["action"], row["version"], row["from"]) == ("roll-back", "1.3.1", "1.3.2")
     platform.sh(HOST, "systemctl stop koseki-asker")
     counted = json.loads(platform.sh(HOST, "cat /run/koseki-asker.json"))
     assert counted["failed"] == []
     assert counted["asked"] > 100
-    older = switch(platform, "1.2.0")
+    older = switch(platform, "1.3.0")
     assert older.returncode != 0
-    assert "1.2.1 is running and 1.2.0 is older" in older.stdout, older.stdout[-2000:]
-    assert running(platform) == {"1.2.1"}
+    assert "1.3.1 is running and 1.3.0 is older" in older.stdout, older.stdout[-2000:]
+    assert running(platform) == {"1.3.1"}
