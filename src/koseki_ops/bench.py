@@ -26,7 +26,7 @@ from koseki_ops.drift.model import Answer
 from koseki_ops.drift.run import sweep
 from koseki_ops.drift.sweep import ask_all
 from koseki_ops.lab import Lab, counters, writers
-from koseki_ops.lab.plan import own_file, town
+from koseki_ops.lab.plan import certificate, own_file, town
 from koseki_ops.mirror import build_mirror
 from koseki_ops.progress import Progress
 from koseki_ops.rows import Row, at_least, at_most, spread
@@ -209,12 +209,10 @@ class Bench:
             tempfile.TemporaryDirectory(prefix="koseki-joining-") as folder,
             own_file(self.site, "municipalities.yml") as plan,
         ):
-            key, pem = f"{folder}/town.key", f"{folder}/town.pem"
-            make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "9"]
-            self._run([*make, "-subj", "/CN=town", "-keyout", key, "-out", pem], surroundings)
+            _key, pem = certificate(LEAVES, Path(folder))
             town(plan, LEAVES, left_on="2026-01-01")
             self._run(
-                [KOSEKI, "withdraw", *words, "--to", folder, "--recipient", pem], surroundings
+                [KOSEKI, "withdraw", *words, "--to", folder, "--recipient", str(pem)], surroundings
             )
             people = ["--confirmation", "1", "--by", "sousa01", "--approver", "sousa02"]
             self._run([KOSEKI, "withdraw", *words, "--delete", *people], surroundings)

@@ -11,7 +11,7 @@ import pytest
 
 from drills.conftest import Platform
 from koseki_ops.lab import counters
-from koseki_ops.lab.plan import own_file, town
+from koseki_ops.lab.plan import certificate, own_file, town
 from koseki_ops.terminals import stand_ins_of
 
 TOWN = "urugi"
@@ -44,18 +44,13 @@ def test_a_town_leaves_with_its_data_and_joins_anew(platform: Platform, tmp_path
     platform.koseki("lab", "registers", "--count", str(REGISTERS * 14))
     there = count(platform)
     assert there > 0
-    key, certificate = tmp_path / "town.key", tmp_path / "town.pem"
-    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "9"]
-    make += ["-subj", f"/CN={TOWN}", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(make, check=True, capture_output=True)
+    key, pem = certificate(TOWN, tmp_path)
     assert knock(platform) == "200"
 
     others = counters.at_work(platform.lab, each=1.0, afresh=True, without=[TOWN])
     with own_file(platform.site, "municipalities.yml") as plan, others as seen:
         town(plan, TOWN, left_on="2026-01-01")
-        said = platform.report(
-            "withdraw", TOWN, "--to", str(tmp_path), "--recipient", str(certificate)
-        )
+        said = platform.report("withdraw", TOWN, "--to", str(tmp_path), "--recipient", str(pem))
         assert (said["failed"], said["export"]["rows"]["koseki.registers"]) == (0, there)
         assert knock(platform) in {"000", "403"}
         closed = platform.lab.exec(
@@ -63,7 +58,7 @@ def test_a_town_leaves_with_its_data_and_joins_anew(platform: Platform, tmp_path
             ["runuser", "-u", "postgres", "--", "psql", "-d", DATABASE, "-c", "SELECT 1"],
         )
         assert "not currently accepting connections" in closed.stderr
-        handed_over(said["export"], key, certificate)
+        handed_over(said["export"], key, pem)
         platform.koseki("drift")
 
         said = platform.report(
@@ -84,13 +79,13 @@ def test_a_town_leaves_with_its_data_and_joins_anew(platform: Platform, tmp_path
     assert len(seen.took) > 100
 
 
-def handed_over(export: dict[str, str], key: Path, certificate: Path) -> None:
+def handed_over(export: dict[str, str], key: Path, pem: Path) -> None:
     """Open what was handed over with the town's key, as it would, and hold it to what was said."""
     file = Path(export["file"])
     told = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
     assert told["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     opening = ["openssl", "cms", "-decrypt", "-inform", "DER", "-in", str(file)]
-    opening += ["-inkey", str(key), "-recip", str(certificate)]
+    opening += ["-inkey", str(key), "-recip", str(pem)]
     content = subprocess.run(opening, check=True, capture_output=True).stdout
     assert hashlib.sha256(content).hexdigest() == told["content_sha256"]
     assert b"CREATE TABLE koseki.registers" in content
