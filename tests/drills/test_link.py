@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
@@ -46,6 +47,8 @@ for kill in range(kills):
 print(met)
 """
 HARD = "".join(name for name, _ in SURVIVORS)
+# What one file may hold (file_mb of link.yml), in bytes.
+LONGEST = 64 << 20
 STRANGER = resident_number("9999999999")
 # Files and approves at a town's application, by two persons.
 FILE_IT = """
@@ -278,6 +281,33 @@ def test_files_are_applied_in_order_or_set_aside(platform: Platform, registry: R
     assert latest[:4] == ["applied", "automatic", "applied", "manual"]
 
     what_is_sent_is_what_was_told(platform, registry)
+    what_is_too_much_is_refused(platform, registry)
+
+
+def what_is_too_much_is_refused(platform: Platform, registry: Registry) -> None:
+    """A file that never ends, an upload that stands still, and more than the exchange may hold."""
+    (registry.folder / "still").write_bytes(b"x")
+    (registry.folder / "endless").touch()
+    os.truncate(registry.folder / "endless", LONGEST + 1)
+    registry.batch([f"put {registry.folder}/endless in/endless.part"], check=False)
+    size = f"stat -c %s /srv/koseki/exchange/{TOWN}/in/endless.part"
+    assert int(platform.sh(HOST, size)) <= LONGEST
+    # From here on an upload may stand still for some seconds, and in/ may hold one MiB.
+    platform.sh(
+        HOST,
+        f'sed -i \'s/"folder_mb": [0-9]*/"folder_mb": 1/; '
+        f's/"part_hours": [0-9]*/"part_hours": 0.001/\' /etc/koseki/link.json'
+        f" && systemctl restart {ENGINE}",
+    )
+    wait_for(lambda: set_aside(platform, "full"), "the endless one is removed", 20)
+    registry.batch([f"put {registry.folder}/still in/still.part"])
+    wait_for(lambda: set_aside(platform, "abandoned"), "what stands still is removed", 30)
+    assert registry.batch(["ls -1 in"]).split()[-1:] != ["in/still.part"]
+    refused = registry.batch(["rename in/still.part in/still"], check=False)
+    assert "No such file" in refused
+    reasons = [row for row in status(platform)["quarantine"] if row.get("kept") is False]
+    assert sorted(row["file"] for row in reasons) == ["endless.part", "still.part"]
+    assert registry.batch(["ls -1 quarantine"]).count("still.part.reason.json") == 1
 
 
 def what_is_sent_is_what_was_told(platform: Platform, registry: Registry) -> None:
