@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drills.conftest import Platform
+from drills.conftest import Platform, leader_lost
 from koseki_ops.lab import counters
 from koseki_ops.lab.plan import certificate, own_file, town
 from koseki_ops.terminals import stand_ins_of
@@ -40,7 +40,7 @@ def count(platform: Platform) -> int:
 
 @pytest.mark.drill
 def test_a_town_leaves_with_its_data_and_joins_anew(platform: Platform, tmp_path: Path):
-    """Closed and sealed, handed over whole, deleted when confirmed, in again with one command."""
+    """Closed and sealed, handed over whole, deleted when confirmed; in again, whoever dies."""
     platform.koseki("lab", "registers", "--count", str(REGISTERS * 14))
     there = count(platform)
     assert there > 0
@@ -69,9 +69,15 @@ def test_a_town_leaves_with_its_data_and_joins_anew(platform: Platform, tmp_path
         refused = platform.koseki("enroll", TOWN, check=False)
         assert (refused.returncode, "has left" in refused.stderr) == (2, True)
 
+    assert (seen.wrong, len(seen.took) > 100) == ({}, True)
+
+    others = counters.at_work(platform.lab, each=1.0, afresh=True, without=[TOWN])
+    with own_file(platform.site, "municipalities.yml") as plan:
         town(plan, TOWN, left_on=None)
-        said = platform.report("enroll", TOWN)
-        assert said["failed"] == 0
+        # The leader's power is cut while it joins; what was begun is ended by the same command.
+        leader_lost(platform, "services: Divide the municipalities", 2, "enroll", TOWN)
+        with others as seen:
+            assert platform.report("enroll", TOWN)["failed"] == 0
         assert knock(platform) == "200"
         assert count(platform) == 0
         assert platform.report("enroll", TOWN)["changed"] == 0
