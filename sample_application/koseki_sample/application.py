@@ -16,10 +16,13 @@ import psycopg2.errors
 from koseki_sample import certificate, pages, registers
 from koseki_sample.database import Pool
 from koseki_sample.registers import NotThere, Refused
+from koseki_sample.routes import NUMBER, ROUTES
 from koseki_sample.settings import Settings
 
 # A form of a counter is small.
 BODY_LIMIT = 64 * 1024
+# PostgreSQL's text holds every character but this one.
+NOT_TEXT = "\0"
 HTML = "text/html; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
 STATUS = {
@@ -112,8 +115,8 @@ def fields(encoded: bytes) -> dict[str, str]:
         )
     except ValueError as error:
         raise Bad(400) from error
-    if any("\0" in value for values in found.values() for value in values):
-        raise Bad(400)  # PostgreSQL's text holds every character but this one
+    if any(NOT_TEXT in value for values in found.values() for value in values):
+        raise Bad(400)
     return {name: values[-1] for name, values in found.items()}
 
 
@@ -129,20 +132,10 @@ class Application:
         )
         # Who stands in is asked at each login whether it still may.
         self.pool = Pool(settings.database, keep=not settings.read_only)
-        issues = self.issue_for_another if settings.read_only else self.issue
         self.routes: list[tuple[str, re.Pattern[str], Callable[..., Response]]] = [
-            ("GET", re.compile("/health"), self.health),
-            ("GET", re.compile("/"), self.search),
-            ("GET", re.compile(r"/registers/(\d{1,18})"), self.register),
-            ("POST", re.compile(r"/registers/(\d{1,18})/certificates"), issues),
-        ]
-        if settings.read_only:
-            return
-        self.routes += [
-            ("GET", re.compile("/filings"), self.filings),
-            ("POST", re.compile("/filings"), self.receive),
-            ("POST", re.compile(r"/filings/(\d{1,18})/approve"), self.approve),
-            ("POST", re.compile("/test-print"), self.test_print),
+            (route.method, route.pattern(), getattr(self, route.handler))
+            for route in ROUTES
+            if route.everywhere or not settings.read_only
         ]
 
     def __call__(
@@ -278,7 +271,7 @@ class Application:
         """Receive a filing."""
         form = request.form
         number = form.get("register", "")
-        if not re.fullmatch(r"\d{1,18}", number):
+        if not re.fullmatch(NUMBER, number):
             raise Bad(400)
         with self.pool.transaction() as cursor:
             registers.receive(
@@ -294,6 +287,8 @@ class Application:
 
     def issue(self, request: Request, number: int) -> Response:
         """Issue a certificate."""
+        if self.settings.read_only:
+            return self.issue_for_another(request, number)
         with self.pool.transaction() as cursor:
             issued = registers.issue(
                 cursor,
@@ -345,6 +340,8 @@ class Application:
             text = request.body.decode()
         except UnicodeDecodeError as error:
             raise Bad(400) from error
+        if NOT_TEXT in text:
+            raise Bad(400)
         back = ""
         with suppress(TakenBack), self.pool.transaction() as cursor:
             back = registers.there_and_back(cursor, text)

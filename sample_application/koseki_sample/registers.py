@@ -129,14 +129,13 @@ def receive(
     """Take a filing in and return its receipt number; nothing is changed by it yet."""
     if kind not in CONTENT:
         raise Refused("届書の種類が正しくありません。")
-    if not operator:
-        raise Refused("受付者がありません。")
+    _named("受付者", operator)
     missing = [key for key in CONTENT[kind] if not content.get(key)]
     if missing:
         raise Refused(f"記載がありません: {', '.join(missing)}")
     if "born" in CONTENT[kind]:
         _date(content["born"])
-    if any(len(content[key]) > LONGEST for key in CONTENT[kind]) or len(operator) > LONGEST:
+    if any(len(content[key]) > LONGEST for key in CONTENT[kind]):
         raise Refused("長すぎる記載があります。")
     if "place" in CONTENT[kind] and not re.fullmatch("[1-9][0-9]{0,3}", content["place"]):
         raise Refused("番号が正しくありません。")
@@ -154,6 +153,14 @@ def receive(
         ],
     )
     return receipt
+
+
+def _named(what: str, person: str) -> None:
+    """Refuse who is not named, or by more than a name; what: who it should be."""
+    if not person:
+        raise Refused(f"{what}がありません。")
+    if len(person) > LONGEST:
+        raise Refused("長すぎる記載があります。")
 
 
 def _date(text: str) -> date:
@@ -175,8 +182,7 @@ def filings(cursor: Cursor) -> list[Filing]:
 
 def approve(cursor: Cursor, receipt: int, operator: str) -> int:
     """Approve a filing and apply it to its register, both or neither; return the register."""
-    if not operator:
-        raise Refused("決裁者がありません。")
+    _named("決裁者", operator)
     cursor.execute(
         "SELECT receipt_number, kind, register_id, content, received_by, approved_by"
         " FROM koseki.filings WHERE receipt_number = %s FOR UPDATE",
@@ -275,8 +281,7 @@ def issue(
 
     render: makes the document of a register, its persons, the number and the data's time.
     """
-    if not operator:
-        raise Refused("発行者がありません。")
+    _named("発行者", operator)
     taken = _next(cursor, "certificate")
     # While its row is held nobody changes this register: it is printed as it is at that time.
     cursor.execute("SELECT 1 FROM koseki.registers WHERE id = %s FOR SHARE", [number])
@@ -309,8 +314,7 @@ def issue_for_another(
     told: register, issued_by, terminal, signatory, margin_note; as_of: when the content was read;
     render: makes the document of a number.
     """
-    if not told["issued_by"]:
-        raise Refused("発行者がありません。")
+    _named("発行者", told["issued_by"])
     cursor.execute("SELECT platform.takeover_number()")
     (number,) = cursor.fetchone()
     pdf = render(number)

@@ -25,8 +25,8 @@ from koseki_ops.drift import manifest, probe
 from koseki_ops.drift.model import Answer
 from koseki_ops.drift.run import sweep
 from koseki_ops.drift.sweep import ask_all
-from koseki_ops.lab import Lab, counters, writers
-from koseki_ops.lab.plan import own_file, town
+from koseki_ops.lab import Lab, counters, releases, writers
+from koseki_ops.lab.plan import certificate, own_file, town
 from koseki_ops.mirror import build_mirror
 from koseki_ops.progress import Progress
 from koseki_ops.rows import Row, at_least, at_most, spread
@@ -42,6 +42,8 @@ KOSEKI = str(Path(sys.executable).with_name("koseki"))
 REGISTERS, SEARCHES = 50_000, 500
 # Seconds between two questions of one of fourteen counters: 5/s in all, and somewhat above 500/s.
 COUNTERS_EACH, SEARCH_EACH = 14 / 5, 14 / 520
+# Seconds of counters at work before and after a switch.
+SWITCH_PAUSE = 3
 LOST, WITNESS = "primary1", "application1"
 PARTS = (
     "lab",
@@ -50,6 +52,7 @@ PARTS = (
     "verify",
     "counters",
     "joining",
+    "switching",
     "drift",
     "drift-fleet",
     "drift-soak",
@@ -201,6 +204,34 @@ class Bench:
             Row("requests of these that failed", "none", str(failed or "none"), not failed),
         ]
 
+    def switching(self) -> list[Row]:
+        """Switch to another release while every town's counter asks, over a new connection each."""
+        (host, *_) = self.lab.inventory.hosts_in("application")
+        version = releases.later(1)
+        releases.prepare(self.site, version)
+
+        def switch() -> None:
+            done = releases.switch(self.site, host, version)
+            if done.returncode:
+                raise click.ClickException(f"no switch to {version}: {done.stdout[-600:]}")
+
+        with counters.at_work(self.lab, counters.SEARCH, each=0.25, afresh=True) as seen:
+            time.sleep(SWITCH_PAUSE)
+            seconds = self.timed(switch)
+            time.sleep(SWITCH_PAUSE)
+        self.lab.restore(CONVERGED)
+        self._settled()
+        slowest = seen.percentile(1)
+        return [
+            Row(
+                f"a release switched in {seconds:.0f} s while fourteen counters search "
+                f"({seen.asked} asked), requests that failed",
+                "none",
+                f"{seen.wrong or 'none'}; the slowest answer took {slowest:.1f} s",
+                not seen.wrong,
+            )
+        ]
+
     def joining(self) -> list[Row]:
         """Take a town off the platform and bring it back while the others' counters work."""
         surroundings = dict(os.environ)
@@ -209,12 +240,10 @@ class Bench:
             tempfile.TemporaryDirectory(prefix="koseki-joining-") as folder,
             own_file(self.site, "municipalities.yml") as plan,
         ):
-            key, pem = f"{folder}/town.key", f"{folder}/town.pem"
-            make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "9"]
-            self._run([*make, "-subj", "/CN=town", "-keyout", key, "-out", pem], surroundings)
+            _key, pem = certificate(LEAVES, Path(folder))
             town(plan, LEAVES, left_on="2026-01-01")
             self._run(
-                [KOSEKI, "withdraw", *words, "--to", folder, "--recipient", pem], surroundings
+                [KOSEKI, "withdraw", *words, "--to", folder, "--recipient", str(pem)], surroundings
             )
             people = ["--confirmation", "1", "--by", "sousa01", "--approver", "sousa02"]
             self._run([KOSEKI, "withdraw", *words, "--delete", *people], surroundings)
@@ -472,6 +501,7 @@ def main(only: tuple[str, ...], runs: int, bound: float, sweeps: int) -> None:
         "verify": bench.all_suites,
         "counters": bench.counters,
         "joining": bench.joining,
+        "switching": bench.switching,
         "drift": bench.drift,
         "drift-fleet": bench.fleet,
         "drift-soak": bench.soak,

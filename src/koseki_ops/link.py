@@ -90,14 +90,6 @@ def _town(platform: Platform, slug: str) -> None:
         raise KosekiError("no such municipality", slug, f"choose of {', '.join(known)}")
 
 
-def active_operator(platform: Platform, operator: str) -> str:
-    """Return an operator's id; KosekiError unless the plan has one of that id who is active."""
-    known = [row.id for row in platform.operators if row.status == "active"]
-    if operator not in known:
-        raise KosekiError("no active operator", operator, f"name one of {', '.join(known)}")
-    return operator
-
-
 def ask(
     site: Site, platform: Platform, slugs: Sequence[str], words: Sequence[str]
 ) -> list[dict[str, Any]]:

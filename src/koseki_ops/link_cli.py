@@ -14,6 +14,7 @@ from koseki_ops.check import load_platform
 from koseki_ops.inventory import Inventory
 from koseki_ops.model import Platform
 from koseki_ops.options import json_option, print_json, site_options
+from koseki_ops.requests import Desk
 from koseki_ops.site import Site
 
 
@@ -80,11 +81,11 @@ def status_command(site: Site, municipality: str | None, *, as_json: bool) -> No
 def _changed(
     site: Site, municipality: str, words: list[str], told: tuple[str, str], *, as_json: bool
 ) -> None:
-    platform = _platform(site)
+    desk = Desk.of(site)
     reason, by = told
-    who = link.active_operator(platform, by)
+    who = desk.operator(by)
     (answer,) = link.ask(
-        site, platform, [municipality], [*words, f"--reason={reason}", f"--by={who}"]
+        site, desk.platform, [municipality], [*words, f"--reason={reason}", f"--by={who}"]
     )
     click.echo(", ".join(f"{key} {value}" for key, value in answer.items()))
     if as_json:

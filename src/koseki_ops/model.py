@@ -194,14 +194,17 @@ class LinkPolicy(Table):
     """How the registry link takes files.
 
     port: of the exchange; file_mb, line_kb: what a file and one of its lines may hold, in MiB and
-    KiB; file_records: of a file that is sent; keep_days: how long files lie in done/ and
-    quarantine/; reconcile_calendar: when the 附票 is held against the registry's statement (a
-    systemd calendar event); statement_hours: how old that may be.
+    KiB; folder_mb: what in/ and quarantine/ of a town may hold, each, in MiB; part_hours: how long
+    an upload may stand still; file_records: of a file that is sent; keep_days: how long files lie
+    in done/ and quarantine/; reconcile_calendar: when the 附票 is held against the registry's
+    statement (a systemd calendar event); statement_hours: how old that may be.
     """
 
     port: Port
     file_mb: Positive
     line_kb: Positive
+    folder_mb: Positive
+    part_hours: Positive
     file_records: Positive
     keep_days: Positive
     reconcile_calendar: str

@@ -185,7 +185,14 @@ def exchanges(
                     ),
                     **{
                         key: policy[key]
-                        for key in ("file_mb", "line_kb", "file_records", "statement_hours")
+                        for key in (
+                            "file_mb",
+                            "line_kb",
+                            "file_records",
+                            "statement_hours",
+                            "folder_mb",
+                            "part_hours",
+                        )
                     },
                 },
             }

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
+import chromium
 from drift_samples import HOSTILE, HOSTS, drifted, not_verified, store, sweep, waiver, year
 from koseki_ops.drift.model import Finding
 from koseki_ops.drift.page import render
@@ -20,31 +21,16 @@ from koseki_ops.drift.text import rfc3339
 from koseki_ops.site import Site
 from koseki_ops.verify.plan import Plan
 
-SWITCHES = (
-    "--headless",
-    "--no-sandbox",  # the tests run as root, in a container too
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 DESKTOP, PHONE, PAPER = (1280, 900), (390, 844), (794, 1123)
 DAY = 96
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    """Debian's Chromium by Debian's driver, with nobody's profile."""
-    options = ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for switch in SWITCHES:
-        options.add_argument(switch)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
+    """The browser that the page is looked at with, and what it notes."""
+    options = chromium.options(tmp_path_factory.mktemp("profile"))
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    # The driver is named, so that selenium does not look for one in the network.
-    chrome = Chrome(options=options, service=ChromeService("/usr/bin/chromedriver"))
+    chrome = chromium.started(options)
     yield chrome
     chrome.quit()
 

@@ -118,6 +118,37 @@ def wait_for(question: Callable[[], object], what: str, seconds: float = 90) -> 
         time.sleep(1)
 
 
+def leader_lost(platform: Platform, at: str, seconds: float, *arguments: str) -> None:
+    """Run `koseki`; some seconds after a line of its progress cut the leader's power, then mend it.
+
+    The command may fail: with who was lost, an exit code that is one of ours, and no traceback.
+    """
+    leader, said = platform.leader(), list[str]()
+    assert leader is not None
+    with subprocess.Popen(
+        [str(Path(sys.executable).with_name("koseki")), *arguments],
+        env={**os.environ, "KOSEKI_NAME": platform.site.name},
+        cwd=platform.site.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stderr is not None
+        while at not in (line := running.stderr.readline()):
+            assert line, f"it ended before {at!r}: {said}"
+            said.append(line)
+        time.sleep(seconds)
+        assert running.poll() is None, f"it ended within {seconds} s of {at!r}"
+        platform.lab.kill(leader)
+        said += running.communicate()
+    text = "".join(said)
+    assert running.returncode in {0, 1, 2}, text
+    assert running.returncode == 0 or leader in text, text
+    assert "Traceback" not in text, text
+    platform.lab.start(leader)
+    settled(platform)
+
+
 def soon(seconds: float) -> datetime:
     """Return a moment at least so far away, right before the hosts' timers look, each minute."""
     end = datetime.now(UTC) + timedelta(seconds=seconds)

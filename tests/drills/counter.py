@@ -14,23 +14,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
+import chromium
+
 POLICIES = Path("/etc/chromium/policies/managed")
-SWITCHES = (
-    "--headless",
-    "--no-sandbox",  # the drills run as root
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 PAGE_SECONDS = PRINT_SECONDS = 30
 
 
@@ -60,11 +51,9 @@ class Clerk:
     def __init__(self, folder: Path, url: str) -> None:
         """Open the browser at the gateway."""
         self.folder, self.url = folder, url
-        options = ChromeOptions()
-        options.binary_location = "/usr/bin/chromium"
-        for switch in (*SWITCHES, f"--user-data-dir={folder}/profile", "--window-size=1280,1000"):
-            options.add_argument(switch)
-        self.chrome = Chrome(options=options, service=ChromeService("/usr/bin/chromedriver"))
+        self.chrome = chromium.started(
+            chromium.options(folder / "profile", "--window-size=1280,1000")
+        )
         self.chrome.set_page_load_timeout(60)
         # Without a screen nobody is asked where a file shall go.
         self.chrome.execute_cdp_cmd(

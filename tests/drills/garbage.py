@@ -12,7 +12,7 @@ import socket
 import ssl
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 SECONDS = 20
@@ -85,6 +85,13 @@ def answer(told: dict[str, Any], request: bytes, context: ssl.SSLContext | None)
     return said
 
 
+def judged(status: str, said: str, others: Iterable[str]) -> str:
+    """Return what is wrong with an answer, empty when nothing is; others: words it may not hold."""
+    clean = status == "503" and UNAVAILABLE in said
+    tells = [word for word in others if word in said]
+    return f"{status} {tells}" if tells or (status.startswith("5") and not clean) else ""
+
+
 def main() -> None:
     """Send them all and judge each answer."""
     told = json.loads(sys.argv[1])
@@ -98,10 +105,8 @@ def main() -> None:
         said = answer(told, request, ways[number % len(ways)]).decode(errors="replace")
         status = said.split(" ", 2)[1] if said.startswith("HTTP/") else "none"
         seen[status] += 1
-        clean = status == "503" and UNAVAILABLE in said
-        tells = [word for word in told["others"] if word in said]
-        if (status.startswith("5") and not clean) or tells:
-            bad.append(f"{request[:80]!r}: {status} {tells}")
+        if found := judged(status, said, told["others"]):
+            bad.append(f"{request[:80]!r}: {found}")
     print(json.dumps({"seen": seen, "bad": bad}, ensure_ascii=False))
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from drills.conftest import Platform
-from koseki_ops import ansible_run, release
+from drills.conftest import Platform, leader_lost
+from koseki_ops.lab import releases
+from koseki_ops.lab.plan import own_file
 
 HOST = "application1"
 # Asks three municipalities without pause, as their counters would, and counts what fails.
@@ -46,37 +44,9 @@ with open("/run/koseki-asker.json", "w") as file:
 """
 
 
-def prepared(platform: Platform, version: str, serve: str | None = None) -> None:
-    """Build and sign the stand-in under another version; serve: what its program is instead."""
-    site = platform.site
-    source = release.folder_of(site) / f"source-{version}"
-    shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(site.root / release.STAND_IN, source)
-    said = source / release.SOURCE_FILE
-    text = said.read_text(encoding="utf-8")
-    said.write_text(text.replace("version: 1.2.0", f"version: {version}"), encoding="utf-8")
-    if serve is not None:
-        (source / "bin/serve").write_text(serve, encoding="utf-8")
-    archive = release.build(source, release.folder_of(site))
-    release.sign(archive, release.make_key(site))
-
-
 def switch(platform: Platform, version: str) -> subprocess.CompletedProcess[str]:
     """Ask for a version as the plan would."""
-    wanted = {"name": release.STAND_IN_NAME, "version": version, "allow_downgrade": False}
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            *("--inventory", str(platform.site.inventory), "--limit", HOST),
-            *("--extra-vars", json.dumps({"application_release": wanted})),
-            "playbooks/run-application.yml",
-        ],
-        cwd=platform.site.root,
-        env=ansible_run.environment(platform.site),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = releases.switch(platform.site, HOST, version)
     # Ansible breaks long sentences over lines.
     done.stdout = " ".join(done.stdout.split())
     return done
@@ -98,27 +68,50 @@ def last_row(platform: Platform) -> dict[str, str]:
 @pytest.mark.drill
 def test_releases_come_and_go_without_a_failed_request(platform: Platform):
     """Forward under traffic; a release that does not start goes back; an older one is refused."""
-    prepared(platform, "1.2.1")
-    prepared(platform, "1.2.2", serve="#!/bin/sh\nexit 1\n")
+    good, wrong = releases.later(1), releases.later(2)
+    releases.prepare(platform.site, good)
+    releases.prepare(platform.site, wrong, serve="#!/bin/sh\nexit 1\n")
     platform.sh(HOST, f"cat >/run/koseki-asker.py <<'PYTHON'\n{ASKER}\nPYTHON")
     unit = "systemd-run --quiet --collect --unit=koseki-asker"
     platform.sh(HOST, f"{unit} python3 /run/koseki-asker.py")
     time.sleep(1)
-    forward = switch(platform, "1.2.1")
+    forward = switch(platform, good)
     assert forward.returncode == 0, forward.stdout[-2000:]
-    assert running(platform) == {"1.2.1"}
-    bad = switch(platform, "1.2.2")
+    assert running(platform) == {good}
+    bad = switch(platform, wrong)
     assert bad.returncode != 0
-    assert "1.2.2 is not healthy" in bad.stdout, bad.stdout[-2000:]
-    assert "every instance runs 1.2.1 again" in bad.stdout, bad.stdout[-2000:]
-    assert running(platform) == {"1.2.1"}
+    assert f"{wrong} is not healthy" in bad.stdout, bad.stdout[-2000:]
+    assert f"every instance runs {good} again" in bad.stdout, bad.stdout[-2000:]
+    assert running(platform) == {good}
     row = last_row(platform)
-    assert (row["action"], row["version"], row["from"]) == ("roll-back", "1.2.1", "1.2.2")
+    assert (row["action"], row["version"], row["from"]) == ("roll-back", good, wrong)
     platform.sh(HOST, "systemctl stop koseki-asker")
     counted = json.loads(platform.sh(HOST, "cat /run/koseki-asker.json"))
     assert counted["failed"] == []
     assert counted["asked"] > 100
-    older = switch(platform, "1.2.0")
+    older = switch(platform, releases.VERSION)
     assert older.returncode != 0
-    assert "1.2.1 is running and 1.2.0 is older" in older.stdout, older.stdout[-2000:]
-    assert running(platform) == {"1.2.1"}
+    assert f"{good} is running and {releases.VERSION} is older" in older.stdout, older.stdout[
+        -2000:
+    ]
+    assert running(platform) == {good}
+
+
+@pytest.mark.drill
+def test_the_leader_is_lost_while_a_release_comes(platform: Platform):
+    """Its schema is applied once in every town, its program runs, as if nothing had been (K-03)."""
+    version = releases.later(1)
+    schema = ("0003-drill.sql", "CREATE TABLE koseki.drill (id int);\n")
+    releases.prepare(platform.site, version, schema=schema)
+    with own_file(platform.site, "application.yml") as plan:
+        text = plan.read_text(encoding="utf-8")
+        plan.write_text(text.replace(releases.VERSION, version), encoding="utf-8")
+        leader_lost(platform, "services: Bring the schema of the release", 1.5, "apply")
+        assert platform.report("apply")["failed"] == 0
+        assert running(platform) == {version}
+        applied = "SELECT count(*), max(number) FROM platform.schema_files"
+        for row in platform.lab.inventory.shared["municipalities"]:
+            ask = f"runuser -u postgres -- psql -XqtA -d koseki_{row['slug']} -c '{applied}'"
+            assert platform.sh(str(platform.leader()), ask).strip() == "3|3", row["slug"]
+        assert "changed=0" in switch(platform, version).stdout
+        platform.koseki("verify", "application", "databases")

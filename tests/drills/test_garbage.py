@@ -1,4 +1,8 @@
-"""Ten thousand malformed requests at the gateway: clean refusals, no word of others (K-01)."""
+"""Requests that no counter sends: clean refusals, no word of other towns (K-01).
+
+Ten thousand that are malformed, and what is composed from the stand-in's own description, right and
+wrong: that description is true of the running instance.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,19 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from drills.conftest import Platform
+from drills.garbage import judged
 from koseki_ops.lab import counters
+from koseki_ops.release import STAND_IN
 from koseki_ops.terminals import stand_ins_of
+from koseki_sample.routes import ROUTES
 
 PROGRAM = Path(__file__).with_name("garbage.py")
 # Town by town, side by side, since each waits for answers most of the time.
@@ -21,17 +31,38 @@ TOWNS = (
     "urugi",
 )  # fmt: skip
 COUNT = 1_000
+# The town whose instance is held to its description; how many requests an operation gets at most at
+# random, beside those for each border of what is described; how many a second, and how long all of
+# it may take, in seconds.
+DESCRIBED, EXAMPLES, RATE, SECONDS = "oshika", 100, 40, 120
+# Each of these compares an answer with what the description says of it.
+CHECKS = (
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+)
+
+
+def gateway(platform: Platform) -> str:
+    """Return the gateway's address."""
+    return str(platform.lab.inventory.shared["host_addresses"]["application1"]["city"])
+
+
+def words_of_others(platform: Platform, slug: str) -> list[str]:
+    """Return names and codes of every town but this one."""
+    others = [row for row in platform.lab.inventory.shared["municipalities"] if row["slug"] != slug]
+    return [str(row[column]) for row in others for column in ("name", "code6")]
 
 
 def thrown(platform: Platform, slug: str) -> dict[str, object]:
     """Let a town's terminal send its share; return what it saw."""
-    shared = platform.lab.inventory.shared
-    others = [row for row in shared["municipalities"] if row["slug"] != slug]
     told = {
-        "address": str(shared["host_addresses"]["application1"]["city"]),
+        "address": gateway(platform),
         "authority": str(platform.site.state / "pki/ca.crt"),
         "key": str(stand_ins_of(platform.site) / f"{slug}-01"),
-        "others": [row[column] for row in others for column in ("name", "code6")],
+        "others": words_of_others(platform, slug),
         "seed": TOWNS.index(slug),
         "count": COUNT,
     }
@@ -55,3 +86,59 @@ def test_garbage_is_refused_cleanly(platform: Platform):
     assert answered.wrong == {}
     assert answered.took
     platform.koseki("verify", "application", "gateway")
+
+
+@pytest.mark.drill
+def test_described_requests_get_described_answers(platform: Platform, tmp_path: Path):
+    """Composed from the description by Schemathesis, on a town's line with its certificate."""
+    platform.koseki("lab", "registers", "--count", "560")
+    key = stand_ins_of(platform.site) / f"{DESCRIBED}-01"
+    seen = tmp_path / "seen.har"
+    argv = [
+        str(Path(sys.executable).with_name("schemathesis")),
+        *("run", str(platform.site.root / STAND_IN / "openapi.yml")),
+        *("--url", f"https://{gateway(platform)}", "--max-redirects", "0"),
+        *("--tls-verify", str(platform.site.state / "pki/ca.crt")),
+        *("--request-cert", f"{key}.crt", "--request-cert-key", f"{key}.key"),
+        *("--phases", "examples,coverage,fuzzing", "--max-examples", str(EXAMPLES)),
+        # Slower than the gateway lets a terminal be, so that it is the application that answers.
+        *("--rate-limit", f"{RATE}/s"),
+        *("--seed", "17", "--generation-database", "none", "--continue-on-failure"),
+        *("--checks", ",".join(CHECKS), "--no-color"),
+        *("--report", "har", "--report-har-path", str(seen)),
+    ]
+    done = subprocess.run(
+        platform.lab.terminal_argv(DESCRIBED, argv),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-1000:]
+    entries = json.loads(seen.read_text(encoding="utf-8"))["log"]["entries"]
+    others = words_of_others(platform, DESCRIBED)
+    bad = [
+        f"{row['request']['method']} {row['request']['url']}: {found}"
+        for row in entries
+        if (found := judged(str(row["response"]["status"]), body_of(row), others))
+    ]
+    assert not bad, bad[:10]
+    assert 200 < len(entries) < 3_000
+    # Whatever can be asked was answered as it is when all is well, too.
+    well = {
+        (row["request"]["method"], urlsplit(row["request"]["url"]).path)
+        for row in entries
+        if row["response"]["status"] in {HTTPStatus.OK, HTTPStatus.SEE_OTHER}
+    }
+    silent = [
+        route
+        for route in ROUTES
+        if not any(route.method == way and route.pattern().fullmatch(path) for way, path in well)
+    ]
+    assert not silent
+
+
+def body_of(row: dict[str, Any]) -> str:
+    """Return an answer's body as its HAR file holds it."""
+    return str(row["response"]["content"].get("text", ""))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from drills.conftest import Platform
+from drills.conftest import Platform, leader_lost
 from koseki_ops.lab import counters
-from koseki_ops.lab.plan import own_file, town
+from koseki_ops.lab.plan import certificate, own_file, town
 from koseki_ops.terminals import stand_ins_of
 
 TOWN = "urugi"
@@ -40,22 +40,17 @@ def count(platform: Platform) -> int:
 
 @pytest.mark.drill
 def test_a_town_leaves_with_its_data_and_joins_anew(platform: Platform, tmp_path: Path):
-    """Closed and sealed, handed over whole, deleted when confirmed, in again with one command."""
+    """Closed and sealed, handed over whole, deleted when confirmed; in again, whoever dies."""
     platform.koseki("lab", "registers", "--count", str(REGISTERS * 14))
     there = count(platform)
     assert there > 0
-    key, certificate = tmp_path / "town.key", tmp_path / "town.pem"
-    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "9"]
-    make += ["-subj", f"/CN={TOWN}", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(make, check=True, capture_output=True)
+    key, pem = certificate(TOWN, tmp_path)
     assert knock(platform) == "200"
 
     others = counters.at_work(platform.lab, each=1.0, afresh=True, without=[TOWN])
     with own_file(platform.site, "municipalities.yml") as plan, others as seen:
         town(plan, TOWN, left_on="2026-01-01")
-        said = platform.report(
-            "withdraw", TOWN, "--to", str(tmp_path), "--recipient", str(certificate)
-        )
+        said = platform.report("withdraw", TOWN, "--to", str(tmp_path), "--recipient", str(pem))
         assert (said["failed"], said["export"]["rows"]["koseki.registers"]) == (0, there)
         assert knock(platform) in {"000", "403"}
         closed = platform.lab.exec(
@@ -63,7 +58,7 @@ def test_a_town_leaves_with_its_data_and_joins_anew(platform: Platform, tmp_path
             ["runuser", "-u", "postgres", "--", "psql", "-d", DATABASE, "-c", "SELECT 1"],
         )
         assert "not currently accepting connections" in closed.stderr
-        handed_over(said["export"], key, certificate)
+        handed_over(said["export"], key, pem)
         platform.koseki("drift")
 
         said = platform.report(
@@ -74,9 +69,15 @@ def test_a_town_leaves_with_its_data_and_joins_anew(platform: Platform, tmp_path
         refused = platform.koseki("enroll", TOWN, check=False)
         assert (refused.returncode, "has left" in refused.stderr) == (2, True)
 
+    assert (seen.wrong, len(seen.took) > 100) == ({}, True)
+
+    others = counters.at_work(platform.lab, each=1.0, afresh=True, without=[TOWN])
+    with own_file(platform.site, "municipalities.yml") as plan:
         town(plan, TOWN, left_on=None)
-        said = platform.report("enroll", TOWN)
-        assert said["failed"] == 0
+        # The leader's power is cut while it joins; what was begun is ended by the same command.
+        leader_lost(platform, "services: Divide the municipalities", 2, "enroll", TOWN)
+        with others as seen:
+            assert platform.report("enroll", TOWN)["failed"] == 0
         assert knock(platform) == "200"
         assert count(platform) == 0
         assert platform.report("enroll", TOWN)["changed"] == 0
@@ -84,13 +85,13 @@ def test_a_town_leaves_with_its_data_and_joins_anew(platform: Platform, tmp_path
     assert len(seen.took) > 100
 
 
-def handed_over(export: dict[str, str], key: Path, certificate: Path) -> None:
+def handed_over(export: dict[str, str], key: Path, pem: Path) -> None:
     """Open what was handed over with the town's key, as it would, and hold it to what was said."""
     file = Path(export["file"])
     told = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
     assert told["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     opening = ["openssl", "cms", "-decrypt", "-inform", "DER", "-in", str(file)]
-    opening += ["-inkey", str(key), "-recip", str(certificate)]
+    opening += ["-inkey", str(key), "-recip", str(pem)]
     content = subprocess.run(opening, check=True, capture_output=True).stdout
     assert hashlib.sha256(content).hexdigest() == told["content_sha256"]
     assert b"CREATE TABLE koseki.registers" in content

@@ -6,10 +6,10 @@ import hashlib
 import io
 import json
 import os
-import random
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,29 @@ HOST = "registry-link1"
 TOWN, CODE = "iida", "202053"
 ENGINE = f"koseki-link@{TOWN}.service"
 LAYOUT = StandIn()
-# A drill is short; KOSEKI_LINK_KILLS=100 takes some minutes.
-KILLS = int(os.environ.get("KOSEKI_LINK_KILLS", "12"))
-KILLED_FILES, KILLED_RECORDS = 2 * KILLS, 250
-# It comes back by itself; started here so that the next kill meets it at work.
-KILL = f"systemctl kill --kill-whom=main --signal=KILL {ENGINE}; systemctl start {ENGINE}"
+KILLS, KILLED_FILES, KILLED_RECORDS = 100, 200, 3000
+# Runs beside the engine and kills its main process, over and over, at a moment of its life that is
+# the same at every run. It comes back by itself, too (the unit has no limit of starts), a second
+# later; started here so that the next kill meets it at work. Prints how many kills did.
+KILLER = """
+import os, random, signal, subprocess, sys, time
+unit, folder, kills = sys.argv[1], sys.argv[2], int(sys.argv[3])
+chance, met = random.Random(17), 0
+for kill in range(kills):
+    time.sleep(chance.uniform(0, 0.4))
+    told = subprocess.run(
+        ["systemctl", "show", "-P", "MainPID", unit], capture_output=True, text=True, check=True
+    )
+    met += any(not name.startswith(".") for name in os.listdir(folder))
+    if not (pid := int(told.stdout)):
+        sys.exit(f"no engine runs at kill {kill}")
+    os.kill(pid, signal.SIGKILL)
+    subprocess.run(["systemctl", "restart", unit], check=True)
+print(met)
+"""
 HARD = "".join(name for name, _ in SURVIVORS)
+# What one file may hold (file_mb of link.yml), in bytes.
+LONGEST = 64 << 20
 STRANGER = resident_number("9999999999")
 # Files and approves at a town's application, by two persons.
 FILE_IT = """
@@ -264,6 +281,33 @@ def test_files_are_applied_in_order_or_set_aside(platform: Platform, registry: R
     assert latest[:4] == ["applied", "automatic", "applied", "manual"]
 
     what_is_sent_is_what_was_told(platform, registry)
+    what_is_too_much_is_refused(platform, registry)
+
+
+def what_is_too_much_is_refused(platform: Platform, registry: Registry) -> None:
+    """A file that never ends, an upload that stands still, and more than the exchange may hold."""
+    (registry.folder / "still").write_bytes(b"x")
+    (registry.folder / "endless").touch()
+    os.truncate(registry.folder / "endless", LONGEST + 1)
+    registry.batch([f"put {registry.folder}/endless in/endless.part"], check=False)
+    size = f"stat -c %s /srv/koseki/exchange/{TOWN}/in/endless.part"
+    assert int(platform.sh(HOST, size)) <= LONGEST
+    # From here on an upload may stand still for some seconds, and in/ may hold one MiB.
+    platform.sh(
+        HOST,
+        f'sed -i \'s/"folder_mb": [0-9]*/"folder_mb": 1/; '
+        f's/"part_hours": [0-9]*/"part_hours": 0.001/\' /etc/koseki/link.json'
+        f" && systemctl restart {ENGINE}",
+    )
+    wait_for(lambda: set_aside(platform, "full"), "the endless one is removed", 20)
+    registry.batch([f"put {registry.folder}/still in/still.part"])
+    wait_for(lambda: set_aside(platform, "abandoned"), "what stands still is removed", 30)
+    assert registry.batch(["ls -1 in"]).split()[-1:] != ["in/still.part"]
+    refused = registry.batch(["rename in/still.part in/still"], check=False)
+    assert "No such file" in refused
+    reasons = [row for row in status(platform)["quarantine"] if row.get("kept") is False]
+    assert sorted(row["file"] for row in reasons) == ["endless.part", "still.part"]
+    assert registry.batch(["ls -1 quarantine"]).count("still.part.reason.json") == 1
 
 
 def what_is_sent_is_what_was_told(platform: Platform, registry: Registry) -> None:
@@ -317,19 +361,22 @@ def approve_a_filing(platform: Platform) -> dict[str, str]:
 @pytest.mark.drill
 def test_nothing_is_lost_or_applied_twice(platform: Platform, registry: Registry):
     """SIGKILL at random moments, the leader's host dies; a difference is found (K-03, K-17)."""
-    chance = random.Random(17)  # noqa: S311 - the moments need not be secret
     files = [
         file(
             "address-change",
             number,
-            [person(number * 1000 + row) for row in range(KILLED_RECORDS)],
+            [person(number * KILLED_RECORDS + row) for row in range(KILLED_RECORDS)],
         )
         for number in range(1, KILLED_FILES + 1)
     ]
-    for kill in range(KILLS):
-        registry.send(*files[2 * kill : 2 * kill + 2])
-        time.sleep(chance.uniform(0, 0.4))
-        platform.sh(HOST, KILL)
+    work = f"/srv/koseki/exchange/{TOWN}/work"
+    with ThreadPoolExecutor(1) as beside:
+        killer = f"python3 - {ENGINE} {work} {KILLS} <<'PYTHON'\n{KILLER}\nPYTHON"
+        killed = beside.submit(platform.sh, HOST, killer)
+        registry.send(*files)
+        met = int(killed.result())
+    # A kill that met an idle engine would show nothing.
+    assert met > KILLS // 2
     comes(platform, "address-change", KILLED_FILES + 1)
     wanted = KILLED_FILES * KILLED_RECORDS
     assert entries(platform) == (wanted, wanted)
@@ -339,7 +386,7 @@ def test_nothing_is_lost_or_applied_twice(platform: Platform, registry: Registry
     assert leader is not None
     rows = 60_000
     registry.send(
-        file("address-change", KILLED_FILES + 1, (person(10**6 + row) for row in range(rows)))
+        file("address-change", KILLED_FILES + 1, (person(10**7 + row) for row in range(rows)))
     )
     wait_for(lambda: "1" in applying(platform, leader), "the file is being applied", 30)
     platform.lab.kill(leader)

@@ -172,6 +172,7 @@ def questions(plan: Plan, host: str) -> Questions:
             "sshd -T -f /etc/koseki/exchange/sshd_config "
             f"-C user=link-{slugs[0]},host={address},addr={address}"
         ),
+        "longest": f"systemctl show --property=LimitFSIZE --value {EXCHANGE}",
         "doors": "sshd -T | grep -i '^allowgroups'",
         "engine": f"systemd-analyze security --no-pager {ENGINE.format(slugs[0])} | tail -n 1",
         "exchange": f"systemd-analyze security --no-pager {EXCHANGE} | tail -n 1",
@@ -384,6 +385,13 @@ def test_the_exchange_carries_files_alone(plan: Plan, facts: Facts):
         facts.remedy,
         EXCHANGE,
     )
+
+
+@on_hosts("registry_link")
+def test_no_session_writes_more_than_a_file(plan: Plan, facts: Facts):
+    """The kernel ends an upload that goes on for ever (K-17)."""
+    most = plan.platform.link_policy.file_mb << 20
+    expect(facts["longest"].text.strip(), str(most), facts.remedy, EXCHANGE)
 
 
 @on_hosts("registry_link")

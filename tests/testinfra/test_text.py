@@ -8,19 +8,10 @@ from koseki_ops.model import Municipality
 from koseki_ops.release import STAND_IN_NAME
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.forms import FORMS, PRINTABLE, SURVIVORS, WITHOUT_FORM
 from koseki_ops.verify.plan import WRITE_PORT, Plan
 from koseki_ops.verify.plugin import Facts, Questions, on_hosts
 from koseki_ops.verify.registers import PSQL
-
-# Base and variation selector, outside the BMP, compatibility ideographs that normalising would
-# destroy, waves and minus signs that other encodings merge.
-PRINTABLE = (
-    "葛\U000e0102", "葛", "𠮷", "﨑", "\ufa2a", "\ufa19", "〜", "～", "−", "－", "髙",
-)  # fmt: skip
-# Registered all the same, but the font has no form for them: 外字, and a variant of another
-# collection, which a careless print shows as the ordinary form.
-WITHOUT_FORM = ("葛\U000e0100", "\U0010de92")
-SURVIVORS = (*PRINTABLE, *WITHOUT_FORM)
 
 # Written, read and taken back in one transaction. The hex is the text's bytes in UTF-8.
 THERE_AND_BACK = """
@@ -34,12 +25,11 @@ SELECT count(DISTINCT note) FROM platform.probe WHERE id <= -10;
 SELECT count(*) FROM platform.probe WHERE id <= -10 AND note = '葛';
 ROLLBACK;
 """
-# The application prints; what is in the PDF is read by others: its text by pdftotext, its forms by
-# fontTools, held against the whole font's.
+# The application prints; what is in the PDF is read by others.
 PRINT = """
 python3 - <<'PYTHON'
-import http.client, io, json, re, socket, subprocess, zlib
-from fontTools.ttLib import TTFont
+{forms}
+import http.client, socket
 
 def ask(text):
     connection = http.client.HTTPConnection("localhost", timeout=25)
@@ -52,39 +42,7 @@ def ask(text):
 units = json.loads('''{texts}''')
 refused = {{unit: ask(unit)[0] for unit in json.loads('''{refused}''')}}
 status, pdf = ask("\\n".join(units))
-text = subprocess.run(["pdftotext", "-", "-"], input=pdf, capture_output=True).stdout.decode()
-fonts, named = [], {{}}
-for stream in re.findall(rb"stream\\r?\\n(.*?)\\r?\\nendstream", pdf, re.DOTALL):
-    try:
-        content = zlib.decompress(stream)
-    except zlib.error:
-        content = stream
-    if content[:4] == b"\\0\\1\\0\\0":
-        fonts.append(TTFont(io.BytesIO(content)))
-    for form, said in re.findall(rb"<([0-9a-f]+)> <([0-9a-f]+)>", content):
-        named.setdefault(bytes.fromhex(said.decode()).decode("utf-16-be"), int(form, 16))
-whole = TTFont("/usr/share/fonts/truetype/ipamj/ipamjm.ttf", lazy=True)
-# Numbers will do for names: the font's own sixty thousand names take a second to read.
-whole.setGlyphOrder([f"form{{n}}" for n in range(whole["maxp"].numGlyphs)])
-single, pairs = whole.getBestCmap(), {{}}
-for table in whole["cmap"].tables:
-    if table.format == 14:
-        for selector, rows in table.uvsDict.items():
-            pairs.update({{(base, selector): form for base, form in rows}})
-
-def outline(font, name):
-    form = font["glyf"][name]
-    return list(form.getCoordinates(font["glyf"])[0])
-
-wrong = []
-for unit in units:
-    name = pairs[tuple(map(ord, unit))] if len(unit) == 2 else single[ord(unit)]
-    wanted = outline(whole, name or single[ord(unit[0])])
-    seen = [outline(font, font.getGlyphName(named[unit])) for font in fonts if unit in named
-            and named[unit] < len(font.getGlyphOrder())]
-    if wanted not in seen:
-        wrong.append(unit)
-print(json.dumps({{"status": status, "text": text, "wrong": wrong, "refused": refused}}))
+print(json.dumps({{"status": status, "refused": refused, **shown(pdf, units)}}))
 PYTHON
 """
 
@@ -102,6 +60,7 @@ def questions(plan: Plan, host: str) -> Questions:
         asked[f"text {town.slug}"] = Question(command, aside=True)
     if plan.towns and plan.platform.application_release.name == STAND_IN_NAME:
         command = PRINT.format(
+            forms=FORMS,
             slug=plan.towns[0].slug,
             texts=json.dumps(PRINTABLE).replace("\\", "\\\\"),
             refused=json.dumps(WITHOUT_FORM).replace("\\", "\\\\"),

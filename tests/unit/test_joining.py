@@ -135,7 +135,7 @@ def test_data_is_encrypted_for_somebody_and_goes_somewhere(site: Site, tmp_path:
     ("who", "sentence"),
     [
         (("sousa01", "sousa01"), "approves a deletion of their own"),
-        (("sousa01", "nobody"), "no such operator today"),
+        (("sousa01", "nobody"), "no operator of today"),
         (("sousa01", "sousa02"), "never handed over"),
     ],
 )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
-from koseki_link.folders import Folders, shown
+from koseki_link.folders import Folders, Upload, abandoned, shown, too_many
 from koseki_link.layout import Refused
 from koseki_link.watching import Watch
 
@@ -35,6 +36,60 @@ def test_what_is_still_on_its_way_is_not_seen(folders: Folders):
         (folders.incoming / name).touch()
     (folders.incoming / "folder").mkdir()
     assert folders.waiting() == [FILE]
+
+
+def test_what_lies_there_takes_room(folders: Folders):
+    """Each file at least a block, whatever its name; a time that its sender sets counts not."""
+    begun = time.time() - 1
+    for name, content in ((FILE, b"x"), (f"{FILE}.part", b"x" * 9000)):
+        (folders.incoming / name).write_bytes(content)
+        os.utime(folders.incoming / name, (0, 0))
+    found = sorted((row.name, row.unfinished, row.bytes) for row in folders.uploads())
+    assert found == [(FILE, False, 4096), (f"{FILE}.part", True, 12288)]
+    assert all(row.since > begun for row in folders.uploads())
+
+
+def test_who_sends_no_further_gives_up(folders: Folders):
+    """An unfinished upload that was not changed since then; what waits its turn may wait."""
+    for name in (FILE, f"{FILE}.part", ".hidden"):
+        (folders.incoming / name).touch()
+    assert abandoned(folders.uploads(), time.time() - 9) == []
+    assert sorted(abandoned(folders.uploads(), time.time() + 9)) == [".hidden", f"{FILE}.part"]
+
+
+def test_what_was_there_first_stays():
+    """The latest goes until the others fit; one that is small enough may stay behind it."""
+    told = [("third", 3.0, 60), ("first", 1.0, 60), ("second", 2.0, 40), ("fourth", 4.0, 1)]
+    rows = [Upload(name, name == "first", since, size) for name, since, size in told]
+    assert too_many(rows, 161) == []
+    assert too_many(rows, 160) == ["fourth"]
+    assert too_many(rows, 101) == ["third"]
+    assert too_many(rows, 0) == ["first", "second", "third", "fourth"]
+
+
+def test_what_is_removed_leaves_its_reason(folders: Folders):
+    """Nothing of it is kept; who renamed it meanwhile has not lost it."""
+    part = f"{FILE}.part"
+    (folders.incoming / part).write_text("x")
+    kept = folders.drop(part, {"code": "abandoned", "detail": "d"})
+    assert names(folders.incoming) == names(folders.work) == []
+    assert names(folders.quarantine) == [f"{kept}.reason.json"]
+    (reason,) = folders.reasons()
+    assert (reason["file"], reason["code"], reason["kept"]) == (part, "abandoned", False)
+    with pytest.raises(FileNotFoundError):
+        folders.drop(part, {"code": "abandoned", "detail": "d"})
+    assert names(folders.quarantine) == [f"{kept}.reason.json"]
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_full_quarantine_keeps_the_reason_alone(folders: Folders, taken: bool):
+    """What is set aside then is named, and gone."""
+    (folders.incoming / FILE).write_text("x")
+    if taken:
+        folders.take(FILE, MOST)
+    kept = folders.set_aside(FILE, {"code": "hash", "detail": "d"}, taken=taken, keep=False)
+    assert names(folders.incoming) == names(folders.work) == []
+    assert names(folders.quarantine) == [f"{kept}.reason.json"]
 
 
 def test_what_is_taken_is_out_of_its_senders_reach(folders: Folders):
@@ -120,7 +175,7 @@ def test_a_reason_lies_beside_what_was_set_aside(folders: Folders):
 
 
 def test_the_kernel_tells_of_what_comes(folders: Folders):
-    """A rename into the folder and a file that is closed; nothing before, nothing twice."""
+    """A file that is made, closed, renamed into the folder; nothing before, nothing twice."""
     watch = Watch(folders.incoming)
     with pytest.raises(BlockingIOError):
         os.read(watch.fileno(), 4096)
@@ -130,6 +185,7 @@ def test_the_kernel_tells_of_what_comes(folders: Folders):
     assert os.read(watch.fileno(), 4096)
     watch.drain()
     with (folders.incoming / "b").open("w") as file:
+        watch.drain()
         file.write("x")
         file.flush()
         with pytest.raises(BlockingIOError):

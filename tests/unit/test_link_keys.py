@@ -6,11 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from koseki_ops import link
 from koseki_ops.check import load_platform
 from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
+from koseki_ops.link_cli import manual_command
 from koseki_ops.model import Platform
 from koseki_ops.municipalities import active, exchange_folders, exchanges, tenants
 from koseki_ops.site import Site
@@ -72,12 +74,13 @@ def test_a_key_belongs_to_a_town(site: Site, platform: Platform, tmp_path: Path)
         link.keep_key(site, platform, "matumoto", Path(file))
 
 
-def test_only_an_active_operator_does_things_by_hand(platform: Platform):
-    """Whose time is over is refused like whoever is unknown."""
-    assert link.active_operator(platform, "sousa01") == "sousa01"
-    for name in ("sousa03", "nobody"):
-        with pytest.raises(KosekiError, match="no active operator"):
-            link.active_operator(platform, name)
+@pytest.mark.parametrize("name", ["sousa03", "nobody"])
+def test_only_an_operator_of_today_does_things_by_hand(name: str):
+    """Whose time is over is refused like whoever is unknown, before the host is asked."""
+    words = ["iida", "address-change", "--reason", "訓練", "--by", name, "-i", "iida"]
+    done = CliRunner().invoke(manual_command, words)
+    assert isinstance(done.exception, KosekiError)
+    assert "no operator of today" in str(done.exception)
 
 
 def test_an_exchange_names_its_own_town_alone():

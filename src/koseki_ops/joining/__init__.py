@@ -22,12 +22,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from koseki_ops import apply as engine
-from koseki_ops.check import load_platform
 from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.leader import leader
 from koseki_ops.model import Joining
-from koseki_ops.municipalities import active, effective_day, left, operators_on, tenants
+from koseki_ops.municipalities import active, effective_day, left, tenants
+from koseki_ops.requests import Desk
 from koseki_ops.results import EngineResult
 from koseki_ops.site import Site
 from koseki_ops.verify.results import FAILED, PASSED
@@ -165,8 +165,12 @@ def delete(site: Site, slug: str, confirmation: str, who: Sequence[str], say: Sa
     """
     inventory = Inventory(site.inventory)
     row = _gone(inventory, slug)
-    load_platform(inventory)
-    _two_operators(inventory, who)
+    desk = Desk.of(site)
+    deletes, approved = map(desk.operator, who)
+    if deletes == approved:
+        raise KosekiError(
+            "nobody approves a deletion of their own", approved, "let another operator approve it"
+        )
     if not _export_path(site, slug).exists():
         raise KosekiError(
             f"the data of {row['name']} was never handed over",
@@ -183,7 +187,6 @@ def delete(site: Site, slug: str, confirmation: str, who: Sequence[str], say: Sa
         _run(site, host, ["timeout", "60", "sh", "-c", f"{empty} 2>/dev/null"])
     for host in inventory.hosts_in("registry_link"):
         _run(site, host, ["rm", "-rf", "--one-file-system", f"/srv/koseki/exchange/{slug}"])
-    deletes, approved = who
     _record(
         site,
         {
@@ -270,17 +273,6 @@ def _export(
 
 def _export_path(site: Site, slug: str) -> Path:
     return site.state / "exports" / f"{slug}.json"
-
-
-def _two_operators(inventory: Inventory, who: Sequence[str]) -> None:
-    valid = operators_on(inventory.shared["operators"], [*inventory.groups, *inventory.hosts])
-    for person in who:
-        if person not in valid:
-            raise KosekiError("no such operator today", person, f"choose of {', '.join(valid)}")
-    if len(set(who)) < len(who):
-        raise KosekiError(
-            "nobody approves a deletion of their own", who[0], "let another operator approve it"
-        )
 
 
 def _on_host(

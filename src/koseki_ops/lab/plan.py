@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from koseki_ops.command import run
 from koseki_ops.site import Site
 
 
@@ -24,6 +25,14 @@ def own_file(site: Site, name: str) -> Iterator[Path]:
     finally:
         path.unlink()
         path.symlink_to(link)
+
+
+def certificate(slug: str, folder: Path) -> tuple[Path, Path]:
+    """Make a key, and the certificate (PEM) that a town would hand over; return where they lie."""
+    key, pem = folder / f"{slug}.key", folder / f"{slug}.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "9"]
+    run([*make, "-subj", f"/CN={slug}", "-keyout", str(key), "-out", str(pem)])
+    return key, pem
 
 
 def town(path: Path, slug: str, **values: Any) -> None:  # noqa: ANN401 - any column

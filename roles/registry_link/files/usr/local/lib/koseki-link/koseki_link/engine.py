@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg2
 
-from koseki_link.folders import Folders
+from koseki_link.folders import Folders, abandoned, too_many
 from koseki_link.layout import IN, OUT, Layout, Name, Refused, code6_holds
 from koseki_link.ledger import APPLIED, COMPOSED, QUARANTINED, Entry, Ledger, State
 from koseki_link.settings import Settings
@@ -21,6 +21,8 @@ from koseki_link.watching import Watch
 SETTLE_SECONDS = 10.0
 # How long to wait before the database is asked again, at first and at most.
 AGAIN_SECONDS, AGAIN_MOST = 1.0, 30.0
+# How often to look at what is still on its way: a file that grows tells nobody.
+UPLOAD_SECONDS = 10.0
 # The proxy ends a connection that rests for an hour.
 REST_SECONDS = 45 * 60.0
 
@@ -42,8 +44,8 @@ class Engine:
     def look(self) -> float | None:
         """Do all that can be done now; return in how many seconds to look again, None for never."""
         with self.folders.alone():
+            again = self._make_room()
             states = self.ledger.states()
-            again: list[float] = []
             for flow, files in self._by_flow().items():
                 again += self._receive(states[flow], files)
             for state in states.values():
@@ -52,6 +54,30 @@ class Engine:
         return min(again) if again else None
 
     # What comes.
+
+    def _make_room(self) -> list[float]:
+        """Remove what nobody goes on sending, and what `in/` may not hold; it is sent again.
+
+        Return when to look again.
+        """
+        hours, most = self.settings.part_hours, self.settings.folder_mb
+        uploads = self.folders.uploads()
+        for name in abandoned(uploads, time.time() - hours * 3600):
+            self._drop(name, Refused("abandoned", f"it has not grown for {hours} hours"))
+        for name in too_many(uploads, most << 20):
+            self._drop(name, Refused("full", f"in/ may hold {most} MiB: send it again later"))
+        return [UPLOAD_SECONDS] if any(upload.unfinished for upload in uploads) else []
+
+    def _drop(self, file: str, refused: Refused) -> None:
+        """Remove a file of `in/`, and say why where its sender reads it."""
+        try:
+            kept = self.folders.drop(file, _reason(refused))
+        except FileNotFoundError:
+            return
+        entry = Entry("", IN, QUARANTINED, code=refused.code, reason=refused.detail)
+        with self.ledger.transaction() as cursor:
+            self.ledger.note(cursor, entry)
+        print(f"removed {kept}: {refused}", flush=True)
 
     def _by_flow(self) -> dict[str, dict[int, str]]:
         """Return the names that wait by flow and number; what has no right name is set aside."""
@@ -157,7 +183,6 @@ class Engine:
         self._set_aside(file, name, refused, taken=True)
 
     def _set_aside(self, file: str, name: Name | None, refused: Refused, *, taken: bool) -> None:
-        reason = {"code": refused.code, "detail": refused.detail, "at": moment()}
         entry = Entry(
             name.flow if name else "",
             IN,
@@ -168,7 +193,8 @@ class Engine:
         )
         with self.ledger.transaction() as cursor:
             self.ledger.note(cursor, entry)
-        kept = self.folders.set_aside(file, reason, taken=taken)
+        keep = self.folders.quarantined() < self.settings.folder_mb << 20
+        kept = self.folders.set_aside(file, _reason(refused), taken=taken, keep=keep)
         print(f"quarantined {kept}: {refused}", flush=True)
 
     def _note_gap(self, flow: str, comes: int, waits: int) -> None:
@@ -244,6 +270,10 @@ class Engine:
 
 def _gap(file: str) -> str:
     return f"{file}.missing"
+
+
+def _reason(refused: Refused) -> dict[str, object]:
+    return {"code": refused.code, "detail": refused.detail, "at": moment()}
 
 
 def hash_of(path: Path) -> str:

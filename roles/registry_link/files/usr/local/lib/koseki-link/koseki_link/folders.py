@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,21 @@ READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 TAKEN, NEW = ".taken", ".new"
 REASON = ".reason.json"
 MODE = 0o640
+# What a file takes at least, whatever it holds; and the unit of `st_blocks`.
+LEAST, BLOCK = 4096, 512
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What lies in `in/`: whether it is still on its way, since when it is as it is, its bytes.
+
+    since: its inode's last change in seconds of the epoch, which no sender can set; bytes: on disk.
+    """
+
+    name: str
+    unfinished: bool
+    since: float
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -74,14 +89,25 @@ class Folders:
 
     def waiting(self) -> list[str]:
         """Return the names of what lies in `in/`, without what is still on its way."""
+        return sorted(upload.name for upload in self.uploads() if not upload.unfinished)
+
+    def uploads(self) -> list[Upload]:
+        """Return what lies in `in/`; no folder, since none can be made there."""
         with os.scandir(self.incoming) as entries:
-            return sorted(
-                entry.name
+            return [
+                Upload(
+                    entry.name,
+                    entry.name.startswith(".") or entry.name.endswith(".part"),
+                    state.st_ctime,
+                    max(LEAST, state.st_blocks * BLOCK),
+                )
                 for entry in entries
-                if not entry.name.startswith(".")
-                and not entry.name.endswith(".part")
-                and not entry.is_dir(follow_symlinks=False)
-            )
+                if (state := _state(entry)) and not stat.S_ISDIR(state.st_mode)
+            ]
+
+    def quarantined(self) -> int:
+        """Return the bytes that quarantine takes on disk."""
+        return sum(max(LEAST, path.lstat().st_blocks * BLOCK) for path in self.quarantine.iterdir())
 
     def tail(self, name: str) -> tuple[float, bytes]:
         """Return the seconds since a waiting file was last written, and its last bytes.
@@ -149,19 +175,34 @@ class Folders:
                 # Its taken original is gone: it was applied, and only its place is missing.
                 path.rename(self.done / path.name)
 
-    def set_aside(self, name: str, reason: Mapping[str, object], *, taken: bool) -> str:
+    def set_aside(
+        self, name: str, reason: Mapping[str, object], *, taken: bool, keep: bool = True
+    ) -> str:
         """Put a file into quarantine with its reason beside it; return its name there.
 
-        taken: whether it lies in `work/`, or still in `in/`.
+        taken: whether it lies in `work/`, or still in `in/`; keep: whether there is room for the
+        file itself.
         """
-        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        kept = f"{moment}-{time.monotonic_ns()}-{shown(name)}"
-        self.explain(kept, {"file": shown(name), **reason})
-        if taken:
-            (self.work / name).unlink(missing_ok=True)
-            (self.work / (name + TAKEN)).rename(self.quarantine / kept)
+        kept = _kept(name)
+        self.explain(kept, {"file": shown(name), "kept": keep, **reason})
+        (self.work / name).unlink(missing_ok=True)
+        place = self.work / (name + TAKEN) if taken else self.incoming / name
+        if keep:
+            place.rename(self.quarantine / kept)
         else:
-            (self.incoming / name).rename(self.quarantine / kept)
+            place.unlink()
+        return kept
+
+    def drop(self, name: str, reason: Mapping[str, object]) -> str:
+        """Remove what lies in `in/` and leave its reason in quarantine; return the name there.
+
+        FileNotFoundError when its sender has renamed it or taken it away meanwhile.
+        """
+        gone, kept = self.new(name), _kept(name)
+        # Out of its sender's reach first; where we die then, `recover` removes it.
+        (self.incoming / name).rename(gone)
+        self.explain(kept, {"file": shown(name), "kept": False, **reason})
+        gone.unlink()
         return kept
 
     def explain(self, name: str, reason: Mapping[str, object]) -> None:
@@ -192,6 +233,39 @@ class Folders:
             {"name": path.name.removesuffix(REASON), **json.loads(path.read_text("utf-8"))}
             for path in sorted(self.quarantine.glob(f"*{REASON}"))
         ]
+
+
+def abandoned(uploads: Iterable[Upload], since: float) -> list[str]:
+    """Return the names of uploads that are unfinished and have not changed after a moment."""
+    return [upload.name for upload in uploads if upload.unfinished and upload.since < since]
+
+
+def too_many(uploads: Iterable[Upload], most: int) -> list[str]:
+    """Return the names of the latest uploads that must go, so that the others take at most so much.
+
+    most: in bytes.
+    """
+    gone, held = [], 0
+    for upload in sorted(uploads, key=lambda upload: upload.since):
+        if held + upload.bytes > most:
+            gone.append(upload.name)
+        else:
+            held += upload.bytes
+    return gone
+
+
+def _state(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """Return an entry's state, None when it went meanwhile."""
+    try:
+        return entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _kept(name: str) -> str:
+    """Return a name in quarantine that nothing there has."""
+    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    return f"{moment}-{time.monotonic_ns()}-{shown(name)}"
 
 
 def shown(name: str) -> str:

@@ -13,7 +13,8 @@ class Settings:
 
     code6: 全国地方公共団体コード; folder: of its exchange; database: libpq's words for its own
     database; file_mb, line_kb: what a file and a line may hold (MiB, KiB); file_records: of a file
-    that is sent; statement_hours: how old the registry's last statement may be.
+    that is sent; statement_hours: how old the registry's last statement may be; folder_mb: what
+    in/ and quarantine/ may hold each (MiB); part_hours: how long an upload may stand still.
     """
 
     slug: str
@@ -24,6 +25,8 @@ class Settings:
     line_kb: int
     file_records: int
     statement_hours: int
+    folder_mb: int
+    part_hours: int
 
     @classmethod
     def read(cls, path: Path, slug: str) -> Settings:

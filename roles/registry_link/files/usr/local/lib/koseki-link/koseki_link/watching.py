@@ -6,13 +6,13 @@ import ctypes
 import os
 from pathlib import Path
 
-CLOSED_AFTER_WRITING, MOVED_HERE = 0x8, 0x80
+CLOSED_AFTER_WRITING, MOVED_HERE, MADE = 0x8, 0x80, 0x100
 NOT_BLOCKING = os.O_NONBLOCK | os.O_CLOEXEC
 BUFFER = 65536
 
 
 class Watch:
-    """One folder; `fileno` becomes readable when a file there was closed or renamed into it."""
+    """One folder; `fileno` becomes readable when a file was made, closed or renamed into it."""
 
     def __init__(self, folder: Path) -> None:
         """Begin to watch; OSError when the folder cannot be."""
@@ -20,7 +20,7 @@ class Watch:
         # themselves, which has to be waited for beside the database's.
         library = ctypes.CDLL(None, use_errno=True)
         self._handle = library.inotify_init1(NOT_BLOCKING)
-        events = CLOSED_AFTER_WRITING | MOVED_HERE
+        events = CLOSED_AFTER_WRITING | MOVED_HERE | MADE
         if library.inotify_add_watch(self._handle, os.fsencode(folder), events) < 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), str(folder))
