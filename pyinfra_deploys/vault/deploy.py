@@ -84,11 +84,16 @@ def upload_keys(data: HostData, vaults: list[Vault]) -> Iterator[Any]:
 
 
 def known_hosts(data: HostData) -> str:
-    """Return the vaults' host keys as a database host must see them."""
+    """Return the vaults' host keys as a database host must see them.
+
+    A vault that no apply has met yet comes with the first one after that.
+    """
     lines = []
     for row in data.value("vaults"):
         for name in data.inventory.hosts_in(row["group"]):
             public = data.site.state / "ssh" / "hosts" / f"{name}.pub"
+            if not public.exists():
+                continue
             address = data.inventory.address_of(name, data.name)
             key = " ".join(public.read_text(encoding="ascii").split()[:2])
             lines.append(f"{name},{address} {key}\n")

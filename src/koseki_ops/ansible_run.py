@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from koseki_ops.command import engine
@@ -58,14 +58,20 @@ def run_playbook(
     check: bool,
     progress: Callable[[str], None],
     accelerated: bool = True,
+    tags: Sequence[str] = (),
+    at_rest: bool = False,
 ) -> EngineResult:
     """Run a playbook (path below the checkout) on hosts; with check, only say what would change.
 
-    The full output is kept in the site's `ansible.log`.
+    tags: the parts of the roles that are wanted, all without a word; at_rest: no service is started
+    or told of a change, as where an image is made. The full output is kept in the site's
+    `ansible.log`.
     """
     started = time.monotonic()
     argv = ["ansible-playbook", "--inventory", str(site.inventory), "--limit", ",".join(limit)]
-    argv += [*(["--check"] if check else []), str(site.root / playbook)]
+    argv += [*(["--check"] if check else []), *(["--tags", ",".join(tags)] if tags else [])]
+    argv += ["--extra-vars", json.dumps({"services_at_rest": True})] if at_rest else []
+    argv.append(str(site.root / playbook))
     with tempfile.TemporaryDirectory() as folder:
         summary = Path(folder) / "summary.json"
         variables = environment(site, accelerated=accelerated) | {
