@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from koseki_ops import signatures
 from koseki_ops.command import run
 from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import load_yaml
@@ -37,7 +38,7 @@ def folder_of(site: Site) -> Path:
 
 def signers_of(site: Site) -> Path:
     """Return the file that says who may sign for a site."""
-    return folder_of(site) / "allowed_signers"
+    return folder_of(site) / signatures.SIGNERS
 
 
 def build(source: Path, output: Path) -> Path:
@@ -112,28 +113,12 @@ def _digest(content: bytes) -> str:
 
 def make_key(site: Site) -> Path:
     """Make a site's signing key and allow it, unless there is one; return the private key."""
-    key = folder_of(site) / "signing_key"
-    if not key.exists():
-        key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        comment = f"{site.name} releases"
-        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(key)])
-    if not signers_of(site).exists():
-        public = key.with_suffix(".pub").read_text(encoding="ascii").split()
-        signers_of(site).write_text(
-            f'releases namespaces="{NAMESPACE}" {public[0]} {public[1]}\n', encoding="ascii"
-        )
-    return key
+    return signatures.make_key(folder_of(site), site.name, "releases", NAMESPACE)
 
 
 def sign(archive: Path, key: Path) -> Path:
     """Sign an archive; return the signature's path beside it."""
-    for path, what in ((archive, "release"), (key, "signing key")):
-        if not path.is_file():
-            raise KosekiError(f"there is no such {what}", str(path), "name an existing file")
-    signature = archive.with_name(archive.name + ".sig")
-    signature.unlink(missing_ok=True)
-    run(["ssh-keygen", "-q", "-Y", "sign", "-n", NAMESPACE, "-f", str(key), str(archive)])
-    return signature
+    return signatures.sign(archive, key, NAMESPACE)
 
 
 def verify(archive: Path, signers: Path) -> dict[str, Any]:

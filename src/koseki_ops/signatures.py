@@ -1,0 +1,71 @@
+"""Signatures over files that leave the workstation: by SSH keys, each for one purpose."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from koseki_ops.command import run
+from koseki_ops.errors import KosekiError
+
+KEY, SIGNERS = "signing_key", "allowed_signers"
+
+
+def make_key(folder: Path, site: str, signer: str, namespace: str) -> Path:
+    """Make a signing key in a folder and allow it, unless there is one; return the private key.
+
+    signer: who signs, as `releases`; namespace: what may be signed, as `koseki-release`.
+    """
+    key, signers = folder / KEY, folder / SIGNERS
+    if not key.exists():
+        key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        run(
+            [
+                "ssh-keygen",
+                "-q",
+                "-t",
+                "ed25519",
+                "-N",
+                "",
+                "-C",
+                f"{site} {signer}",
+                "-f",
+                str(key),
+            ]
+        )
+    if not signers.exists():
+        public = key.with_suffix(".pub").read_text(encoding="ascii").split()
+        signers.write_text(
+            f'{signer} namespaces="{namespace}" {public[0]} {public[1]}\n', encoding="ascii"
+        )
+    return key
+
+
+def sign(path: Path, key: Path, namespace: str) -> Path:
+    """Sign a file; return the signature's path beside it."""
+    for needed, what in ((path, "file to sign"), (key, "signing key")):
+        if not needed.is_file():
+            raise KosekiError(f"there is no such {what}", str(needed), "name an existing file")
+    signature = path.with_name(path.name + ".sig")
+    signature.unlink(missing_ok=True)
+    run(["ssh-keygen", "-q", "-Y", "sign", "-n", namespace, "-f", str(key), str(path)])
+    return signature
+
+
+def holds(path: Path, signers: Path, namespace: str) -> bool:
+    """Say whether a file's signature beside it is one of the allowed signers'."""
+    signature = path.with_name(path.name + ".sig")
+    if not signature.is_file() or not signers.is_file():
+        return False
+    argv = ["ssh-keygen", "-Y", "verify", "-n", namespace, "-f", str(signers)]
+    for who in {line.split()[0] for line in signers.read_text(encoding="ascii").splitlines()}:
+        with path.open("rb") as file:
+            done = subprocess.run(
+                [*argv, "-I", who, "-s", str(signature)],
+                stdin=file,
+                capture_output=True,
+                check=False,
+            )
+        if done.returncode == 0:
+            return True
+    return False
