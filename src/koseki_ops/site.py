@@ -6,14 +6,16 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import WORKSTATION
 
 LAB_INVENTORY = "lab"
-NAME_PATTERN = re.compile(r"[a-z][a-z0-9-]{0,19}")
+# What a site's workshop is called: the machines of an image while it is made or checked.
+WORKSHOP = "-image"
+NAME_PATTERN = re.compile(rf"[a-z][a-z0-9-]{{0,19}}({WORKSHOP})?")
 RESERVED_NAMES = frozenset({"mirror", "keys", "base", "secrets", "wheelhouse"})
 # Beside pyproject.toml where an apply has put the toolkit on a host that keeps watch.
 STATION_FILE = "station.json"
@@ -98,7 +100,7 @@ class Site:
             raise KosekiError(
                 "unknown inventory", inventory_name, f"choose one of {', '.join(known)}"
             )
-        if name and inventory_name != LAB_INVENTORY:
+        if name and inventory_name != LAB_INVENTORY and name != inventory_name + WORKSHOP:
             raise KosekiError(
                 "only a lab takes a name", f"{name} for {inventory_name}", "leave --name out"
             )
@@ -114,8 +116,14 @@ class Site:
 
     @property
     def is_lab(self) -> bool:
-        """Whether the machines are this toolkit's own lab, in a namespace on this computer."""
-        return self.inventory_name == LAB_INVENTORY and self.station is None
+        """Whether the machines are this toolkit's own, in a namespace on this computer."""
+        own = self.inventory_name == LAB_INVENTORY or self.name.endswith(WORKSHOP)
+        return own and self.station is None
+
+    @property
+    def workshop(self) -> Site:
+        """The site, of the same inventory, whose machines are images in the making or on trial."""
+        return replace(self, name=self.name + WORKSHOP)
 
     @property
     def seat(self) -> str:

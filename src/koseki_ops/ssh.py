@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from koseki_ops.command import run
+from koseki_ops.drift import manifest
 from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.site import Site
@@ -63,6 +64,11 @@ class SshFiles:
         return self.folder / "certificates.jsonl"
 
     @property
+    def pinned(self) -> Path:
+        """Host keys that were read from a console, until the host has a certificate."""
+        return self.folder / "pinned_known_hosts"
+
+    @property
     def bootstrap_config(self) -> Path:
         """The configuration for the first contact, as root with the installer's key."""
         return self.folder / "bootstrap_config"
@@ -96,9 +102,52 @@ def ensure_site_ssh(site: Site, inventory: Inventory) -> None:
             run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(key)])
     _renew_automation(site, inventory)
     authority = files.host_ca.with_suffix(".pub").read_text(encoding="ascii").strip()
-    _write(files.folder / "known_hosts", f"@cert-authority * {authority}\n")
+    pinned = files.pinned.read_text(encoding="ascii") if files.pinned.exists() else ""
+    _write(files.folder / "known_hosts", f"@cert-authority * {authority}\n{pinned}")
     _write(site.ssh_config, _config(site, inventory))
     _write(files.bootstrap_config, _bootstrap_config(site, inventory))
+
+
+def pin(site: Site, inventory: Inventory, host: str, key: str) -> None:
+    """Write down the public key that a host's console shows, in place of an older one.
+
+    Such a host was made from an image: it lets the engines in, has no certificate yet, and holds
+    nothing but their own work.
+    """
+    files = files_of(site)
+    old = files.pinned.read_text(encoding="ascii").splitlines() if files.pinned.exists() else []
+    lines = [line for line in old if line.split()[0] != host]
+    files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write(files.pinned, "\n".join([*lines, f"{host} {key}"]) + "\n")
+    manifest.begin(site, host)
+    ensure_site_ssh(site, inventory)
+
+
+def shown_key(site: Site, inventory: Inventory, host: str, fingerprint: str) -> str:
+    """Return a host's public key as the line shows it, when it is the one that the console shows.
+
+    fingerprint: `SHA256:` and 43 characters, read on the host's console by a person. Raises
+    KosekiError when the host does not answer or another key does.
+    """
+    address = inventory.address_of(host, site.seat)
+    scan = ["ssh-keyscan", "-t", "ed25519", "-T", "10", str(address)]
+    lines = run([*_line_of(site), *scan]).splitlines()
+    if not lines:
+        raise KosekiError(f"{host} shows no ed25519 key", str(address), "look at the host")
+    key = " ".join(lines[-1].split()[1:3])
+    seen = run(["ssh-keygen", "-l", "-f", "-"], f"{key}\n").split()[1]
+    if seen != fingerprint:
+        raise KosekiError(
+            f"another key than the console's answers for {host}",
+            f"{seen}, not {fingerprint}",
+            "read the console again; if they still differ, somebody stands in between",
+        )
+    return key
+
+
+def _line_of(site: Site) -> list[str]:
+    """Return what a program stands behind to see a site's hosts."""
+    return ["nsenter", f"--net=/run/netns/{site.netns}"] if site.is_lab else []
 
 
 def close_connections(site: Site) -> None:

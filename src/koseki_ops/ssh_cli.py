@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.options import site_options
 from koseki_ops.site import Site
-from koseki_ops.ssh import ensure_site_ssh, sign_operator
+from koseki_ops.ssh import ensure_site_ssh, pin, shown_key, sign_operator
 
 
 @click.group("ssh")
@@ -26,6 +27,26 @@ def config_command(site: Site) -> None:
     """
     ensure_site_ssh(site, Inventory(site.inventory))
     click.echo(site.ssh_config)
+
+
+@ssh_group.command("pin")
+@click.argument("host")
+@click.argument("fingerprint")
+@site_options
+def pin_command(site: Site, host: str, fingerprint: str) -> None:
+    """Trust the key of a host that was made from an image, until it has its certificate.
+
+    FINGERPRINT: what the host's console shows above the login prompt, read by a person there.
+
+    Example: koseki ssh pin primary1 SHA256:KMF57V2Bwv0bgngYLC428PFE2FGzTOyeqldwXu6DWMY
+    """
+    inventory = Inventory(site.inventory)
+    if host not in inventory.hosts:
+        raise KosekiError(
+            "no such host in the inventory", host, f"name one of {', '.join(inventory.hosts)}"
+        )
+    pin(site, inventory, host, shown_key(site, inventory, host, fingerprint))
+    click.echo(f"{host} is known by {fingerprint}: run `koseki apply --limit {host}`")
 
 
 @ssh_group.command("sign")

@@ -9,31 +9,34 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from koseki_ops.base_tree import ensure_base_tree
+from koseki_ops.base_tree import ensure_base_tree, ensure_tree
 from koseki_ops.command import run
 from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import WORKSTATION, Inventory
+from koseki_ops.lab import clock
 from koseki_ops.lab.cgroup import remove_groups
 from koseki_ops.lab.machine import Machine
 from koseki_ops.lab.network import LabNetwork
 from koseki_ops.lab.process import Process
+from koseki_ops.lab.virtual import VirtualMachine
+from koseki_ops.mirror import VAULT_SUITE
 from koseki_ops.site import Site
-from koseki_ops.ssh import close_connections, ensure_site_ssh
+from koseki_ops.ssh import close_connections, ensure_site_ssh, pin
 
-__all__ = ["HostState", "Lab"]
+__all__ = ["HostState", "Lab", "Stock"]
 
 # Where an overlay keeps a file's immutable flag.
 PROTECTED = "trusted.overlay.protattr"
 
-MIRROR_SERVER = "mirror"
-SSH_SECONDS = 60
+MIRROR_SERVER, TIME_SERVER = "mirror", "clock"
 EVERYBODY = "all"
 
 
@@ -48,18 +51,39 @@ class HostState:
     memory_bytes: int
 
 
+@dataclass(frozen=True)
+class Stock:
+    """What a lab's machines are made from.
+
+    hosts: those of the inventory that there are machines of, empty for all; base: the tree that
+    they start from, the bare one when there is none; disks: those that are virtual machines, by
+    host, each with its own disk.
+    """
+
+    hosts: tuple[str, ...] = ()
+    base: Path | None = None
+    disks: Mapping[str, Path] = field(default_factory=dict)
+
+
 class Lab:
     """The lab of a site. Every method raises KosekiError with one sentence.
 
-    say: takes a line of progress.
+    say: takes a line of progress; stock: other machines than the inventory's, all in containers.
     """
 
-    def __init__(self, site: Site, say: Callable[[str], None] = lambda _line: None) -> None:
+    def __init__(
+        self,
+        site: Site,
+        say: Callable[[str], None] = lambda _line: None,
+        stock: Stock | None = None,
+    ) -> None:
         """Read the inventory; touch nothing."""
         if not site.is_lab:
             raise KosekiError("only a lab has machines here", site.name, "leave --inventory out")
         self.site, self.say = site, say
         self.inventory = Inventory(site.inventory)
+        self.stock = stock or Stock()
+        self.hosts = list(self.stock.hosts) or self.inventory.hosts
         self.network = LabNetwork(site.netns, self.inventory)
         self.state_file = site.state / "lab.json"
 
@@ -74,7 +98,10 @@ class Lab:
         if len(hosts) != 1:
             raise KosekiError("one host is wanted", f"{host} is {', '.join(hosts)}", "name one")
         folder = self.site.state / "hosts" / hosts[0]
-        return Machine(hosts[0], folder, self.network, self.site.checkout_id)
+        place = hosts[0], folder, self.network, self.site.checkout_id
+        if disk := self.stock.disks.get(hosts[0]):
+            return VirtualMachine(*place, disk)
+        return Machine(*place)
 
     # State: a file written in one step, so that a crash leaves the old or the new one.
 
@@ -130,22 +157,30 @@ class Lab:
         After an interrupt nothing half-started stays.
         """
         with self._alone():
-            base = ensure_base_tree(self.site, self.inventory, self.say)
+            layers = self._stock_layers()
             begun_here = not self.network.exists()
             try:
                 self.network.create()
                 self._serve_mirror()
+                self._serve_time()
                 state = self._read()
-                for host in self.inventory.hosts:
-                    state["layers"].setdefault(host, [str(base)])
+                for host in self.hosts:
+                    state["layers"].setdefault(host, layers)
                 self._write(state)
                 self._furnish()
                 ensure_site_ssh(self.site, self.inventory)
-                self._boot(self.inventory.hosts)
+                self._boot(self.hosts)
             except BaseException:
                 if begun_here:
                     self._tear_down()
                 raise
+
+    def _stock_layers(self) -> list[str]:
+        """Return the tree below what each container writes; none where all have disks."""
+        if set(self.hosts) <= set(self.stock.disks):
+            return []
+        base = self.stock.base or ensure_base_tree(self.site, self.inventory, self.say)
+        return [str(base)]
 
     def down(self) -> None:
         """End and remove everything of this lab; also after a crash, and when nothing is there.
@@ -167,7 +202,7 @@ class Lab:
         for process in {*supervisors, *machines}:
             if not process.wait(15):
                 raise KosekiError("a process does not end", str(process.pid), "look with ps")
-        for host in self.inventory.hosts:
+        for host in self.hosts:
             remove_groups(self.machine(host).nspawn_name)
         self.network.delete()
         # What was true of these hosts is true of none that comes after them.
@@ -192,7 +227,11 @@ class Lab:
             run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bare", "-f", str(key)])
         public = key.with_suffix(".pub").read_text(encoding="ascii")
         pinned = ssh / "first_contact_known_hosts"
-        bare = [host for host in self.inventory.hosts if not self.machine(host).upper.exists()]
+        bare = [
+            host
+            for host in self.hosts
+            if host not in self.stock.disks and not self.machine(host).upper.exists()
+        ]
         if not bare:
             return
         with ThreadPoolExecutor() as pool:
@@ -215,7 +254,7 @@ class Lab:
 
         def wait(machine: Machine, process: Process) -> None:
             try:
-                machine.wait_for_ssh(process, SSH_SECONDS)
+                machine.wait_for_ssh(process, machine.patience)
             except (KosekiError, OSError) as error:
                 failures.append(error)
 
@@ -228,9 +267,26 @@ class Lab:
         if failures:
             raise failures[0]
         for machine, _ in waiting:
-            self._protect(machine.host)
+            self._meet(machine)
         if waiting:
             self.say(f"{len(waiting)} hosts answer SSH")
+
+    def _meet(self, machine: Machine) -> None:
+        """Do what is due once a machine answers: a container's flags, a virtual one's key.
+
+        The latter was made at its first boot and is read from its console, as a person does.
+        """
+        if not isinstance(machine, VirtualMachine):
+            self._protect(machine.host)
+            return
+        end = time.monotonic() + machine.patience
+        while (key := machine.host_key) is None:
+            if time.monotonic() > end:
+                raise KosekiError(
+                    f"{machine.host} shows no host key", str(machine.log), "read its console"
+                )
+            time.sleep(0.5)
+        pin(self.site, self.inventory, machine.host, key)
 
     def _protect(self, host: str) -> None:
         """Make immutable again what was so when a snapshot was taken.
@@ -262,6 +318,15 @@ class Lab:
                 start_new_session=True,
             )
         self._remember(MIRROR_SERVER, Process.of(started.pid))
+
+    def _serve_time(self) -> None:
+        """Serve time at the seat; a container has no clock that could ask for it."""
+        if not self.stock.disks or self._process(TIME_SERVER) is not None:
+            return
+        tree = ensure_tree(self.site, clock.PACKAGES, VAULT_SUITE, self.say)
+        address = self.inventory.shared["workstation_addresses"]["city"]
+        log = self.site.state / "clock.log"
+        self._remember(TIME_SERVER, clock.serve(self.network, tree, address, log))
 
     # One host.
 
@@ -325,7 +390,7 @@ class Lab:
         if name == WORKSTATION:
             return [WORKSTATION]
         if name == EVERYBODY:
-            return [*self.inventory.hosts, WORKSTATION]
+            return [*self.hosts, WORKSTATION]
         return self.inventory.resolve(name)
 
     def partition(self, one: str, other: str) -> None:
@@ -371,14 +436,14 @@ class Lab:
             state = self._read()
             aside = folder.with_name(f".{name}")
             aside.mkdir(parents=True)
-            for host in self.inventory.hosts:
+            for host in self.hosts:
                 self.machine(host).upper.rename(aside / host)
                 state["layers"][host] = [str(folder / host), *state["layers"][host]]
             (aside / "layers.json").write_text(json.dumps(state["layers"]), encoding="utf-8")
             aside.rename(folder)
             self._write(state)
             self._empty_uppers()
-            self._boot(self.inventory.hosts)
+            self._boot(self.hosts)
 
     def restore(self, name: str) -> None:
         """Bring all hosts back to a snapshot; what they wrote since is lost."""
@@ -390,7 +455,7 @@ class Lab:
             self._need_network()
             self.close_connections()
             self.network.heal()
-            for host in self.inventory.hosts:
+            for host in self.hosts:
                 process = self._process(host)
                 if process is not None:
                     self.machine(host).kill(process)
@@ -399,10 +464,10 @@ class Lab:
             state["layers"] = json.loads((folder / "layers.json").read_text(encoding="utf-8"))
             self._write(state)
             self._empty_uppers()
-            self._boot(self.inventory.hosts)
+            self._boot(self.hosts)
 
     def _stop_all(self) -> None:
-        pairs = [(self.machine(host), self._process(host)) for host in self.inventory.hosts]
+        pairs = [(self.machine(host), self._process(host)) for host in self.hosts]
         with ThreadPoolExecutor() as pool:
             for done in [pool.submit(m.power_off, p) for m, p in pairs if p is not None]:
                 done.result()
@@ -410,7 +475,7 @@ class Lab:
             self._remember(machine.host, None)
 
     def _empty_uppers(self) -> None:
-        for host in self.inventory.hosts:
+        for host in self.hosts:
             upper = self.machine(host).upper
             if upper.exists():
                 shutil.rmtree(upper)
@@ -421,7 +486,7 @@ class Lab:
     def status(self) -> list[HostState]:
         """Return what is known of each host."""
         states = []
-        for host in self.inventory.hosts:
+        for host in self.hosts:
             process = self._process(host) if self.network.exists() else None
             init = self.machine(host).init(process) if process else None
             states.append(

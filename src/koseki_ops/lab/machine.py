@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from koseki_ops.command import run
 from koseki_ops.errors import KosekiError
@@ -36,6 +37,8 @@ class Machine:
     folder: Path
     network: LabNetwork
     checkout_id: str
+    # How long it may take until it answers SSH, in seconds.
+    patience: ClassVar[float] = 60
 
     @property
     def upper(self) -> Path:

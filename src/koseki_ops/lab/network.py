@@ -98,11 +98,14 @@ class LabNetwork:
         row = self.inventory.shared["host_addresses"][host]
         return CITY_BRIDGE if "city" in row else LINE_BRIDGE
 
-    def link_file(self, host: str) -> str:
-        """Return the systemd-networkd file of a host: a static address and no default route."""
+    def link_file(self, host: str, match: str = "Name=host0") -> str:
+        """Return the systemd-networkd file of a host: a static address and no default route.
+
+        match: how the host knows its link.
+        """
         shared = self.inventory.shared
         row, networks = shared["host_addresses"][host], shared["networks"]
-        lines = ["[Match]", "Name=host0", "", "[Network]"]
+        lines = ["[Match]", match, "", "[Network]"]
         place = "city" if "city" in row else "line"
         prefix = IPv4Network(networks[place]["cidr"]).prefixlen
         lines += [f"Address={row[place]}/{prefix}", "LinkLocalAddressing=no", "IPv6AcceptRA=no"]
