@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 KOSEKI := .venv/bin/koseki
 .DEFAULT_GOAL := help
-.PHONY: help set-up demo test lint types unit browser molecule drills bench bench-drift bench-soak lock down
+.PHONY: help set-up demo test lint types unit browser molecule drills test-images bench bench-drift bench-soak lock down
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -33,6 +33,9 @@ molecule: set-up ## The scenarios on a lab of their own
 
 drills: set-up ## Suites and destructive drills on a lab of their own
 	@tools/run-tests drills
+
+test-images: set-up ## Build an image twice, boot it, verify it, cut its power; then a pair of them
+	@tools/run-tests images
 
 bench: set-up ## Measure the figures and print them as a table
 	@.venv/bin/python -m koseki_ops.bench

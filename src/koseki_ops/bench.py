@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from koseki_ops import ansible_run, bench_fleet, bench_link
+from koseki_ops import ansible_run, bench_fleet, bench_image, bench_link
 from koseki_ops import apply as engine
 from koseki_ops.ansible_run import environment
 from koseki_ops.drift import manifest, probe
@@ -58,11 +58,12 @@ PARTS = (
     "drift-soak",
     "memory",
     "link",
+    "image",
     "outage",
     "fresh",
 )
 # These make what they measure; the others stand on what `green` has made.
-ALONE = frozenset({"lab", "drift-fleet", "fresh"})
+ALONE = frozenset({"lab", "drift-fleet", "image", "fresh"})
 # How often a writer's row comes under the sweeps of the soak, in seconds, and how long a member may
 # take to come back there.
 SOAK_PAUSE, SOAK_RETURN_SECONDS = 0.05, 180
@@ -507,6 +508,7 @@ def main(only: tuple[str, ...], runs: int, bound: float, sweeps: int) -> None:
         "drift-soak": bench.soak,
         "memory": bench.memory,
         "link": lambda: bench_link.measure(bench.lab, bench.runs),
+        "image": lambda: bench_image.measure(bench.site, os.environ),
         "outage": bench.outages,
         "fresh": bench.fresh,
     }

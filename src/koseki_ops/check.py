@@ -494,6 +494,18 @@ def _vaults(rules: Rules) -> Iterator[Finding]:
                 )
 
 
+def _volumes(rules: Rules) -> Iterator[Finding]:
+    yield from _duplicates(rules, "volumes", "mount", rules.platform.volumes)
+    if "/" not in {volume.mount for volume in rules.platform.volumes if not volume.groups}:
+        yield rules.finding("volumes", "without /", "give every host a volume at /")
+    for index, volume in enumerate(rules.platform.volumes):
+        for place, group in enumerate(volume.groups):
+            try:
+                rules.inventory.hosts_in(group)
+            except KosekiError as error:
+                yield rules.finding(f"volumes[{index}].groups[{place}]", group, error.remedy)
+
+
 def _waivers(rules: Rules) -> Iterator[Finding]:
     yield from _duplicates(rules, "waivers", "id", rules.platform.waivers)
     operators = {row.id: row for row in rules.platform.operators}
@@ -536,5 +548,6 @@ ALL_RULES: tuple[Callable[[Rules], Iterator[Finding]], ...] = (
     _operators,
     _timing,
     _vaults,
+    _volumes,
     _waivers,
 )

@@ -26,6 +26,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 ROOMS = {
     "drift": "koseki_ops.drift.cli:drift_group",
     "enroll": "koseki_ops.joining.cli:enroll_command",
+    "image": "koseki_ops.image.cli:image_group",
     "lab": "koseki_ops.lab.cli:lab_group",
     "link": "koseki_ops.link_cli:link_group",
     "mirror": "koseki_ops.mirror_cli:mirror_group",

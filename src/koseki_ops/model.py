@@ -446,6 +446,19 @@ class Takeover(Table):
     longest_hours: Annotated[int, Field(gt=0, le=720)]
 
 
+class DiskVolume(Table):
+    """A file system on the disk of a host that is made as an image.
+
+    mount: where it is seen; groups: those that have it, empty for every host; options: of its
+    mount(8).
+    """
+
+    mount: Annotated[str, Field(pattern=r"^/([a-z0-9_-]+(/[a-z0-9_-]+)*)?$")]
+    groups: list[str] = []
+    size_mib: Annotated[int, Field(ge=64)]
+    options: list[Annotated[str, Field(pattern=r"^[a-z0-9_=-]+$")]]
+
+
 class AuditPolicy(Table):
     """The kernel's records of use on a host.
 
@@ -516,6 +529,7 @@ class Platform(BaseModel):
     kernel_modules_refused: list[KernelModule]
     kernel_command_line: list[KernelWord]
     packages: dict[str, list[str]]
+    volumes: list[DiskVolume]
     waivers: list[Waiver]
     drift_alerts: DriftAlerts
     application_release: ApplicationRelease

@@ -1,0 +1,255 @@
+"""An image on trial: booted, joined, verified, restarted, cut off in the middle of its writes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from koseki_ops import apply, pyinfra_run
+from koseki_ops.errors import KosekiError
+from koseki_ops.image import seal
+from koseki_ops.image.build import DEPLOYS, open_workshop, refuse_failure
+from koseki_ops.lab import Lab, Stock
+from koseki_ops.lab.virtual import FIRMWARES, VirtualMachine, accelerator
+from koseki_ops.site import Site
+from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, Results
+from koseki_ops.verify.runner import Reports, verify
+
+Say = Callable[[str], None]
+
+# What one host can show without the others, and what may be lost by a restart.
+SUITES = ("accounts", "kernel", "locks", "packages", "ssh", "time")
+LASTING = ("kernel", "locks", "time")
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+# Each line reaches the disk before it is told: what was told must be there after the cut.
+WRITTEN = "/var/lib/koseki/on-trial"
+WRITE = (
+    "i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); echo $i >>{path}; sync --data {path}; "
+    "echo $i; done"
+)
+WRITING_SECONDS = 5.0
+SSH_SECONDS = 60
+
+
+@dataclass
+class Stage:
+    """One look at the machine. results: what the suites said, None where there is one sentence."""
+
+    name: str
+    seconds: float
+    results: Results | None = None
+    said: str = ""
+
+    def count(self, outcome: str) -> int:
+        """Return how many tests ended so; a sentence stands for one that passed."""
+        if self.results is None:
+            return int(outcome == PASSED)
+        return self.results.count(outcome)
+
+
+@dataclass
+class Trial:
+    """What a trial found. accelerator: what the machine ran on."""
+
+    image: Path
+    description: seal.Description
+    accelerator: str
+    stages: list[Stage] = field(default_factory=list)
+
+    @property
+    def testimony(self) -> dict[str, Any]:
+        """What an auditor that knows nothing of this toolkit said where the image was made."""
+        found: dict[str, Any] = json.loads(
+            self.image.with_suffix(seal.TESTIMONY).read_text(encoding="utf-8")
+        )
+        return found
+
+    def count(self, outcome: str) -> int:
+        """Return how many tests of all stages ended so."""
+        return sum(stage.count(outcome) for stage in self.stages)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what is kept beside the image."""
+        return {
+            "image": self.image.name,
+            "sha256": self.description.sha256,
+            "commit": self.description.origin.commit,
+            "accelerator": self.accelerator,
+            "witness": self.testimony,
+            "passed": self.count(PASSED),
+            "failed": self.count(FAILED),
+            "skipped": self.count(SKIPPED),
+            "stages": [
+                {
+                    "name": stage.name,
+                    "seconds": round(stage.seconds, 1),
+                    "said": stage.said,
+                    "results": stage.results.as_json() if stage.results else None,
+                }
+                for stage in self.stages
+            ],
+        }
+
+
+def check(site: Site, image: Path, say: Say) -> Trial:
+    """Boot an image, try it, and leave what was found beside it.
+
+    Raises KosekiError when it may not be used, does not boot or does not answer; a test that does
+    not hold is in what is returned.
+    """
+    description = seal.verify(site, image)
+    apply.prepare(site, Lab(site.workshop).inventory)
+    host, workshop = description.host, open_workshop(site)
+    with apply.one_at_a_time(workshop):
+        lab = Lab(workshop, say, Stock((host,), disks={host: image}))
+        lab.down()
+        try:
+            return _Court(lab, host, Trial(image, description, accelerator(image)), say).hold()
+        finally:
+            lab.down()
+
+
+class _Court:
+    """A trial while it is held."""
+
+    def __init__(self, lab: Lab, host: str, trial: Trial, say: Say) -> None:
+        self.lab, self.host, self.trial, self.say = lab, host, trial, say
+        self.reports = trial.image.with_suffix(".check")
+
+    def hold(self) -> Trial:
+        """Go through every stage in order; keep what was found."""
+        if self.reports.exists():
+            shutil.rmtree(self.reports)
+        self.reports.mkdir()
+        with self._stage("first boot by UEFI") as stage:
+            self.lab.up()
+            stage.said = "it made its own keys and answers"
+        with self._stage("joining the platform") as stage:
+            self._join()
+            stage.said = "the ground certified it"
+        self._suites("as a server", SUITES)
+        with self._stage("restart") as stage:
+            self._restart()
+            stage.said = "it is there again"
+        self._suites("after a restart", LASTING)
+        with self._stage("power cut while it writes, boot by BIOS") as stage:
+            stage.said = self._cut()
+        self._suites("after a power cut", LASTING)
+        found = json.dumps(self.trial.as_json(), ensure_ascii=False, indent=1)
+        (self.reports / "check.json").write_text(found + "\n", encoding="utf-8")
+        return self.trial
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[Stage]:
+        self.say(f"image: {name}")
+        stage = Stage(name, 0.0)
+        begun = time.monotonic()
+        yield stage
+        stage.seconds = time.monotonic() - begun
+        self.trial.stages.append(stage)
+
+    def _suites(self, name: str, suites: Sequence[str]) -> None:
+        with self._stage(f"{name}: {', '.join(suites)}") as stage:
+            stage.results = verify(self.lab.site, suites, [self.host])
+            if silence := stage.results.silent:
+                raise KosekiError(f"{self.host} did not answer", str(silence), "read its console")
+            report = Reports.of(self.lab.site).html
+            shutil.copyfile(report, self.reports / f"{name.replace(' ', '-')}.html")
+
+    def _ssh(self, command: str) -> list[str]:
+        return ["ssh", "-F", str(self.lab.site.ssh_config), self.host, "sudo", "-n", "sh", "-c",
+                f"'{command}'"]  # fmt: skip
+
+    def _ask(self, command: str) -> str | None:
+        """Return what a command prints on the machine, None when it cannot be asked."""
+        try:
+            done = subprocess.run(
+                self._ssh(command), capture_output=True, text=True, timeout=SSH_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    def _join(self) -> None:
+        """Let the ground meet the machine as it will meet the real one."""
+        done = pyinfra_run.run_deploys(
+            self.lab.site, list(DEPLOYS), limit=[self.host], check=False, progress=self.say
+        )
+        refuse_failure(done, self.host)
+
+    def _restart(self) -> None:
+        before = self._ask(f"cat {BOOT_ID}")
+        self._ask("systemctl reboot")
+        self._await(lambda: self._ask(f"cat {BOOT_ID}") not in {None, before}, "after a restart")
+
+    def _await(self, there: Callable[[], bool], when: str) -> None:
+        end = time.monotonic() + VirtualMachine.patience
+        while True:
+            self.lab.close_connections()
+            if there():
+                return
+            if time.monotonic() > end:
+                log = self.lab.machine(self.host).log
+                raise KosekiError(f"{self.host} does not answer {when}", str(log), "read it")
+            time.sleep(1)
+
+    def _cut(self) -> str:
+        """Cut the power while the machine writes; return what was there afterwards."""
+        told = _Writing(self._ssh(WRITE.format(path=WRITTEN)))
+        time.sleep(WRITING_SECONDS)
+        self.lab.kill(self.host)
+        acknowledged = told.end()
+        if not acknowledged:
+            raise KosekiError(f"{self.host} wrote nothing", told.why, "read its console")
+        machine = self.lab.machine(self.host)
+        if isinstance(machine, VirtualMachine):
+            machine.use_firmware(FIRMWARES[1])
+        self.lab.close_connections()
+        self.lab.start(self.host)
+        self._await(lambda: self._ask("true") is not None, "after a power cut")
+        there = self._ask(f"tail -n 1 {WRITTEN}; rm {WRITTEN}") or "0"
+        if int(there) < acknowledged:
+            raise KosekiError(
+                f"{self.host} lost what it had written",
+                f"{acknowledged} lines were told, {there} are there",
+                "look at the volume's options and at the hypervisor's cache",
+            )
+        return f"{acknowledged} lines were told before the cut, all are there"
+
+
+class _Writing:
+    """A program that writes on the machine and tells each number that has reached the disk."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self.last, self.why = 0, ""
+        self.process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout or ():
+            # The last line may have been cut off with the power.
+            if line.endswith("\n") and line.strip().isdigit():
+                self.last = int(line)
+
+    def end(self) -> int:
+        """Return the last number that was told."""
+        self.process.kill()
+        self.reader.join()
+        self.why = self.process.stderr.read().strip() if self.process.stderr else ""
+        self.process.wait()
+        return self.last

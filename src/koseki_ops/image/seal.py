@@ -1,0 +1,154 @@
+"""What an image says of itself, signed: which host, which commit, which bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+
+from koseki_ops import signatures
+from koseki_ops.drift.manifest import inputs_of
+from koseki_ops.errors import KosekiError
+from koseki_ops.mirror import mirror_folder
+from koseki_ops.site import Site
+
+NAMESPACE, SIGNER = "koseki-image", "images"
+FORMATS = ("qcow2", "raw")
+DESCRIPTION, SBOM, TESTIMONY = ".json", ".spdx.json", ".witness.json"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an image is made from.
+
+    commit: git's full name of it, with `+` when the checkout differs from it; tree: the hash of
+    inventory, roles and deploys; mirror: the hash of the signed package lists; moment: the
+    commit's, in seconds, which stands for now in everything that is built.
+    """
+
+    inventory: str
+    commit: str
+    tree: str
+    mirror: str
+    moment: int
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is signed.
+
+    sha256, size: of the file as it lies there; sbom, testimony: those files' SHA-256.
+    """
+
+    host: str
+    format: str
+    origin: Origin
+    sha256: str
+    size: int
+    sbom: str
+    testimony: str
+
+
+def folder_of(site: Site) -> Path:
+    """Return where a site keeps its images, the key that signs them and who may sign."""
+    return site.state / "images"
+
+
+def origin_of(site: Site) -> Origin:
+    """Return what an image would be made from now; KosekiError without git."""
+    commit = _git(site, "rev-parse", "HEAD")
+    changed = _git(site, "status", "--porcelain", "--untracked-files=no")
+    lists = hashlib.sha256()
+    for release in sorted((mirror_folder(site) / "dists").glob("*/Release")):
+        lists.update(release.read_bytes())
+    return Origin(
+        site.inventory_name,
+        commit + ("+" if changed else ""),
+        inputs_of(site).tree,
+        lists.hexdigest(),
+        int(_git(site, "log", "-1", "--format=%ct")),
+    )
+
+
+def _git(site: Site, *words: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(site.root), *words], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise KosekiError(
+            "an image is made from a commit, and here is none",
+            done.stderr.strip()[-80:],
+            "work in a git checkout",
+        )
+    return done.stdout.strip()
+
+
+def digest(path: Path) -> str:
+    """Return a file's SHA-256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_sbom(tree: Path, host: str, origin: Origin, output: Path) -> None:
+    """List a tree's packages as SPDX, from its own dpkg. output: ends in `.spdx.json`."""
+    moment = datetime.fromtimestamp(origin.moment, UTC)
+    argv = [sys.executable, "-m", "debsbom.cli", "generate", "-t", "spdx", "-r", str(tree)]
+    argv += ["--distro-name", f"koseki-{host}", "--distro-version", origin.commit[:12]]
+    argv += ["--timestamp", moment.isoformat(), "-o", str(output)]
+    # A name, not an address: SPDX asks for a URI that no other document has.
+    argv += ["--spdx-namespace", f"https://koseki.internal/{origin.tree}/{host}"]
+    # The order of sets would tell one run from another.
+    known = os.environ | {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": str(origin.moment)}
+    done = subprocess.run(argv, env=known, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise KosekiError(
+            "the list of packages could not be made",
+            (done.stderr.strip().splitlines() or ["no word of why"])[-1],
+            "run `make set-up`",
+        )
+
+
+def seal(site: Site, description: Description, output: Path) -> None:
+    """Write what an image says of itself beside it, and sign that."""
+    output.write_text(json.dumps(asdict(description), indent=1) + "\n", encoding="ascii")
+    key = signatures.make_key(folder_of(site), site.name, SIGNER, NAMESPACE)
+    signatures.sign(output, key, NAMESPACE)
+
+
+def verify(site: Site, image: Path) -> Description:
+    """Return what an image says of itself.
+
+    Raises KosekiError when it is unsigned, altered, or made from something else than this
+    checkout.
+    """
+    if not image.is_file():
+        raise KosekiError("there is no such image", str(image), "run `koseki image build HOST`")
+    told = image.with_suffix(DESCRIPTION)
+    if not told.is_file():
+        raise KosekiError("the image says nothing of itself", str(told), "build it anew")
+    if not signatures.holds(told, folder_of(site) / signatures.SIGNERS, NAMESPACE):
+        raise KosekiError("nobody who may sign images signed this one", str(told), "build it anew")
+    plain = json.loads(told.read_text(encoding="ascii"))
+    if set(plain) != {field.name for field in fields(Description)}:
+        raise KosekiError("another version made the image", str(told), "build it anew")
+    found = Description(**plain | {"origin": Origin(**plain["origin"])})
+    beside = image.with_suffix(SBOM), image.with_suffix(TESTIMONY)
+    wanted_of = zip((image, *beside), (found.sha256, found.sbom, found.testimony), strict=True)
+    for path, wanted in wanted_of:
+        if not path.is_file() or digest(path) != wanted:
+            raise KosekiError(
+                "the image was altered after it was signed", str(path), "build it anew"
+            )
+    here = origin_of(site)
+    if (found.origin.commit, found.origin.tree) != (here.commit, here.tree):
+        raise KosekiError(
+            "the image was made from another commit",
+            f"{found.origin.commit[:12]}, here is {here.commit[:12]}",
+            "build it anew, or check that commit out",
+        )
+    return found

@@ -1,0 +1,65 @@
+"""Images are made and tried in a lab's name of their own: KOSEKI_IMAGE_LAB names another."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from koseki_ops.image import seal
+from koseki_ops.lab import Lab
+from koseki_ops.site import Site
+
+KOSEKI = Path(sys.executable).with_name("koseki")
+NAME = os.environ.get("KOSEKI_IMAGE_LAB", "images")
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Whoever makes images of the lab's plan."""
+
+    site: Site
+
+    def koseki(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as a user would; return what it said."""
+        return subprocess.run(
+            [KOSEKI, *words],
+            env={**os.environ, "KOSEKI_NAME": self.site.name},
+            cwd=self.site.root,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def build(self, host: str) -> Path:
+        """Build a host's image; return it."""
+        done = self.koseki("image", "build", host)
+        assert done.returncode == 0, done.stderr
+        return seal.folder_of(self.site) / f"{host}.qcow2"
+
+    @property
+    def left(self) -> list[str]:
+        """What is in the folder of images beside whole ones."""
+        known = ("allowed_signers", "signing_key", "primary1.", "secondary1.")
+        folder = seal.folder_of(self.site)
+        found = folder.iterdir() if folder.exists() else ()
+        return [path.name for path in found if not path.name.startswith(known)]
+
+
+@pytest.fixture(scope="session")
+def maker() -> Iterator[Maker]:
+    """Whoever makes images; nothing runs afterwards."""
+    site = Site.open(None, NAME)
+    yield Maker(site)
+    Lab(site.workshop).down()
+
+
+@pytest.fixture(scope="session")
+def image(maker: Maker) -> Path:
+    """The primary server's image."""
+    return maker.build("primary1")

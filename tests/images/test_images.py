@@ -1,0 +1,160 @@
+"""Images: made twice the same, without a secret, and good on a machine that boots them."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from images.conftest import KOSEKI, Maker
+from koseki_ops.image import seal
+from koseki_ops.mirror import mirror_folder
+from koseki_ops.secrets import load_secrets
+
+MAXIMUM_BYTES = 1_500_000_000
+
+
+@pytest.mark.image
+def test_a_second_build_gives_the_same_bytes(maker: Maker, image: Path):
+    """The same commit, another hour, another machine id, other keys: the same disk."""
+    first = seal.digest(image), seal.digest(image.with_suffix(seal.SBOM))
+    maker.build("primary1")
+    assert (seal.digest(image), seal.digest(image.with_suffix(seal.SBOM))) == first
+    assert image.stat().st_size < MAXIMUM_BYTES
+
+
+@pytest.mark.image
+def test_the_disk_holds_no_secret(maker: Maker, image: Path, tmp_path: Path):
+    """Every secret's value is looked for in every byte of the raw disk."""
+    raw = tmp_path / "raw"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", str(image), str(raw)], check=True)
+    values = [value.encode() for value in _texts(load_secrets(maker.site))]
+    with raw.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as disk:
+        # What is there is found: the search itself works.
+        assert disk.find(b"koseki-first-boot") >= 0
+        assert [value for value in values if disk.find(value) >= 0] == []
+
+
+def _texts(content: object) -> Iterator[str]:
+    if isinstance(content, dict):
+        for inner in content.values():
+            yield from _texts(inner)
+    else:
+        yield str(content)
+
+
+@pytest.mark.image
+def test_what_is_listed_is_what_is_installed(image: Path):
+    """The list of packages is SPDX, signed with the image, and names kernel and database."""
+    listed = json.loads(image.with_suffix(seal.SBOM).read_text(encoding="utf-8"))
+    assert listed["spdxVersion"].startswith("SPDX-2")
+    names = {package["name"] for package in listed["packages"]}
+    assert {"postgresql-17", "patroni", "openssh-server", "linux-image-amd64"} <= names
+
+
+@pytest.mark.image
+def test_it_holds_on_a_machine_that_boots_it(maker: Maker, image: Path):
+    """UEFI, joined, verified, restarted, cut off while it writes, BIOS: all holds."""
+    done = maker.koseki("image", "check", "primary1", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["passed"] > 0
+    assert told["failed"] == 0
+    kept = json.loads((image.with_suffix(".check") / "check.json").read_text(encoding="utf-8"))
+    assert kept["sha256"] == seal.digest(image)
+
+
+@pytest.mark.image
+def test_one_flipped_bit_is_refused(maker: Maker, image: Path):
+    """Nothing boots what is not as it was signed."""
+    with image.open("r+b") as file:
+        file.seek(image.stat().st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, 1)
+        file.write(bytes([byte ^ 1]))
+    try:
+        done = maker.koseki("image", "check", "primary1")
+    finally:
+        with image.open("r+b") as file:
+            file.seek(image.stat().st_size // 2)
+            file.write(bytes([byte]))
+    assert done.returncode == 2
+    assert "altered after it was signed" in done.stderr
+
+
+@pytest.mark.image
+def test_an_interrupted_build_leaves_nothing(maker: Maker, image: Path):
+    """Neither a half-made disk nor a machine; the image that was there is whole."""
+    before = seal.digest(image)
+    with subprocess.Popen(
+        [KOSEKI, "image", "build", "primary1"],
+        env={**os.environ, "KOSEKI_NAME": maker.site.name},
+        cwd=maker.site.root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as build:
+        for line in build.stderr or ():
+            if "Settle time" in line:
+                build.send_signal(signal.SIGINT)
+                break
+        said = build.stderr.read() if build.stderr else ""
+    assert build.returncode == 2, said
+    assert "Traceback" not in said
+    assert maker.left == []
+    assert not Path("/run/netns", maker.site.workshop.netns).exists()
+    assert seal.digest(image) == before
+
+
+@pytest.mark.image
+def test_a_full_disk_is_one_sentence(maker: Maker, image: Path):
+    """Too little room is said before anything is begun."""
+    folder = seal.folder_of(maker.site)
+    aside = folder.with_name("images-aside")
+    folder.rename(aside)
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], check=True)
+    try:
+        done = maker.koseki("image", "build", "primary1")
+        left = list(folder.iterdir())
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+        folder.rmdir()
+        aside.rename(folder)
+    assert done.returncode == 2
+    assert "needs more room" in done.stderr
+    assert left == []
+    assert image.exists()
+
+
+@pytest.mark.image
+def test_an_altered_mirror_is_refused(maker: Maker):
+    """No image is made from packages that nobody signed."""
+    package = next((mirror_folder(maker.site) / "pool").glob("nano_*.deb"))
+    waiting = maker.site.state / package.name
+    shutil.copyfile(package, waiting)
+    try:
+        with package.open("ab") as file:
+            file.write(b"x")
+        done = maker.koseki("image", "build", "primary1")
+    finally:
+        shutil.move(waiting, package)
+    assert done.returncode == 2
+    assert "the package mirror is altered" in done.stderr
+    assert maker.left == []
+
+
+@pytest.mark.image
+def test_an_unknown_host_is_refused(maker: Maker):
+    """The sentence names those that there are."""
+    done = maker.koseki("image", "build", "primary9")
+    assert done.returncode == 2
+    assert "primary9" in done.stderr
+    assert "secondary1" in done.stderr
