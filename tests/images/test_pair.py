@@ -1,0 +1,99 @@
+"""Image and lab are one thing: two images and four containers make the same platform."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from images.conftest import Maker
+from koseki_ops.image.build import open_workshop
+from koseki_ops.lab import Lab, Stock
+from koseki_ops.site import Site
+
+PAIR = ("primary1", "secondary1")
+# Emulation is ten times slower than the machine it runs on.
+SECONDS_TO_LEAD, SECONDS_TO_SETTLE, SECONDS_TO_ANSWER = 300, 900, 120
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The lab's plan with both database servers booted from their images."""
+
+    site: Site
+    lab: Lab
+
+    def ask(self, host: str, command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as root on a host, by SSH as an operator does."""
+        way = ["ssh", "-F", str(self.site.ssh_config), host, f"sudo -n {command}"]
+        return subprocess.run(
+            way, capture_output=True, text=True, timeout=SECONDS_TO_ANSWER, check=False
+        )
+
+    def roles(self, witness: str) -> dict[str, str]:
+        """Return each member's role and state as a host sees them; empty while none answers."""
+        done = self.ask(witness, "patronictl -c /etc/patroni/config.yml list -f json")
+        if done.returncode:
+            return {}
+        return {row["Member"]: f"{row['Role']}, {row['State']}" for row in json.loads(done.stdout)}
+
+
+def _wait(question: Callable[[], object], what: str, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not question():
+        assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s"
+        time.sleep(3)
+
+
+@pytest.fixture(scope="module")
+def pair(maker: Maker, image: Path) -> Iterator[Pair]:
+    """The pair under emulation, the four other hosts in containers; nothing is applied yet."""
+    disks = {"primary1": image, "secondary1": maker.build("secondary1")}
+    site = open_workshop(maker.site)
+    lab = Lab(site, stock=Stock(disks=disks))
+    lab.down()
+    try:
+        lab.up()
+        yield Pair(site, lab)
+    finally:
+        lab.down()
+
+
+@pytest.mark.image
+def test_two_images_make_the_cluster(pair: Pair):
+    """One apply, as on any bare host, and every suite is green; then the leader's power is cut."""
+    workshop = Maker(pair.site)
+    applied = workshop.koseki("apply", "--json")
+    assert applied.returncode == 0, applied.stdout + applied.stderr
+    both = {"Leader, running", "Sync Standby, streaming"}
+    seen = pair.roles("primary1")
+    assert set(seen) == set(PAIR)
+    assert set(seen.values()) == both
+    _green(workshop)
+
+    leader = next(member for member, role in seen.items() if role.startswith("Leader"))
+    other = next(member for member in PAIR if member != leader)
+    pair.lab.kill(leader)
+    # The witness is a container; with it the member that is left has the majority.
+    _wait(
+        lambda: pair.roles(other).get(other, "").startswith("Leader"),
+        f"{other} leads",
+        SECONDS_TO_LEAD,
+    )
+    pair.lab.start(leader)
+    _wait(lambda: set(pair.roles(other).values()) == both, f"{leader} follows", SECONDS_TO_SETTLE)
+    _green(workshop)
+
+
+def _green(workshop: Maker) -> None:
+    """Verify everything until it is green: the hosts first find their order."""
+    end = time.monotonic() + SECONDS_TO_SETTLE
+    while (done := workshop.koseki("verify", "--json")).returncode:
+        assert time.monotonic() < end, done.stdout + done.stderr
+        time.sleep(10)
+    assert json.loads(done.stdout.splitlines()[-1])["failed"] == 0
