@@ -65,6 +65,13 @@ KNOCK = (
     "-c 'select current_user' 2>&1"
 )
 
+# Whoever stands in asks the database at each request. Where it cannot be reached at once, on a busy
+# machine or while the leader changes, 503 is neither a refusal nor a way in: it is asked again.
+PATIENT = (
+    'for attempt in 1 2 3; do said=$({}); case $said in "HTTP/1.1 503 "*) sleep 3;; *) break;; '
+    """esac; done; printf '%s\\n' "$said\""""
+)
+
 
 def questions(plan: Plan, host: str) -> Questions:
     """Ask the servers for rights and records; let terminals and who stands in knock."""
@@ -102,7 +109,7 @@ def knocks(plan: Plan) -> str:
                 command = ["nsenter", f"--net=/run/netns/{network.counter(line).netns}"]
                 command += ["curl", "-s", "-i", "-m", "10", "--cacert", str(authority)]
                 command += [*certificate, f"https://{address}{path}"]
-                lines.append(f"echo '@@ {name} {path}'; {shlex.join(command)}; echo")
+                lines.append(f"echo '@@ {name} {path}'; {PATIENT.format(shlex.join(command))}")
     return "\n".join(lines)
 
 
