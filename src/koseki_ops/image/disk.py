@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 import uuid
 from collections.abc import Mapping
@@ -60,11 +61,13 @@ def _label(volume: Volume) -> str:
 
 
 def _format(tools: Tools, volume: Volume, tree: Path, disk: Path) -> None:
-    seed = uuid.uuid5(NAMES, f"{volume.id} seed")
+    seed, top = uuid.uuid5(NAMES, f"{volume.id} seed"), tree.stat()
+    # A volume's own folder hides the one that it is mounted on, and belongs to whom that did.
+    owner = f"root_owner={top.st_uid}:{top.st_gid},root_perms={stat.S_IMODE(top.st_mode):o}"
     tools.run(
         "/usr/sbin/mke2fs",
         *("-q", "-F", "-t", "ext4", "-m", "1", "-d", str(tree), "-U", str(volume.id)),
-        *("-E", f"hash_seed={seed},offset={volume.offset},root_owner=0:0"),
+        *("-E", f"hash_seed={seed},offset={volume.offset},{owner}"),
         *(str(disk), f"{volume.size // 1024}k"),
     )
 
