@@ -128,7 +128,7 @@ def _build(
     lab.down()
     try:
         lab.up()
-        _apply(workshop, inventory, host, lab.machine(host).upper, say)
+        _apply(lab, host, say)
         say("image: an independent witness looks at it")
         testimony = witness.hear(workshop, host, container=True)
         _place(aside / f"{host}{seal.TESTIMONY}", json.dumps(testimony.as_json(), indent=1) + "\n")
@@ -156,15 +156,13 @@ def _build(
     return name
 
 
-def _apply(workshop: Site, inventory: Inventory, host: str, upper: Path, say: Say) -> None:
-    """Let the engines do on the workshop's machine what they do anywhere.
-
-    upper: what that machine has written.
-    """
+def _apply(lab: Lab, host: str, say: Say) -> None:
+    """Let the engines do on the workshop's machine what they do anywhere."""
+    workshop, upper = lab.site, lab.machine(host).upper
     say("ground: the workshop's machine")
     done = pyinfra_run.run_deploys(workshop, list(DEPLOYS), limit=[host], check=False, progress=say)
     refuse_failure(done, host)
-    if host in inventory.hosts_in("city"):
+    if host in lab.inventory.hosts_in("city"):
         roles = sorted(path.name for path in (workshop.root / "roles").iterdir())
         tags = [f"{role}_{stage}" for role in roles for stage in STAGES]
         say("services: the workshop's machine")
@@ -180,9 +178,10 @@ def _apply(workshop: Site, inventory: Inventory, host: str, upper: Path, say: Sa
         )
         refuse_failure(done, host)
         # A package wants its daemon at every boot; without the certificates and the secrets that
-        # come with the first apply it could only fail.
-        for link in _wanted_at_boot(upper) - wanted:
-            link.unlink()
+        # come with the first apply it could only fail. A link that was left, an alias say, would
+        # tell that apply that the unit is enabled already.
+        if units := sorted({link.name for link in _wanted_at_boot(upper) - wanted}):
+            lab.exec(host, ["systemctl", "disable", "--quiet", *units]).check_returncode()
 
 
 def _wanted_at_boot(upper: Path) -> set[Path]:
