@@ -16,10 +16,13 @@ from koseki_ops import mirror
 from koseki_ops.cli import cli
 from koseki_ops.errors import KosekiError
 from koseki_ops.image import identity, loader, seal
+from koseki_ops.image.report import render
 from koseki_ops.image.tools import Tools
+from koseki_ops.image.trial import Stage, Trial
 from koseki_ops.image.volumes import MIB, layout_of
 from koseki_ops.inventory import Inventory
 from koseki_ops.site import Site
+from koseki_ops.verify.results import FAILED, PASSED, Results, TestResult
 
 ROOT = Path(__file__).resolve().parents[2]
 MOMENT = 1_750_000_000
@@ -257,3 +260,47 @@ def test_where_it_comes_from_is_gits_and_the_mirrors(tmp_path: Path):
     (tmp_path / "inventories/lab/hosts.yml").write_text("all: {children: {}}\n")
     assert seal.origin_of(site).commit == first.commit + "+"
     assert json.dumps(first.moment).isdigit()
+
+
+def test_a_report_tells_what_does_not_hold(site: Site):
+    """The stage, the check, what to do, and the witness's words; nothing comes from outside."""
+    said = {"version": "3", "index": 67, "tests": 200, "left_out": ["KRNL-6000"], "suggestions": []}
+    remark = {"test": "MAIL-8818", "text": "Hide <the banner>", "details": ""}
+    image_of(site).with_suffix(seal.TESTIMONY).write_text(
+        json.dumps({**said, "warnings": [remark]})
+    )
+    told = json.loads(image_of(site).with_suffix(".json").read_text())
+    told["origin"] = seal.Origin(**told["origin"])
+    looked = Results([_test(PASSED), _test(FAILED)])
+    stages = [Stage("restart", 60.0, said="it is there again"), Stage("after: time", 9.0, looked)]
+    page = render(Trial(image_of(site), seal.Description(**told), "tcg", stages), "Asia/Tokyo", 0.0)
+    for wanted in (
+        "1 check does not hold",
+        "it is there again",
+        'href="after.html"',
+        "1 hold, 1 do not",
+        "set the clock",
+        "Hide &lt;the banner&gt;",
+        "67",
+        "c" * 40,
+    ):
+        assert wanted in page
+    assert "http" not in page
+
+
+def _test(outcome: str) -> TestResult:
+    return TestResult(
+        suite="time",
+        test="test_clock",
+        id=f"test_time.py::test_clock[{outcome}]",
+        host="primary1",
+        parameters=outcome,
+        outcome=outcome,
+        seconds=0.1,
+        why="One clock.",
+        docstring="One clock.",
+        requirements=["K-20"],
+        expected="12:00",
+        seen="12:07",
+        remedy="set the clock",
+    )

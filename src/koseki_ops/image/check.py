@@ -9,18 +9,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from koseki_ops import apply, pyinfra_run
 from koseki_ops.errors import KosekiError
 from koseki_ops.image import seal
 from koseki_ops.image.build import DEPLOYS, open_workshop, refuse_failure
+from koseki_ops.image.report import render
+from koseki_ops.image.trial import Stage, Trial
 from koseki_ops.lab import Lab, Stock
 from koseki_ops.lab.virtual import FIRMWARES, VirtualMachine, accelerator
 from koseki_ops.site import Site
-from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, Results
 from koseki_ops.verify.runner import Reports, verify
 
 Say = Callable[[str], None]
@@ -37,66 +36,7 @@ WRITE = (
 )
 WRITING_SECONDS = 5.0
 SSH_SECONDS = 60
-
-
-@dataclass
-class Stage:
-    """One look at the machine. results: what the suites said, None where there is one sentence."""
-
-    name: str
-    seconds: float
-    results: Results | None = None
-    said: str = ""
-
-    def count(self, outcome: str) -> int:
-        """Return how many tests ended so; a sentence stands for one that passed."""
-        if self.results is None:
-            return int(outcome == PASSED)
-        return self.results.count(outcome)
-
-
-@dataclass
-class Trial:
-    """What a trial found. accelerator: what the machine ran on."""
-
-    image: Path
-    description: seal.Description
-    accelerator: str
-    stages: list[Stage] = field(default_factory=list)
-
-    @property
-    def testimony(self) -> dict[str, Any]:
-        """What an auditor that knows nothing of this toolkit said where the image was made."""
-        found: dict[str, Any] = json.loads(
-            self.image.with_suffix(seal.TESTIMONY).read_text(encoding="utf-8")
-        )
-        return found
-
-    def count(self, outcome: str) -> int:
-        """Return how many tests of all stages ended so."""
-        return sum(stage.count(outcome) for stage in self.stages)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return what is kept beside the image."""
-        return {
-            "image": self.image.name,
-            "sha256": self.description.sha256,
-            "commit": self.description.origin.commit,
-            "accelerator": self.accelerator,
-            "witness": self.testimony,
-            "passed": self.count(PASSED),
-            "failed": self.count(FAILED),
-            "skipped": self.count(SKIPPED),
-            "stages": [
-                {
-                    "name": stage.name,
-                    "seconds": round(stage.seconds, 1),
-                    "said": stage.said,
-                    "results": stage.results.as_json() if stage.results else None,
-                }
-                for stage in self.stages
-            ],
-        }
+REPORT = "report.html"
 
 
 def check(site: Site, image: Path, say: Say) -> Trial:
@@ -138,13 +78,15 @@ class _Court:
         self._suites("as a server", SUITES)
         with self._stage("restart") as stage:
             self._restart()
-            stage.said = "it is there again"
+            stage.said = "it is there again, and its journal tells of the boot before"
         self._suites("after a restart", LASTING)
         with self._stage("power cut while it writes, boot by BIOS") as stage:
             stage.said = self._cut()
         self._suites("after a power cut", LASTING)
         found = json.dumps(self.trial.as_json(), ensure_ascii=False, indent=1)
         (self.reports / "check.json").write_text(found + "\n", encoding="utf-8")
+        page = render(self.trial, self.lab.inventory.shared["timezone"], time.time())
+        (self.reports / REPORT).write_text(page, encoding="utf-8")
         return self.trial
 
     @contextmanager
@@ -161,8 +103,7 @@ class _Court:
             stage.results = verify(self.lab.site, suites, [self.host])
             if silence := stage.results.silent:
                 raise KosekiError(f"{self.host} did not answer", str(silence), "read its console")
-            report = Reports.of(self.lab.site).html
-            shutil.copyfile(report, self.reports / f"{name.replace(' ', '-')}.html")
+            shutil.copyfile(Reports.of(self.lab.site).html, self.reports / stage.page)
 
     def _ssh(self, command: str) -> list[str]:
         return ["ssh", "-F", str(self.lab.site.ssh_config), self.host, "sudo", "-n", "sh", "-c",
@@ -189,6 +130,13 @@ class _Court:
         before = self._ask(f"cat {BOOT_ID}")
         self._ask("systemctl reboot")
         self._await(lambda: self._ask(f"cat {BOOT_ID}") not in {None, before}, "after a restart")
+        boots = self._ask("journalctl --list-boots --quiet") or ""
+        if not before or before.replace("-", "") not in boots:
+            raise KosekiError(
+                f"the journal of {self.host} does not know the boot before",
+                f"{len(boots.splitlines())} boots",
+                "see that /var/log is a volume that is written to",
+            )
 
     def _await(self, there: Callable[[], bool], when: str) -> None:
         end = time.monotonic() + VirtualMachine.patience

@@ -60,7 +60,7 @@ def check_command(site: Site, image: Path, *, as_json: bool) -> None:
 
     Example: koseki image check primary1
     """
-    from koseki_ops.image.check import check  # noqa: PLC0415 - the engines are slow to import
+    from koseki_ops.image.check import REPORT, check  # noqa: PLC0415 - the engines are slow to import
     from koseki_ops.verify.cli import print_results  # noqa: PLC0415 - as above
     from koseki_ops.verify.results import FAILED, PASSED, SKIPPED  # noqa: PLC0415 - as above
 
@@ -85,7 +85,7 @@ def check_command(site: Site, image: Path, *, as_json: bool) -> None:
         f"\n{trial.image.name} on {trial.accelerator}: {passed} passed, {failed} failed, "
         f"{skipped} not verified, {seconds:.0f} s"
     )
-    click.echo(f"found: {trial.image.with_suffix('.check')}")
+    click.echo(f"report: {trial.image.with_suffix('.check') / REPORT}")
     if as_json:
         print_json(
             {
