@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -66,7 +67,7 @@ PARTS = (
 ALONE = frozenset({"lab", "drift-fleet", "image", "fresh"})
 # How often a writer's row comes under the sweeps of the soak, in seconds, and how long a member may
 # take to come back there.
-SOAK_PAUSE, SOAK_RETURN_SECONDS = 0.05, 180
+SOAK_PAUSE, SOAK_RETURN_SECONDS, SETTLE_SECONDS = 0.05, 180, 90
 # What tells of the biggest process of a probe: its peak, in KiB.
 PEAK = (
     "import resource, subprocess, sys; "
@@ -367,11 +368,7 @@ class Bench:
         for state in self.lab.status():
             if not state.running:
                 self.lab.start(state.host)
-        end = time.monotonic() + SOAK_RETURN_SECONDS
-        while not writers.records_twice(self.lab):
-            if time.monotonic() > end:
-                raise click.ClickException("the platform does not record twice again")
-            time.sleep(1)
+        self._settled(SOAK_RETURN_SECONDS)
 
     def _rotate(self) -> None:
         """Rotate what logs a host keeps."""
@@ -456,9 +453,9 @@ class Bench:
         self.say(f"outage {seconds:.1f} s")
         return seconds
 
-    def _settled(self) -> None:
+    def _settled(self, seconds: float = SETTLE_SECONDS) -> None:
         """Wait until the running servers record twice, and etcd is led as it is day by day."""
-        end = time.monotonic() + 90
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             if writers.records_twice(self.lab) and self._led():
                 return
@@ -493,6 +490,8 @@ def main(only: tuple[str, ...], runs: int, bound: float, sweeps: int) -> None:
 
     Example: python -m koseki_ops.bench --only apply --only verify
     """
+    # Who ends it, by whatever signal, finds nothing of it left.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     progress = Progress([])
     bench = Bench(progress.say, runs, bound, sweeps)
     parts: dict[str, Callable[[], list[Row]]] = {
