@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from drills.conftest import HEARING
 from images.conftest import KOSEKI, Maker
 from koseki_ops.image import seal
 from koseki_ops.mirror import mirror_folder
@@ -94,7 +95,7 @@ def test_an_interrupted_build_leaves_nothing(maker: Maker, image: Path):
     """Neither a half-made disk nor a machine; the image that was there is whole."""
     before = seal.digest(image)
     with subprocess.Popen(
-        [KOSEKI, "image", "build", "primary1"],
+        [*HEARING, KOSEKI, "image", "build", "primary1"],
         env={**os.environ, "KOSEKI_NAME": maker.site.name},
         cwd=maker.site.root,
         stdout=subprocess.DEVNULL,

@@ -31,7 +31,8 @@ def write(tools: Tools, layout: Layout, trees: Mapping[str, Path], disk: Path) -
         loader.embed(tools, layout, bios, disk)
         os.utime(uefi, (tools.moment, tools.moment))
         serial = uuid.uuid5(NAMES, f"{layout.id} esp").int & 0xFFFFFFFF
-        _copy(loader.esp(uefi, folder, ESP_MIB * MIB, serial), disk, layout.esp)
+        made = loader.esp(uefi, folder, ESP_MIB * MIB, serial, tools.moment)
+        _copy(made, disk, layout.esp)
     for volume in layout.volumes:
         _format(tools, volume, trees[str(volume.mount)], disk)
 

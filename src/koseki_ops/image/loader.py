@@ -102,13 +102,17 @@ def embed(tools: Tools, layout: Layout, program: Path, disk: Path) -> None:
         file.write(rest)
 
 
-def esp(program: Path, folder: Path, size: int, serial: int) -> Path:
-    """Make the partition that UEFI reads, with GRUB where a firmware looks by itself."""
+def esp(program: Path, folder: Path, size: int, serial: int, moment: int) -> Path:
+    """Make the partition that UEFI reads, with GRUB where a firmware looks by itself.
+
+    moment: what stands for now in its folders, in seconds.
+    """
     partition = folder / "esp"
     with partition.open("wb") as file:
         file.truncate(size)
     run(["mkfs.vfat", "--invariant", "-F", "32", "-i", f"{serial:08x}", str(partition)])
+    then = ["env", "TZ=UTC", f"SOURCE_DATE_EPOCH={moment}"]
     for made in ("::EFI", "::EFI/BOOT"):
-        run(["mmd", "-i", str(partition), made])
-    run(["mcopy", "-m", "-i", str(partition), str(program), "::EFI/BOOT/BOOTX64.EFI"])
+        run([*then, "mmd", "-i", str(partition), made])
+    run([*then, "mcopy", "-m", "-i", str(partition), str(program), "::EFI/BOOT/BOOTX64.EFI"])
     return partition
