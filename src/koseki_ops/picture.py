@@ -55,13 +55,14 @@ class Card:
 
 @dataclass(frozen=True)
 class Box:
-    """A room in the picture."""
+    """A room in the picture. note: what stands below its title."""
 
     x: float
     y: float
     width: float
     height: float
     title: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def draw(plan: Plan, stand: Callable[[str], Stand]) -> Picture:
         MARGIN,
         CARD_WIDTH + 2 * GAP,
         city.height,
-        "民間データセンター private datacenter",
+        "民間データセンター",
+        "private datacenter",
     )
     counters = Box(MARGIN, MARGIN, COUNTERS_WIDTH, city.height, "市町村窓口")
     cards = []
