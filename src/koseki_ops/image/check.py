@@ -51,9 +51,11 @@ def check(site: Site, image: Path, say: Say) -> Trial:
     with apply.one_at_a_time(workshop):
         lab = Lab(workshop, say, Stock((host,), disks={host: image}))
         lab.down()
+        court = _Court(lab, host, Trial(image, description, accelerator(image)), say)
         try:
-            return _Court(lab, host, Trial(image, description, accelerator(image)), say).hold()
+            return court.hold()
         finally:
+            court.keep_console()
             lab.down()
 
 
@@ -63,6 +65,13 @@ class _Court:
     def __init__(self, lab: Lab, host: str, trial: Trial, say: Say) -> None:
         self.lab, self.host, self.trial, self.say = lab, host, trial, say
         self.reports = trial.image.with_suffix(".check")
+        self.console = self.reports / "console.log"
+
+    def keep_console(self) -> None:
+        """Keep what the machine showed: it goes with the lab, and tells why one did not come up."""
+        shown = self.lab.machine(self.host).log
+        if shown.exists():
+            shutil.copyfile(shown, self.console)
 
     def hold(self) -> Trial:
         """Go through every stage in order; keep what was found."""
@@ -128,8 +137,18 @@ class _Court:
 
     def _restart(self) -> None:
         before = self._ask(f"cat {BOOT_ID}")
-        self._ask("systemctl reboot")
-        self._await(lambda: self._ask(f"cat {BOOT_ID}") not in {None, before}, "after a restart")
+        asked = float("-inf")
+
+        def there() -> bool:
+            # On a busy computer the request itself may not arrive: who runs on is asked again.
+            nonlocal asked
+            now = self._ask(f"cat {BOOT_ID}")
+            if now == before and time.monotonic() - asked > SSH_SECONDS:
+                asked = time.monotonic()
+                self._ask("systemctl reboot")
+            return now not in {None, before}
+
+        self._await(there, "after a restart")
         boots = self._ask("journalctl --list-boots --quiet") or ""
         if not before or before.replace("-", "") not in boots:
             raise KosekiError(
@@ -145,8 +164,9 @@ class _Court:
             if there():
                 return
             if time.monotonic() > end:
-                log = self.lab.machine(self.host).log
-                raise KosekiError(f"{self.host} does not answer {when}", str(log), "read it")
+                raise KosekiError(
+                    f"{self.host} does not answer {when}", str(self.console), "read it"
+                )
             time.sleep(1)
 
     def _cut(self) -> str:
