@@ -67,7 +67,8 @@ PARTS = (
 ALONE = frozenset({"lab", "drift-fleet", "image", "fresh"})
 # How often a writer's row comes under the sweeps of the soak, in seconds, and how long a member may
 # take to come back there.
-SOAK_PAUSE, SOAK_RETURN_SECONDS, SETTLE_SECONDS = 0.05, 180, 90
+SOAK_PAUSE, SOAK_RETURN_SECONDS = 0.05, 180
+SETTLE_SECONDS = 90
 # What tells of the biggest process of a probe: its peak, in KiB.
 PEAK = (
     "import resource, subprocess, sys; "

@@ -214,7 +214,7 @@ def demo_command(site: Site) -> None:
 
 def main() -> None:
     """Run the command; a KosekiError or an interrupt becomes one sentence and exit code 2."""
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # A command that sets an exit code leaves by SystemExit; click returns those of its own.
         sys.exit(cli.main(prog_name="koseki", standalone_mode=False))
@@ -227,7 +227,3 @@ def main() -> None:
             "koseki: interrupted: run the same command again, it goes on from here", err=True
         )
     sys.exit(2)
-
-
-def _as_interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt

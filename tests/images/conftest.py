@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from drills.conftest import koseki
 from koseki_ops.image import seal
 from koseki_ops.lab import Lab
 from koseki_ops.site import Site
@@ -27,14 +28,7 @@ class Maker:
 
     def koseki(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command as a user would; return what it said."""
-        return subprocess.run(
-            [KOSEKI, *words],
-            env={**os.environ, "KOSEKI_NAME": self.site.name},
-            cwd=self.site.root,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return koseki(self.site, *words)
 
     def build(self, host: str) -> Path:
         """Build a host's image; return it."""

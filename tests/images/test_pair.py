@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from drills.conftest import wait_for
 from images.conftest import Maker
 from koseki_ops.image.build import open_workshop
 from koseki_ops.lab import Lab, Stock
@@ -51,13 +52,6 @@ class Pair:
         return {row["Member"]: f"{row['Role']}, {row['State']}" for row in json.loads(done.stdout)}
 
 
-def _wait(question: Callable[[], object], what: str, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not question():
-        assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s"
-        time.sleep(3)
-
-
 @pytest.fixture(scope="module")
 def pair(maker: Maker, image: Path) -> Iterator[Pair]:
     """The pair under emulation, the four other hosts in containers; nothing is applied yet."""
@@ -89,13 +83,13 @@ def test_two_images_make_the_cluster(pair: Pair):
     other = next(member for member in PAIR if member != leader)
     pair.lab.kill(leader)
     # The witness is a container; with it the member that is left has the majority.
-    _wait(
+    wait_for(
         lambda: pair.roles(other).get(other, "").startswith("Leader"),
         f"{other} leads",
         SECONDS_TO_LEAD,
     )
     pair.lab.start(leader)
-    _wait(
+    wait_for(
         lambda: set(pair.roles(other).values()) == DOUBLE_RECORDING,
         f"{leader} follows",
         SECONDS_TO_SETTLE,
