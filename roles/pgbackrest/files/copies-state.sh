@@ -1,7 +1,7 @@
 #!/bin/sh
 # Say as JSON what is still to be done on this host: the stanza, the first full backups (numbers of
 # repositories), timers that do not run, whether the lag was never measured, and which repositories
-# do not answer. $1: the stanza.
+# do not answer, asked three times. $1: the stanza.
 set -eu
 
 if ! command -v pgbackrest >/dev/null || [ ! -e /etc/pgbackrest/pgbackrest.conf ]; then
@@ -18,10 +18,16 @@ done
 unmeasured=true
 if [ -e /var/lib/koseki/backup-status.json ]; then unmeasured=false; fi
 leads=$(runuser -u postgres -- psql -XqtAc 'SELECT NOT pg_is_in_recovery()')
+# A vault that hesitated once is asked again: a failover or a full line costs it some seconds.
+info=null
 if [ "$leads" = t ]; then
-    info=$(runuser -u postgres -- pgbackrest --stanza="$1" --io-timeout=10 --log-level-console=off --log-level-stderr=off info --output=json)
-else
-    info=null
+    for attempt in 1 2 3; do
+        info=$(runuser -u postgres -- pgbackrest --stanza="$1" --io-timeout=10 --log-level-console=off --log-level-stderr=off info --output=json)
+        case $info in
+        *'"code":99'*) [ $attempt -eq 3 ] || sleep 3 ;;
+        *) break ;;
+        esac
+    done
 fi
 printf '%s' "$info" | python3 -c '
 import json, sys
