@@ -23,7 +23,9 @@ def audit(data: HostData) -> None:
     place(
         name="Keep the rules of the records of use",
         files=(
-            File(RULES, render(RULES, key_files=data.audited_key_files), "0640"),
+            File(
+                RULES, render(RULES, key_files=data.inventory.audited_key_files(data.name)), "0640"
+            ),
             # The package's own would be a second list.
             Absent("/etc/audit/rules.d/audit.rules"),
             *(

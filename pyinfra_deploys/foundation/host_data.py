@@ -107,12 +107,6 @@ class HostData:
         """How much the records of use may take, and when that is too much."""
         return AuditPolicy.model_validate(self.value("audit_policy"))
 
-    @property
-    def audited_key_files(self) -> list[str]:
-        """The keys on this host whose reading is recorded; a folder ends with a slash."""
-        table = self.value("audit_key_files")
-        return sorted({path for group in self.groups for path in table.get(group, [])})
-
     def operators(self, today: date) -> list[OperatorAccount]:
         """Return every operator, as this host should know them."""
         accounts = []

@@ -126,6 +126,11 @@ class Inventory:
         """Return the groups of a host, `all` first, parents before children."""
         return [name for name in self._by_depth if host in self.hosts_in(name)]
 
+    def audited_key_files(self, host: str) -> list[str]:
+        """Return the keys on a host whose reading is recorded; a folder ends with a slash."""
+        table: dict[str, list[str]] = self.shared["audit_key_files"]
+        return sorted({path for group in self.groups_of(host) for path in table.get(group, ())})
+
     @cached_property
     def _by_depth(self) -> list[str]:
         depth: dict[str, int] = {}

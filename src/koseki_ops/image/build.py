@@ -248,8 +248,11 @@ def _finish(
     _place(tree / "etc/fstab", "".join(volume.fstab for volume in layout.volumes))
     for volume in layout.volumes:
         (tree / str(volume.mount).lstrip("/")).mkdir(parents=True, exist_ok=True)
-    for folder in _watched(inventory, host):
-        (tree / folder).mkdir(parents=True, exist_ok=True)
+    # The kernel takes its rules at boot and locks them: a rule on a folder that comes with the
+    # first apply would be none until the next boot. Who owns the folder gives it its rights then.
+    for watched in inventory.audited_key_files(host):
+        if watched.endswith("/"):
+            (tree / watched.strip("/")).mkdir(parents=True, exist_ok=True)
     words = [*inventory.shared["kernel_command_line"], *CONSOLES]
     _place(
         tree / loader.CONFIGURATION,
@@ -267,17 +270,6 @@ def _finish(
             "the image would hold a secret", f"/{found.path}: {found.what}", "keep it out"
         )
     identity.settle_times(tree, origin.moment)
-
-
-def _watched(inventory: Inventory, host: str) -> list[str]:
-    """Return the folders of keys whose reading is recorded, as paths in the tree.
-
-    The kernel takes its rules at boot and locks them: a rule on a folder that comes with the first
-    apply would be none until the next boot. Who owns the folder gives it its rights then.
-    """
-    table, groups = inventory.shared["audit_key_files"], {"all", *inventory.groups_of(host)}
-    paths = {path for group in groups for path in table.get(group, ())}
-    return sorted(path.strip("/") for path in paths if path.endswith("/"))
 
 
 def _values(content: Any) -> Iterator[str]:  # noqa: ANN401 - secrets are text in tables
