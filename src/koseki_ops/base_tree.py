@@ -71,7 +71,9 @@ def ensure_tree(
             ]
         )
         _finish(aside)
-        aside.rename(tree)
+        # Whoever built it at the same time was quicker: the same tree.
+        if not tree.is_dir():
+            aside.rename(tree)
     finally:
         if aside.exists():
             shutil.rmtree(aside)

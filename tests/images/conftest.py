@@ -39,7 +39,8 @@ class Maker:
     @property
     def left(self) -> list[str]:
         """What is in the folder of images beside whole ones."""
-        known = ("allowed_signers", "signing_key", "primary1.", "secondary1.")
+        hosts = Lab(self.site).inventory.hosts
+        known = ("allowed_signers", "signing_key", *(f"{host}." for host in hosts))
         folder = seal.folder_of(self.site)
         found = folder.iterdir() if folder.exists() else ()
         return [path.name for path in found if not path.name.startswith(known)]

@@ -174,13 +174,14 @@ class _Court:
         told = _Writing(self._ssh(WRITE.format(path=WRITTEN)))
         time.sleep(WRITING_SECONDS)
         self.lab.kill(self.host)
+        # The shared connection waits half a minute for a dead machine, and its reader with it.
+        self.lab.close_connections()
         acknowledged = told.end()
         if not acknowledged:
             raise KosekiError(f"{self.host} wrote nothing", told.why, "read its console")
         machine = self.lab.machine(self.host)
         if isinstance(machine, VirtualMachine):
             machine.use_firmware(FIRMWARES[1])
-        self.lab.close_connections()
         self.lab.start(self.host)
         self._await(lambda: self._ask("true") is not None, "after a power cut")
         there = self._ask(f"tail -n 1 {WRITTEN}; rm {WRITTEN}") or "0"

@@ -32,7 +32,7 @@ KVM, TUN = Path("/dev/kvm"), Path("/dev/net/tun")
 FIRMWARES = ("uefi", "bios")
 STICK_BYTES = 16 << 20
 # A machine under emulation takes a minute to greet, several on a busy computer.
-PATIENCE_SECONDS = 420
+PATIENCE_SECONDS = 600
 PROBE_SECONDS = 30
 # What the first boot writes above the login prompt.
 HOST_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{68}")
