@@ -38,7 +38,7 @@ def test_the_second_recording_is_lost(
     playbook(platform, "record-twice", "--extra-vars", f"double_recording={word}")
     settled(platform)
     writers.start(lab, writer)
-    wait_for(lambda: writers.acknowledged(lab, writer), "the first rows", 20)
+    wait_for(lambda: writers.acknowledged(lab, writer), "the first rows")
 
     lab.kill(RECORDS_ALONG)
     killed_at = time.time()
@@ -48,7 +48,7 @@ def test_the_second_recording_is_lost(
     lab.start(RECORDS_ALONG)
     settled(platform)
     back_at = time.time()
-    wait_for(lambda: writers.acknowledged_since(lab, writer, back_at), "writes go on", 60)
+    wait_for(lambda: writers.acknowledged_since(lab, writer, back_at), "writes go on")
     rows = {row.number for row in writers.acknowledged(lab, writer)}
     assert platform.leader() == LEADS
     assert rows - writers.present(lab, LEADS, TOWN, writer) == set()

@@ -130,7 +130,7 @@ def test_every_seeded_drift_is_found_and_named_right(platform: Platform):
         lag = ask(platform).hosts[0].measures.get("replication_lag_bytes")
         return lag is None or lag == 0
 
-    wait_for(replayed, "the replica has what was seeded on the leader", 30)
+    wait_for(replayed, "the replica has what was seeded on the leader")
     found = ask(platform)
     missed = [seed for seed in planned if not any(map(seed.is_named_by, found.findings))]
     assert not missed

@@ -117,7 +117,7 @@ def test_an_interrupt_takes_back_what_it_began(labs: tuple[Lab, Lab]):
         stderr=subprocess.PIPE,
         text=True,
     ) as up:
-        wait_for(lambda: site.state.joinpath("hosts").exists(), "the first host", 10)
+        wait_for(lambda: site.state.joinpath("hosts").exists(), "the first host")
         up.send_signal(signal.SIGINT)
         said = up.communicate()[1]
     assert (up.returncode, said.splitlines()[-1][:20]) == (2, "koseki: interrupted:")

@@ -244,9 +244,9 @@ def test_files_are_applied_in_order_or_set_aside(platform: Platform, registry: R
     before = entries(platform)
     for code, sent in bad.items():
         registry.send(sent)
-        wait_for(lambda: set_aside(platform, code), code, 20)  # noqa: B023 - asked at once
+        wait_for(lambda: set_aside(platform, code), code)  # noqa: B023 - asked at once
     registry.send((name, good[:-60]), direct=True)
-    wait_for(lambda: set_aside(platform, "incomplete"), "incomplete", 40)
+    wait_for(lambda: set_aside(platform, "incomplete"), "incomplete")
     rows = status(platform)["quarantine"]
     assert sorted(row["code"] for row in rows) == sorted([*bad, "incomplete"])
     settled = sorted(row["code"] for row in rows if not row["open"])
@@ -299,9 +299,9 @@ def what_is_too_much_is_refused(platform: Platform, registry: Registry) -> None:
         f's/"part_hours": [0-9]*/"part_hours": 0.001/\' /etc/koseki/link.json'
         f" && systemctl restart {ENGINE}",
     )
-    wait_for(lambda: set_aside(platform, "full"), "the endless one is removed", 20)
+    wait_for(lambda: set_aside(platform, "full"), "the endless one is removed")
     registry.batch([f"put {registry.folder}/still in/still.part"])
-    wait_for(lambda: set_aside(platform, "abandoned"), "what stands still is removed", 30)
+    wait_for(lambda: set_aside(platform, "abandoned"), "what stands still is removed")
     assert registry.batch(["ls -1 in"]).split()[-1:] != ["in/still.part"]
     refused = registry.batch(["rename in/still.part in/still"], check=False)
     assert "No such file" in refused
@@ -316,14 +316,14 @@ def what_is_sent_is_what_was_told(platform: Platform, registry: Registry) -> Non
         tell(platform, flow, outgoing(flow), outgoing(flow))
         comes(platform, flow, 2)
         wanted, content = file(flow, 1, [outgoing(flow)] * 2)
-        wait_for(lambda: registry_has(registry, wanted), wanted, 20)  # noqa: B023 - asked at once
+        wait_for(lambda: registry_has(registry, wanted), wanted)  # noqa: B023 - asked at once
         assert registry.fetch(wanted) == content
         registry.batch([f"rm out/{wanted}"])
         platform.koseki("link", "resend", TOWN, flow, "1", *BY)
         assert registry.fetch(wanted) == content
     told = approve_a_filing(platform)
     wanted, content = file("resident-record", 2, [told])
-    wait_for(lambda: registry_has(registry, wanted), wanted, 20)
+    wait_for(lambda: registry_has(registry, wanted), wanted)
     assert registry.fetch(wanted) == content
 
 
@@ -388,7 +388,7 @@ def test_nothing_is_lost_or_applied_twice(platform: Platform, registry: Registry
     registry.send(
         file("address-change", KILLED_FILES + 1, (person(10**7 + row) for row in range(rows)))
     )
-    wait_for(lambda: "1" in applying(platform, leader), "the file is being applied", 30)
+    wait_for(lambda: "1" in applying(platform, leader), "the file is being applied")
     platform.lab.kill(leader)
     comes(platform, "address-change", KILLED_FILES + 2, 120)
     wanted += rows

@@ -111,7 +111,7 @@ def test_text_goes_all_the_way(platform: Platform, tmp_path: Path):
     assert sql(platform, REGISTERED) == wanted
 
     outbox = "SELECT count(*) FROM link.outbox WHERE sequence IS NULL"
-    wait_for(lambda: sql(platform, outbox) == "0", "the registry is told", 30)
+    wait_for(lambda: sql(platform, outbox) == "0", "the registry is told")
     files = registry.batch(["ls -1 out"]).splitlines()
     sent = b"".join(registry.fetch(Path(name).name) for name in files if "resident-record" in name)
     told = [row["honseki"] for row in map(json.loads, sent.splitlines()) if "honseki" in row]

@@ -83,7 +83,7 @@ def test_what_was_slept_through_is_made_up_for(watched: Platform):
     watched.lab.kill(STATION)
     watched.lab.start(STATION)
     shown = f"systemctl show -P ExecMainExitTimestampMonotonic {SWEEP}"
-    wait_for(lambda: watched.sh(STATION, shown).strip() != "0", "a sweep by itself", 90)
+    wait_for(lambda: watched.sh(STATION, shown).strip() != "0", "a sweep by itself")
     assert watched.sh(STATION, f"systemctl show -P ExecMainStatus {SWEEP}").strip() == "0"
     watched.koseki("verify", "schedule")
 
@@ -98,7 +98,7 @@ def test_new_drift_is_mailed_once_and_so_is_its_end(watched: Platform):
     finally:
         watched.sh("secondary1", "chmod 0644 /etc/hosts")
     assert run(watched, SWEEP) == 0
-    wait_for(lambda: len(mails(watched)) > 1, "two mails", 30)
+    wait_for(lambda: len(mails(watched)) > 1, "two mails")
     new, over = mails(watched)
     assert "新規 new 1" in new["Subject"]
     assert "解消 resolved 1" in over["Subject"]
