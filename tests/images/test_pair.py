@@ -55,7 +55,7 @@ class Pair:
 @pytest.fixture(scope="module")
 def pair(maker: Maker, image: Path) -> Iterator[Pair]:
     """The pair under emulation, the four other hosts in containers; nothing is applied yet."""
-    disks = {"primary1": image, "secondary1": maker.build("secondary1")}
+    disks = {"primary1": image, "secondary1": maker.image_of("secondary1")}
     site = open_workshop(maker.site)
     lab = Lab(site, stock=Stock(disks=disks))
     lab.down()
@@ -76,7 +76,7 @@ def test_two_images_make_the_cluster(pair: Pair):
     assert set(seen) == set(PAIR)
     assert set(seen.values()) == DOUBLE_RECORDING
     _green(workshop, SUITES)
-    swept = workshop.koseki("drift", "--json")
+    swept = workshop.koseki("drift", "--wait", str(SECONDS_TO_ANSWER), "--json")
     assert swept.returncode == 0, swept.stdout + swept.stderr
 
     leader = next(member for member, role in seen.items() if role.startswith("Leader"))

@@ -273,3 +273,10 @@ def test_no_host_holds_up_the_others(site: Site):
     assert replies["lingers"].silence == "its answer ended, but its program did not"
     assert replies["refuses"].silence == "Connection refused"
     assert replies["strange"].silence == "it shows another host key than its own"
+
+
+def test_a_forgotten_probe_ends_after_the_patience_for_it():
+    """The host waits for whoever asks, however long that one is told to wait."""
+    for seconds in (30.0, 600.0):
+        words = Bounds(seconds=seconds).command
+        assert float(words[words.index("timeout") + 1]) > seconds

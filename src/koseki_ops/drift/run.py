@@ -27,6 +27,9 @@ KEPT_BYTES = 64 << 10
 CONTENTS = "contents"
 SHOWN_FILES = 40
 SECOND_LOOK_SECONDS = 2.0
+# Right after an apply a host is busy with what that began, and without its answer nothing vouches
+# for it: it may take longer than in a sweep.
+AFTER_APPLY = Bounds(seconds=120)
 PRIVATE_KEY = re.compile(rb"^-----BEGIN [A-Z ]*PRIVATE KEY-----", re.MULTILINE)
 
 
@@ -423,7 +426,7 @@ def after_apply(
         for host, by_engine in declared.items()
     }
     made = []
-    for host, observed in observe(site, extra).items():
+    for host, observed in observe(site, extra, AFTER_APPLY).items():
         if observed.state is None:
             yield host, observed.why
             continue

@@ -21,8 +21,8 @@ HOST_SECONDS = 30.0
 ANSWER_BYTES = 32 << 20
 ERROR_BYTES = 256 << 10
 CHUNK = 1 << 18
-# At low priority, and ended by the host itself if this side forgets it.
-COMMAND = ("sudo", "-n", "timeout", "40", "nice", "-n", "10", "sh")
+# How much later than this side a host ends by itself what this side has forgotten, in seconds.
+FORGOTTEN_SECONDS = 10
 # Between the end of an answer and the end of the program that gave it.
 END_SECONDS = 2.0
 # ssh's exit code when it is the connection that failed.
@@ -36,6 +36,12 @@ class Bounds:
     seconds: float = HOST_SECONDS
     answer: int = ANSWER_BYTES
     errors: int = ERROR_BYTES
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What takes the program on a host: at low priority, and for so long at most."""
+        end = f"{self.seconds + FORGOTTEN_SECONDS:.0f}"
+        return ("sudo", "-n", "timeout", end, "nice", "-n", "10", "sh")
 
 
 BOUNDS = Bounds()
@@ -216,19 +222,20 @@ def ask_all(
     site: Site,
     programs: Mapping[str, str],
     bounds: Bounds = BOUNDS,
-    command: Iterable[str] = COMMAND,
+    command: Iterable[str] | None = None,
     ready: Callable[[Reply], None] = lambda _reply: None,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> dict[str, Reply]:
     """Send each host its program at once; return what each said.
 
+    command: what takes the program on the host, if not the bounds' own;
     ready: told of each reply as it comes, so that it is read while the others still answer;
     meanwhile: done once all are asked, while their connections are made.
     """
     asked = _Round(bounds, ready)
     try:
         for host, program in programs.items():
-            asked.begin(site, host, program, command)
+            asked.begin(site, host, program, command or bounds.command)
         meanwhile()
         asked.hear()
     finally:
