@@ -44,12 +44,17 @@ class Program:
     mark: str
 
 
-def assemble(key: str, extra: Iterable[str] = ()) -> Program:
-    """Return the probe. key: hex, for hashes of secrets; extra: files outside of the roots."""
+def assemble(key: str, extra: Iterable[str] = (), patience: int = 1) -> Program:
+    """Return the probe.
+
+    key: hex, for hashes of secrets; extra: files outside of the roots; patience: how many times as
+    long as usual each part may take.
+    """
     mark = f"@{secrets.token_hex(16)}"
     values = {
         "mark": mark,
         "key": key,
+        "patience": str(patience),
         "roots": " ".join(policy.ROOTS),
         "programs": " ".join(policy.PROGRAMS),
         "units": " ".join(policy.RUNTIME_UNITS),

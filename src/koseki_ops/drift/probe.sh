@@ -6,8 +6,9 @@
 # The probe: everything a sweep wants to know of a host, in one program and one stream.
 #
 # POSIX shell, coreutils, findutils and awk; nothing is written anywhere. The controller puts before
-# it: mark (a word that nobody on the host knows), key (for hashes of secrets), roots, programs,
-# units, extra, pruned, volatile, secrets (find expressions), kernel (files below /proc/sys).
+# it: mark (a word that nobody on the host knows), key (for hashes of secrets), patience (how many
+# times as long as usual each part may take), roots, programs, units, extra, pruned, volatile,
+# secrets (find expressions), kernel (files below /proc/sys).
 # Each part begins and ends with a line that holds the mark; the end line has the exit code.
 set -uf
 umask 077
@@ -16,7 +17,7 @@ export LC_ALL PATH
 unset LANGUAGE POSIXLY_CORRECT
 # No program of the probe may grow or run without end.
 ulimit -S -v 524288
-ulimit -t 20
+ulimit -t $((20 * patience))
 ulimit -c 0
 if command -v ionice >/dev/null; then ionice -c 3 -p $$; fi
 
@@ -49,7 +50,7 @@ part_mark() {
 # Type, mode, owner, group; link target; path.
 part_files() {
     there $roots $extra $homes
-    timeout 10 find $found -xdev $pruned -printf '%y\t%m\t%u\t%g\0%l\0%p\0'
+    timeout $((10 * patience)) find $found -xdev $pruned -printf '%y\t%m\t%u\t%g\0%l\0%p\0'
     code=$?
     there $units
     if [ "$found" ]; then find $found -mindepth 1 ! -name '*.scope' -printf '%y\t%m\t%u\t%g\0%l\0%p\0'; fi
@@ -57,11 +58,11 @@ part_files() {
 }
 part_hashes() {
     there $roots $extra $homes $units
-    timeout 10 find $found -xdev $pruned -type f ! \( $volatile -o $secrets \) -exec sha256sum -z -- {} +
+    timeout $((10 * patience)) find $found -xdev $pruned -type f ! \( $volatile -o $secrets \) -exec sha256sum -z -- {} +
 }
 part_secrets() {
     there $roots $extra $homes
-    timeout 10 find $found -xdev $pruned -type f \( $secrets \) ! \( $volatile \) -print |
+    timeout $((10 * patience)) find $found -xdev $pruned -type f \( $secrets \) ! \( $volatile \) -print |
         while IFS= read -r path; do
             { printf %s "$key" && cat "$path" && printf %s "$key"; } | sha256sum | {
                 read -r hash _
@@ -72,26 +73,26 @@ part_secrets() {
 # Immutable and append-only files.
 part_flags() {
     there $roots $extra $homes
-    timeout 10 find $found -xdev $pruned -type f -exec lsattr -d {} + |
+    timeout $((10 * patience)) find $found -xdev $pruned -type f -exec lsattr -d {} + |
         awk '{ if ($1 ~ /[ia]/) { flags = ($1 ~ /i/ ? "i" : "") ($1 ~ /a/ ? "a" : ""); print flags, substr($0, index($0, "/")) } }'
 }
 # Files that lend their owner's rights to whoever starts them, on every file system of this host;
 # what an attacker would replace among the programs: owner, mode, size, time.
 part_rights() {
     places=$(awk '$3 ~ /^(ext[234]|xfs|btrfs|overlay|tmpfs)$/ && $4 !~ /nosuid/ && $2 !~ /^\/(proc|sys|dev)/ { print $2 }' /proc/self/mounts)
-    timeout 15 find $places -xdev \( -path /srv/vault/\*/repo -o -path /srv/vault/\*-sealed -o -path /var/lib/postgresql/\*/\* \) -prune \
+    timeout $((15 * patience)) find $places -xdev \( -path /srv/vault/\*/repo -o -path /srv/vault/\*-sealed -o -path /var/lib/postgresql/\*/\* \) -prune \
         -o -type f \( \( -perm /6000 -printf 'setuid\t%m\t%u\t%g\0%p\0' \) , \( -perm /111 -exec getcap {} + \) \)
 }
 part_programs() {
     there $programs
-    timeout 10 find $found -xdev -path /usr/lib/systemd/system -prune -o -type f \
+    timeout $((10 * patience)) find $found -xdev -path /usr/lib/systemd/system -prune -o -type f \
         -printf '%m\t%u\t%g\t%s\t%T@\0%p\0'
 }
 part_packages() {
-    timeout 10 dpkg-query -W -f '${Package}\t${Architecture}\t${Version}\t${db:Status-Abbrev}\n'
+    timeout $((10 * patience)) dpkg-query -W -f '${Package}\t${Architecture}\t${Version}\t${db:Status-Abbrev}\n'
 }
 part_services() {
-    timeout 10 systemctl list-units --all --plain --full --no-legend --no-pager \
+    timeout $((10 * patience)) systemctl list-units --all --plain --full --no-legend --no-pager \
         --type=service,socket,timer,path
 }
 part_accounts() {
@@ -108,9 +109,9 @@ part_kernel() {
     there $kernel
     if [ "$found" ]; then grep '' /dev/null $found; fi
 }
-part_firewall() { timeout 10 nft -s list ruleset; }
+part_firewall() { timeout $((10 * patience)) nft -s list ruleset; }
 part_sockets() {
-    listening=$(timeout 10 ss -Hlntup) || return
+    listening=$(timeout $((10 * patience)) ss -Hlntup) || return
     printf '%s\n' "$listening"
     pids=$(printf '%s\n' "$listening" | awk '{ while (match($0, /pid=[0-9]+/)) { print "/proc/" substr($0, RSTART + 4, RLENGTH - 4) "/exe"; $0 = substr($0, RSTART + RLENGTH) } }' | sort -u)
     # A process that ended meanwhile has no program any more.
@@ -119,7 +120,7 @@ part_sockets() {
 }
 part_certificates() {
     there /etc
-    timeout 10 find $found -xdev -path /etc/ssl/certs -prune -o -type f -name '*.crt' -size -64k \
+    timeout $((10 * patience)) find $found -xdev -path /etc/ssl/certs -prune -o -type f -name '*.crt' -size -64k \
         -exec awk 'FNR == 1 { print "file " FILENAME } { print }' {} +
 }
 part_etcd() {
@@ -130,18 +131,19 @@ part_etcd() {
     # Read as systemd reads it: values are plain words.
     eval "$(awk -F= '/^ETCD_(CERT|KEY|TRUSTED_CA)_FILE=/ { gsub(/[^A-Za-z0-9_.\/-]/, "", $2); print $1 "=" $2 }' /etc/default/etcd)"
     # The Go runtime reserves more address space than it uses.
-    (ulimit -S -v unlimited; timeout 6 env GOMAXPROCS=1 GOGC=off GOMEMLIMIT=40MiB ETCDCTL_API=3 etcdctl --command-timeout=4s \
+    (ulimit -S -v unlimited; timeout $((6 * patience)) env GOMAXPROCS=1 GOGC=off GOMEMLIMIT=40MiB ETCDCTL_API=3 etcdctl --command-timeout=$((4 * patience))s \
         --endpoints=https://127.0.0.1:2379 --cacert="$ETCD_TRUSTED_CA_FILE" --cert="$ETCD_CERT_FILE" \
         --key="$ETCD_KEY_FILE" member list)
 }
 part_database() {
     [ "$servers" ] || { echo absent; return 0; }
-    export PGCONNECT_TIMEOUT=4 PGOPTIONS='-c statement_timeout=8000 -c default_transaction_read_only=on' PGDATABASE=postgres
+    export PGCONNECT_TIMEOUT=$((4 * patience)) PGDATABASE=postgres
+    export PGOPTIONS="-c statement_timeout=$((8000 * patience)) -c default_transaction_read_only=on"
     cd /
     { printf '%s\n' "$cluster_questions"
-        as_postgres timeout 8 psql -XqtA -v ON_ERROR_STOP=1 -c "SELECT format('\\connect %s', quote_ident(datname)) FROM pg_database WHERE datallowconn AND datname !~ '[[:cntrl:]]' ORDER BY datname" |
+        as_postgres timeout $((8 * patience)) psql -XqtA -v ON_ERROR_STOP=1 -c "SELECT format('\\connect %s', quote_ident(datname)) FROM pg_database WHERE datallowconn AND datname !~ '[[:cntrl:]]' ORDER BY datname" |
             while IFS= read -r line; do printf '%s\n%s\n' "$line" "$database_questions"; done
-    } | as_postgres timeout 12 psql -XqtA -v ON_ERROR_STOP=1
+    } | as_postgres timeout $((12 * patience)) psql -XqtA -v ON_ERROR_STOP=1
 }
 part_status() { if [ -e /var/lib/koseki/backup-status.json ]; then cat /var/lib/koseki/backup-status.json; fi; }
 part_cost() {

@@ -53,7 +53,7 @@ def observe(
     extra: files beside the usual places, by host; meanwhile: done while they begin to answer.
     """
     key = manifests.hash_key(site)
-    programs = {host: probe.assemble(key, paths) for host, paths in extra.items()}
+    programs = {host: probe.assemble(key, paths, bounds.patience) for host, paths in extra.items()}
     seen: dict[str, Observed] = {}
 
     def read(reply: Reply) -> None:

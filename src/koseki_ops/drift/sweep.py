@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import selectors
 import subprocess
@@ -36,6 +37,11 @@ class Bounds:
     seconds: float = HOST_SECONDS
     answer: int = ANSWER_BYTES
     errors: int = ERROR_BYTES
+
+    @property
+    def patience(self) -> int:
+        """How many times as long as usual a host's parts may take."""
+        return max(1, math.ceil(self.seconds / HOST_SECONDS))
 
     @property
     def command(self) -> tuple[str, ...]:
