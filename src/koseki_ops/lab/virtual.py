@@ -44,10 +44,12 @@ SOCKETS = Path("/run/koseki")
 class VirtualMachine(Machine):
     """A host of the lab with a disk of its own.
 
-    disk: the image that it starts from, which is never written to; `folder` holds what differs.
+    disk: the image that it starts from, which is never written to; `folder` holds what differs;
+    beside: how many such machines run here at once, itself included.
     """
 
     disk: Path
+    beside: int = 1
     patience: ClassVar[float] = PATIENCE_SECONDS
 
     @property
@@ -85,7 +87,10 @@ class VirtualMachine(Machine):
             with stick.open("wb") as file:
                 file.truncate(STICK_BYTES)
         SOCKETS.mkdir(parents=True, exist_ok=True)
-        argv = [*_machine(accelerator(self.disk)), *self._firmware(), *self._devices(own, stick)]
+        # Emulated processors without one of this computer's each wait for another's lock in vain.
+        processors = min(PROCESSORS, max(1, (os.cpu_count() or 1) // self.beside))
+        argv = [*_machine(accelerator(self.disk), processors), *self._firmware()]
+        argv += self._devices(own, stick)
         argv += ["-qmp", f"unix:{self._monitor},server=on,wait=off"]
         with self.log.open("ab") as log:
             started = subprocess.Popen(
@@ -158,7 +163,7 @@ class VirtualMachine(Machine):
         )
 
 
-def _machine(accelerated: str) -> list[str]:
+def _machine(accelerated: str, processors: int = PROCESSORS) -> list[str]:
     """Return a computer without anything in it. accelerated: `kvm` or `tcg`."""
     processor = "host" if accelerated == "kvm" else "max"
     accel = "kvm" if accelerated == "kvm" else "tcg,thread=multi"
@@ -167,7 +172,7 @@ def _machine(accelerated: str) -> list[str]:
         "-nodefaults",
         "-no-user-config",
         *("-display", "none", "-machine", "q35", "-accel", accel, "-cpu", processor),
-        *("-smp", str(PROCESSORS), "-m", str(MEMORY_MIB)),
+        *("-smp", str(processors), "-m", str(MEMORY_MIB)),
         *("-object", "rng-random,id=chance,filename=/dev/urandom"),
         *("-device", "virtio-rng-pci,rng=chance"),
     ]
