@@ -48,7 +48,7 @@ def test_the_second_recording_is_lost(
     lab.start(RECORDS_ALONG)
     settled(platform)
     back_at = time.time()
-    wait_for(lambda: writers.acknowledged_since(lab, writer, back_at), "writes go on")
+    wait_for(lambda: writers.acknowledged_since(lab, writer, back_at), "writes go on", 60)
     rows = {row.number for row in writers.acknowledged(lab, writer)}
     assert platform.leader() == LEADS
     assert rows - writers.present(lab, LEADS, TOWN, writer) == set()

@@ -62,7 +62,7 @@ def test_the_leader_is_lost_under_load(
 
     lost_at = time.time()
     lose(platform)
-    wait_for(lambda: writers.acknowledged_since(lab, town, lost_at), "writes go on")
+    wait_for(lambda: writers.acknowledged_since(lab, town, lost_at), "writes go on", 60)
     time.sleep(LOAD_SECONDS)
 
     # A machine that lost its power lost its log in /run; what it was acknowledged is in the rows.
