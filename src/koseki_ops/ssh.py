@@ -18,6 +18,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import (
     SSHCertificate,
     load_ssh_public_identity,
+    load_ssh_public_key,
 )
 
 from koseki_ops.command import run
@@ -252,6 +253,18 @@ def certificate(path: Path) -> SSHCertificate | None:
     return found if isinstance(found, SSHCertificate) else None
 
 
+def _signed_by(authority: Path, path: Path) -> SSHCertificate | None:
+    """Return a certificate that this authority signed, None when there is none.
+
+    One of an authority that was replaced counts for nothing: no host would take it.
+    """
+    present = certificate(path)
+    if present is None:
+        return None
+    own = load_ssh_public_key(authority.with_suffix(".pub").read_bytes())
+    return present if present.signature_key() == own else None
+
+
 def sources(inventory: Inventory) -> str:
     """Return the workstation's addresses as a `source-address` list."""
     return ",".join(str(address) for address in inventory.shared["workstation_addresses"].values())
@@ -260,7 +273,7 @@ def sources(inventory: Inventory) -> str:
 def _renew_automation(site: Site, inventory: Inventory) -> None:
     files = files_of(site)
     account = inventory.shared["automation_account"]
-    present = certificate(files.automation_key.with_name("automation-cert.pub"))
+    present = _signed_by(files.user_ca, files.automation_key.with_name("automation-cert.pub"))
     if present is not None:
         left = present.valid_before - time.time()
         if left > (present.valid_before - present.valid_after) / 2:
@@ -317,7 +330,7 @@ def host_certificate(site: Site, inventory: Inventory, host: str, public_key: st
     folder.mkdir(exist_ok=True)
     public = folder / f"{host}.pub"
     existing = folder / f"{host}-cert.pub"
-    present = certificate(existing)
+    present = _signed_by(files.host_ca, existing)
     names = [host, f"{host}.{inventory.shared['domain']}"]
     names += [str(address) for address in inventory.shared["host_addresses"][host].values()]
     same = public.exists() and public.read_text(encoding="ascii") == public_key
@@ -350,7 +363,8 @@ def watch_certificate(site: Site, inventory: Inventory, host: str, public_key: s
     folder = files_of(site).folder / "watch"
     folder.mkdir(exist_ok=True)
     public, existing = folder / f"{host}.pub", folder / f"{host}-cert.pub"
-    present = certificate(existing)
+    authority = files_of(site).user_ca
+    present = _signed_by(authority, existing)
     same = public.exists() and public.read_text(encoding="ascii") == public_key
     if present is not None and same:
         left = present.valid_before - time.time()
@@ -360,7 +374,6 @@ def watch_certificate(site: Site, inventory: Inventory, host: str, public_key: s
     days = inventory.shared["certificate_policy"]["ssh_watch_days"]
     addresses = ",".join(str(a) for a in inventory.shared["host_addresses"][host].values())
     options = [*LEAST, f"source-address={addresses}"]
-    authority = files_of(site).user_ca
     path = _sign(site, authority, public, host, [WATCH_PRINCIPAL], days * DAY, options)
     return path.read_text(encoding="ascii")
 
