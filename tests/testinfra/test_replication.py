@@ -100,6 +100,9 @@ def questions(plan: Plan, host: str) -> Questions:
         "write": WRITE,
         "patroni": Question(PATRONI, aside=True),
         "enabled": "systemctl is-enabled patroni.service",
+        "record": "systemctl is-enabled koseki-standby-snapshot.timer;"
+        " systemctl is-active koseki-standby-snapshot.timer;"
+        " systemctl show -P Result koseki-standby-snapshot.service",
         # postgresql.service is an empty shell: Debian's own servers are its instances.
         "packaged": "systemctl list-units --all --no-legend --plain 'postgresql@*' && "
         "pg_lsclusters --no-header",
@@ -308,6 +311,17 @@ def test_only_patroni_starts_the_server(facts: Facts):
     expect(facts["enabled"].text, "enabled", facts.remedy, "patroni")
     hold(facts["packaged"].rc == 0, "an answer", facts["packaged"], facts.remedy)
     expect(facts["packaged"].lines, [], "run `pg_dropcluster` for what the package made")
+
+
+@on_hosts("databases")
+def test_a_member_that_comes_back_finds_a_record(facts: Facts):
+    """While nobody writes, a rewound member would wait for the next record for minutes (K-03)."""
+    expect(
+        facts["record"].lines,
+        ["enabled", "active", "success"],
+        facts.remedy,
+        "koseki-standby-snapshot",
+    )
 
 
 @on_hosts("databases")
