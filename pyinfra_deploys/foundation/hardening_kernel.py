@@ -13,8 +13,9 @@ from pyinfra_deploys.foundation.templates import render
 
 PARAMETERS = "/etc/sysctl.d/90-koseki.conf"
 MODULES = "/etc/modprobe.d/koseki.conf"
-# Read where a host's own boot loader writes its menu; an image's menu is written by its builder.
+# Read where a host's own boot loader writes its menu; an image has another, written by its builder.
 COMMAND_LINE = "/etc/default/grub.d/koseki.cfg"
+MENU = "/boot/grub/grub.cfg"
 # What a container may not set is left out by systemd itself.
 SET = "systemctl restart systemd-sysctl.service"
 
@@ -67,5 +68,5 @@ def hardening_kernel(data: HostData) -> None:
     place(
         name="Keep the kernel's command line",
         files=(File(COMMAND_LINE, render(COMMAND_LINE, words=data.value("kernel_command_line"))),),
-        then="if command -v update-grub >/dev/null; then update-grub; fi",
+        then=f"if [ -e {MENU} ]; then update-grub; fi",
     )

@@ -77,9 +77,14 @@ WATCH_RUNS = frozenset(
 BLACKLIST = "module_blacklist="
 # The hash of the boot loader's password stays on the host.
 BOOT_LOADER = (
-    "grep -hE 'superusers|password_pbkdf2' /boot/grub/grub.cfg"
+    "grep -hE 'superusers|password_pbkdf2' /boot/koseki/grub.cfg"
     " | sed -E 's/(password_pbkdf2[[:space:]]+[^[:space:]]+[[:space:]]+grub\\.pbkdf2)\\..*/\\1/'"
 )
+# The firmware's own word: the last of five bytes. A BIOS has no such variables.
+SECURE_BOOT = """
+cd /sys/firmware/efi/efivars 2>/dev/null || exit 0
+od -An -tu1 -j4 -N1 SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c
+"""
 # File systems that keep something; the vaults' and databases' own content has other witnesses.
 FIND = (
     "find $(awk '$3 ~ /^(ext[234]|xfs|btrfs|overlay|tmpfs)$/ && $2 !~ /^\\/(proc|sys|dev)/ "
@@ -128,7 +133,8 @@ def questions(plan: Plan, host: str) -> Questions:
         "modules": Question(MODULES.format(modules=modules), aside=True),
         "knock": KNOCK,
         "boot loader": BOOT_LOADER,
-        "boot rights": "stat -c '%n %a %U %G' /boot/grub /boot/grub/grub.cfg",
+        "boot rights": "stat -c '%n %a %U %G' /boot/koseki /boot/koseki/grub.cfg",
+        "secure boot": SECURE_BOOT,
         "audit units": "systemctl is-enabled audit-rules.service auditd.service; "
         "systemctl is-active auditd.service",
         "audit state": "auditctl -s",
@@ -266,8 +272,18 @@ def test_the_boot_loader_asks_for_a_password(facts: Facts):
         for path, row in rights.items()
         if row[1:] != ["root", "root"] or int(row[0], 8) & 0o077
     }
-    hold(len(rights) == 2, "/boot/grub/grub.cfg", facts["boot rights"], "build the image anew")
-    expect(open_to_others, {}, "run `chmod go= /boot/grub /boot/grub/grub.cfg`")
+    hold(len(rights) == 2, "/boot/koseki/grub.cfg", facts["boot rights"], "build the image anew")
+    expect(open_to_others, {}, "run `chmod go= /boot/koseki /boot/koseki/grub.cfg`")
+
+
+@on_hosts("all")
+def test_the_firmware_starts_only_what_is_signed(facts: Facts):
+    """A boot loader or a kernel that somebody put in its place is not started (K-09)."""
+    if facts.container:
+        not_verified(NO_BOOT)
+    if not facts["secure boot"].text.strip():
+        not_verified("started by a BIOS, or by a firmware that knows no Secure Boot")
+    expect(facts["secure boot"].text.strip(), "1", "switch Secure Boot on at the hypervisor")
 
 
 @on_hosts("all")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import tempfile
 import uuid
@@ -27,11 +26,9 @@ def write(tools: Tools, layout: Layout, trees: Mapping[str, Path], disk: Path) -
     run(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", str(disk)], _table(layout))
     with tempfile.TemporaryDirectory(prefix="koseki-image-") as name:
         folder = Path(name)
-        bios, uefi = loader.programs(tools, layout, folder)
-        loader.embed(tools, layout, bios, disk)
-        os.utime(uefi, (tools.moment, tools.moment))
+        loader.embed(tools, layout, loader.bios_program(tools, layout, folder), disk)
         serial = uuid.uuid5(NAMES, f"{layout.id} esp").int & 0xFFFFFFFF
-        made = loader.esp(uefi, folder, ESP_MIB * MIB, serial, tools.moment)
+        made = loader.esp(tools, layout, folder, ESP_MIB * MIB, serial)
         _copy(made, disk, layout.esp)
     for volume in layout.volumes:
         _format(tools, volume, trees[str(volume.mount)], disk)

@@ -1,13 +1,15 @@
 """The boot loader: GRUB for BIOS and UEFI, written into a disk without ever being installed there.
 
-Both programs carry every module that they need, and read one configuration from the root volume,
-which belongs to the image alone: no package writes it anew, and it names the kernel by the links
-that Debian keeps, so that a newer kernel is booted without a word.
+For a BIOS a program is made that carries every module it needs; UEFI gets Debian's own, signed
+ones, so that Secure Boot may be on. Both read one configuration from the root volume, which belongs
+to the image alone: no package writes it anew (`update-grub` writes another place), and it names the
+kernel by the links that Debian keeps, so that a newer kernel is booted without a word.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 from collections.abc import Sequence
 from importlib.resources import files
@@ -20,14 +22,22 @@ from koseki_ops.image.tools import Tools
 from koseki_ops.image.volumes import Layout
 
 SECTOR = 512
-CONFIGURATION = Path("boot/grub/grub.cfg")
+CONFIGURATION = Path("boot/koseki/grub.cfg")
+PLATFORM = "i386-pc"
 MODULES = (
-    *("part_gpt", "ext2", "search", "search_fs_uuid", "configfile", "normal", "linux", "echo"),
-    *("test", "minicmd", "reboot", "halt", "password_pbkdf2", "gcry_sha512", "all_video"),
-    "gfxterm",
+    *("biosdisk", "part_gpt", "ext2", "search", "search_fs_uuid", "configfile", "normal"),
+    *("linux", "echo", "test", "minicmd", "reboot", "halt", "password_pbkdf2", "gcry_sha512"),
+    *("all_video", "gfxterm"),
 )
 ROUNDS, SALT_BYTES, HASH_BYTES = 100_000, 64, 64
 SUPERUSER = "root"
+# What a firmware looks for by itself: shim, signed with Microsoft's key, starts the GRUB beside it,
+# signed with Debian's, which reads the place that Debian's build wrote into it.
+SIGNED = {
+    "EFI/BOOT/BOOTX64.EFI": "usr/lib/shim/shimx64.efi.signed",
+    "EFI/BOOT/grubx64.efi": "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
+}
+SIGNED_READS = "EFI/debian/grub.cfg"
 # Where GRUB's first sector says which sector comes next, and where it decides what it booted from:
 # a disk needs no such question (two NOPs).
 NEXT_SECTOR, BOOTED_FROM, NO_QUESTION = 0x5C, 0x66, b"\x90\x90"
@@ -63,23 +73,22 @@ def configuration(layout: Layout, words: Sequence[str], password: str, host: str
     )
 
 
-def programs(tools: Tools, layout: Layout, folder: Path) -> tuple[Path, Path]:
-    """Make GRUB's programs; return the one for a BIOS and the one for UEFI."""
-    early = folder / "early.cfg"
-    early.write_text(
-        f"search.fs_uuid {layout.volumes[0].id} root\nset prefix=($root)/{CONFIGURATION.parent}\n",
-        encoding="ascii",
+def _early(layout: Layout) -> str:
+    """Return what GRUB is told before it has found its configuration: where that is."""
+    place = CONFIGURATION.parent
+    return f"search.fs_uuid {layout.volumes[0].id} root\nset prefix=($root)/{place}\n"
+
+
+def bios_program(tools: Tools, layout: Layout, folder: Path) -> Path:
+    """Make GRUB's program for a BIOS."""
+    early, program = folder / "early.cfg", folder / PLATFORM
+    early.write_text(_early(layout), encoding="ascii")
+    tools.run(
+        "/usr/bin/grub-mkimage",
+        *("-O", PLATFORM, "-d", str(tools.tree / "usr/lib/grub" / PLATFORM)),
+        *("-o", str(program), "-c", str(early), "-p", f"/{CONFIGURATION.parent}", *MODULES),
     )
-    made = []
-    for platform, more in (("i386-pc", ["biosdisk"]), ("x86_64-efi", [])):
-        program = folder / platform
-        tools.run(
-            "/usr/bin/grub-mkimage",
-            *("-O", platform, "-d", str(tools.tree / "usr/lib/grub" / platform)),
-            *("-o", str(program), "-c", str(early), "-p", "/boot/grub", *MODULES, *more),
-        )
-        made.append(program)
-    return made[0], made[1]
+    return program
 
 
 def embed(tools: Tools, layout: Layout, program: Path, disk: Path) -> None:
@@ -87,7 +96,7 @@ def embed(tools: Tools, layout: Layout, program: Path, disk: Path) -> None:
 
     That one asks the kernel for a disk device; here is only a file.
     """
-    first = bytearray((tools.tree / "usr/lib/grub/i386-pc/boot.img").read_bytes())
+    first = bytearray((tools.tree / "usr/lib/grub" / PLATFORM / "boot.img").read_bytes())
     rest = bytearray(program.read_bytes())
     begins = layout.bios // SECTOR
     first[NEXT_SECTOR : NEXT_SECTOR + 8] = struct.pack("<Q", begins)
@@ -102,17 +111,24 @@ def embed(tools: Tools, layout: Layout, program: Path, disk: Path) -> None:
         file.write(rest)
 
 
-def esp(program: Path, folder: Path, size: int, serial: int, moment: int) -> Path:
-    """Make the partition that UEFI reads, with GRUB where a firmware looks by itself.
+def esp(tools: Tools, layout: Layout, folder: Path, size: int, serial: int) -> Path:
+    """Make the partition that UEFI reads, with shim and GRUB where a firmware looks by itself.
 
-    moment: what stands for now in its folders, in seconds.
+    size: bytes; serial: the file system's number.
     """
+    found = folder / "grub.cfg"
+    found.write_text(f"{_early(layout)}configfile $prefix/{CONFIGURATION.name}\n", encoding="ascii")
+    os.utime(found, (tools.moment, tools.moment))
+    content = {place: tools.tree / program for place, program in SIGNED.items()}
+    content[SIGNED_READS] = found
+    folders = {parent for place in content for parent in Path(place).parents} - {Path()}
     partition = folder / "esp"
     with partition.open("wb") as file:
         file.truncate(size)
     run(["mkfs.vfat", "--invariant", "-F", "32", "-i", f"{serial:08x}", str(partition)])
-    then = ["env", "TZ=UTC", f"SOURCE_DATE_EPOCH={moment}"]
-    for made in ("::EFI", "::EFI/BOOT"):
-        run([*then, "mmd", "-i", str(partition), made])
-    run([*then, "mcopy", "-m", "-i", str(partition), str(program), "::EFI/BOOT/BOOTX64.EFI"])
+    then = ["env", "TZ=UTC", f"SOURCE_DATE_EPOCH={tools.moment}"]
+    for made in sorted(folders):
+        run([*then, "mmd", "-i", str(partition), f"::{made}"])
+    for place, file in content.items():
+        run([*then, "mcopy", "-m", "-i", str(partition), str(file), f"::{place}"])
     return partition

@@ -105,11 +105,13 @@ class VirtualMachine(Machine):
     def _firmware(self) -> list[str]:
         if self.firmware != "uefi":
             return []
+        # It knows Microsoft's keys, as a hypervisor's does, and starts nothing that is not signed.
         kept = self.folder / "firmware.fd"
         if not kept.exists():
-            shutil.copyfile(OVMF / "OVMF_VARS_4M.fd", kept)
-        code = OVMF / "OVMF_CODE_4M.fd"
+            shutil.copyfile(OVMF / "OVMF_VARS_4M.ms.fd", kept)
+        code = OVMF / "OVMF_CODE_4M.secboot.fd"
         return [
+            *("-global", "driver=cfi.pflash01,property=secure,value=on"),
             *("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}"),
             *("-drive", f"if=pflash,unit=1,format=raw,file={kept}"),
         ]
@@ -171,7 +173,7 @@ def _machine(accelerated: str, processors: int = PROCESSORS) -> list[str]:
         QEMU,
         "-nodefaults",
         "-no-user-config",
-        *("-display", "none", "-machine", "q35", "-accel", accel, "-cpu", processor),
+        *("-display", "none", "-machine", "q35,smm=on", "-accel", accel, "-cpu", processor),
         *("-smp", str(processors), "-m", str(MEMORY_MIB)),
         *("-object", "rng-random,id=chance,filename=/dev/urandom"),
         *("-device", "virtio-rng-pci,rng=chance"),
