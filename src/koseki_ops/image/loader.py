@@ -129,6 +129,6 @@ def esp(tools: Tools, layout: Layout, folder: Path, size: int, serial: int) -> P
     then = ["env", "TZ=UTC", f"SOURCE_DATE_EPOCH={tools.moment}"]
     for made in sorted(folders):
         run([*then, "mmd", "-i", str(partition), f"::{made}"])
-    for place, file in content.items():
-        run([*then, "mcopy", "-m", "-i", str(partition), str(file), f"::{place}"])
+    for place, program in content.items():
+        run([*then, "mcopy", "-m", "-i", str(partition), str(program), f"::{place}"])
     return partition
