@@ -35,7 +35,7 @@ drills: set-up ## Suites and destructive drills on a lab of their own
 	@tools/run-tests drills
 
 test-images: set-up ## Build an image twice, boot it, verify it, cut its power; then a pair of them
-	@tools/run-tests images pair
+	@tools/run-tests images pair_lost
 
 bench: set-up ## Measure the figures and print them as a table
 	@.venv/bin/python -m koseki_ops.bench
