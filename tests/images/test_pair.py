@@ -23,7 +23,8 @@ DOUBLE_RECORDING = {"Leader, running", "Sync Standby, streaming"}
 # One at a time: all at once, or the suite `databases` with its hundreds of doors, and an emulated
 # server is too busy to answer the proxy's question who leads.
 SUITES = ("backup", "certificates", "etcd", "kernel", "locks", "replication")
-LASTING = ("etcd", "replication")
+# After the loss all of it, and what stands on the pair.
+LASTING = (*SUITES, "accounts", "application", "link", "requests", "time")
 # Emulation is ten times slower than the machine it runs on.
 SECONDS_TO_LEAD, SECONDS_TO_SETTLE, SECONDS_TO_ANSWER = 300, 900, 120
 
