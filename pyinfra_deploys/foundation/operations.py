@@ -25,6 +25,8 @@ STAGE = "/run/koseki-stage"
 ROLLBACK = "/run/koseki-rollback"
 ROLLBACK_UNIT = "koseki-rollback"
 ROLLBACK_SECONDS = 45
+FORGET = f"systemctl stop {ROLLBACK_UNIT}.timer && rm -r {ROLLBACK}"
+UNDO = f"sh {ROLLBACK}/undo && {FORGET}"
 
 
 def ask(fact: type[FactBase], **about: Any) -> Any:  # noqa: ANN401 - as the fact's own
@@ -157,22 +159,24 @@ def _declare(files: Sequence[File | Absent]) -> None:
 def prove_what_was_left() -> Iterator[Any]:
     """Prove the change of a run that was broken off before its proof, while its timer still runs.
 
-    Otherwise the timer would undo, behind this run's back, what this run found in place.
+    Otherwise the timer would undo, behind this run's back, what this run found in place. A change
+    that was not made whole is undone now, and made anew further on.
     """
     question = f'printf "%s\\n" "$(systemctl is-active {ROLLBACK_UNIT}.timer)"'
     if ask(ShellAnswer, question=question) == ["active"]:
-        yield from _prove()
+        yield StringCommand(FORGET if host.connector.new_connection_works() else UNDO)
 
 
 def _prove() -> Iterator[Any]:
     """Stop the timer when a new connection works; undo at once when none does."""
     if host.connector.new_connection_works():
-        yield StringCommand(f"systemctl stop {ROLLBACK_UNIT}.timer && rm -r {ROLLBACK}")
+        yield StringCommand(FORGET)
     else:
-        yield StringCommand(
-            f"sh {ROLLBACK}/undo; echo 'a new connection did not work, so the change was "
-            "undone: compare flows and accounts with what was changed' >&2; exit 1"
+        said = (
+            f"a new connection did not work ({host.connector.trouble}), so the change was undone: "
+            "compare flows and accounts with what was changed"
         )
+        yield StringCommand(f"{UNDO}; echo {shlex.quote(said)} >&2; exit 1")
 
 
 def _move(file: File | Absent) -> str:

@@ -170,13 +170,15 @@ class KosekiConnector(BaseConnector):  # type: ignore[misc] # pyinfra's classes 
         """Whether a connection of its own, not the shared one, reaches root by the automation.
 
         sshd closes its door for a moment when it reads its configuration anew: it is tried again.
+        Why the last try did not work is the `trouble`.
         """
         argv = ["ssh", "-F", str(self.site.ssh_config), "-o", "ControlPath=none"]
         argv += ["-o", "ControlMaster=no", self.host.name, "sudo -n true"]
         for _ in range(PROOF_TRIES):
             process = Popen(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE)
-            process.communicate()
+            said = process.communicate()[1].decode(errors="replace").strip().splitlines()
             if process.returncode == 0:
                 return True
+            self.trouble = (said or [f"exit {process.returncode}"])[-1]
             gevent.sleep(1)
         return False

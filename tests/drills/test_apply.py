@@ -155,6 +155,30 @@ def test_a_firewall_that_was_broken_off_stays(healthy: Platform):
 
 
 @pytest.mark.drill
+def test_a_door_that_was_broken_off_is_undone(healthy: Platform):
+    """A run that ended before its proof left a door that opens to nobody: the next one heals it.
+
+    It gets in by the connection that is still open; no new one would.
+    """
+    assert unchanged(healthy, *GROUND)
+    sshd = "/etc/ssh/sshd_config.d/10-koseki.conf"
+    lock_out = (
+        f"mkdir -m 0700 /run/koseki-rollback && cp -p {sshd} /run/koseki-rollback/0 &&"
+        f" echo 'cp -p /run/koseki-rollback/0 {sshd} && systemctl reload ssh.service'"
+        " >/run/koseki-rollback/undo &&"
+        f" echo 'DenyUsers *' >>{sshd} && systemctl reload ssh.service &&"
+        " systemd-run --quiet --collect --unit=koseki-rollback --on-active=45"
+        " sh /run/koseki-rollback/undo"
+    )
+    healthy.sh("secondary1", lock_out)
+    report = healthy.report("apply", *GROUND)
+    assert (report["changed"], report["failed"]) == (1, 0)
+    timers = healthy.sh("secondary1", "systemctl list-units --no-legend 'koseki-rollback*'")
+    assert timers == ""
+    assert unchanged(healthy, *GROUND)
+
+
+@pytest.mark.drill
 def test_an_unhealthy_cluster_is_refused(healthy: Platform):
     """Services are not touched while a member is unwell, and that member is named."""
     stop = 'kill -{} "$(systemctl show -p MainPID --value patroni.service)"'

@@ -38,15 +38,22 @@ PSQL = "runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1"
 PGBACKREST = f"cd / && runuser -u postgres -- pgbackrest --stanza={STANZA} --log-level-console=off"
 LEADER_ONLY = f"[ \"$({PSQL} -c 'select pg_is_in_recovery()')\" = f ] || exit 0\n"
 # Not an update: of an update the log holds only what differs from the row before, and a canary
-# that is not whole in the log would be found in no vault, encrypted or not.
+# that is not whole in the log would be found in no vault, encrypted or not. The log may be closed
+# by others at any moment: the row lies in the segment that was written to before it and after it.
 WRITE_CANARY = """{leader_only}
-{psql} -d {database} <<'SQL' || exit 1
+segment= after=-
+until [ "$segment" = "$after" ]; do
+    answer=$({psql} -d {database} <<'SQL'
 begin;
 delete from platform.probe where id = {id};
+select pg_walfile_name(pg_current_wal_insert_lsn());
 insert into platform.probe (id, note, at) values ({id}, '{canary} {text}', now());
+select pg_walfile_name(pg_current_wal_insert_lsn());
 commit;
 SQL
-segment=$({psql} -c 'select pg_walfile_name(pg_current_wal_insert_lsn())')
+    ) || exit 1
+    segment=${{answer%%[!0-9A-F]*}} after=${{answer##*[!0-9A-F]}}
+done
 {psql} -c 'select pg_switch_wal()' >/dev/null
 begun=$(date +%s%N)
 until [ "$({psql} -c "select last_archived_wal >= '$segment' from pg_stat_archiver")" = t ]; do

@@ -98,6 +98,18 @@ class Answer:
         return ", ".join(part for part in parts if part)
 
 
+# What `timer` is answered while all is well.
+KEEPS_ITS_BEAT = ["enabled", "active", "success"]
+
+
+def timer(name: str) -> str:
+    """Return the question whether a timer is on at boot and now, and how its last run ended."""
+    return (
+        f"systemctl is-enabled {name}.timer; systemctl is-active {name}.timer;"
+        f" systemctl show -P Result {name}.service"
+    )
+
+
 def assemble(questions: Mapping[str, Question]) -> tuple[str, list[str]]:
     """Return the program for a host's questions, and their names in the program's order.
 
