@@ -16,6 +16,8 @@ from koseki_ops.secrets import load_secrets
 
 # A folder with one file of the ground, which a small disk is mounted over.
 SMALL = "/etc/profile.d"
+# Where a change that could lock us out keeps what stood before, until it is proved.
+ROLLBACK = "/run/koseki-rollback"
 
 
 @pytest.fixture(scope="module")
@@ -138,19 +140,27 @@ def test_a_host_that_cannot_be_asked_falls_out(healthy: Platform):
     wait_for(lambda: unchanged(healthy, *GROUND), "an apply that changes nothing")
 
 
+def goes_on_after(platform: Platform, undo: str, change: str = "true") -> None:
+    """Leave a change and the timer that undoes it, as a run that ended before its proof; apply.
+
+    The apply counts the proof as its one change, and leaves no timer.
+    """
+    arm = (
+        f"mkdir -m 0700 {ROLLBACK} && echo '{undo}' >{ROLLBACK}/undo && {change} &&"
+        " systemd-run --quiet --collect --unit=koseki-rollback --on-active=45"
+        f" sh {ROLLBACK}/undo"
+    )
+    platform.sh("secondary1", arm)
+    report = platform.report("apply", *GROUND)
+    assert (report["changed"], report["failed"]) == (1, 0)
+    timers = platform.sh("secondary1", "systemctl list-units --no-legend 'koseki-rollback*'")
+    assert timers == ""
+
+
 @pytest.mark.drill
 def test_a_firewall_that_was_broken_off_stays(healthy: Platform):
     """A run that ended before its proof left a timer that undoes its rules: the next one proves."""
-    arm = (
-        "mkdir -m 0700 /run/koseki-rollback && echo nft flush ruleset >/run/koseki-rollback/undo &&"
-        " systemd-run --quiet --collect --unit=koseki-rollback --on-active=45"
-        " sh /run/koseki-rollback/undo"
-    )
-    healthy.sh("secondary1", arm)
-    report = healthy.report("apply", *GROUND)
-    assert (report["changed"], report["failed"]) == (1, 0)
-    timers = healthy.sh("secondary1", "systemctl list-units --no-legend 'koseki-rollback*'")
-    assert timers == ""
+    goes_on_after(healthy, undo="nft flush ruleset")
     assert "policy drop" in healthy.sh("secondary1", "nft list ruleset")
 
 
@@ -161,20 +171,9 @@ def test_a_door_that_was_broken_off_is_undone(healthy: Platform):
     It gets in by the connection that is still open; no new one would.
     """
     assert unchanged(healthy, *GROUND)
-    sshd = "/etc/ssh/sshd_config.d/10-koseki.conf"
-    lock_out = (
-        f"mkdir -m 0700 /run/koseki-rollback && cp -p {sshd} /run/koseki-rollback/0 &&"
-        f" echo 'cp -p /run/koseki-rollback/0 {sshd} && systemctl reload ssh.service'"
-        " >/run/koseki-rollback/undo &&"
-        f" echo 'DenyUsers *' >>{sshd} && systemctl reload ssh.service &&"
-        " systemd-run --quiet --collect --unit=koseki-rollback --on-active=45"
-        " sh /run/koseki-rollback/undo"
-    )
-    healthy.sh("secondary1", lock_out)
-    report = healthy.report("apply", *GROUND)
-    assert (report["changed"], report["failed"]) == (1, 0)
-    timers = healthy.sh("secondary1", "systemctl list-units --no-legend 'koseki-rollback*'")
-    assert timers == ""
+    sshd, reload = "/etc/ssh/sshd_config.d/10-koseki.conf", "systemctl reload ssh.service"
+    lock_out = f'cp -p {sshd} {ROLLBACK}/0 && echo "DenyUsers *" >>{sshd} && {reload}'
+    goes_on_after(healthy, f"cp -p {ROLLBACK}/0 {sshd} && {reload}", lock_out)
     assert unchanged(healthy, *GROUND)
 
 
