@@ -91,6 +91,25 @@ def test_two_labs_side_by_side(labs: tuple[Lab, Lab]):
 
 
 @pytest.mark.drill
+def test_a_host_that_goes_takes_nobody_elses_way(labs: tuple[Lab, Lab]):
+    """Whichever host loses its power, the others reach the datacenter by the router at once."""
+    here, _ = labs
+    here.up()
+    vault = str(here.inventory.address_of("remote-backup1", "primary1"))
+
+    def goes_on(asking: str, lost: str) -> None:
+        assert answers(here, vault, asking)
+        here.kill(lost)
+        assert answers(here, vault, asking), f"{asking} without {lost}"
+
+    goes_on("primary1", "registry-link1")
+    here.start("registry-link1")
+    assert answers(here, vault, "primary1")
+    for lost in ("primary1", "secondary1", "application1", "workstation1"):
+        goes_on("registry-link1", lost)
+
+
+@pytest.mark.drill
 @pytest.mark.parametrize("moment", [0.4, 1.0, 1.8])
 def test_nothing_stays_of_a_crash(labs: tuple[Lab, Lab], moment: float):
     """`lab up` is killed at some moment; `lab down` still finds everything."""

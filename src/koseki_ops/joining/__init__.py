@@ -30,7 +30,7 @@ from koseki_ops.municipalities import active, effective_day, left, tenants
 from koseki_ops.requests import Desk
 from koseki_ops.results import EngineResult
 from koseki_ops.site import Site
-from koseki_ops.verify.results import FAILED, PASSED
+from koseki_ops.verify.results import FAILED, Results
 from koseki_ops.verify.runner import verify
 
 # What proves that a municipality is in, or out, and the others are where they were.
@@ -42,16 +42,16 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was done: the apply, and how many tests of the suites passed and failed after it."""
+    """What was done: the apply, and what the suites found after it; nothing when that failed."""
 
     applied: EngineResult
-    passed: int
-    failed: int
+    found: Results
 
     @property
     def holds(self) -> bool:
-        """Whether every host was brought along and every test passed."""
-        return not (self.applied.failed or self.applied.unreachable or self.failed)
+        """Whether every host was brought along, answered, and every test passed."""
+        brought = not (self.applied.failed or self.applied.unreachable)
+        return brought and not (self.found.silent or self.found.count(FAILED))
 
 
 @dataclass(frozen=True)
@@ -204,10 +204,9 @@ def _bring_about(site: Site, say: Say) -> Outcome:
     """Apply, and when that went well ask the suites."""
     applied = engine.apply(site, engine.Plan(), say)
     if applied.failed or applied.unreachable:
-        return Outcome(applied, 0, 0)
+        return Outcome(applied, Results())
     say("verifying")
-    results = verify(site, SUITES, ())
-    return Outcome(applied, results.count(PASSED), results.count(FAILED))
+    return Outcome(applied, verify(site, SUITES, ()))
 
 
 def _gone(inventory: Inventory, slug: str) -> Mapping[str, Any]:

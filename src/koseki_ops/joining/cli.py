@@ -12,6 +12,8 @@ from koseki_ops.errors import KosekiError
 from koseki_ops.options import json_option, print_json, site_options
 from koseki_ops.progress import Progress
 from koseki_ops.site import Site
+from koseki_ops.verify.cli import print_results
+from koseki_ops.verify.results import FAILED, PASSED
 
 
 @click.command("enroll")
@@ -100,18 +102,21 @@ def _tell(
     from koseki_ops.cli import print_result  # noqa: PLC0415 - the command tree imports this room
 
     print_result(outcome.applied, check=False)
-    click.echo(f"{slug}: {outcome.passed} tests passed, {outcome.failed} failed, {seconds} s")
+    passed, failed = map(outcome.found.count, (PASSED, FAILED))
+    if failed or outcome.found.silent:
+        print_results(outcome.found)
+    click.echo(f"{slug}: {passed} tests passed, {failed} failed, {seconds} s")
     if as_json:
         print_json(
             {
                 "municipality": slug,
                 "changed": outcome.applied.changed,
-                "passed": outcome.passed,
-                "failed": outcome.applied.failed + outcome.failed,
+                "passed": passed,
+                "failed": outcome.applied.failed + failed,
                 "seconds": seconds,
             }
             | ({"export": export} if export else {})
         )
-    if outcome.applied.unreachable or outcome.applied.refused:
+    if outcome.applied.unreachable or outcome.applied.refused or outcome.found.silent:
         sys.exit(2)
     sys.exit(0 if outcome.holds else 1)

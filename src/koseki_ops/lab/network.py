@@ -19,6 +19,9 @@ from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import LINE_ENDS, WORKSTATION, Inventory
 
 CITY_BRIDGE, LINE_BRIDGE = "br-city", "br-line"
+# A bridge that is given none has the lowest address of its ports: whenever that host came or went,
+# the others would for a minute send what is for the router to an address that nobody has.
+BRIDGE_ADDRESSES = {CITY_BRIDGE: "02:00:00:00:00:10", LINE_BRIDGE: "02:00:00:00:00:90"}
 # A counter's line as the city's router sees it, by its place in the plan, and as a terminal does.
 COUNTER_LINK, TERMINAL_LINK = "counter{number}", "line0"
 # The host part of a terminal's address.
@@ -136,8 +139,11 @@ class LabNetwork:
         city, line = shared["networks"]["city"], shared["networks"]["line"]
         own = shared["workstation_addresses"]
         commands = ["link set lo up"]
-        for bridge in (CITY_BRIDGE, LINE_BRIDGE):
-            commands += [f"link add {bridge} type bridge", f"link set {bridge} up"]
+        for bridge, link_address in BRIDGE_ADDRESSES.items():
+            commands += [
+                f"link add {bridge} address {link_address} type bridge",
+                f"link set {bridge} up",
+            ]
         # The first address of a link is the source of what the workstation sends over it.
         for bridge, network, address in (
             (CITY_BRIDGE, city, own["city"]),

@@ -66,9 +66,9 @@ def main() -> int:
     settings = Settings.read(told.settings, told.slug)
     if told.verb == "serve":
         serve(settings, StandIn())
-    if told.verb == "reconcile":
-        return reconcile(settings, Ledger(settings.database))
     try:
+        if told.verb == "reconcile":
+            return reconcile(settings)
         # What is said on the way is for the journal; the answer alone is for who asks.
         with contextlib.redirect_stdout(sys.stderr):
             answer = asked(told, settings)

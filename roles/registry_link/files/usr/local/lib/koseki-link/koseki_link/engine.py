@@ -21,6 +21,8 @@ from koseki_link.watching import Watch
 SETTLE_SECONDS = 10.0
 # How long to wait before the database is asked again, at first and at most.
 AGAIN_SECONDS, AGAIN_MOST = 1.0, 30.0
+# Less than its unit's own limit, so that the last word is a sentence.
+LEADER_SECONDS = 480.0
 # How often to look at what is still on its way: a file that grows tells nobody.
 UPLOAD_SECONDS = 10.0
 # The proxy ends a connection that rests for an hour.
@@ -292,8 +294,24 @@ def report_name(code6: str, statement: int) -> str:
     return f"{code6}-reconciliation-{statement:08d}.jsonl"
 
 
-def reconcile(settings: Settings, ledger: Ledger) -> int:
+def reconcile(settings: Settings) -> int:
     """Hold the 附票 against the registry's last statement; 1 when they differ, or it is too old.
+
+    The beat may come while no server leads, or the leader be lost on the way: then all of it is
+    begun again, for some minutes. Raises psycopg2.Error when the database did not serve in the end.
+    """
+    until, pause = time.monotonic() + LEADER_SECONDS, AGAIN_SECONDS
+    while True:
+        try:
+            return compare(settings, Ledger(settings.database))
+        except psycopg2.Error as error:
+            if time.monotonic() > until:
+                raise
+            pause = begin_again(error, pause)
+
+
+def compare(settings: Settings, ledger: Ledger) -> int:
+    """Compare once, leave the report in out/ and a row in the ledger; return as reconcile does.
 
     The report names numbers, for the registry alone: none of them reaches the journal.
     """
@@ -341,7 +359,12 @@ def serve(settings: Settings, layout: Layout) -> None:
         except (psycopg2.Error, OSError) as error:
             # A leader that changed, a release without its half of the adapter, a full disk, a file
             # that its sender took away: what was begun is begun again from what the ledger says.
-            code = getattr(error, "pgcode", None) or getattr(error, "errno", None)
-            print(f"begun again: {type(error).__name__} {code or ''}".rstrip(), flush=True)
-            time.sleep(pause)
-            pause = min(2 * pause, AGAIN_MOST)
+            pause = begin_again(error, pause)
+
+
+def begin_again(error: psycopg2.Error | OSError, pause: float) -> float:
+    """Say what was in the way and wait some seconds; return how many to wait the next time."""
+    code = getattr(error, "pgcode", None) or getattr(error, "errno", None)
+    print(f"begun again: {type(error).__name__} {code or ''}".rstrip(), flush=True)
+    time.sleep(pause)
+    return min(2 * pause, AGAIN_MOST)
