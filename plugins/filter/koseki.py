@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from koseki_ops.errors import KosekiError
 from koseki_ops.municipalities import (
     active,
     client_certificates,
+    effective_day,
     exchange_folders,
     exchanges,
     instances,
@@ -31,6 +32,7 @@ from koseki_ops.municipalities import (
     takeover_instances,
     takeovers,
     tenants,
+    today_in,
 )
 from koseki_ops.site import Site
 
@@ -93,14 +95,33 @@ def platform_sql(folder: str, towns: list[dict[str, str]], seen: dict[str, Any])
         raise AnsibleFilterError(str(error)) from error
 
 
+def joined(
+    towns: list[dict[str, Any]], effective_date: str, timezone: str
+) -> list[Mapping[str, Any]]:
+    """Return the municipalities that have joined by the effective date and not left."""
+    return active(towns, effective_day(effective_date, timezone))
+
+
+def gone(
+    towns: list[dict[str, Any]], effective_date: str, timezone: str
+) -> list[Mapping[str, Any]]:
+    """Return the municipalities that have left by the effective date."""
+    return left(towns, effective_day(effective_date, timezone))
+
+
+def working(operators: list[dict[str, Any]], names: list[str], timezone: str) -> list[str]:
+    """Return the ids of the operators who may work today on a host."""
+    return operators_on(operators, names, today_in(timezone))
+
+
 class FilterModule:
     """Names the filters."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
-            "koseki_active": active,
-            "koseki_left": left,
+            "koseki_active": joined,
+            "koseki_left": gone,
             "koseki_tenants": tenants,
             "koseki_client_certificates": client_certificates,
             "koseki_link_certificates": link_certificates,
@@ -112,7 +133,7 @@ class FilterModule:
             "koseki_sealed_statements": sealed_statements,
             "koseki_instances": instances,
             "koseki_lines": lines,
-            "koseki_operators_on": operators_on,
+            "koseki_operators_on": working,
             "koseki_takeovers": takeovers,
             "koseki_takeover_instances": takeover_instances,
             "koseki_release": verified,

@@ -5,8 +5,6 @@ By hand: pyinfra @koseki/lab pyinfra_deploys/foundation/deploy.py
 
 from __future__ import annotations
 
-from datetime import date
-
 from pyinfra import host
 from pyinfra_deploys.foundation.accounts import accounts
 from pyinfra_deploys.foundation.audit import audit
@@ -27,7 +25,7 @@ MARK = "/var/lib/koseki/applied-ground"
 def foundation() -> None:
     """Settle one host, in the order in which each part needs the one before."""
     data = HostData.of(host)
-    today = date.today()  # noqa: DTZ011 - validity is counted in the city's own days
+    today = data.inventory.today
     prove_what_was_left(name="Prove what a broken-off run left")
     package_source(data)
     system(data)

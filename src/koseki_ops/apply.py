@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 from koseki_ops import ansible_run, link, pyinfra_run, release, ssh, station, terminals
@@ -49,7 +48,7 @@ def prepare(site: Site, inventory: Inventory) -> None:
     is missing, unsigned or altered, and the same for the application's release. A lab builds and
     signs the stand-in by itself, and plays the terminals.
     """
-    platform = load_platform(inventory, date.today())  # noqa: DTZ011 - the city's own day
+    platform = load_platform(inventory)
     load_secrets(site)
     verify_mirror(site)
     wanted = platform.application_release

@@ -60,8 +60,10 @@ class Rules:
         return Finding(_file_of(self.inventory, key), key, _shown(seen), remedy)
 
 
-def check_inventory(inventory: Inventory, today: date) -> list[Finding]:
+def check_inventory(inventory: Inventory, today: date | None = None) -> list[Finding]:
     """Return everything that is wrong with an inventory; empty when it holds.
+
+    today: the day on which it must hold; None for the platform's own.
 
     Types come first: rules that span tables are asked only when every table can be read.
     """
@@ -71,7 +73,7 @@ def check_inventory(inventory: Inventory, today: date) -> list[Finding]:
         platform = Platform.model_validate(inventory.shared)
     except ValidationError as error:
         return findings + [_from_pydantic(inventory, item) for item in error.errors()]
-    rules = Rules(inventory, platform, today)
+    rules = Rules(inventory, platform, today or platform.today)
     for rule in ALL_RULES:
         findings += rule(rules)
     return findings
@@ -79,7 +81,7 @@ def check_inventory(inventory: Inventory, today: date) -> list[Finding]:
 
 def load_platform(inventory: Inventory, today: date | None = None) -> Platform:
     """Return the typed values of an inventory that holds; otherwise raise its first finding."""
-    findings = check_inventory(inventory, today or date.today())  # noqa: DTZ011 - the city's own day
+    findings = check_inventory(inventory, today)
     if findings:
         first = findings[0]
         more = f" (and {len(findings) - 1} more: run `koseki check`)" if len(findings) > 1 else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
-from datetime import date
 
 import click
 
@@ -78,7 +77,7 @@ def check_command(site: Site, *, as_json: bool) -> None:
     from koseki_ops.check import check_inventory  # noqa: PLC0415 - the model is slow to import
 
     inventory = Inventory(site.inventory)
-    findings = check_inventory(inventory, date.today())  # noqa: DTZ011 - the city's own day
+    findings = check_inventory(inventory)
     for finding in findings:
         click.echo(f"koseki: {finding}", err=True)
     if not findings:
@@ -110,10 +109,10 @@ def municipalities_command(site: Site, *, as_of: str | None, as_json: bool) -> N
     inventory = Inventory(site.inventory)
     platform = load_platform(inventory)
     try:
-        day = effective_day(as_of or str(platform.effective_date))
+        day = effective_day(as_of or str(platform.effective_date), platform.timezone)
     except ValueError as error:
         raise KosekiError("this is no day", str(as_of), "write it as 2015-11-01") from error
-    joined = active(inventory.shared["municipalities"], day.isoformat())
+    joined = active(inventory.shared["municipalities"], day)
     for row in joined:
         click.echo(f"{row['code6']}  {row['slug']:10}  {row['joined_on']}  {row['name']}")
     click.echo(f"{len(joined)} municipalities on {day}")

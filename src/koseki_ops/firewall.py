@@ -49,7 +49,7 @@ def beyond(inventory: Inventory, names: list[str]) -> list[str]:
     neighbours.
     """
     shared = inventory.shared
-    joined = active(shared["municipalities"], str(shared["effective_date"]))
+    joined = active(shared["municipalities"], inventory.effective_day)
     found: list[str] = []
     if TERMINALS in names:
         found += chain.from_iterable(lines(joined, shared["line_subnets"]).values())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import yaml
 
 from koseki_ops.errors import KosekiError
+from koseki_ops.municipalities import effective_day, today_in
 
 # libyaml's, where PyYAML was built with it: ten times as fast, and otherwise the same.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -197,6 +199,16 @@ class Inventory:
     def shared(self) -> dict[str, Any]:
         """The raw values that hold for every host (`group_vars/all`)."""
         return {key: item.value for key, item in self.group_values("all").items()}
+
+    @property
+    def today(self) -> date:
+        """The day it is for the platform's people, wherever this runs."""
+        return today_in(self.shared["timezone"])
+
+    @property
+    def effective_day(self) -> date:
+        """The day for which municipalities count as joined."""
+        return effective_day(str(self.shared["effective_date"]), self.shared["timezone"])
 
     def address_of(self, host: str, seen_from: str) -> str | None:
         """Return the address of `host` (or the workstation) as `seen_from` sees it.

@@ -40,7 +40,7 @@ def stand_in_of(site: Site, slug: str) -> Path:
 def joined(platform: Platform) -> list[str]:
     """Return the slugs of the municipalities that have joined."""
     rows = [row.model_dump(mode="json") for row in platform.municipalities]
-    return [row["slug"] for row in active(rows, str(platform.effective_date))]
+    return [row["slug"] for row in active(rows, platform.effective_day)]
 
 
 def verify_keys(site: Site, platform: Platform) -> None:

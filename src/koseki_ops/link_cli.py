@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ def link_group() -> None:
 
 
 def _platform(site: Site) -> Platform:
-    return load_platform(Inventory(site.inventory), date.today())  # noqa: DTZ011 - the city's own day
+    return load_platform(Inventory(site.inventory))
 
 
 def recorded(command: Callable[..., Any]) -> Callable[..., Any]:

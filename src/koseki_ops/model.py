@@ -10,6 +10,7 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +20,8 @@ from pydantic import (
     Field,
     model_validator,
 )
+
+from koseki_ops.municipalities import effective_day, today_in
 
 CODE_LENGTH = 6
 CODE_WEIGHTS = (6, 5, 4, 3, 2)
@@ -55,6 +58,14 @@ def _iso_date(value: object) -> date:
         except ValueError as error:
             raise ValueError('a date is written "YYYY-MM-DD"') from error
     raise ValueError('a date is written "YYYY-MM-DD"')
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError("no such time zone; write it as Asia/Tokyo") from error
+    return value
 
 
 def _network(value: object) -> IPv4Network:
@@ -494,7 +505,7 @@ class Platform(BaseModel):
 
     platform_name: Slug
     domain: str
-    timezone: str
+    timezone: Annotated[str, AfterValidator(_zone)]
     debian_release: str
     effective_date: Literal["today"] | IsoDate
     double_recording: Literal["preferred", "required"]
@@ -535,3 +546,13 @@ class Platform(BaseModel):
     application_release: ApplicationRelease
     certificate_signatories: dict[Slug, str]
     takeovers: list[Takeover]
+
+    @property
+    def today(self) -> date:
+        """The day it is for the platform's people, wherever this runs."""
+        return today_in(self.timezone)
+
+    @property
+    def effective_day(self) -> date:
+        """The day for which municipalities count as joined."""
+        return effective_day(str(self.effective_date), self.timezone)

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import date
+from datetime import date, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 TODAY = "today"
 
 
-def effective_day(effective_date: str) -> date:
-    """Return the day that `effective_date` means: an ISO date, or `today`."""
-    if effective_date == TODAY:
-        return date.today()  # noqa: DTZ011 - the city's own day
-    return date.fromisoformat(effective_date)
+def today_in(timezone: str) -> date:
+    """Return the day it is there now, wherever this runs: a day begins for all at one moment."""
+    return datetime.now(ZoneInfo(timezone)).date()
 
 
-def active(
-    municipalities: Iterable[Mapping[str, Any]], effective_date: str
-) -> list[Mapping[str, Any]]:
-    """Return the municipalities that have joined by the effective date and not left (K-02)."""
-    day = effective_day(effective_date)
+def effective_day(effective_date: str, timezone: str) -> date:
+    """Return the day that `effective_date` means: an ISO date, or `today` in the time zone."""
+    return today_in(timezone) if effective_date == TODAY else date.fromisoformat(effective_date)
+
+
+def active(municipalities: Iterable[Mapping[str, Any]], day: date) -> list[Mapping[str, Any]]:
+    """Return the municipalities that have joined by a day and not left (K-02)."""
     return [row for row in municipalities if _by("joined_on", row, day) and not _left(row, day)]
 
 
-def left(
-    municipalities: Iterable[Mapping[str, Any]], effective_date: str
-) -> list[Mapping[str, Any]]:
-    """Return the municipalities that have left by the effective date."""
-    day = effective_day(effective_date)
+def left(municipalities: Iterable[Mapping[str, Any]], day: date) -> list[Mapping[str, Any]]:
+    """Return the municipalities that have left by a day."""
     return [row for row in municipalities if _left(row, day)]
 
 
@@ -66,9 +64,11 @@ def tenants(municipalities: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]
     ]
 
 
-def operators_on(operators: Iterable[Mapping[str, Any]], names: Iterable[str]) -> list[str]:
-    """Return the ids of the operators who may work today on a host, by its name and its groups'."""
-    day, known = effective_day(TODAY), set(names)
+def operators_on(
+    operators: Iterable[Mapping[str, Any]], names: Iterable[str], day: date
+) -> list[str]:
+    """Return the ids of the operators who may work that day on a host of these names and groups."""
+    known = set(names)
     return [
         row["id"]
         for row in operators

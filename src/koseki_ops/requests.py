@@ -79,20 +79,25 @@ class Desk:
     @property
     def towns(self) -> dict[str, str]:
         """The names of the municipalities that have joined, by slug, in the plan's order."""
-        day = str(self.platform.effective_date)
+        day = self.inventory.effective_day
         return {row["slug"]: row["name"] for row in active(self._shared("municipalities"), day)}
 
     @property
     def operators(self) -> list[str]:
         """The operators of today, wherever they work."""
         names = [*self.inventory.groups, *self.inventory.hosts]
-        return operators_on(self._shared("operators"), names)
+        return operators_on(self._shared("operators"), names, self.inventory.today)
 
     @property
     def workers(self) -> list[str]:
         """The operators of today who can have a session: with an account on every server."""
+        day = self.inventory.today
         found = [
-            set(operators_on(self._shared("operators"), [*self.inventory.groups_of(host), host]))
+            set(
+                operators_on(
+                    self._shared("operators"), [*self.inventory.groups_of(host), host], day
+                )
+            )
             for host in self.hosts
         ]
         return [name for name in self.operators if all(name in there for there in found)]

@@ -387,7 +387,7 @@ def sign_operator(site: Site, inventory: Inventory, operator: str, public_key: P
     if operator not in rows:
         raise KosekiError("unknown operator", operator, "enter the operator in operators.yml first")
     row = rows[operator]
-    today = date.today()  # noqa: DTZ011 - validity is counted in the city's own days
+    today = inventory.today
     valid = row["status"] == "active" and date.fromisoformat(
         row["valid_from"]
     ) <= today <= date.fromisoformat(row["valid_until"])

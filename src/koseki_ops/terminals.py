@@ -30,7 +30,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from koseki_ops.errors import KosekiError
 from koseki_ops.model import Platform, Terminal
-from koseki_ops.municipalities import effective_day
 from koseki_ops.pki import Authority, Request, open_authority, revocation_list, sign, still_good
 from koseki_ops.secrets import load_secrets
 from koseki_ops.site import Site
@@ -94,7 +93,7 @@ def ensure_authority(site: Site, platform: Platform) -> None:
 
 def _staying(platform: Platform) -> list[Terminal]:
     """Return the terminals of municipalities that have not left."""
-    day = effective_day(str(platform.effective_date))
+    day = platform.effective_day
     gone = {row.slug for row in platform.municipalities if row.left_on and row.left_on <= day}
     return [row for row in platform.terminals if row.municipality not in gone]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 
 import click
@@ -21,7 +20,7 @@ def terminal_group() -> None:
 
 
 def _platform(site: Site) -> Platform:
-    return load_platform(Inventory(site.inventory), date.today())  # noqa: DTZ011 - the city's own day
+    return load_platform(Inventory(site.inventory))
 
 
 @terminal_group.command("sign")

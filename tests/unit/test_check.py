@@ -416,6 +416,12 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
         "domain is '{{ platform_name }}.internal'",
         "write a literal",
     ),
+    "no such time zone": (
+        "platform.yml",
+        lambda content: content.update(timezone="Asia/Tokio"),
+        "timezone is 'Asia/Tokio'",
+        "write it as Asia/Tokyo",
+    ),
     "misspelt value": (
         "platform.yml",
         lambda content: content.update(double_recordings="required"),

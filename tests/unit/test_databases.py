@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from koseki_ops.errors import KosekiError
 from koseki_ops.municipalities import (
     active,
     client_certificates,
+    effective_day,
     instances,
     left,
     takeover_instances,
     takeovers,
     tenants,
+    today_in,
 )
 
 TOWNS = tenants(
@@ -171,16 +174,25 @@ def test_what_a_municipality_leaves_behind_is_sealed_and_can_be_opened_again():
 def test_a_municipality_is_active_until_the_day_it_leaves():
     """The day of leaving is the first without it; without a day of joining it never was there."""
     row = {"slug": "oshika", "joined_on": "2015-11-01", "left_on": "2026-04-01"}
-    assert [len(active([row], day)) for day in ("2026-03-31", "2026-04-01")] == [1, 0]
-    assert [len(left([row], day)) for day in ("2026-03-31", "2026-04-01")] == [0, 1]
-    assert active([{"slug": "oshika", "joined_on": None}], "2026-04-01") == []
+    last, first = date(2026, 3, 31), date(2026, 4, 1)
+    assert [len(active([row], day)) for day in (last, first)] == [1, 0]
+    assert [len(left([row], day)) for day in (last, first)] == [0, 1]
+    assert active([{"slug": "oshika", "joined_on": None}], first) == []
+
+
+def test_a_day_begins_where_the_platform_is():
+    """Two zones that lie 26 hours apart never have one day, whatever this machine's clock says."""
+    east, west = "Pacific/Kiritimati", "Etc/GMT+12"
+    assert today_in(west) < today_in(east)
+    assert effective_day("today", east) == today_in(east)
+    assert effective_day("2026-04-01", east) == effective_day("2026-04-01", west)
 
 
 def test_municipalities_join_on_their_day():
     """0, 8, 8 and 14 are active on the four days that matter (K-02)."""
     plan = Path(__file__).resolve().parents[2] / "inventories/iida/group_vars/all"
     rows = yaml.safe_load((plan / "municipalities.yml").read_text(encoding="utf-8"))
-    days = ("2015-10-31", "2015-11-01", "2017-10-31", "2017-11-01")
+    days = (date(2015, 10, 31), date(2015, 11, 1), date(2017, 10, 31), date(2017, 11, 1))
     assert [len(active(rows["municipalities"], day)) for day in days] == [0, 8, 8, 14]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ def test_only_an_operator_of_today_does_things_by_hand(name: str):
 def test_an_exchange_names_its_own_town_alone():
     """Accounts, folder, peer, database, role and key of one town stand in one row."""
     shared = Inventory(ROOT / "inventories/lab").shared
-    towns = active(shared["municipalities"], "2017-11-01")
+    towns = active(shared["municipalities"], date(2017, 11, 1))
     rows = exchanges(towns, shared["link_peers"], shared["link_policy"], 5000, "/ca.crt")
     assert len(rows) == len(tenants(towns)) == 14
     others = {row["slug"] for row in rows}

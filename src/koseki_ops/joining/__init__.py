@@ -26,7 +26,7 @@ from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.leader import leader
 from koseki_ops.model import Joining
-from koseki_ops.municipalities import active, effective_day, left, tenants
+from koseki_ops.municipalities import active, left, tenants
 from koseki_ops.requests import Desk
 from koseki_ops.results import EngineResult
 from koseki_ops.site import Site
@@ -91,18 +91,18 @@ def may_go_live(inventory: Inventory, slug: str) -> None:
             f"{', '.join(lacks)} missing",
             f"add them to joinings.{slug} in joinings.yml",
         )
-    day = effective_day(str(inventory.shared["effective_date"]))
+    day = inventory.effective_day
     if row.get("joined_on") is None:
         raise KosekiError(
             f"{row['name']} has no day of joining",
             "joined_on is null",
             "write it into municipalities.yml",
         )
-    if row in left([row], day.isoformat()):
+    if row in left([row], day):
         raise KosekiError(
             f"{row['name']} has left", f"left_on {row['left_on']}", "look at municipalities.yml"
         )
-    if not active([row], day.isoformat()):
+    if not active([row], day):
         raise KosekiError(
             f"{row['name']} has not joined yet",
             f"joined_on {row['joined_on']}, today is {day}",
@@ -211,8 +211,8 @@ def _bring_about(site: Site, say: Say) -> Outcome:
 
 def _gone(inventory: Inventory, slug: str) -> Mapping[str, Any]:
     row = row_of(inventory, slug)
-    day = effective_day(str(inventory.shared["effective_date"]))
-    if row not in left([row], day.isoformat()):
+    day = inventory.effective_day
+    if row not in left([row], day):
         said = row.get("left_on") or "null"
         raise KosekiError(
             f"{row['name']} has not left",

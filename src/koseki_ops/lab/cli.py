@@ -228,9 +228,7 @@ def registers_command(name: str | None, count: int, *, as_json: bool) -> None:
     Example: koseki lab registers --count 50000
     """
     lab, progress = _lab(name)
-    rows = active(
-        lab.inventory.shared["municipalities"], str(lab.inventory.shared["effective_date"])
-    )
+    rows = active(lab.inventory.shared["municipalities"], lab.inventory.effective_day)
     (host, *_) = lab.inventory.hosts_in("application")
     share, rest = divmod(count, len(rows))
     for place, row in enumerate(rows):

@@ -43,8 +43,8 @@ class Plan:
     def of(cls, site: Site, today: date | None = None) -> Plan:
         """Read the plan of a site; KosekiError when its inventory does not hold."""
         inventory = Inventory(site.inventory)
-        today = today or date.today()  # noqa: DTZ011 - the city's own day
-        return cls(site, inventory, load_platform(inventory, today), today)
+        platform = load_platform(inventory, today)
+        return cls(site, inventory, platform, today or platform.today)
 
     def hosts_in(self, *groups: str) -> list[str]:
         """Return the hosts of these groups or hosts (or the workstation), in plan order."""
