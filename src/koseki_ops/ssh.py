@@ -265,6 +265,15 @@ def _signed_by(authority: Path, path: Path) -> SSHCertificate | None:
     return present if present.signature_key() == own else None
 
 
+def _serves(authority: Path, path: Path) -> bool:
+    """Say whether a certificate is this authority's own and more than half of its life is left."""
+    present = _signed_by(authority, path)
+    if present is None:
+        return False
+    life = present.valid_before - present.valid_after
+    return present.valid_before - time.time() > life / 2
+
+
 def sources(inventory: Inventory) -> str:
     """Return the workstation's addresses as a `source-address` list."""
     return ",".join(str(address) for address in inventory.shared["workstation_addresses"].values())
@@ -273,11 +282,8 @@ def sources(inventory: Inventory) -> str:
 def _renew_automation(site: Site, inventory: Inventory) -> None:
     files = files_of(site)
     account = inventory.shared["automation_account"]
-    present = _signed_by(files.user_ca, files.automation_key.with_name("automation-cert.pub"))
-    if present is not None:
-        left = present.valid_before - time.time()
-        if left > (present.valid_before - present.valid_after) / 2:
-            return
+    if _serves(files.user_ca, files.automation_key.with_name("automation-cert.pub")):
+        return
     hours = inventory.shared["certificate_policy"]["ssh_automation_hours"]
     public = files.automation_key.with_suffix(".pub")
     options = [*LEAST, f"source-address={sources(inventory)}"]
@@ -364,12 +370,9 @@ def watch_certificate(site: Site, inventory: Inventory, host: str, public_key: s
     folder.mkdir(exist_ok=True)
     public, existing = folder / f"{host}.pub", folder / f"{host}-cert.pub"
     authority = files_of(site).user_ca
-    present = _signed_by(authority, existing)
     same = public.exists() and public.read_text(encoding="ascii") == public_key
-    if present is not None and same:
-        left = present.valid_before - time.time()
-        if left > (present.valid_before - present.valid_after) / 2:
-            return existing.read_text(encoding="ascii")
+    if same and _serves(authority, existing):
+        return existing.read_text(encoding="ascii")
     _write(public, public_key)
     days = inventory.shared["certificate_policy"]["ssh_watch_days"]
     addresses = ",".join(str(a) for a in inventory.shared["host_addresses"][host].values())
