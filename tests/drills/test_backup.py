@@ -1,10 +1,12 @@
-"""Backups while others are at work: what closes the log, and what looks at the seal."""
+"""Backups while others are at work, beats that were missed (K-04)."""
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from drills.conftest import Platform
+from drills.conftest import Platform, settled, wait_for
 
 # Closes the log's segment between the canary's row and the end of its transaction, each time.
 CLOSE = """
@@ -32,3 +34,44 @@ def test_the_canary_is_found_whoever_closes_the_log(platform: Platform):
 def test_a_seal_waits_for_who_looks_at_it(platform: Platform):
     """The beat comes while a verification reads the sealed copies: it seals when that is done."""
     platform.sh("remote-backup1", f"flock -s {LOCK} sleep 3 & sleep 0.5; systemctl start {SEALS}")
+
+
+def backups(platform: Platform, kind: str) -> dict[int, set[str]]:
+    """Return the labels of one kind of backup by repository, as the leader reads them."""
+    leader = platform.leader()
+    assert leader
+    ask = "cd / && runuser -u postgres -- pgbackrest --stanza=koseki info --output=json"
+    (stanza,) = json.loads(platform.sh(leader, ask))
+    found: dict[int, set[str]] = {row["key"]: set() for row in stanza["repo"]}
+    for row in stanza["backup"]:
+        if row["type"] == kind:
+            found[row["database"]["repo-key"]].add(row["label"])
+    return found
+
+
+@pytest.mark.drill
+def test_a_backup_that_was_slept_through_is_made_up_for(platform: Platform):
+    """Both members were off at the beat: whoever leads afterwards makes the copy, in both vaults.
+
+    The beat comes while the servers still start, and that of another kind with it.
+    """
+    members = ("primary1", "secondary1")
+    before = {kind: backups(platform, kind) for kind in ("diff", "incr")}
+    for host in members:
+        platform.sh(host, "touch -d '-8 days' /var/lib/systemd/timers/stamp-pgbackrest-*; sync")
+        platform.lab.kill(host)
+    for host in members:
+        platform.lab.start(host)
+    settled(platform)
+
+    def made_up_for() -> bool:
+        after = {kind: backups(platform, kind) for kind in before}
+        return all(
+            after[kind][number] - before[kind][number] for kind in before for number in before[kind]
+        )
+
+    wait_for(made_up_for, "both kinds in both repositories", 240)
+    at_work = "systemctl list-units --no-legend --plain --state=activating 'pgbackrest-*.service'"
+    for host in members:
+        wait_for(lambda host=host: not platform.sh(host, at_work), f"the backups of {host}", 240)
+        assert not platform.sh(host, "systemctl --failed --no-legend --plain")

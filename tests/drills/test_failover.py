@@ -18,7 +18,19 @@ from koseki_ops.lab.writers import Acknowledged
 TOWN = "iida"
 LOST, OTHER = "primary1", "secondary1"
 LOAD_SECONDS = 8
+REMOTE = "remote-backup1"
 OURS = "'koseki-*' 'pgbackrest-*'"
+NO_WAY = "nft insert rule inet koseki output ip daddr {address} reject"
+# The second record is acknowledged by the other server, so it has the first one's segment whole.
+CLOSE_LOG = """runuser -u postgres -- psql -XqtA <<'SQL'
+SELECT pg_logical_emit_message(true, 'drill', 'in it') IS NULL \\gset
+SELECT pg_walfile_name(pg_switch_wal());
+SELECT pg_logical_emit_message(true, 'drill', 'behind it') IS NULL \\gset
+SQL
+"""
+IN_VAULT = (
+    "cd / && runuser -u postgres -- pgbackrest --stanza=koseki --repo={} repo-ls --recurse archive"
+)
 RECONCILE = f"koseki-link-reconcile@{TOWN}.service"
 
 
@@ -107,16 +119,29 @@ def at_work(platform: Platform, host: str) -> bool:
     return bool(platform.sh(host, units))
 
 
+def archived(platform: Platform, host: str, segment: str) -> bool:
+    """Say whether both vaults have a segment of the log, as a host reads them."""
+    return all(f"{segment}-" in platform.sh(host, IN_VAULT.format(vault)) for vault in (1, 2))
+
+
 @pytest.mark.drill
 def test_every_beat_comes_while_nobody_leads(platform: Platform):
-    """What the clock starts then, and what 正 slept through, ends well without anybody's help."""
+    """What the clock starts then, and what 正 slept through, ends well without anybody's help.
+
+    正 takes closed segments with it that it never archived, and the other sees one vault alone.
+    """
+    lab = platform.lab
     # The watch's runs tell by mail what they find, and they would find 正: they have other drills.
-    others = [host for host in platform.lab.inventory.hosts if host not in {LOST, "workstation1"}]
+    others = [host for host in lab.inventory.hosts if host not in {LOST, "workstation1"}]
     units = {host: beats(platform, host) for host in others}
     assert {"pgbackrest-full.service", "koseki-requests.service"} < set(units[OTHER])
     assert RECONCILE in units["registry-link1"]
 
+    here, far = (lab.inventory.address_of(host, LOST) for host in ("registry-link1", REMOTE))
     platform.sh(LOST, "touch -d '-8 days' /var/lib/systemd/timers/stamp-*; sync")
+    platform.sh(LOST, NO_WAY.format(address=f"{{ {here}, {far} }}"))
+    platform.sh(OTHER, NO_WAY.format(address=far))
+    closed = platform.sh(LOST, CLOSE_LOG).strip()
     kill(platform)
     for host, names in units.items():
         platform.sh(host, f"systemctl start --no-block {' '.join(names)}")
@@ -124,9 +149,13 @@ def test_every_beat_comes_while_nobody_leads(platform: Platform):
     wait_for(lambda: "begun again" in platform.sh("registry-link1", said), "nobody leads")
     leads = "runuser -u postgres -- psql -XqtAc 'SELECT NOT pg_is_in_recovery()'"
     wait_for(lambda: platform.sh(OTHER, leads, check=False).strip() == "t", "the other leads")
+    copies = "journalctl -b -o cat --no-pager -u 'pgbackrest-*'"
+    wait_for(lambda: "tried again" in platform.sh(OTHER, copies), "a copy that failed", 240)
+    platform.sh(OTHER, "systemctl restart nftables; systemctl start koseki-backup-lag.service")
+    wait_for(lambda: archived(platform, OTHER, closed), f"{closed} in both vaults")
     bring_back(platform)
     settled(platform)
 
     for host in (LOST, *others):
-        wait_for(lambda host=host: not at_work(platform, host), f"the beats of {host}", 240)
+        wait_for(lambda host=host: not at_work(platform, host), f"the beats of {host}", 300)
     platform.green()
