@@ -152,7 +152,7 @@ def test_every_beat_comes_while_nobody_leads(platform: Platform):
     copies = "journalctl -b -o cat --no-pager -u 'pgbackrest-*'"
     wait_for(lambda: "tried again" in platform.sh(OTHER, copies), "a copy that failed", 240)
     platform.sh(OTHER, "systemctl restart nftables; systemctl start koseki-backup-lag.service")
-    wait_for(lambda: archived(platform, OTHER, closed), f"{closed} in both vaults")
+    wait_for(lambda: archived(platform, OTHER, closed), f"{closed} in both vaults", 150)
     bring_back(platform)
     settled(platform)
 
