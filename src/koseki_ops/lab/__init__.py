@@ -100,7 +100,7 @@ class Lab:
         folder = self.site.state / "hosts" / hosts[0]
         place = hosts[0], folder, self.network, self.site.checkout_id
         if disk := self.stock.disks.get(hosts[0]):
-            return VirtualMachine(*place, disk, len(self.stock.disks))
+            return VirtualMachine(*place, disk)
         return Machine(*place)
 
     # State: a file written in one step, so that a crash leaves the old or the new one.

@@ -44,12 +44,10 @@ SOCKETS = Path("/run/koseki")
 class VirtualMachine(Machine):
     """A host of the lab with a disk of its own.
 
-    disk: the image that it starts from, which is never written to; `folder` holds what differs;
-    beside: how many such machines run here at once, itself included.
+    disk: the image that it starts from, which is never written to; `folder` holds what differs.
     """
 
     disk: Path
-    beside: int = 1
     patience: ClassVar[float] = PATIENCE_SECONDS
 
     @property
@@ -87,9 +85,7 @@ class VirtualMachine(Machine):
             with stick.open("wb") as file:
                 file.truncate(STICK_BYTES)
         SOCKETS.mkdir(parents=True, exist_ok=True)
-        # Emulated processors without one of this computer's each wait for another's lock in vain.
-        processors = min(PROCESSORS, max(1, (os.cpu_count() or 1) // self.beside))
-        argv = [*_machine(accelerator(self.disk), processors), *self._firmware()]
+        argv = [*_machine(accelerator(self.disk)), *self._firmware()]
         argv += self._devices(own, stick)
         argv += ["-qmp", f"unix:{self._monitor},server=on,wait=off"]
         with self.log.open("ab") as log:
@@ -165,10 +161,15 @@ class VirtualMachine(Machine):
         )
 
 
-def _machine(accelerated: str, processors: int = PROCESSORS) -> list[str]:
-    """Return a computer without anything in it. accelerated: `kvm` or `tcg`."""
-    processor = "host" if accelerated == "kvm" else "max"
-    accel = "kvm" if accelerated == "kvm" else "tcg,thread=multi"
+def _machine(accelerated: str) -> list[str]:
+    """Return a computer without anything in it. accelerated: `kvm` or `tcg`.
+
+    An emulated one has one processor: with two, its firmware sometimes waited for the second for
+    ever after a restart (the first in a loop, the second halted).
+    """
+    kvm = accelerated == "kvm"
+    processor, processors = ("host", PROCESSORS) if kvm else ("max", 1)
+    accel = "kvm" if kvm else "tcg,thread=multi"
     return [
         QEMU,
         "-nodefaults",
