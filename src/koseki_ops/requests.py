@@ -86,20 +86,12 @@ class Desk:
     def operators(self) -> list[str]:
         """The operators of today, wherever they work."""
         names = [*self.inventory.groups, *self.inventory.hosts]
-        return operators_on(self._shared("operators"), names, self.inventory.today)
+        return self._working(names)
 
     @property
     def workers(self) -> list[str]:
         """The operators of today who can have a session: with an account on every server."""
-        day = self.inventory.today
-        found = [
-            set(
-                operators_on(
-                    self._shared("operators"), [*self.inventory.groups_of(host), host], day
-                )
-            )
-            for host in self.hosts
-        ]
+        found = [set(self._working([*self.inventory.groups_of(host), host])) for host in self.hosts]
         return [name for name in self.operators if all(name in there for there in found)]
 
     def town(self, slug: str) -> str:
@@ -116,6 +108,9 @@ class Desk:
                 "no operator of today", name, f"name one of {', '.join(self.operators)}"
             )
         return name
+
+    def _working(self, names: list[str]) -> list[str]:
+        return operators_on(self._shared("operators"), names, self.inventory.today)
 
     def _shared(self, name: str) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self.inventory.shared[name]
