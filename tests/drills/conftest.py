@@ -28,6 +28,8 @@ SECOND = 57
 LAB_NAME = os.environ.get("KOSEKI_DRILL_LAB", "drills")
 CONVERGED = "converged"
 SECONDS_TO_SETTLE = 420
+# What the clock starts on the hosts, as systemctl's patterns.
+OURS = "'koseki-*' 'pgbackrest-*'"
 # The platform is provisioned as by a nervous administrator: what was broken off in the ground, in
 # the packages and in the cluster's first minute is healed by the next apply.
 INTERRUPTED_AFTER = (6, 15, 20)
@@ -82,6 +84,16 @@ class Platform:
         if check:
             assert done.returncode == 0, f"{host}: {script}\n{done.stdout}{done.stderr}"
         return str(done.stdout)
+
+    def at_work(self, host: str, units: str = OURS) -> bool:
+        """Say whether anything that the clock starts is not at its end yet; units: which of it."""
+        listed = "systemctl list-units --plain --no-legend --state=activating"
+        return bool(self.sh(host, f"{listed} {units}"))
+
+    def slept_through(self, host: str, timers: str = "*") -> None:
+        """Let a host believe that it missed its beats for a week; it makes up for them at boot."""
+        stamps = f"/var/lib/systemd/timers/stamp-{timers}"
+        self.sh(host, f"touch -d '-8 days' {stamps}; sync")
 
     def cluster(self) -> dict[str, dict[str, object]]:
         """Return Patroni's members by name, as whichever database host answers sees them."""

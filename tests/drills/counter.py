@@ -16,7 +16,6 @@ from typing import Any
 
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
 import chromium
@@ -88,8 +87,21 @@ class Clerk:
 
     def press(self, what: WebElement) -> None:
         """Press a button or a link, and wait for the page that follows."""
+        before = self.document()
         what.click()
-        WebDriverWait(self.chrome, PAGE_SECONDS).until(staleness_of(what))
+        WebDriverWait(self.chrome, PAGE_SECONDS).until(
+            lambda _: self.document() not in (before, None)
+        )
+
+    def document(self) -> float | None:
+        """When the page that is seen began (ms), its one mark; None: it is not whole yet.
+
+        The page is asked, not a node of the old one: if the pages change while a node is looked
+        at, ChromeDriver fails instead of calling it stale (SeleniumHQ/selenium#15401).
+        """
+        script = "return document.readyState === 'complete' ? performance.timeOrigin : null"
+        began: float | None = self.chrome.execute_script(script)
+        return began
 
     def prints(self) -> Path:
         """Ask for the certificate; the page stays while it is made and kept."""

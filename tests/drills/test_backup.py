@@ -18,6 +18,7 @@ create constraint trigger close_log after insert on platform.probe
 SQL
 """
 SEALS = "koseki-seal@remote.service"
+COPIES = "'pgbackrest-*'"
 LOCK = "/run/koseki-seal.remote.lock"
 
 
@@ -58,7 +59,7 @@ def test_a_backup_that_was_slept_through_is_made_up_for(platform: Platform):
     members = ("primary1", "secondary1")
     before = {kind: backups(platform, kind) for kind in ("diff", "incr")}
     for host in members:
-        platform.sh(host, "touch -d '-8 days' /var/lib/systemd/timers/stamp-pgbackrest-*; sync")
+        platform.slept_through(host, "pgbackrest-*")
         platform.lab.kill(host)
     for host in members:
         platform.lab.start(host)
@@ -71,7 +72,6 @@ def test_a_backup_that_was_slept_through_is_made_up_for(platform: Platform):
         )
 
     wait_for(made_up_for, "both kinds in both repositories", 240)
-    at_work = "systemctl list-units --no-legend --plain --state=activating 'pgbackrest-*.service'"
     for host in members:
-        wait_for(lambda host=host: not platform.sh(host, at_work), f"the backups of {host}", 240)
+        wait_for(lambda host=host: not platform.at_work(host, COPIES), f"backups of {host}", 240)
         assert not platform.sh(host, "systemctl --failed --no-legend --plain")

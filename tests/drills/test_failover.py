@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from drills.conftest import Platform, settled, wait_for
+from drills.conftest import OURS, Platform, settled, wait_for
 from koseki_ops.lab import writers
 from koseki_ops.lab.writers import Acknowledged
 
@@ -19,7 +19,6 @@ TOWN = "iida"
 LOST, OTHER = "primary1", "secondary1"
 LOAD_SECONDS = 8
 REMOTE = "remote-backup1"
-OURS = "'koseki-*' 'pgbackrest-*'"
 NO_WAY = "nft insert rule inet koseki output ip daddr {address} reject"
 # The second record is acknowledged by the other server, so it has the first one's segment whole.
 CLOSE_LOG = """runuser -u postgres -- psql -XqtA <<'SQL'
@@ -113,12 +112,6 @@ def beats(platform: Platform, host: str) -> list[str]:
     return [row["activates"] for row in json.loads(shown)]
 
 
-def at_work(platform: Platform, host: str) -> bool:
-    """Say whether anything that the clock starts is not at its end yet."""
-    units = f"systemctl list-units --plain --no-legend --state=activating {OURS}"
-    return bool(platform.sh(host, units))
-
-
 def archived(platform: Platform, host: str, segment: str) -> bool:
     """Say whether both vaults have a segment of the log, as a host reads them."""
     return all(f"{segment}-" in platform.sh(host, IN_VAULT.format(vault)) for vault in (1, 2))
@@ -138,7 +131,7 @@ def test_every_beat_comes_while_nobody_leads(platform: Platform):
     assert RECONCILE in units["registry-link1"]
 
     here, far = (lab.inventory.address_of(host, LOST) for host in ("registry-link1", REMOTE))
-    platform.sh(LOST, "touch -d '-8 days' /var/lib/systemd/timers/stamp-*; sync")
+    platform.slept_through(LOST)
     platform.sh(LOST, NO_WAY.format(address=f"{{ {here}, {far} }}"))
     platform.sh(OTHER, NO_WAY.format(address=far))
     closed = platform.sh(LOST, CLOSE_LOG).strip()
@@ -157,5 +150,5 @@ def test_every_beat_comes_while_nobody_leads(platform: Platform):
     settled(platform)
 
     for host in (LOST, *others):
-        wait_for(lambda host=host: not at_work(platform, host), f"the beats of {host}", 300)
+        wait_for(lambda host=host: not platform.at_work(host), f"the beats of {host}", 300)
     platform.green()
