@@ -16,6 +16,7 @@ from koseki_ops import mirror
 from koseki_ops.cli import cli
 from koseki_ops.errors import KosekiError
 from koseki_ops.image import identity, loader, seal
+from koseki_ops.image.check import GROW
 from koseki_ops.image.report import render
 from koseki_ops.image.tools import Tools
 from koseki_ops.image.trial import Stage, Trial
@@ -33,6 +34,12 @@ KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAA\n"
 def plan() -> Inventory:
     """The real plan."""
     return Inventory(ROOT / "inventories/iida")
+
+
+def test_a_volume_is_told_to_grow_in_the_words_that_were_tried():
+    """What a check does is what the page says to whoever enlarges a server's disk."""
+    page = (ROOT / "docs/images.md").read_text(encoding="utf-8")
+    assert GROW in "".join(line.removeprefix("   ") for line in page.splitlines(keepends=True))
 
 
 def tree(folder: Path) -> Path:

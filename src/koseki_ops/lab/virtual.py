@@ -14,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,6 +30,8 @@ MEMORY_MIB, PROCESSORS = 1024, 2
 OVMF = Path("/usr/share/OVMF")
 KVM, TUN = Path("/dev/kvm"), Path("/dev/net/tun")
 FIRMWARES = ("uefi", "bios")
+# What QEMU calls the disk.
+DISK = "disk"
 STICK_BYTES = 16 << 20
 # A machine under emulation takes a minute to greet, several on a busy computer.
 PATIENCE_SECONDS = 600
@@ -115,7 +117,7 @@ class VirtualMachine(Machine):
     def _devices(self, disk: Path, stick: Path) -> list[str]:
         number = self.network.inventory.hosts.index(self.host)
         return [
-            *("-drive", f"if=virtio,format=qcow2,file={disk}"),
+            *("-drive", f"if=virtio,id={DISK},format=qcow2,file={disk}"),
             *("-netdev", f"tap,id=line,ifname={self._line(number)},script=no,downscript=no"),
             *("-device", f"virtio-net-pci,netdev=line,mac=52:54:00:6b:6f:{number:02x}"),
             # Somebody has put a stick into the machine: it must stay out of reach.
@@ -143,16 +145,32 @@ class VirtualMachine(Machine):
 
     def power_off(self, supervisor: Process) -> None:
         """Press its power button; insist when it takes too long."""
+        self._tell({"execute": "system_powerdown"})
+        if not supervisor.wait(2 * POWER_OFF_SECONDS):
+            supervisor.end(1)
+
+    def enlarge(self, size: int) -> None:
+        """Make the disk of the running machine larger, as a hypervisor does. size: in bytes."""
+        self._tell({"execute": "block_resize", "arguments": {"device": DISK, "size": size}})
+
+    def _tell(self, command: Mapping[str, object]) -> None:
+        """Give QEMU's monitor a command (QMP); KosekiError when it refuses."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as monitor:
             monitor.connect(str(self._monitor))
             with monitor.makefile("rw", encoding="utf-8") as lines:
-                lines.readline()
-                for command in ("qmp_capabilities", "system_powerdown"):
-                    lines.write(json.dumps({"execute": command}) + "\n")
+                for said in ({"execute": "qmp_capabilities"}, command):
+                    lines.write(json.dumps(said) + "\n")
                     lines.flush()
-                    lines.readline()
-        if not supervisor.wait(2 * POWER_OFF_SECONDS):
-            supervisor.end(1)
+                    # What happens meanwhile is told in between, and the greeting comes first.
+                    answer: dict[str, object] = {}
+                    while not answer.keys() & {"return", "error"}:
+                        answer = json.loads(lines.readline() or '{"error": "it is gone"}')
+                    if "error" in answer:
+                        raise KosekiError(
+                            f"QEMU did not do this for {self.host}: {said['execute']}",
+                            str(answer["error"]),
+                            f"read {self.log}",
+                        )
 
     def enter(self, supervisor: Process, argv: Sequence[str]) -> list[str]:  # noqa: ARG002
         """Refuse: into a virtual machine leads SSH alone."""
