@@ -42,7 +42,8 @@ ENLARGED_BY = 256 * MIB
 GROW = """\
 disk=/dev/$(lsblk -no PKNAME "$(findmnt -no SOURCE /)")
 last=$(lsblk -nrpo NAME "$disk" | tail -n 1)
-echo ", +" | sfdisk --no-reread --force -N "${last##*[!0-9]}" "$disk"
+echo ", +" | sfdisk --quiet --no-reread --no-tell-kernel --force -N "${last##*[!0-9]}" "$disk"
+partx --update "$disk"
 resize2fs "$last"
 """
 SSH_SECONDS = 60
