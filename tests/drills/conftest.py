@@ -244,8 +244,9 @@ def settled(platform: Platform) -> None:
     """Wait until one member leads and the other records synchronously."""
 
     def double_recording() -> bool:
-        roles = sorted(str(row["Role"]) for row in platform.cluster().values())
-        states = {str(row["State"]) for row in platform.cluster().values()}
+        rows = platform.cluster().values()
+        roles = sorted(str(row["Role"]) for row in rows)
+        states = {str(row["State"]) for row in rows}
         return (
             roles == ["Leader", "Sync Standby"]
             and states <= {"running", "streaming"}
