@@ -244,9 +244,8 @@ def settled(platform: Platform) -> None:
     """Wait until one member leads and the other records synchronously."""
 
     def double_recording() -> bool:
-        rows = platform.cluster().values()
-        roles = sorted(str(row["Role"]) for row in rows)
-        states = {str(row["State"]) for row in rows}
+        roles = sorted(str(row["Role"]) for row in platform.cluster().values())
+        states = {str(row["State"]) for row in platform.cluster().values()}
         return (
             roles == ["Leader", "Sync Standby"]
             and states <= {"running", "streaming"}
