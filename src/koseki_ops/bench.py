@@ -26,7 +26,7 @@ from koseki_ops.drift import manifest, probe
 from koseki_ops.drift.model import Answer
 from koseki_ops.drift.run import sweep
 from koseki_ops.drift.sweep import ask_all
-from koseki_ops.lab import Lab, counters, releases, writers
+from koseki_ops.lab import Lab, counters, recording, releases, writers
 from koseki_ops.lab.plan import certificate, own_file, town
 from koseki_ops.mirror import build_mirror
 from koseki_ops.progress import Progress
@@ -459,7 +459,7 @@ class Bench:
         """Wait until the running servers record twice, and etcd is led as it is day by day."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if writers.records_twice(self.lab) and self._led():
+            if recording.records_twice(self.lab) and self._led():
                 return
             time.sleep(1)
         raise click.ClickException("the lab does not record twice: koseki verify replication")

@@ -21,7 +21,7 @@ from koseki_ops.base_tree import ensure_base_tree, ensure_tree
 from koseki_ops.command import run
 from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import WORKSTATION, Inventory
-from koseki_ops.lab import clock
+from koseki_ops.lab import clock, recording
 from koseki_ops.lab.cgroup import remove_groups
 from koseki_ops.lab.machine import Machine
 from koseki_ops.lab.network import LabNetwork
@@ -295,10 +295,7 @@ class Lab:
         for it once they lie in a lower one.
         """
         for layer in self._layers(host)[:-1]:
-            paths = [
-                f"/{path.relative_to(layer)}" for path in layer.rglob("*") if _was_immutable(path)
-            ]
-            if paths:
+            if paths := _immutable_in(layer):
                 still = 'for path; do [ ! -e "$path" ] || chattr +i "$path" || exit 1; done'
                 self.exec(host, ["sh", "-c", still, "sh", *paths]).check_returncode()
 
@@ -424,13 +421,14 @@ class Lab:
         return self.site.state / "snapshots" / name
 
     def snapshot(self, name: str) -> None:
-        """Power all hosts off, keep their state under a name, and start them again on top."""
+        """Power all hosts off in order, keep their state under a name, start them again on top."""
         folder = self._snapshot_folder(name)
         if folder.exists():
             raise KosekiError("there is such a snapshot", name, "choose another name")
         with self._alone():
             self._need_network()
             self.close_connections()
+            recording.end(self)
             self._stop_all()
             # Built aside and renamed, so that a crash leaves no half snapshot under the name.
             state = self._read()
@@ -452,8 +450,11 @@ class Lab:
             known = sorted(p.parent.name for p in folder.parent.glob("*/layers.json"))
             raise KosekiError("no such snapshot", name, f"known: {', '.join(known) or 'none'}")
         with self._alone():
-            self._need_network()
             self.close_connections()
+            # A lab that was cloned from another's snapshot begins with this.
+            self.network.create()
+            self._serve_mirror()
+            ensure_site_ssh(self.site, self.inventory)
             self.network.heal()
             for host in self.hosts:
                 process = self._process(host)
@@ -499,6 +500,21 @@ class Lab:
                 )
             )
         return states
+
+
+def _immutable_in(layer: Path) -> list[str]:
+    """Return the immutable files of a snapshot's layer, as paths on its host.
+
+    A layer never changes: it is looked through once, and what was found is kept beside it.
+    """
+    kept = layer.with_name(f"{layer.name}.immutable.json")
+    if not kept.exists():
+        paths = [f"/{path.relative_to(layer)}" for path in layer.rglob("*") if _was_immutable(path)]
+        aside = kept.with_suffix(f".{os.getpid()}")
+        aside.write_text(json.dumps(paths), encoding="utf-8")
+        aside.rename(kept)
+    found: list[str] = json.loads(kept.read_text(encoding="utf-8"))
+    return found
 
 
 def _was_immutable(path: Path) -> bool:
