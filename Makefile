@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 KOSEKI := .venv/bin/koseki
 .DEFAULT_GOAL := help
-.PHONY: help set-up demo test lint types unit browser molecule drills test-images bench bench-drift bench-soak lock down
+.PHONY: help set-up demo test ci lint types unit browser molecule drills test-images bench bench-drift bench-soak lock down
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -16,11 +16,18 @@ demo: set-up ## From nothing to a verified platform in the lab, left running
 down: ## Take the demo's lab down
 	@$(KOSEKI) lab down
 
-test: set-up ## Every test: lint, types, unit, browser, molecule, suites and drills on a lab
+test: set-up ## Every test: lint, types, unit, browser, molecule, suites and drills on labs
 	@tools/run-tests
+
+# One make for all of it: it hands on what ends it, which a shell between would not.
+ci: test ## What CI runs: every test, then an image and a pair of servers
+	@tools/run-tests images pair
 
 lint: set-up ## Style of Python, YAML, Ansible and shell
 	@tools/run-tests lint
+
+types: set-up ## Types of the toolkit's Python
+	@tools/run-tests types
 
 unit: set-up ## Tests without a host
 	@tools/run-tests unit
@@ -28,11 +35,11 @@ unit: set-up ## Tests without a host
 browser: set-up ## The drift page in a headless Chromium
 	@tools/run-tests browser
 
-molecule: set-up ## The scenarios on a lab of their own
+molecule: set-up ## The provisioning by its scenarios; its lab is taken down again
 	@tools/run-tests molecule
 
-drills: set-up ## Suites and destructive drills on a lab of their own
-	@tools/run-tests drills
+drills: set-up ## The provisioning, then suites and destructive drills on its labs
+	@tools/run-tests provision drills
 
 test-images: set-up ## Build an image twice, boot it, verify it, cut its power; then a pair of them
 	@tools/run-tests images pair_lost
