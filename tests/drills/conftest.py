@@ -1,52 +1,143 @@
-"""A lab of the drills' own: provisioned once, then restored before each drill in seconds."""
+"""Labs of the drills' own: provisioned once, one for each process that drills, restored when due.
+
+A drill starts from a platform that is whole (it records twice, a sweep finds nothing) and leaves it
+so, which is looked at after each; one that writes data, changes roles or the plan says so
+(`@pytest.mark.leaves`), and whoever comes next finds the lab restored.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from fcntl import LOCK_EX, LOCK_SH, flock
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+import costs
+from drills import evidence
+from drills.corelock import cores
+from drills.ledger import LEDGER
 from koseki_ops import ansible_run
-from koseki_ops.drift.manifest import folder as drift_folder
-from koseki_ops.lab import Lab, writers
-from koseki_ops.site import Site
+from koseki_ops.drift import manifest as manifests
+from koseki_ops.drift.model import Sweep
+from koseki_ops.drift.run import sweep
+from koseki_ops.lab import Lab, recording
+from koseki_ops.lab.clone import clone
+from koseki_ops.site import Site, project_root
 from koseki_ops.verify.runner import Reports
 
 # Of a minute: whatever ends then is looked at three seconds later.
 SECOND = 57
 LAB_NAME = os.environ.get("KOSEKI_DRILL_LAB", "drills")
 CONVERGED = "converged"
+# A lab with invented registers in every town: what drills at the counters share.
+REGISTERS, REGISTERS_COUNT = "registers", 560
 SECONDS_TO_SETTLE = 420
 # What the clock starts on the hosts, as systemctl's patterns.
 OURS = "'koseki-*' 'pgbackrest-*'"
-# The platform is provisioned as by a nervous administrator: what was broken off in the ground, in
-# the packages and in the cluster's first minute is healed by the next apply.
-INTERRUPTED_AFTER = (6, 15, 20)
+# The suites that a lost leader, a restart or a restore can turn red.
+DISTURBED = (
+    "application", "backup", "certificates", "databases", "etcd", "gateway", "link", "replication",
+    "requests", "schedule", "takeover", "time", "vault",
+)  # fmt: skip
+# Cores that a command keeps busy; what is not listed holds none.
+BUSY = {"apply": 2, "verify": 2, "restore": 2, "enroll": 2, "withdraw": 2, "drift": 1, "lab": 1}
+ONLY_GROUND = ("--only", "ground")
+HERE = Path(__file__).parent
+# The longest first, so that two processes end at about the same time; what shares a state of the
+# lab stays in one process. A file that is not named comes last.
+GROUPS = (
+    ("test_failover",),
+    ("test_link",),
+    ("test_joining",),
+    ("test_drift",),
+    ("test_schedule", "test_apply", "test_suites_turn_red", "test_requests"),
+    ("test_double_recording",),
+    ("test_application",),
+    ("test_takeover", "test_counter", "test_garbage"),
+    ("test_backup",),
+    ("test_restore",),
+    ("test_lab",),
+    ("test_restart",),
+)
 # A shell starts what it puts into the background deaf to Ctrl-C, and the drills with it.
 HEARING = ["env", "--default-signal=INT"]
+OUTCOME = pytest.StashKey[str]()
+
+
+# Commands.
+
+
+def environment(site: Site) -> dict[str, str]:
+    """Return what `koseki` is started with to mean a site."""
+    return {**os.environ, "KOSEKI_NAME": site.name, "KOSEKI_ROOT": str(site.root)}
+
+
+def program() -> str:
+    """Return where `koseki` lies."""
+    return str(Path(sys.executable).with_name("koseki"))
+
+
+@contextmanager
+def at_work(*arguments: str) -> Iterator[None]:
+    """Hold the cores that a `koseki` with these arguments keeps busy, and count what it does."""
+    verb, busy = arguments[0], BUSY.get(arguments[0], 0)
+    ground = " ".join(ONLY_GROUND) in " ".join(arguments)
+    what = {
+        "apply": ("ground " if ground else "") + ("check" if "--check" in arguments else "apply"),
+        "verify": "suites" if [word for word in arguments[1:] if word[0] != "-"] else "verify",
+        "drift": "sweep",
+        "restore": "rehearsal",
+        "enroll": "apply",
+        "withdraw": "apply",
+    }.get(verb)
+    with cores(1 if ground else busy):
+        if what:
+            LEDGER.count(what)
+        yield
 
 
 def koseki(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `koseki` on a lab as an administrator would, and return what it said."""
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("koseki")), *arguments],
-        env={**os.environ, "KOSEKI_NAME": site.name},
-        cwd=site.root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with at_work(*arguments):
+        return subprocess.run(
+            [program(), *arguments],
+            env=environment(site),
+            cwd=site.root,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@contextmanager
+def beside(site: Site, *arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:  # noqa: ANN401 - Popen's own
+    """Run `koseki` on a lab while something else is done."""
+    with (
+        at_work(*arguments),
+        subprocess.Popen(
+            [program(), *arguments],
+            env=environment(site),
+            cwd=site.root,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        ) as running,
+    ):
+        yield running
 
 
 @dataclass(frozen=True)
@@ -110,24 +201,73 @@ class Platform:
         leaders = [name for name, row in self.cluster().items() if row["Role"] == "Leader"]
         return leaders[0] if len(leaders) == 1 else None
 
-    def green(self) -> None:
-        """Verify everything until it is green; fail the drill with what stayed red.
+    def sweep(self) -> Sweep:
+        """Look for drift on all hosts."""
+        inventory = self.lab.inventory
+        with cores(1):
+            LEDGER.count("sweep")
+            return sweep(self.site, inventory, inventory.hosts)
+
+    def green(self, *suites: str) -> None:
+        """Verify until it is green, these suites or all; fail the drill with what stayed red.
 
         After a change of leader or a restore the hosts first find their order and make up for the
         beats that they missed, as they would after a power cut.
         """
-        end = time.monotonic() + SECONDS_TO_SETTLE
-        while (done := self.koseki("verify", check=False)).returncode:
-            assert time.monotonic() < end, f"not green {SECONDS_TO_SETTLE} s later\n{done.stdout}"
-            time.sleep(5)
+        settled(self)
+        said = [""]
+
+        def holds() -> bool:
+            done = self.koseki("verify", *suites, check=False)
+            said.append(done.stdout)
+            return done.returncode == 0
+
+        wait_for(holds, "green", SECONDS_TO_SETTLE, 5, lambda: said[-1])
 
 
-def wait_for(question: Callable[[], object], what: str, seconds: float = 90) -> None:
-    """Ask once a second until the answer is true; fail the drill when time is up."""
-    end = time.monotonic() + seconds
-    while not question():
-        assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s"
-        time.sleep(1)
+# Waits.
+
+
+def wait_for(
+    question: Callable[[], object],
+    what: str,
+    seconds: float = 90,
+    pause: float = 1,
+    seen: Callable[[], str] = str,
+) -> None:
+    """Ask until the answer is true; fail the drill when time is up, with what was seen last.
+
+    seconds: of patience, without the time in which the machine's cores were waited for.
+    """
+    end, waited = time.monotonic() + seconds, LEDGER.waited
+    with LEDGER.polling():
+        while not question():
+            late = time.monotonic() - (LEDGER.waited - waited) > end
+            assert not late, f"{what}: not within {seconds:.0f} s\n{seen()}"
+            time.sleep(pause)
+
+
+def settled(platform: Platform) -> None:
+    """Wait until one member leads and the other records synchronously.
+
+    The servers are asked until they do: that is quick. What Patroni lists follows a moment later.
+    """
+    wait_for(lambda: recording.records_twice(platform.lab), "double recording", pause=0.3)
+
+    def listed() -> bool:
+        rows = platform.cluster().values()
+        roles = sorted(str(row["Role"]) for row in rows)
+        states = {str(row["State"]) for row in rows}
+        return roles == ["Leader", "Sync Standby"] and states <= {"running", "streaming"}
+
+    wait_for(listed, "the cluster's list")
+    assert recording.records_twice(platform.lab), "it recorded twice, and does not any more"
+
+
+def soon(seconds: float) -> datetime:
+    """Return a moment at least so far away, right before the hosts' timers look, each minute."""
+    end = datetime.now(UTC) + timedelta(seconds=seconds)
+    return end.replace(second=SECOND) if end.second < SECOND else soon(seconds + 60 - SECOND)
 
 
 def leader_lost(platform: Platform, at: str, seconds: float, *arguments: str) -> None:
@@ -137,14 +277,7 @@ def leader_lost(platform: Platform, at: str, seconds: float, *arguments: str) ->
     """
     leader, said = platform.leader(), list[str]()
     assert leader is not None
-    with subprocess.Popen(
-        [str(Path(sys.executable).with_name("koseki")), *arguments],
-        env={**os.environ, "KOSEKI_NAME": platform.site.name},
-        cwd=platform.site.root,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as running:
+    with beside(platform.site, *arguments, stdout=subprocess.PIPE) as running:
         assert running.stderr is not None
         while at not in (line := running.stderr.readline()):
             assert line, f"it ended before {at!r}: {said}"
@@ -161,95 +294,243 @@ def leader_lost(platform: Platform, at: str, seconds: float, *arguments: str) ->
     settled(platform)
 
 
-def soon(seconds: float) -> datetime:
-    """Return a moment at least so far away, right before the hosts' timers look, each minute."""
-    end = datetime.now(UTC) + timedelta(seconds=seconds)
-    return end.replace(second=SECOND) if end.second < SECOND else soon(seconds + 60 - SECOND)
-
-
-def interrupted_apply(platform: Platform, seconds: float) -> None:
-    """Begin an apply and press Ctrl-C after some time: one sentence, exit 2, no traceback."""
-    with subprocess.Popen(
-        [*HEARING, str(Path(sys.executable).with_name("koseki")), "apply"],
-        env={**os.environ, "KOSEKI_NAME": platform.site.name},
-        cwd=platform.site.root,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    ) as apply:
-        time.sleep(seconds)
-        os.killpg(apply.pid, signal.SIGINT)
-        said = apply.communicate()[1]
-    assert apply.returncode == 2, said
-    assert said.splitlines()[-1].startswith("koseki: interrupted"), said
-    assert "Traceback" not in said, said
-
-
-@pytest.fixture(scope="session")
-def converged() -> Iterator[Platform]:
-    """The lab, provisioned from bare hosts and kept as a snapshot; removed at the end."""
-    site = Site.open(name=LAB_NAME)
-    lab = Lab(site)
-    platform = Platform(site, lab)
-    lab.down()
-    try:
-        lab.up()
-        for seconds in INTERRUPTED_AFTER:
-            interrupted_apply(platform, seconds)
-        platform.koseki("apply")
-        platform.koseki("verify")
-        lab.snapshot(CONVERGED)
-        # What must be true of the hosts belongs to the state they are restored to.
-        shutil.copytree(
-            drift_folder(site), drift_folder(site).with_name("drift-converged"), dirs_exist_ok=True
-        )
-        yield platform
-    finally:
-        if "KOSEKI_KEEP_DRILL_LAB" not in os.environ:
-            lab.down()
-
-
-@pytest.fixture
-def platform(converged: Platform) -> Platform:
-    """The provisioned lab as it was when its provisioning ended, healthy and double recording."""
-    converged.lab.restore(CONVERGED)
-    kept = drift_folder(converged.site)
-    shutil.rmtree(kept)
-    shutil.copytree(kept.with_name("drift-converged"), kept)
-    settled(converged)
-    return converged
-
-
 def playbook(platform: Platform, name: str, *arguments: str) -> None:
     """Run one of the playbooks by plain Ansible, as its README line says."""
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            "--inventory",
-            str(platform.site.inventory),
-            *arguments,
-            f"playbooks/{name}.yml",
-        ],
-        cwd=platform.site.root,
-        env=ansible_run.environment(platform.site),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with cores(1):
+        LEDGER.count("playbook")
+        done = subprocess.run(
+            [
+                str(Path(sys.executable).with_name("ansible-playbook")),
+                "--inventory",
+                str(platform.site.inventory),
+                *arguments,
+                f"playbooks/{name}.yml",
+            ],
+            cwd=platform.site.root,
+            env=ansible_run.environment(platform.site),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-500:]
 
 
-def settled(platform: Platform) -> None:
-    """Wait until one member leads and the other records synchronously."""
+# The labs.
 
-    def double_recording() -> bool:
-        roles = sorted(str(row["Role"]) for row in platform.cluster().values())
-        states = {str(row["State"]) for row in platform.cluster().values()}
-        return (
-            roles == ["Leader", "Sync Standby"]
-            and states <= {"running", "streaming"}
-            and writers.records_twice(platform.lab)
+
+def first_site() -> Site:
+    """Return the site whose lab is provisioned; other processes drill on clones of it."""
+    return Site.open(name=LAB_NAME)
+
+
+@dataclass
+class Held:
+    """A lab and what it holds now: `converged`, `registers`, or nothing to rely on."""
+
+    platform: Platform
+    state: str = ""
+
+    def bring(self, state: str) -> None:
+        """Restore the lab, and write what the state is named for."""
+        platform, self.state = self.platform, ""
+        kept = manifests.folder(platform.site)
+        with cores(2):
+            LEDGER.count("restore")
+            platform.lab.restore(CONVERGED)
+            # What must be true of the hosts belongs to the state they are restored to.
+            shutil.rmtree(kept)
+            shutil.copytree(kept.with_name(f"drift-{CONVERGED}"), kept)
+            settled(platform)
+        if state == REGISTERS:
+            platform.koseki("lab", "registers", "--count", str(REGISTERS_COUNT))
+        self.state = state
+
+
+@pytest.fixture(scope="session")
+def held() -> Iterator[Held]:
+    """This process's lab; removed at the end."""
+    site, worker = first_site(), os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    roots = {f"gw{n}": site.var / "roots" / f"gw{n}" for n in range(1, _workers())}
+    site.state.mkdir(parents=True, exist_ok=True)
+    with (site.state / "layers.lock").open("ab") as layers:
+        with (site.state / "provisioning.lock").open("ab") as lock:
+            flock(lock, LOCK_EX)
+            if not _cloned(site):
+                _clone(site, roots.values())
+        if worker in roots:
+            # The first lab's layers stay for as long as any clone reads them.
+            flock(layers, LOCK_SH)
+            os.environ["KOSEKI_ROOT"] = str(roots[worker])
+            site = first_site()
+        lab = Lab(site)
+        try:
+            yield Held(Platform(site, lab), _state_of(site) if worker not in roots else "")
+        finally:
+            if "KOSEKI_KEEP_DRILL_LAB" not in os.environ:
+                flock(layers, LOCK_SH if worker in roots else LOCK_EX)
+                lab.down()
+
+
+def _workers() -> int:
+    return int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+
+
+def _cloned(site: Site) -> bool:
+    """Say whether another process of this run has provisioned and cloned already; note that."""
+    note, run = site.state / "cloned", os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    if note.exists() and note.read_text(encoding="ascii") == run:
+        return True
+    note.write_text(run, encoding="ascii")
+    return False
+
+
+def _clone(site: Site, roots: Iterable[Path]) -> None:
+    """Provision the first lab, unless one of this very plan stands, and clone it for the others."""
+    if not _provisioned(site):
+        # As everybody else provisions: by the scenarios, from bare hosts.
+        done = subprocess.run([site.root / "tools/run-molecule"], cwd=site.root, check=False)
+        assert done.returncode == 0, "the lab could not be provisioned"
+    kept = manifests.folder(site)
+    if _state_of(site, drill=False):
+        shutil.copytree(kept, kept.with_name(f"drift-{CONVERGED}"), dirs_exist_ok=True)
+    for root in roots:
+        clone(site, CONVERGED, root)
+
+
+def _layers(site: Site) -> Path:
+    return site.state / "snapshots" / CONVERGED / "layers.json"
+
+
+def _provisioned(site: Site) -> bool:
+    """Say whether a lab stands that was made from what lies here now."""
+    if not _layers(site).exists() or not Lab(site).network.exists():
+        return False
+    made = manifests.read(site, "primary1")
+    return made is not None and made.inputs.tree == manifests.inputs_of(site).tree
+
+
+def _state_of(site: Site, *, drill: bool = True) -> str:
+    """Return what the first lab holds: `converged` until somebody drills there, which is noted."""
+    note, made = site.state / "drilled", str(_layers(site).stat().st_mtime_ns)
+    if note.exists() and note.read_text(encoding="ascii") == made:
+        return ""
+    if drill:
+        note.write_text(made, encoding="ascii")
+    return CONVERGED
+
+
+def _lent(held: Held, state: str, request: pytest.FixtureRequest) -> Iterator[Platform]:
+    """Lend a lab that holds a state; afterwards it is whole, or restored before the next drill."""
+    if held.state != state:
+        held.bring(state)
+    yield held.platform
+    passed = request.node.stash.get(OUTCOME, "") == "passed"
+    held.state, before = "", held.state
+    if passed and not request.node.get_closest_marker("leaves"):
+        whole(held.platform)
+        held.state = before
+
+
+def whole(platform: Platform) -> None:
+    """Wait until it records twice and a sweep finds nothing."""
+    settled(platform)
+    found: list[str] = []
+
+    def clean() -> bool:
+        rows = platform.sweep().findings
+        found[:] = [f"{f.host} {f.kind} {f.name} {f.place}: {f.cause} {f.why}" for f in rows]
+        return not found
+
+    wait_for(clean, "a sweep that finds nothing", seen=lambda: "\n".join(found))
+
+
+@pytest.fixture
+def platform(held: Held, request: pytest.FixtureRequest) -> Iterator[Platform]:
+    """The lab as its provisioning left it, healthy and double recording."""
+    yield from _lent(held, CONVERGED, request)
+
+
+@pytest.fixture
+def registers(held: Held, request: pytest.FixtureRequest) -> Iterator[Platform]:
+    """The same with invented registers in every town; drills in it add to them."""
+    yield from _lent(held, REGISTERS, request)
+
+
+# What is told of the drills.
+
+
+@pytest.fixture(autouse=True)
+def _row(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Note what a drill costs, its restoring included."""
+    # Asked before this process turns to its own root: all write to the first one's.
+    ledger = _ledger()
+    LEDGER.begin()
+    yield
+    drill = request.node.nodeid.rpartition("/")[2]
+    costs.append(ledger, LEDGER.end(drill, request.node.stash.get(OUTCOME, "failed")))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Keep a drill's outcome, and what the hosts say when it failed."""
+    report = yield
+    if report.when == "call" or report.failed:
+        item.stash[OUTCOME] = report.outcome
+    lent = [
+        value for value in getattr(item, "funcargs", {}).values() if isinstance(value, Platform)
+    ]
+    if report.failed and lent:
+        name = re.sub(r"[^\w.-]+", "_", f"{item.nodeid.rpartition('/')[2]}.{call.when}")
+        folder = lent[0].site.state / "reports" / name
+        report.sections.append(
+            ("what the hosts said", evidence.keep(lent[0].site, lent[0].lab, folder))
         )
+    return report
 
-    wait_for(double_recording, "double recording")
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bring the drills into the order of the groups, and each group into one process."""
+    places = {name: (n, m) for n, group in enumerate(GROUPS) for m, name in enumerate(group)}
+    last = (len(GROUPS), 0)
+    items.sort(key=lambda item: places.get(item.path.stem, last))
+    for item in items:
+        group = places.get(item.path.stem, last)[0]
+        item.add_marker(pytest.mark.xdist_group(f"{group}"))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Begin the ledger anew; only where the run is led from."""
+    if not hasattr(session.config, "workerinput"):
+        _ledger().unlink(missing_ok=True)
+
+
+@cache
+def _ledger() -> Path:
+    return project_root() / costs.DRILLS
+
+
+def _undeclared() -> list[str]:
+    """Return what the drills cost that their files do not declare.
+
+    Restores are not declared there but by who makes them necessary, and who comes next pays.
+    """
+    rows = costs.read(_ledger())
+    for row in rows:
+        row["counts"].pop("restore", None)
+    return costs.undeclared(yaml.safe_load((HERE / "costs.yml").read_text(encoding="utf-8")), rows)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hold what the drills cost to what their files declare."""
+    if not hasattr(session.config, "workerinput") and _undeclared():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what the run cost, by stage and file, before pytest's own last line."""
+    terminalreporter.section("what it cost")
+    stages = costs.read(project_root() / costs.STAGES)
+    terminalreporter.write_line(costs.table(stages, costs.read(_ledger())))
+    for line in _undeclared():
+        terminalreporter.write_line(line, red=True)

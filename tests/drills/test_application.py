@@ -9,6 +9,8 @@ import time
 import pytest
 
 from drills.conftest import Platform, leader_lost
+from drills.corelock import cores
+from drills.ledger import LEDGER
 from koseki_ops.lab import releases
 from koseki_ops.lab.plan import own_file
 
@@ -46,7 +48,9 @@ with open("/run/koseki-asker.json", "w") as file:
 
 def switch(platform: Platform, version: str) -> subprocess.CompletedProcess[str]:
     """Ask for a version as the plan would."""
-    done = releases.switch(platform.site, HOST, version)
+    with cores(1):
+        LEDGER.count("playbook")
+        done = releases.switch(platform.site, HOST, version)
     # Ansible breaks long sentences over lines.
     done.stdout = " ".join(done.stdout.split())
     return done
@@ -66,6 +70,7 @@ def last_row(platform: Platform) -> dict[str, str]:
 
 
 @pytest.mark.drill
+@pytest.mark.leaves
 def test_releases_come_and_go_without_a_failed_request(platform: Platform):
     """Forward under traffic; a release that does not start goes back; an older one is refused."""
     good, wrong = releases.later(1), releases.later(2)
@@ -98,6 +103,7 @@ def test_releases_come_and_go_without_a_failed_request(platform: Platform):
 
 
 @pytest.mark.drill
+@pytest.mark.leaves
 def test_the_leader_is_lost_while_a_release_comes(platform: Platform):
     """Its schema is applied once in every town, its program runs, as if nothing had been (K-03)."""
     version = releases.later(1)

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from drills.conftest import Platform, koseki, wait_for
+from drills.conftest import ONLY_GROUND, Platform, beside, koseki, wait_for
 from koseki_ops.secrets import load_secrets
 
 # A folder with one file of the ground, which a small disk is mounted over.
 SMALL = "/etc/profile.d"
 # Where a change that could lock us out keeps what stood before, until it is proved.
 ROLLBACK = "/run/koseki-rollback"
-
-
-@pytest.fixture(scope="module")
-def healthy(converged: Platform) -> Platform:
-    """The provisioned lab, once for this file: every drill here mends what it breaks."""
-    converged.lab.restore("converged")
-    wait_for(lambda: unchanged(converged), "an apply that changes nothing")
-    return converged
-
-
-# What a drill breaks in the ground is asked of the ground: an apply of everything takes longer.
-GROUND = ("--only", "ground")
+# What a drill breaks in the ground is asked of the ground, and what it breaks in the services of
+# them: an apply of everything takes longer. That all is well again is the sweep's word, after each.
+GROUND, SERVICES = ONLY_GROUND, ("--only", "services")
 
 
 def unchanged(platform: Platform, *only: str) -> bool:
@@ -57,87 +45,86 @@ def failed(done: subprocess.CompletedProcess[str]) -> str:
 
 
 @pytest.mark.drill
-def test_right_after_an_apply_nothing_is_due(healthy: Platform):
+def test_right_after_an_apply_nothing_is_due(platform: Platform):
     """The contract's object: changed 0, failed 0, and every host in it."""
-    report: dict[str, Any] = healthy.report("apply", "--check")
+    report: dict[str, Any] = platform.report("apply", "--check")
     assert (report["changed"], report["failed"]) == (0, 0)
-    assert sorted(report["hosts"]) == sorted(healthy.lab.inventory.hosts)
+    assert sorted(report["hosts"]) == sorted(platform.lab.inventory.hosts)
     assert report["seconds"] > 0
 
 
 @pytest.mark.drill
-def test_a_host_that_does_not_answer_is_named(healthy: Platform):
+def test_a_host_that_does_not_answer_is_named(platform: Platform):
     """The others go on: what was due on another host is done; exit 2."""
-    healthy.lab.kill("registry-link1")
-    healthy.sh("secondary1", "rm /etc/hosts")
+    platform.lab.kill("registry-link1")
+    platform.sh("secondary1", "rm /etc/hosts")
     try:
-        said = refused(koseki(healthy.site, "apply"))
+        said = refused(koseki(platform.site, "apply"))
         assert "registry-link1 does not answer" in said
-        assert healthy.sh("secondary1", "grep -c primary1 /etc/hosts").strip() != "0"
+        assert platform.sh("secondary1", "grep -c primary1 /etc/hosts").strip() != "0"
     finally:
-        healthy.lab.start("registry-link1")
-    wait_for(lambda: unchanged(healthy, *GROUND), "an apply that changes nothing")
+        platform.lab.start("registry-link1")
 
 
 @pytest.mark.drill
-def test_another_release_is_refused(healthy: Platform):
+def test_another_release_is_refused(platform: Platform):
     """A host that is not Debian 13 is named with what it runs, and nothing is changed there."""
-    old = healthy.sh("remote-backup1", "cat /usr/lib/os-release")
+    old = platform.sh("remote-backup1", "cat /usr/lib/os-release")
     mark = "sed -i s/VERSION_CODENAME=trixie/VERSION_CODENAME=bookworm/ /usr/lib/os-release"
-    healthy.sh("remote-backup1", f"{mark} && rm /etc/hosts")
+    platform.sh("remote-backup1", f"{mark} && rm /etc/hosts")
     try:
-        said = refused(koseki(healthy.site, "apply", *GROUND))
+        said = refused(koseki(platform.site, "apply", *GROUND))
         assert "remote-backup1 runs Debian bookworm, the plan wants trixie" in said
-        healthy.sh("remote-backup1", "test ! -e /etc/hosts")
+        platform.sh("remote-backup1", "test ! -e /etc/hosts")
     finally:
-        healthy.sh("remote-backup1", f"cat >/usr/lib/os-release <<'END'\n{old}END")
-    healthy.koseki("apply", *GROUND)
+        platform.sh("remote-backup1", f"cat >/usr/lib/os-release <<'END'\n{old}END")
+    platform.koseki("apply", *GROUND)
 
 
 @pytest.mark.drill
-def test_a_full_disk_is_refused(healthy: Platform):
+def test_a_full_disk_is_refused(platform: Platform):
     """A host without room is named with the place and what is left; nothing is changed there."""
-    healthy.sh("application1", "mount -t tmpfs -o size=1m tmpfs /var/tmp && rm /etc/hosts")
+    platform.sh("application1", "mount -t tmpfs -o size=1m tmpfs /var/tmp && rm /etc/hosts")
     try:
-        said = refused(koseki(healthy.site, "apply", *GROUND))
+        said = refused(koseki(platform.site, "apply", *GROUND))
         assert "application1 has 1024 KiB left on /var/tmp" in said
-        healthy.sh("application1", "test ! -e /etc/hosts")
+        platform.sh("application1", "test ! -e /etc/hosts")
     finally:
-        healthy.sh("application1", "umount /var/tmp")
-    healthy.koseki("apply", *GROUND)
+        platform.sh("application1", "umount /var/tmp")
+    platform.koseki("apply", *GROUND)
 
 
 @pytest.mark.drill
-def test_a_disk_that_fills_up_on_the_way(healthy: Platform):
+def test_a_disk_that_fills_up_on_the_way(platform: Platform):
     """No space left for a file: host and reason are named, nothing half written; then healed."""
-    healthy.sh(
+    platform.sh(
         "application1",
         f"mount -t tmpfs -o size=8k tmpfs {SMALL} && head -c 8192 /dev/zero >{SMALL}/fill",
     )
     try:
-        said = failed(koseki(healthy.site, "apply", *GROUND))
+        said = failed(koseki(platform.site, "apply", *GROUND))
         assert "application1: " in said
         assert "No space left on device" in said
-        left = healthy.sh("application1", f"find {SMALL} -type f ! -name fill")
+        left = platform.sh("application1", f"find {SMALL} -type f ! -name fill")
         assert left == "", "a half-written file stayed"
     finally:
-        healthy.sh("application1", f"umount {SMALL}")
-    wait_for(lambda: unchanged(healthy, *GROUND), "an apply that changes nothing")
+        platform.sh("application1", f"umount {SMALL}")
+    wait_for(lambda: unchanged(platform, *GROUND), "an apply that changes nothing")
 
 
 @pytest.mark.drill
-def test_a_host_that_cannot_be_asked_falls_out(healthy: Platform):
+def test_a_host_that_cannot_be_asked_falls_out(platform: Platform):
     """It answers and lets nobody look: it is named with its own words, the others are served."""
-    healthy.sh("registry-link1", "chmod 0000 /usr/bin/sudo")
-    healthy.sh("secondary1", "rm /etc/hosts")
+    platform.sh("registry-link1", "chmod 0000 /usr/bin/sudo")
+    platform.sh("secondary1", "rm /etc/hosts")
     try:
-        said = failed(koseki(healthy.site, "apply", *GROUND))
+        said = failed(koseki(platform.site, "apply", *GROUND))
         assert "registry-link1 could not be asked (" in said
         assert "sudo" in said
-        assert healthy.sh("secondary1", "grep -c primary1 /etc/hosts").strip() != "0"
+        assert platform.sh("secondary1", "grep -c primary1 /etc/hosts").strip() != "0"
     finally:
-        healthy.sh("registry-link1", "chmod 4755 /usr/bin/sudo")
-    wait_for(lambda: unchanged(healthy, *GROUND), "an apply that changes nothing")
+        platform.sh("registry-link1", "chmod 4755 /usr/bin/sudo")
+    wait_for(lambda: unchanged(platform, *GROUND), "an apply that changes nothing")
 
 
 def goes_on_after(platform: Platform, undo: str, change: str = "true") -> None:
@@ -158,83 +145,83 @@ def goes_on_after(platform: Platform, undo: str, change: str = "true") -> None:
 
 
 @pytest.mark.drill
-def test_a_firewall_that_was_broken_off_stays(healthy: Platform):
+def test_a_firewall_that_was_broken_off_stays(platform: Platform):
     """A run that ended before its proof left a timer that undoes its rules: the next one proves."""
-    goes_on_after(healthy, undo="nft flush ruleset")
-    assert "policy drop" in healthy.sh("secondary1", "nft list ruleset")
+    goes_on_after(platform, undo="nft flush ruleset")
+    assert "policy drop" in platform.sh("secondary1", "nft list ruleset")
 
 
 @pytest.mark.drill
-def test_a_door_that_was_broken_off_is_undone(healthy: Platform):
+def test_a_door_that_was_broken_off_is_undone(platform: Platform):
     """A run that ended before its proof left a door that opens to nobody: the next one heals it.
 
     It gets in by the connection that is still open; no new one would.
     """
-    assert unchanged(healthy, *GROUND)
+    assert unchanged(platform, *GROUND)
     sshd, reload = "/etc/ssh/sshd_config.d/10-koseki.conf", "systemctl reload ssh.service"
     lock_out = f'cp -p {sshd} {ROLLBACK}/0 && echo "DenyUsers *" >>{sshd} && {reload}'
-    goes_on_after(healthy, f"cp -p {ROLLBACK}/0 {sshd} && {reload}", lock_out)
-    assert unchanged(healthy, *GROUND)
+    goes_on_after(platform, f"cp -p {ROLLBACK}/0 {sshd} && {reload}", lock_out)
+    assert unchanged(platform, *GROUND)
 
 
 @pytest.mark.drill
-def test_an_unhealthy_cluster_is_refused(healthy: Platform):
+def test_an_unhealthy_cluster_is_refused(platform: Platform):
     """Services are not touched while a member is unwell, and that member is named."""
     stop = 'kill -{} "$(systemctl show -p MainPID --value patroni.service)"'
-    healthy.sh("secondary1", stop.format("STOP"))
-    healthy.sh("application1", "rm /etc/haproxy/haproxy.cfg")
+    platform.sh("secondary1", stop.format("STOP"))
+    platform.sh("application1", "rm /etc/haproxy/haproxy.cfg")
     try:
-        said = refused(koseki(healthy.site, "apply", "--only", "services"))
+        said = refused(koseki(platform.site, "apply", "--only", "services"))
         assert "secondary1 is unhealthy" in said
-        healthy.sh("application1", "test ! -e /etc/haproxy/haproxy.cfg")
+        platform.sh("application1", "test ! -e /etc/haproxy/haproxy.cfg")
     finally:
-        healthy.sh("secondary1", stop.format("CONT"))
-    wait_for(lambda: koseki(healthy.site, "apply").returncode == 0, "an apply")
-    assert unchanged(healthy)
+        platform.sh("secondary1", stop.format("CONT"))
+    wait_for(lambda: koseki(platform.site, "apply").returncode == 0, "an apply")
+    assert unchanged(platform, *SERVICES)
 
 
 @pytest.mark.drill
-def test_two_applies_at_once(healthy: Platform):
+def test_two_applies_at_once(platform: Platform):
     """The second is refused at once, by the first one's process id; the first ends well."""
-    with subprocess.Popen(
-        [str(Path(sys.executable).with_name("koseki")), "apply"],
-        env={**os.environ, "KOSEKI_NAME": healthy.site.name},
-        cwd=healthy.site.root,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as first:
-        time.sleep(3)
-        said = refused(koseki(healthy.site, "apply"))
-        assert f"another apply is at work on {healthy.site.name} (process {first.pid})" in said
+    with beside(platform.site, "apply", *GROUND, stdout=subprocess.DEVNULL) as first:
+        assert first.stderr is not None
+        # It says so once it has the site's lock.
+        while "ground: 6 hosts" not in (line := first.stderr.readline()):
+            assert line, "the first one ended before it began"
+        said = refused(koseki(platform.site, "apply", *GROUND))
+        assert f"another apply is at work on {platform.site.name} (process {first.pid})" in said
+        first.stderr.read()
     assert first.returncode == 0
 
 
 @pytest.mark.drill
 def test_without_the_vaults_password_no_host_is_asked(
-    healthy: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Missing, then wrong: one sentence each, before anything is touched."""
     password = tmp_path / "password"
     monkeypatch.setenv("KOSEKI_VAULT_PASSWORD_FILE", str(password))
-    assert "the vault password is missing" in refused(koseki(healthy.site, "apply"))
+    assert "the vault password is missing" in refused(koseki(platform.site, "apply"))
     password.write_text("another\n", encoding="ascii")
-    said = refused(koseki(healthy.site, "apply"))
+    said = refused(koseki(platform.site, "apply"))
     assert "does not open the secrets" in said
     assert len(said.splitlines()) == 1
 
 
 @pytest.mark.drill
-def test_no_secret_is_told(healthy: Platform):
+def test_no_secret_is_told(platform: Platform):
     """No secret's value in what the engines wrote on the workstation, nor in a host's journal."""
-    secrets = load_secrets(healthy.site)
+    secrets = load_secrets(platform.site)
     values = [value for value in secrets.values() if isinstance(value, str)]
     values += secrets["operator_initial_passwords"].values()
-    said = [healthy.koseki("apply", "--json").stdout]
-    kept = [healthy.site.state / "ansible.log", *healthy.site.state.glob("reports/*")]
+    # The provisioning's own words and logs: it had every secret in its hands.
+    kept = [platform.site.state / name for name in ("provisioning.log", "ansible.log")]
+    kept += platform.site.state.glob("reports/*")
+    said = list[str]()
     said += [path.read_text(encoding="utf-8", errors="replace") for path in kept if path.is_file()]
     said += [
-        healthy.sh(host, "journalctl --no-pager --output=cat; cat /proc/[0-9]*/cmdline")
-        for host in healthy.lab.inventory.hosts
+        platform.sh(host, "journalctl --no-pager --output=cat; cat /proc/[0-9]*/cmdline")
+        for host in platform.lab.inventory.hosts
     ]
     assert all(said), "a source of the search is empty: it shows nothing"
     assert [text[:80] for text in said if any(value in text for value in values)] == []

@@ -17,6 +17,7 @@ create constraint trigger close_log after insert on platform.probe
     deferrable initially deferred for each row execute function platform.close_log();
 SQL
 """
+OPEN = "drop trigger close_log on platform.probe; drop function platform.close_log()"
 SEALS = "koseki-seal@remote.service"
 COPIES = "'pgbackrest-*'"
 LOCK = "/run/koseki-seal.remote.lock"
@@ -29,6 +30,7 @@ def test_the_canary_is_found_whoever_closes_the_log(platform: Platform):
     assert leader is not None
     platform.sh(leader, CLOSE)
     platform.koseki("verify", "backup")
+    platform.sh(leader, f"runuser -u postgres -- psql -XAtq -d koseki_iida -c '{OPEN}'")
 
 
 @pytest.mark.drill

@@ -20,11 +20,10 @@ READ = "pdftotext -layout - - | tr -d '[:space:]'"
 
 
 @pytest.mark.drill
-def test_a_clerk_files_approves_and_prints(platform: Platform, tmp_path: Path):
+def test_a_clerk_files_approves_and_prints(registers: Platform, tmp_path: Path):
     """One clerk receives and prints, another approves; nobody approves alone (K-01, K-19)."""
-    site = platform.site
-    platform.koseki("lab", "registers", "--count", "140")
-    address = platform.lab.inventory.shared["host_addresses"]["application1"]["city"]
+    site = registers.site
+    address = registers.lab.inventory.shared["host_addresses"]["application1"]["city"]
     told = {
         "folder": str(tmp_path),
         "url": f"https://{address}",
@@ -36,7 +35,7 @@ def test_a_clerk_files_approves_and_prints(platform: Platform, tmp_path: Path):
     }
     argv = ["unshare", "--mount", "env", f"HOME={tmp_path}", sys.executable, "-m", PROGRAM]
     done = subprocess.run(
-        platform.lab.terminal_argv(TOWN, [*argv, json.dumps(told)]),
+        registers.lab.terminal_argv(TOWN, [*argv, json.dumps(told)]),
         cwd=TESTS,
         capture_output=True,
         text=True,
@@ -51,7 +50,7 @@ def test_a_clerk_files_approves_and_prints(platform: Platform, tmp_path: Path):
     assert "できません" in seen["alone"]
     assert NAME in seen["approved"]
     printed = subprocess.run(
-        platform.lab.exec_argv("application1", ["sh", "-c", READ]),
+        registers.lab.exec_argv("application1", ["sh", "-c", READ]),
         input=(tmp_path / seen["certificate"]).read_bytes(),
         capture_output=True,
         check=True,

@@ -14,12 +14,14 @@ import pytest
 
 from drills import drifts
 from drills.conftest import Platform, settled, wait_for
+from drills.corelock import cores
+from drills.ledger import LEDGER
 from koseki_ops.drift import manifest as manifests
 from koseki_ops.drift.manifest import Manifest
 from koseki_ops.drift.model import Answer, Cause, Finding, Sweep
-from koseki_ops.drift.run import sweep
 
 EACH = 2
+WATCH = "workstation1"
 # Besides the drift itself: the folders it lies in, files that follow from a new account, a unit's
 # own file beside its state.
 CONSEQUENCES = (
@@ -44,12 +46,6 @@ UNTIL_WELL = """
         sleep 20
     done"""
 MASTERLESS = ("-O", "exit")
-
-
-def ask(platform: Platform) -> Sweep:
-    """Run a sweep."""
-    inventory = platform.lab.inventory
-    return sweep(platform.site, inventory, inventory.hosts)
 
 
 def told(found: Sweep) -> list[str]:
@@ -80,6 +76,46 @@ def misbehaving(platform: Platform) -> Iterator[Platform]:
 
 
 @pytest.mark.drill
+def test_drift_says_where_it_comes_from(platform: Platform):
+    """Changed on the host, not applied, from another commit; an apply mends what is its own."""
+    host = "application1"
+    role = platform.site.root / "roles/etcd/defaults/main.yml"
+    original = role.read_bytes()
+    platform.sh(host, "echo '# by hand' >>/etc/default/etcd; echo x >/etc/rogue.conf")
+
+    def causes() -> dict[str, Cause]:
+        return {f.name: f.cause for f in platform.sweep().findings if f.host == host}
+
+    assert causes() == {
+        "/etc/default/etcd": Cause.CHANGED_ON_HOST,
+        "/etc/rogue.conf": Cause.UNMANAGED,
+    }
+    try:
+        role.write_bytes(original + b"# another commit\n")
+        assert causes()["inventory"] is Cause.NOT_APPLIED
+        platform.sh(
+            host,
+            f"echo {manifests.inputs_of(platform.site).tree} >/var/lib/koseki/applied-services",
+        )
+        assert causes()["/etc/default/etcd"] is Cause.NOT_APPLIED
+    finally:
+        role.write_bytes(original)
+    assert causes()["/etc/default/etcd"] is Cause.FOREIGN_COMMIT
+    assert causes()["services"] is Cause.FOREIGN_COMMIT
+    platform.koseki("apply", "--limit", host)
+    # What was there before the apply and nobody declared is not blessed by it.
+    assert causes() == {"/etc/rogue.conf": Cause.UNMANAGED}
+    explained = platform.koseki("drift", "--limit", host, check=False)
+    finding = next(f for f in platform.sweep().findings if f.name == "/etc/rogue.conf")
+    assert finding.id in explained.stdout
+    told = platform.koseki("drift", "--limit", host, "--explain", finding.id, check=False)
+    assert "+x" in told.stdout
+    assert "rm -- /etc/rogue.conf" in told.stdout
+    platform.sh(host, "rm -- /etc/rogue.conf")
+
+
+@pytest.mark.drill
+@pytest.mark.leaves
 def test_an_untouched_platform_shows_no_drift(platform: Platform):
     """After an apply all holds; so it does when the ordinary life of the hosts goes on.
 
@@ -91,15 +127,19 @@ def test_an_untouched_platform_shows_no_drift(platform: Platform):
     assert int(str(report["holds"])) > 10_000
     platform.koseki("switchover")
     for host in platform.lab.inventory.hosts:
-        platform.sh(
-            host,
-            "journalctl --rotate --quiet; journalctl --vacuum-size=1K --quiet\n"
-            "systemctl start systemd-tmpfiles-clean.service apt-daily.service\n"
-            "systemctl start dpkg-db-backup.service\n"
-            "systemctl list-units --plain --no-legend 'koseki-*.timer' | while read -r unit rest\n"
-            f"do {UNTIL_WELL}; done",
-        )
-    found = ask(platform)
+        # The watch's own timers verify and sweep; its second opinion is asked in test_schedule.py.
+        with cores(2):
+            LEDGER.counts.update({"verify": host == WATCH, "sweep": host == WATCH})
+            platform.sh(
+                host,
+                "journalctl --rotate --quiet; journalctl --vacuum-size=1K --quiet\n"
+                "systemctl start systemd-tmpfiles-clean.service apt-daily.service\n"
+                "systemctl start dpkg-db-backup.service\n"
+                "systemctl list-units --plain --no-legend 'koseki-*.timer' |"
+                " grep -v ^koseki-second-opinion | while read -r unit rest\n"
+                f"do {UNTIL_WELL}; done",
+            )
+    found = platform.sweep()
     drifted = [
         line
         for f, line in zip(found.findings, told(found), strict=True)
@@ -108,13 +148,14 @@ def test_an_untouched_platform_shows_no_drift(platform: Platform):
     assert not drifted
     # A service that just restarts is looked at a second time.
     platform.sh("secondary1", "systemctl restart --no-block etcd.service")
-    restarting = ask(platform)
+    restarting = platform.sweep()
     assert not [f for f in restarting.findings if f.answer is Answer.DRIFTED], told(restarting)
     settled(platform)
-    assert not told(ask(platform))
+    assert not told(platform.sweep())
 
 
 @pytest.mark.drill
+@pytest.mark.leaves
 def test_every_seeded_drift_is_found_and_named_right(platform: Platform):
     """Hundreds of drifts at once, more than a third of them things that nobody declared."""
     leader = platform.leader()
@@ -127,11 +168,11 @@ def test_every_seeded_drift_is_found_and_named_right(platform: Platform):
         platform.sh(host, drifts.script_of(own))
 
     def replayed() -> bool:
-        lag = ask(platform).hosts[0].measures.get("replication_lag_bytes")
+        lag = platform.sweep().hosts[0].measures.get("replication_lag_bytes")
         return lag is None or lag == 0
 
     wait_for(replayed, "the replica has what was seeded on the leader")
-    found = ask(platform)
+    found = platform.sweep()
     missed = [seed for seed in planned if not any(map(seed.is_named_by, found.findings))]
     assert not missed
     # Nothing is named that was not seeded, nor said to be unverified.
@@ -161,6 +202,7 @@ MISCHIEF = {
 
 
 @pytest.mark.drill
+@pytest.mark.leaves
 def test_a_host_that_misbehaves_is_named_and_the_others_finish(misbehaving: Platform):
     """Each host in its own way at once, then another key, a wrong clock, a full disk."""
     platform = misbehaving
@@ -205,7 +247,7 @@ def test_a_host_that_misbehaves_is_named_and_the_others_finish(misbehaving: Plat
     kept = path.read_bytes()
     path.write_bytes(kept.replace(b"root", b"toor", 1))
     try:
-        found = ask(platform)
+        found = platform.sweep()
     finally:
         path.write_bytes(kept)
     why = {f.host: f.why for f in found.findings if f.answer is Answer.NOT_VERIFIED}
@@ -215,41 +257,3 @@ def test_a_host_that_misbehaves_is_named_and_the_others_finish(misbehaving: Plat
     assert "was changed" in why[tampered]
     assert good not in why
     assert not [f for f in found.findings if f.host == good]
-
-
-@pytest.mark.drill
-def test_drift_says_where_it_comes_from(platform: Platform):
-    """Changed on the host, not applied, from another commit; an apply mends what is its own."""
-    host = "application1"
-    role = platform.site.root / "roles/etcd/defaults/main.yml"
-    original = role.read_bytes()
-    platform.sh(host, "echo '# by hand' >>/etc/default/etcd; echo x >/etc/rogue.conf")
-
-    def causes() -> dict[str, Cause]:
-        return {f.name: f.cause for f in ask(platform).findings if f.host == host}
-
-    assert causes() == {
-        "/etc/default/etcd": Cause.CHANGED_ON_HOST,
-        "/etc/rogue.conf": Cause.UNMANAGED,
-    }
-    try:
-        role.write_bytes(original + b"# another commit\n")
-        assert causes()["inventory"] is Cause.NOT_APPLIED
-        platform.sh(
-            host,
-            f"echo {manifests.inputs_of(platform.site).tree} >/var/lib/koseki/applied-services",
-        )
-        assert causes()["/etc/default/etcd"] is Cause.NOT_APPLIED
-    finally:
-        role.write_bytes(original)
-    assert causes()["/etc/default/etcd"] is Cause.FOREIGN_COMMIT
-    assert causes()["services"] is Cause.FOREIGN_COMMIT
-    platform.koseki("apply", "--limit", host)
-    # What was there before the apply and nobody declared is not blessed by it.
-    assert causes() == {"/etc/rogue.conf": Cause.UNMANAGED}
-    explained = platform.koseki("drift", "--limit", host, check=False)
-    finding = next(f for f in ask(platform).findings if f.name == "/etc/rogue.conf")
-    assert finding.id in explained.stdout
-    told = platform.koseki("drift", "--limit", host, "--explain", finding.id, check=False)
-    assert "+x" in told.stdout
-    assert "rm -- /etc/rogue.conf" in told.stdout

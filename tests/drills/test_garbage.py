@@ -77,28 +77,27 @@ def thrown(platform: Platform, slug: str) -> dict[str, object]:
 
 
 @pytest.mark.drill
-def test_garbage_is_refused_cleanly(platform: Platform):
+def test_garbage_is_refused_cleanly(registers: Platform):
     """No 5xx but the gateway's own refusal, no name or code of another town, and all goes on."""
     with ThreadPoolExecutor(len(TOWNS)) as towns:
-        found = list(towns.map(lambda slug: thrown(platform, slug), TOWNS))
+        found = list(towns.map(lambda slug: thrown(registers, slug), TOWNS))
     assert [row["bad"] for row in found] == [[]] * len(TOWNS), found
-    answered = counters.work(platform.lab, counters.HEALTH, each=0.5, seconds=3, afresh=True)
+    answered = counters.work(registers.lab, counters.HEALTH, each=0.5, seconds=3, afresh=True)
     assert answered.wrong == {}
     assert answered.took
-    platform.koseki("verify", "application", "gateway")
+    registers.koseki("verify", "application", "gateway")
 
 
 @pytest.mark.drill
-def test_described_requests_get_described_answers(platform: Platform, tmp_path: Path):
+def test_described_requests_get_described_answers(registers: Platform, tmp_path: Path):
     """Composed from the description by Schemathesis, on a town's line with its certificate."""
-    platform.koseki("lab", "registers", "--count", "560")
-    key = stand_ins_of(platform.site) / f"{DESCRIBED}-01"
+    key = stand_ins_of(registers.site) / f"{DESCRIBED}-01"
     seen = tmp_path / "seen.har"
     argv = [
         str(Path(sys.executable).with_name("schemathesis")),
-        *("run", str(platform.site.root / STAND_IN / "openapi.yml")),
-        *("--url", f"https://{gateway(platform)}", "--max-redirects", "0"),
-        *("--tls-verify", str(platform.site.state / "pki/ca.crt")),
+        *("run", str(registers.site.root / STAND_IN / "openapi.yml")),
+        *("--url", f"https://{gateway(registers)}", "--max-redirects", "0"),
+        *("--tls-verify", str(registers.site.state / "pki/ca.crt")),
         *("--request-cert", f"{key}.crt", "--request-cert-key", f"{key}.key"),
         *("--phases", "examples,coverage,fuzzing", "--max-examples", str(EXAMPLES)),
         # Slower than the gateway lets a terminal be, so that it is the application that answers.
@@ -108,7 +107,7 @@ def test_described_requests_get_described_answers(platform: Platform, tmp_path: 
         *("--report", "har", "--report-har-path", str(seen)),
     ]
     done = subprocess.run(
-        platform.lab.terminal_argv(DESCRIBED, argv),
+        registers.lab.terminal_argv(DESCRIBED, argv),
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -117,7 +116,7 @@ def test_described_requests_get_described_answers(platform: Platform, tmp_path: 
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-1000:]
     entries = json.loads(seen.read_text(encoding="utf-8"))["log"]["entries"]
-    others = words_of_others(platform, DESCRIBED)
+    others = words_of_others(registers, DESCRIBED)
     bad = [
         f"{row['request']['method']} {row['request']['url']}: {found}"
         for row in entries

@@ -16,7 +16,6 @@ from koseki_ops.terminals import stand_ins_of
 
 TOWN = "urugi"
 DATABASE = f"koseki_{TOWN}"
-REGISTERS = 40
 
 
 def knock(platform: Platform) -> str:
@@ -39,9 +38,10 @@ def count(platform: Platform) -> int:
 
 
 @pytest.mark.drill
-def test_a_town_leaves_with_its_data_and_joins_anew(platform: Platform, tmp_path: Path):
+@pytest.mark.leaves
+def test_a_town_leaves_with_its_data_and_joins_anew(registers: Platform, tmp_path: Path):
     """Closed and sealed, handed over whole, deleted when confirmed; in again, whoever dies."""
-    platform.koseki("lab", "registers", "--count", str(REGISTERS * 14))
+    platform = registers
     there = count(platform)
     assert there > 0
     key, pem = certificate(TOWN, tmp_path)

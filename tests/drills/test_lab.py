@@ -6,16 +6,16 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from drills.conftest import HEARING, LAB_NAME, koseki, wait_for
+from drills.conftest import HEARING, LAB_NAME, environment, koseki, program, wait_for
 from koseki_ops.lab import Lab
 from koseki_ops.lab.cgroup import groups_of
+from koseki_ops.lab.clone import clone
 from koseki_ops.site import Site
 
 HERE, BESIDE = f"{LAB_NAME}-here", f"{LAB_NAME}-beside"
@@ -115,8 +115,9 @@ def test_nothing_stays_of_a_crash(labs: tuple[Lab, Lab], moment: float):
     """`lab up` is killed at some moment; `lab down` still finds everything."""
     site = labs[0].site
     with subprocess.Popen(
-        [*HEARING, str(Path(sys.executable).with_name("koseki")), "lab", "up", "--name", site.name],
+        [*HEARING, program(), "lab", "up", "--name", site.name],
         cwd=site.root,
+        env=environment(site),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as up:
@@ -131,8 +132,9 @@ def test_an_interrupt_takes_back_what_it_began(labs: tuple[Lab, Lab]):
     """Ctrl-C during `lab up`: one sentence, exit 2, nothing left; the next one comes up."""
     site = labs[0].site
     with subprocess.Popen(
-        [*HEARING, str(Path(sys.executable).with_name("koseki")), "lab", "up", "--name", site.name],
+        [*HEARING, program(), "lab", "up", "--name", site.name],
         cwd=site.root,
+        env=environment(site),
         stderr=subprocess.PIPE,
         text=True,
     ) as up:
@@ -159,6 +161,30 @@ def test_a_snapshot_is_a_place_to_return_to(labs: tuple[Lab, Lab]):
     lab.restore("before")
     assert lab.exec("primary1", ["cat", "/root/kept"]).stdout == "kept\n"
     assert lab.exec("primary1", ["test", "-e", "/root/later"]).returncode == 1
+
+
+@pytest.mark.drill
+def test_a_clone_starts_on_the_others_snapshot(labs: tuple[Lab, Lab]):
+    """Another root, the same site: its hosts begin there, and nothing of theirs comes back."""
+    lab = labs[0]
+    lab.up()
+    written = "echo kept >/root/kept && chattr +i /root/kept"
+    lab.exec("primary1", ["sh", "-c", written]).check_returncode()
+    lab.snapshot("before")
+    root = lab.site.var / "roots" / HERE
+    twin = Lab(clone(lab.site, "before", root))
+    try:
+        twin.restore("before")
+        assert twin.exec("primary1", ["cat", "/root/kept"]).stdout == "kept\n"
+        assert twin.exec("primary1", ["sh", "-c", "echo x >/root/kept"]).returncode
+        twin.exec("primary1", ["touch", "/root/later"]).check_returncode()
+        assert lab.exec("primary1", ["test", "-e", "/root/later"]).returncode == 1
+        # A root that was left behind with its lab running is replaced.
+        assert clone(lab.site, "before", root).state == twin.site.state
+        assert remains(twin.site) == [str(twin.site.state / "snapshots")]
+    finally:
+        twin.down()
+    assert [row.host for row in lab.status() if not row.running] == []
 
 
 @pytest.mark.drill

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from drills.conftest import Platform, settled, soon, wait_for
+from drills.conftest import Platform, soon, wait_for
 
 PERSON = "sousa01"
 SESSION, BYSTANDER = "koseki-drill-session", "koseki-drill-bystander"
@@ -14,14 +14,6 @@ SESSION, BYSTANDER = "koseki-drill-session", "koseki-drill-bystander"
 SECONDS = 25
 ENDS_WITHIN = SECONDS + 120
 ASKED = ("--requester", "大鹿村住民課", "--approver", "sousa02", "--basis", "演習")
-
-
-@pytest.fixture(scope="module")
-def platform(converged: Platform) -> Platform:
-    """The provisioned lab, once for this file: what a drill opens it ends."""
-    converged.lab.restore("converged")
-    settled(converged)
-    return converged
 
 
 def psql(town: str, statement: str) -> str:

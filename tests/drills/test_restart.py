@@ -15,6 +15,7 @@ def in_force(platform: Platform, host: str) -> str:
 
 
 @pytest.mark.drill
+@pytest.mark.leaves
 def test_members_restart_when_told_to(platform: Platform):
     """Lowered settings are the hard case: no replica may have less than its leader."""
     leader = platform.leader()

@@ -40,24 +40,6 @@ def rehearsed(platform: Platform, code: int) -> dict[str, Rehearsal]:
     return {row["vault"]: Rehearsal(**row) for row in report["vaults"]}
 
 
-@pytest.mark.drill
-def test_every_copy_is_restored_and_a_broken_one_is_told(platform: Platform):
-    """All municipalities equal from both vaults; a bundle that is gone fails its vault alone."""
-    insert = f"insert into platform.probe (id, note) values (4400, '{HARD_TEXT}')"  # noqa: S608 - a constant of our own
-    platform.sh("primary1", f'runuser -u postgres -- psql -XAtqd koseki_oshika -c "{insert}"')
-    towns = len(platform.lab.inventory.shared["municipalities"])
-    for row in rehearsed(platform, 0).values():
-        assert row.holds
-        assert len(row.equal) >= towns
-        assert "koseki_oshika" in row.equal
-    left = platform.sh("secondary1", "ls /var/lib/postgresql && find /run -name '*rehears*'")
-    assert left.split() == ["17"], "the rehearsal left something behind"
-
-    platform.sh("remote-backup1", f"rm $({BUNDLES} | sort | head -n 1)")
-    after = rehearsed(platform, 1)
-    assert (after["city"].holds, after["remote"].holds) == (True, False)
-
-
 def ask(platform: Platform, path: str, **form: str) -> tuple[int, bytes]:
     """Ask the gateway as the town's terminal does, with a form when there is one."""
     key = stand_ins_of(platform.site) / f"{TOWN}-01"
@@ -97,9 +79,9 @@ def restored(platform: Platform, repository: int) -> str:
 
 
 @pytest.mark.drill
-def test_text_goes_all_the_way(platform: Platform, tmp_path: Path):
+def test_text_goes_all_the_way(registers: Platform, tmp_path: Path):
     """Counter, database, registry, print, both sealed copies: the same bytes each time (K-19)."""
-    platform.koseki("lab", "registers", "--count", "280")
+    platform = registers
     registry = Registry(platform, tmp_path)
     for receipt, (number, text) in enumerate(MOVED.items(), 1):
         filing = {"kind": "転籍", "register": str(number), "honseki": text, "operator": "操作者一"}
@@ -134,3 +116,23 @@ def test_text_goes_all_the_way(platform: Platform, tmp_path: Path):
 
     for vault in platform.lab.inventory.shared["vaults"]:
         assert restored(platform, int(vault["repository"])) == wanted, vault["name"]
+
+
+@pytest.mark.drill
+@pytest.mark.leaves
+def test_every_copy_is_restored_and_a_broken_one_is_told(registers: Platform):
+    """All municipalities equal from both vaults; a bundle that is gone fails its vault alone."""
+    platform = registers
+    insert = f"insert into platform.probe (id, note) values (4400, '{HARD_TEXT}')"  # noqa: S608 - a constant of our own
+    platform.sh("primary1", f'runuser -u postgres -- psql -XAtqd koseki_oshika -c "{insert}"')
+    towns = len(platform.lab.inventory.shared["municipalities"])
+    for row in rehearsed(platform, 0).values():
+        assert row.holds
+        assert len(row.equal) >= towns
+        assert "koseki_oshika" in row.equal
+    left = platform.sh("secondary1", "ls /var/lib/postgresql && find /run -name '*rehears*'")
+    assert left.split() == ["17"], "the rehearsal left something behind"
+
+    platform.sh("remote-backup1", f"rm $({BUNDLES} | sort | head -n 1)")
+    after = rehearsed(platform, 1)
+    assert (after["city"].holds, after["remote"].holds) == (True, False)

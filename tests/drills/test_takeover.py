@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from drills.conftest import Platform, settled, soon, wait_for
+from drills.conftest import Platform, soon, wait_for
 from koseki_ops.terminals import stand_ins_of
 
 TOWN, HOST, OTHER = "oshika", "iida", "takamori"
@@ -29,15 +29,6 @@ AS_WHO_STANDS_IN = (
     f"setpriv --reuid=koseki-takeover-{TOWN} --regid=koseki-takeover-{TOWN} --clear-groups "
     f"psql -XAtq 'host=127.0.0.1 port=5000 dbname=koseki_{TOWN}' -c \"{{}}\" 2>&1"
 )
-
-
-@pytest.fixture(scope="module")
-def platform(converged: Platform) -> Platform:
-    """The provisioned lab with some registers, once for this file."""
-    converged.lab.restore("converged")
-    settled(converged)
-    converged.koseki("lab", "registers", "--count", "140")
-    return converged
 
 
 @dataclass(frozen=True)
@@ -76,8 +67,9 @@ def standing(platform: Platform) -> dict[str, Any]:
 
 
 @pytest.mark.drill
-def test_the_host_municipality_issues_while_it_is_declared(platform: Platform):
+def test_the_host_municipality_issues_while_it_is_declared(registers: Platform):
     """Before, for others, by others and after: refused; between: read, issue, and nothing more."""
+    platform = registers
     leader = platform.leader()
     assert leader
     before = ask(platform, HOST, f"/takeover/{TOWN}/")
@@ -131,10 +123,26 @@ def test_the_host_municipality_issues_while_it_is_declared(platform: Platform):
     assert (end_of_it["faults"], len(end_of_it["documents"])) == ([], 1)
     assert end_of_it["takeovers"][0]["state"] == "expired"
     # A document that is taken away by force is missed.
-    force = (
-        "alter table platform.takeover_documents disable trigger append_only;"
-        "delete from platform.takeover_documents"
+    by_force(
+        platform,
+        leader,
+        "create table platform.taken as table platform.takeover_documents",
+        "alter table platform.takeover_documents disable trigger append_only",
+        "delete from platform.takeover_documents",
     )
-    platform.sh(leader, f"cd / && runuser -u postgres -- psql -qd koseki_{TOWN} -c '{force}'")
     missed = platform.koseki("takeover", "status", check=False)
     assert (missed.returncode, "number 1 was taken" in missed.stderr) == (1, True), missed.stderr
+    by_force(
+        platform,
+        leader,
+        "insert into platform.takeover_documents table platform.taken",
+        "alter table platform.takeover_documents enable always trigger append_only",
+        "drop table platform.taken",
+    )
+    assert standing(platform)["faults"] == []
+
+
+def by_force(platform: Platform, leader: str, *statements: str) -> None:
+    """Do to the town's database what nobody may."""
+    said = " ".join(f'-c "{statement}"' for statement in statements)
+    platform.sh(leader, f"cd / && runuser -u postgres -- psql -Xqd koseki_{TOWN} {said}")
