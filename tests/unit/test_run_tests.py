@@ -256,11 +256,16 @@ def test_under_nohup_the_terminals_end_is_not_heard(checkout: Checkout):
     assert running.returncode == 0
 
 
-def test_a_reader_that_is_gone_ends_the_run(checkout: Checkout):
-    """As for any program in a pipe; and still nothing stays."""
-    running = checkout.begin({"unit": f"{NOTE} setsid sleep 60 & echo $! >>pids", "drills": LONG})
-    assert running.stdout is not None
-    running.stdout.close()
+@pytest.mark.parametrize("ends", [os.pipe, os.openpty])
+def test_a_reader_that_is_gone_ends_the_run(
+    checkout: Checkout, ends: Callable[[], tuple[int, int]]
+):
+    """A pipe's end or a terminal's: as for any program in a pipe; and still nothing stays."""
+    reader, writer = ends()
+    stages = {"unit": f"{NOTE} setsid sleep 60 & echo $! >>pids", "drills": LONG}
+    running = checkout.begin(stages, stdout=writer)
+    os.close(writer)
+    os.close(reader)
     running.wait(timeout=SECONDS)
     assert running.returncode == 128 + signal.SIGPIPE
     assert checkout.alive() == []
