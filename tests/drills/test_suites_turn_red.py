@@ -1,22 +1,34 @@
-"""Each suite is seen red once: one thing is broken, and exactly the test that guards it fails.
+"""Each suite is seen red: what is broken is seen by the tests that guard it, and by no other.
 
-A test that cannot fail is a defect. The breaks are a table, `breaks.yml`.
+A test that cannot fail is a defect. The breaks are a table, `breaks.yml`; `rounds.py` says which of
+them are applied together, and how each is still told from the others.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from drills.rounds import Break, broken, load, misjudged, rounds_of
 from koseki_ops.site import Site
-from koseki_ops.verify.runner import known_suites
+from koseki_ops.verify.results import FAILED, Results
+from koseki_ops.verify.runner import Reports, known_suites
 
-BREAKS: list[dict[str, str]] = yaml.safe_load(
-    Path(__file__).with_name("breaks.yml").read_text(encoding="utf-8")
-)
+BREAKS = load(Path(__file__).with_name("breaks.yml"))
+LEADER = "leader"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What all rounds found: each verification's results, and by test where it was not right."""
+
+    results: Sequence[Results]
+    wrong: dict[str, list[str]]
 
 
 @pytest.fixture(scope="module")
@@ -27,19 +39,64 @@ def healthy(converged: Any) -> Any:  # noqa: ANN401 - the drills' conftest has i
     return converged
 
 
+@pytest.fixture(scope="module")
+def findings(healthy: Any) -> Findings:  # noqa: ANN401
+    """Round by round: some things are broken, every suite is asked once, all is mended again."""
+    hosts = {LEADER: healthy.leader()}
+
+    def run(host: str, script: str) -> None:
+        healthy.sh(hosts.get(host, host), script)
+
+    before = outcomes(last_results(healthy.site))
+    rounds, results = rounds_of(BREAKS), list[Results]()
+    for breaks in rounds:
+        with broken(breaks, run):
+            done = healthy.koseki("verify", check=False)
+            assert done.returncode == 1, f"{[row.suite for row in breaks]}\n{done.stdout}"
+            results.append(last_results(healthy.site))
+    return Findings(results, misjudged(rounds, [outcomes(found) for found in results], before))
+
+
+def last_results(site: Site) -> Results:
+    """Return what the last verification found."""
+    return Results.from_json(json.loads(Reports.of(site).results.read_text(encoding="utf-8")))
+
+
+def outcomes(results: Results) -> dict[str, str]:
+    """Return how each test ended, by id."""
+    return {test.id: test.outcome for test in results.tests}
+
+
 def test_there_is_a_break_for_every_suite():
     """A new suite brings its own proof that it can fail."""
-    assert sorted(row["suite"] for row in BREAKS) == known_suites(Site.open())
+    assert sorted(row.suite for row in BREAKS) == known_suites(Site.open())
 
 
 @pytest.mark.drill
-@pytest.mark.parametrize("row", BREAKS, ids=[row["suite"] for row in BREAKS])
-def test_exactly_the_right_test_fails(healthy: Any, row: dict[str, str]):  # noqa: ANN401
-    """The suite is green, then red in one place with a remedy, then green again."""
-    healthy.sh(row["host"], row["break"])
-    try:
-        report = healthy.report("verify", row["suite"], check=False)
-        assert (report["failed"], healthy.failures()) == (1, [row["fails"]])
-    finally:
-        healthy.sh(row["host"], row["mend"])
-    healthy.koseki("verify", row["suite"])
+@pytest.mark.parametrize("row", BREAKS, ids=[row.suite for row in BREAKS])
+def test_exactly_the_right_test_fails(findings: Findings, row: Break):
+    """What must see a break is red while it is there, in exactly its rounds, and green without."""
+    assert [said for test in row.reddens for said in findings.wrong.get(test, [])] == []
+
+
+@pytest.mark.drill
+def test_nothing_else_turns_red(findings: Findings):
+    """Of all other tests of all suites none is red, silent or left out because of a break."""
+    known = {test for row in BREAKS for test in row.reddens}
+    others = {test: said for test, said in findings.wrong.items() if test not in known}
+    assert [line for said in others.values() for line in said] == []
+
+
+@pytest.mark.drill
+def test_whatever_is_red_says_what_to_do(findings: Findings):
+    """Each failure says what was expected, what was seen, and a remedy."""
+    failed = [test for results in findings.results for test in results.with_outcome(FAILED)]
+    assert failed
+    assert [test.id for test in failed if not (test.expected and test.seen and test.remedy)] == []
+
+
+@pytest.mark.drill
+def test_all_is_green_once_it_is_mended(healthy: Any, findings: Findings):  # noqa: ANN401
+    """Each break is taken back whole: the next verification of everything is green."""
+    assert findings.results
+    healthy.koseki("verify")
