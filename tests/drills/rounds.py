@@ -79,35 +79,52 @@ def _codes(hosts: Sequence[str], bits: int) -> list[int] | None:
 
 def rounds_of(breaks: Sequence[Break]) -> list[list[Break]]:
     """Return which breaks are applied together, round by round, in the table's order."""
-    told = codes([row.host for row in breaks])
+    given = codes([row.host for row in breaks])
     return [
-        [row for row, code in zip(breaks, told, strict=True) if code >> bit & 1]
-        for bit in range(max(told).bit_length())
+        [row for row, code in zip(breaks, given, strict=True) if code >> bit & 1]
+        for bit in range(max(given).bit_length())
     ]
 
 
 def misjudged(
     rounds: Sequence[Sequence[Break]], seen: Sequence[Outcomes], healthy: Outcomes
-) -> dict[str, list[str]]:
-    """Return by test what it was, round by round, where it was not what it has to be.
+) -> dict[str, str]:
+    """Return a sentence for each test that was not in every round what it has to be.
 
     seen: each round's outcomes by test; healthy: those from before anything was broken. A test is
     red in the rounds of the breaks that redden it. In all others it passes, unless it could not be
     verified on the healthy platform either.
     """
-    wrong: dict[str, list[str]] = {}
-    for number, (breaks, outcomes) in enumerate(zip(rounds, seen, strict=True), start=1):
-        red = {test for row in breaks for test in row.reddens}
-        together = ", ".join(row.suite for row in breaks)
-        for test in sorted(red | outcomes.keys() | healthy.keys()):
-            outcome = outcomes.get(test, ABSENT)
-            right = {FAILED} if test in red else {PASSED, healthy.get(test, PASSED)}
-            if outcome not in right:
-                wrong.setdefault(test, []).append(
-                    f"round {number}: {test} is {outcome}, not {' or '.join(sorted(right))}"
-                    f" (broken: {together})"
-                )
+    tests = {test for outcomes in (healthy, *seen) for test in outcomes}
+    tests |= {test for breaks in rounds for row in breaks for test in row.reddens}
+    wrong = {}
+    for test in sorted(tests):
+        wanted = {n for n, breaks in told(rounds) if any(test in row.reddens for row in breaks)}
+        met = {n: outcomes.get(test, ABSENT) for n, outcomes in enumerate(seen, start=1)}
+        green = {PASSED, healthy.get(test, PASSED)}
+        right = {n: {FAILED} if n in wanted else green for n in met}
+        off = {n: said for n, said in met.items() if said not in right[n]}
+        if off:
+            red = {n for n, said in met.items() if said == FAILED}
+            words = ", ".join(f"{said} in round {n}" for n, said in off.items())
+            wrong[test] = f"{test} is {words}{_as_if(rounds, red, red - wanted)}"
     return wrong
+
+
+def told(rounds: Sequence[Sequence[Break]]) -> list[tuple[int, Sequence[Break]]]:
+    """Return the rounds with the numbers that people are told, from 1 on."""
+    return list(enumerate(rounds, start=1))
+
+
+def _as_if(rounds: Sequence[Sequence[Break]], red: set[int], strange: set[int]) -> str:
+    """Return which breaks would explain that a test was red where it should not have been."""
+    rows = dict.fromkeys(row for breaks in rounds for row in breaks)
+    suspects = [
+        row.suite
+        for row in rows
+        if strange and strange <= {n for n, breaks in told(rounds) if row in breaks} <= red
+    ]
+    return f": as if by the break of {' or '.join(suspects)}" if suspects else ""
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def as_it_should_be() -> list[dict[str, str]]:
     ]
 
 
-def judged(seen: list[dict[str, str]], healthy: Outcomes | None = None) -> dict[str, list[str]]:
+def judged(seen: list[dict[str, str]], healthy: Outcomes | None = None) -> dict[str, str]:
     """Return what is wrong with what the rounds of the four saw."""
     return misjudged(rounds_of(TABLE_OF_FOUR), seen, healthy or dict.fromkeys(ALL, PASSED))
 
@@ -99,12 +99,11 @@ def test_what_is_red_in_its_rounds_alone_is_right():
 def test_a_break_that_does_nothing_is_told_with_its_rounds(test: str):
     """What stays green is named, in each round in which it should have been red."""
     seen = as_it_should_be()
-    numbers = [number for number, outcomes in enumerate(seen, 1) if outcomes[test] == FAILED]
+    rounds = [number for number, outcomes in enumerate(seen, 1) if outcomes[test] == FAILED]
     found = judged([outcomes | {test: PASSED} for outcomes in seen])
     assert list(found) == [test]
-    assert [line.split(" (")[0] for line in found[test]] == [
-        f"round {number}: {test} is passed, not failed" for number in numbers
-    ]
+    said = ", ".join(f"passed in round {number}" for number in rounds)
+    assert found[test] == f"{test} is {said}"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +126,16 @@ def test_any_other_red_is_told_by_test_and_round(test: str, number: int):
     seen[number - 1][test] = turned
     found = judged(seen)
     assert list(found) == [test]
-    assert found[test][0].startswith(f"round {number}: {test} is {turned}")
+    assert found[test].startswith(f"{test} is {turned} in round {number}")
+
+
+@pytest.mark.parametrize("row", TABLE_OF_FOUR, ids=[row.suite for row in TABLE_OF_FOUR])
+def test_the_break_behind_a_strange_red_is_named(row: Break):
+    """What is red wherever one break is, and nowhere else, is told with that break's suite."""
+    seen = as_it_should_be()
+    for number, breaks in enumerate(rounds_of(TABLE_OF_FOUR)):
+        seen[number][OTHER] = FAILED if row in breaks else PASSED
+    assert judged(seen)[OTHER].endswith(f": as if by the break of {row.suite}")
 
 
 @pytest.mark.parametrize("outcome", [SKIPPED, None])
@@ -146,7 +154,7 @@ def test_a_test_that_falls_silent_is_told(outcome: str | None):
 def test_an_id_that_no_suite_has_is_told():
     """A row of the table with a misspelt test is red in its rounds, for the test is not there."""
     found = misjudged([[Break("a", "one", "", "", "test_misspelt")]], [{OTHER: PASSED}], {})
-    assert found["test_misspelt"][0].startswith("round 1: test_misspelt is absent, not failed")
+    assert found == {"test_misspelt": "test_misspelt is absent in round 1"}
 
 
 def test_all_is_mended_in_reverse_order():
