@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,10 @@ from koseki_ops.site import Site
 
 KOSEKI = Path(sys.executable).with_name("koseki")
 NAME = os.environ.get("KOSEKI_IMAGE_LAB", "images")
+BESIDE = "-beside"
+# Whom an image trusts is part of it; all other keys are those of the site that makes it.
+AUTHORITIES = ("ssh/user_ca", "ssh/user_ca.pub", "ssh/host_ca", "ssh/host_ca.pub")
+KEPT_BY_AUTHORITIES = ("terminals", "release", "link")
 
 
 @dataclass(frozen=True)
@@ -68,3 +73,25 @@ def maker() -> Iterator[Maker]:
 def image(maker: Maker) -> Path:
     """The primary server's image."""
     return maker.image_of("primary1")
+
+
+@pytest.fixture(scope="session")
+def beside(maker: Maker, image: Path) -> Iterator[Maker]:  # noqa: ARG001 - its maker's authorities
+    """Somebody else who makes images of the same plan while the first one is on trial.
+
+    The authorities are copies: two commands that renew what lies in one folder at the same time
+    would get in each other's way. Everything else is made anew, so nothing of it can be in a disk
+    that is the same.
+    """
+    site = Site.open(None, NAME + BESIDE)
+    Lab(site.workshop).down()
+    for state in (site.state, site.workshop.state):
+        if state.exists():
+            shutil.rmtree(state)
+    (site.state / "ssh").mkdir(mode=0o700, parents=True)
+    for name in AUTHORITIES:
+        shutil.copy2(maker.site.state / name, site.state / name)
+    for name in KEPT_BY_AUTHORITIES:
+        shutil.copytree(maker.site.state / name, site.state / name)
+    yield Maker(site)
+    Lab(site.workshop).down()

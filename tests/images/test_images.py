@@ -1,4 +1,8 @@
-"""Images: made twice the same, without a secret, and good on a machine that boots them."""
+"""Images: made twice the same, without a secret, and good on a machine that boots them.
+
+The check takes minutes on one emulated processor. It is begun first, and what leaves this image and
+its mirror as they are is tried meanwhile; what alters them comes after the test that awaits it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,15 +26,70 @@ from koseki_ops.mirror import mirror_folder
 from koseki_ops.secrets import load_secrets
 
 MAXIMUM_BYTES = 1_500_000_000
+# Hears Ctrl-C even when a shell has put the tests into the background, and is told so as well when
+# they were killed: whatever happens to them, it takes its machine away.
+TOLD = [*HEARING, "setpriv", "--pdeathsig", "INT"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check that goes on beside the tests. folder: where its words are kept."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    def end(self) -> subprocess.CompletedProcess[str]:
+        """Wait until it has ended; return what it said."""
+        code = self.process.wait()
+        out, err = (
+            (self.folder / name).read_text(encoding="utf-8") for name in ("stdout", "stderr")
+        )
+        return subprocess.CompletedProcess(self.process.args, code, out, err)
+
+
+@pytest.fixture(scope="module")
+def check(
+    maker: Maker,
+    beside: Maker,  # noqa: ARG001 - has its copies before anything else is at work
+    image: Path,  # noqa: ARG001 - what is checked
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Check]:
+    """The check of the primary server's image, just begun; it does not outlive the tests."""
+    folder = tmp_path_factory.mktemp("check")
+    with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
+        process = subprocess.Popen(
+            [*TOLD, KOSEKI, "image", "check", "primary1", "--json"],
+            env={**os.environ, "KOSEKI_NAME": maker.site.name},
+            cwd=maker.site.root,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            # Ctrl-C is passed on once, by us.
+            start_new_session=True,
+        )
+    try:
+        yield Check(process, folder)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _begun_first(request: pytest.FixtureRequest) -> None:
+    """Begin the check before the first test, if any of those that were chosen awaits it."""
+    if any("check" in item.fixturenames for item in request.session.items):
+        request.getfixturevalue("check")
 
 
 @pytest.mark.image
-def test_a_second_build_gives_the_same_bytes(maker: Maker, image: Path):
+def test_a_second_build_gives_the_same_bytes(beside: Maker, image: Path):
     """The same commit, another hour, another machine id, other keys: the same disk."""
-    first = seal.digest(image), seal.digest(image.with_suffix(seal.SBOM))
-    maker.build("primary1")
-    assert (seal.digest(image), seal.digest(image.with_suffix(seal.SBOM))) == first
-    assert image.stat().st_size < MAXIMUM_BYTES
+    second = beside.build("primary1")
+    for suffix in (image.suffix, seal.SBOM):
+        made = [seal.digest(each.with_suffix(suffix)) for each in (image, second)]
+        assert made[0] == made[1], suffix
+    assert second.stat().st_size < MAXIMUM_BYTES
 
 
 @pytest.mark.image
@@ -81,9 +141,65 @@ def test_what_is_listed_is_what_is_installed(image: Path):
 
 
 @pytest.mark.image
-def test_it_holds_on_a_machine_that_boots_it(maker: Maker, image: Path):
+def test_an_interrupted_build_leaves_nothing(beside: Maker):
+    """Neither a half-made disk nor a machine; the image that was there is whole."""
+    image = beside.image_of("primary1")
+    before = seal.digest(image)
+    with subprocess.Popen(
+        [*HEARING, KOSEKI, "image", "build", "primary1"],
+        env={**os.environ, "KOSEKI_NAME": beside.site.name},
+        cwd=beside.site.root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as build:
+        for line in build.stderr or ():
+            if "Settle time" in line:
+                build.send_signal(signal.SIGINT)
+                break
+        said = build.stderr.read() if build.stderr else ""
+    assert build.returncode == 2, said
+    assert "Traceback" not in said
+    assert beside.left == []
+    assert not Path("/run/netns", beside.site.workshop.netns).exists()
+    assert seal.digest(image) == before
+
+
+@pytest.mark.image
+def test_a_full_disk_is_one_sentence(beside: Maker):
+    """Too little room is said before anything is begun."""
+    image = beside.image_of("primary1")
+    folder = seal.folder_of(beside.site)
+    aside = folder.with_name("images-aside")
+    folder.rename(aside)
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], check=True)
+    try:
+        done = beside.koseki("image", "build", "primary1")
+        left = list(folder.iterdir())
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+        folder.rmdir()
+        aside.rename(folder)
+    assert done.returncode == 2
+    assert "needs more room" in done.stderr
+    assert left == []
+    assert image.exists()
+
+
+@pytest.mark.image
+def test_an_unknown_host_is_refused(maker: Maker):
+    """The sentence names those that there are."""
+    done = maker.koseki("image", "build", "primary9")
+    assert done.returncode == 2
+    assert "primary9" in done.stderr
+    assert "secondary1" in done.stderr
+
+
+@pytest.mark.image
+def test_it_holds_on_a_machine_that_boots_it(check: Check, image: Path):
     """UEFI, joined, verified, restarted, cut off while it writes, BIOS: all holds."""
-    done = maker.koseki("image", "check", "primary1", "--json")
+    done = check.end()
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["passed"] > 0
@@ -111,51 +227,6 @@ def test_one_flipped_bit_is_refused(maker: Maker, image: Path):
 
 
 @pytest.mark.image
-def test_an_interrupted_build_leaves_nothing(maker: Maker, image: Path):
-    """Neither a half-made disk nor a machine; the image that was there is whole."""
-    before = seal.digest(image)
-    with subprocess.Popen(
-        [*HEARING, KOSEKI, "image", "build", "primary1"],
-        env={**os.environ, "KOSEKI_NAME": maker.site.name},
-        cwd=maker.site.root,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as build:
-        for line in build.stderr or ():
-            if "Settle time" in line:
-                build.send_signal(signal.SIGINT)
-                break
-        said = build.stderr.read() if build.stderr else ""
-    assert build.returncode == 2, said
-    assert "Traceback" not in said
-    assert maker.left == []
-    assert not Path("/run/netns", maker.site.workshop.netns).exists()
-    assert seal.digest(image) == before
-
-
-@pytest.mark.image
-def test_a_full_disk_is_one_sentence(maker: Maker, image: Path):
-    """Too little room is said before anything is begun."""
-    folder = seal.folder_of(maker.site)
-    aside = folder.with_name("images-aside")
-    folder.rename(aside)
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], check=True)
-    try:
-        done = maker.koseki("image", "build", "primary1")
-        left = list(folder.iterdir())
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-        folder.rmdir()
-        aside.rename(folder)
-    assert done.returncode == 2
-    assert "needs more room" in done.stderr
-    assert left == []
-    assert image.exists()
-
-
-@pytest.mark.image
 def test_an_altered_mirror_is_refused(maker: Maker):
     """No image is made from packages that nobody signed."""
     package = next((mirror_folder(maker.site) / "pool").glob("nano_*.deb"))
@@ -170,12 +241,3 @@ def test_an_altered_mirror_is_refused(maker: Maker):
     assert done.returncode == 2
     assert "the package mirror is altered" in done.stderr
     assert maker.left == []
-
-
-@pytest.mark.image
-def test_an_unknown_host_is_refused(maker: Maker):
-    """The sentence names those that there are."""
-    done = maker.koseki("image", "build", "primary9")
-    assert done.returncode == 2
-    assert "primary9" in done.stderr
-    assert "secondary1" in done.stderr
