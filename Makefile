@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 KOSEKI := .venv/bin/koseki
 .DEFAULT_GOAL := help
-.PHONY: help set-up demo test ci lint types unit browser molecule drills test-images bench bench-drift bench-soak lock down
+.PHONY: help set-up demo test lint types unit browser molecule drills test-images bench bench-drift bench-soak lock down
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -20,9 +20,6 @@ test: set-up ## Every test: lint, types, unit, browser, molecule, suites and dri
 	@tools/run-tests
 
 # One make for all of it: it hands on what ends it, which a shell between would not.
-ci: test ## What CI runs: every test, then an image and a pair of servers
-	@tools/run-tests images pair
-
 lint: set-up ## Style of Python, YAML, Ansible and shell
 	@tools/run-tests lint
 

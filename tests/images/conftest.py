@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from drills.conftest import koseki
+from images import proven
 from koseki_ops.errors import KosekiError
 from koseki_ops.image import seal
 from koseki_ops.lab import Lab
-from koseki_ops.site import Site
+from koseki_ops.site import Site, project_root
 
 KOSEKI = Path(sys.executable).with_name("koseki")
 NAME = os.environ.get("KOSEKI_IMAGE_LAB", "images")
@@ -24,6 +25,21 @@ BESIDE = "-beside"
 # Whom an image trusts is part of it; all other keys are those of the site that makes it.
 AUTHORITIES = ("ssh/user_ca", "ssh/user_ca.pub", "ssh/host_ca", "ssh/host_ca.pub")
 KEPT_BY_AUTHORITIES = ("terminals", "release", "link")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let CI ask for one of the pairs."""
+    parser.addoption("--due", action="store_true", help="of the pairs, only the one that is due")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the pair that is due, and say why."""
+    if not config.getoption("due"):
+        return
+    which, why = proven.due(project_root())
+    config.get_terminal_writer().line(why)
+    config.hook.pytest_deselected(items=[item for item in items if item.name != which])
+    items[:] = [item for item in items if item.name == which]
 
 
 @dataclass(frozen=True)

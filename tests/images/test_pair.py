@@ -1,7 +1,8 @@
 """Image and lab are one thing: images and containers make the same platform.
 
 One image, of the server that everything begins on, and five containers in every run of CI; two
-images and four containers, and the loss of their leader, in `make test-images`.
+images and four containers, and the loss of their leader, in `make test-images`. Which of both CI
+runs is decided in `proven.py`.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from typing import Any
 import pytest
 
 from drills.conftest import wait_for
+from images import proven
 from images.conftest import Maker
+from koseki_ops.image import seal
 from koseki_ops.image.build import open_workshop
 from koseki_ops.lab import Lab, Stock
 from koseki_ops.site import Site
 
 PAIR = ("primary1", "secondary1")
+CLUSTER, LOSS = "the cluster", "the loss of its leader"
 DOUBLE_RECORDING = {"Leader, running", "Sync Standby, streaming"}
 # What two hosts have with each other and with the rest; what one shows by itself shows its check.
 # One at a time: all at once, or the suite `databases` with its hundreds of doors, and an emulated
@@ -37,11 +41,15 @@ SECONDS_TO_LEAD, SECONDS_TO_SETTLE, SECONDS_TO_ANSWER = 300, 900, 120
 
 @dataclass(frozen=True)
 class Pair:
-    """The lab's plan with a database server or both booted from images."""
+    """The lab's plan with a database server or both booted from images.
+
+    held: what was shown of them so far.
+    """
 
     site: Site
     lab: Lab
     began: float = field(default_factory=time.monotonic)
+    held: set[str] = field(default_factory=set)
 
     def note(self, what: str) -> None:
         """Leave in the test's output how far it is."""
@@ -95,9 +103,16 @@ def half(maker: Maker, image: Path) -> Iterator[Pair]:
 
 @pytest.fixture(scope="module")
 def pair(maker: Maker, image: Path) -> Iterator[Pair]:
-    """The pair of two images."""
+    """The pair of two images; when all of it held, what it is made of is noted."""
+    root = maker.site.root
+    made_of, commit = proven.digest(root), seal.origin_of(maker.site).commit
     with _platform(maker, {PAIR[0]: image, PAIR[1]: maker.image_of(PAIR[1])}) as found:
         yield found
+    # What was changed meanwhile was not tried, and what is in no commit is nobody else's.
+    if commit.endswith("+") or proven.digest(root) != made_of:
+        found.note("not noted: something is in no commit, or was changed meanwhile")
+    elif found.held == {CLUSTER, LOSS}:
+        proven.note(root, made_of, commit)
 
 
 @pytest.mark.image
@@ -113,6 +128,7 @@ def test_an_image_and_a_container_make_the_cluster(half: Pair):
 def test_two_images_make_the_cluster(pair: Pair):
     """They record twice, with the lab's witness; what they have with the others holds."""
     _make_the_cluster(pair)
+    pair.held.add(CLUSTER)
 
 
 def _make_the_cluster(pair: Pair) -> None:
@@ -150,6 +166,7 @@ def test_the_lost_leader_comes_back(pair: Pair):
     pair.note(f"{leader} follows")
     _green(Maker(pair.site), LASTING)
     pair.note("verified again")
+    pair.held.add(LOSS)
 
 
 def _green(workshop: Maker, suites: tuple[str, ...]) -> None:

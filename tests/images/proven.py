@@ -1,0 +1,137 @@
+"""Which pair a run tries: that of two images, unless it was tried when it was made of the same.
+
+A pair of two emulated servers takes a third of an hour, and says the same as long as what decides
+such a pair is the same. Whenever it held, its lost leader included, the digest of all that is noted
+in `proven-pairs.json`, which is committed. pytest's `--due` keeps the test that is due alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from koseki_ops.errors import KosekiError
+
+TESTS = "tests/images/test_pair.py"
+TWO, ONE = "test_two_images_make_the_cluster", "test_an_image_and_a_container_make_the_cluster"
+NOTES = "tests/images/proven-pairs.json"
+REMEDY = "mend the lists of tests/images/proven.py"
+# Enough for the branches that are at work at one time.
+NOTES_KEPT = 20
+
+VARIABLES = "inventories/lab/group_vars"
+# What decides how two machines that boot from images find and keep each other. Not among it are the
+# mirror's package lists: Debian's packages differ by the day, and each day's are tried by the check
+# of an image and by the pair of one image and a container.
+PATHS = (
+    "inventories/lab/hosts.yml",
+    f"{VARIABLES}/all/kernel.yml",
+    f"{VARIABLES}/all/network.yml",
+    f"{VARIABLES}/all/timing.yml",
+    f"{VARIABLES}/all/volumes.yml",
+    f"{VARIABLES}/databases",
+    f"{VARIABLES}/etcd_members",
+    "playbooks/divide-municipalities.yml",
+    "playbooks/grant-by-request.yml",
+    "playbooks/record-twice.yml",
+    "playbooks/run-etcd.yml",
+    "playbooks/seal-copies.yml",
+    "pyinfra_deploys/foundation",
+    "pyinfra_deploys/vault",
+    "roles/etcd",
+    "roles/municipal_databases",
+    "roles/pgbackrest",
+    "roles/pki",
+    "roles/postgresql",
+    "roles/request_expiry",
+    "src/koseki_ops/image",
+    "src/koseki_ops/lab/virtual.py",
+    TESTS,
+)
+# Of a file with more in it, the values that a path of keys leads to.
+VALUES = {
+    f"{VARIABLES}/all/packages.yml": tuple(
+        ("packages", concern)
+        for concern in ("base", "image", "foundation", "etcd", "postgresql", "pgbackrest")
+    ),
+}
+
+
+def digest(
+    root: Path,
+    paths: Sequence[str] = PATHS,
+    values: Mapping[str, Sequence[Sequence[str]]] = VALUES,
+) -> str:
+    """Return the SHA-256 of what a pair is made of.
+
+    paths: files, and folders with all that is in them, relative to the checkout; values: paths of
+    keys, by YAML file. Raises KosekiError for a path or key that there is not: a list that names
+    what was moved away would call pairs the same that are not.
+    """
+    whole = hashlib.sha256()
+    for name, content in _parts(root, paths, values):
+        # Each by a hash of its own, so that no two lists are the same bytes in a row.
+        for part in (name.encode(), content):
+            whole.update(hashlib.sha256(part).digest())
+    return whole.hexdigest()
+
+
+def _parts(
+    root: Path, paths: Sequence[str], values: Mapping[str, Sequence[Sequence[str]]]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield what a pair is made of, each with its name."""
+    for path in paths:
+        for file in _files(root / path):
+            yield file.relative_to(root).as_posix(), file.read_bytes()
+    for path, keys in values.items():
+        content = yaml.safe_load(b"".join(file.read_bytes() for file in _files(root / path)))
+        for steps in keys:
+            found = json.dumps(_value(content, path, steps), sort_keys=True)
+            yield f"{path} {'.'.join(steps)}", found.encode()
+
+
+def _files(place: Path) -> list[Path]:
+    """Return a file, or a folder's files by name, less what Python leaves beside its sources."""
+    inside = [file for file in place.rglob("*") if "__pycache__" not in file.parts]
+    found = sorted(file for file in (place, *inside) if file.is_file())
+    if not found:
+        raise KosekiError("a pair is not made of what is not there", str(place), REMEDY)
+    return found
+
+
+def _value(content: Any, path: str, steps: Sequence[str]) -> Any:  # noqa: ANN401 - any YAML
+    for step in steps:
+        if not isinstance(content, dict) or step not in content:
+            named = f"{'.'.join(steps)} in {path}"
+            raise KosekiError("a pair is not made of what is not there", named, REMEDY)
+        content = content[step]
+    return content
+
+
+def notes(root: Path) -> list[dict[str, str]]:
+    """Return the pairs that held, the latest first: digest, day and commit of each."""
+    found: list[dict[str, str]] = json.loads((root / NOTES).read_text(encoding="utf-8"))
+    return found
+
+
+def note(root: Path, proven: str, commit: str) -> None:
+    """Note that a pair with this digest held today, made from a commit."""
+    row = {"digest": proven, "day": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit}
+    kept = [row, *(old for old in notes(root) if old["digest"] != proven)][:NOTES_KEPT]
+    (root / NOTES).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+def due(root: Path) -> tuple[str, str]:
+    """Return the test that is due, and why."""
+    today = digest(root)
+    for row in notes(root):
+        if row["digest"] == today:
+            told = f"two held on {row['day']}, made of the same ({today[:12]})"
+            return ONE, f"an image and a container make the pair: {told}"
+    return TWO, f"two images make the pair: none made of the same ({today[:12]}) was noted"
