@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 KOSEKI := .venv/bin/koseki
 .DEFAULT_GOAL := help
-.PHONY: help set-up demo test lint types unit browser molecule drills test-images bench bench-drift bench-soak lock down
+.PHONY: help set-up demo test lint types unit browser molecule drills images test-images bench bench-drift bench-soak lock down
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -37,6 +37,9 @@ molecule: set-up ## The provisioning by its scenarios; its lab is taken down aga
 
 drills: set-up ## The provisioning, then suites and destructive drills on its labs
 	@tools/run-tests provision drills
+
+images: set-up ## What CI adds to make test: an image twice, booted and tried; then a pair
+	@tools/run-tests images pair
 
 test-images: set-up ## Build an image twice, boot it, verify it, cut its power; then a pair of them
 	@tools/run-tests images pair_lost

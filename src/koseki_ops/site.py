@@ -16,7 +16,7 @@ LAB_INVENTORY = "lab"
 # What a site's workshop is called: the machines of an image while it is made or checked.
 WORKSHOP = "-image"
 NAME_PATTERN = re.compile(rf"[a-z][a-z0-9-]{{0,19}}({WORKSHOP})?")
-RESERVED_NAMES = frozenset({"mirror", "keys", "base", "secrets", "wheelhouse"})
+RESERVED_NAMES = frozenset({"mirror", "keys", "base", "reports", "roots", "secrets", "wheelhouse"})
 # Beside pyproject.toml where an apply has put the toolkit on a host that keeps watch.
 STATION_FILE = "station.json"
 

@@ -459,15 +459,14 @@ def registers(held: Held, request: pytest.FixtureRequest) -> Iterator[Platform]:
 # What is told of the drills.
 
 
-@pytest.fixture(autouse=True)
-def _row(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Note what a drill costs, its restoring included."""
-    # Asked before this process turns to its own root: all write to the first one's.
-    ledger = _ledger()
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Note what a drill costs: its fixtures too, and what is looked at after it."""
     LEDGER.begin()
-    yield
-    drill = request.node.nodeid.rpartition("/")[2]
-    costs.append(ledger, LEDGER.end(drill, request.node.stash.get(OUTCOME, "failed")))
+    done = yield
+    drill = item.nodeid.rpartition("/")[2]
+    costs.append(_ledger(), LEDGER.end(drill, item.stash.get(OUTCOME, "failed")))
+    return done
 
 
 @pytest.hookimpl(wrapper=True)
@@ -500,12 +499,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Begin the ledger anew; only where the run is led from."""
+    ledger = _ledger()
     if not hasattr(session.config, "workerinput"):
-        _ledger().unlink(missing_ok=True)
+        ledger.unlink(missing_ok=True)
 
 
 @cache
 def _ledger() -> Path:
+    """Return the first root's ledger; asked before this process turns to a root of its own."""
     return project_root() / costs.DRILLS
 
 

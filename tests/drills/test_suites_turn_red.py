@@ -7,13 +7,13 @@ them are applied together, and how each is still told from the others.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from drills.conftest import CONVERGED, Held, Platform, whole
 from drills.rounds import Break, broken, load, misjudged, rounds_of
 from koseki_ops.site import Site
 from koseki_ops.verify.results import FAILED, Results
@@ -32,20 +32,25 @@ class Findings:
 
 
 @pytest.fixture(scope="module")
-def healthy(converged: Any) -> Any:  # noqa: ANN401 - the drills' conftest has its type
+def healthy(held: Held) -> Iterator[Platform]:
     """The provisioned lab as its provisioning left it, once for all breaks: each is mended."""
-    converged.lab.restore("converged")
-    converged.green()
-    return converged
+    if held.state != CONVERGED:
+        held.bring(CONVERGED)
+    held.state = ""
+    held.platform.green()
+    yield held.platform
+    whole(held.platform)
+    held.state = CONVERGED
 
 
 @pytest.fixture(scope="module")
-def findings(healthy: Any) -> Findings:  # noqa: ANN401
+def findings(healthy: Platform) -> Findings:
     """Round by round: some things are broken, every suite is asked once, all is mended again."""
-    hosts = {LEADER: healthy.leader()}
+    leader = healthy.leader()
+    assert leader is not None
 
     def run(host: str, script: str) -> None:
-        healthy.sh(hosts.get(host, host), script)
+        healthy.sh(leader if host == LEADER else host, script)
 
     before = outcomes(last_results(healthy.site))
     rounds, results = rounds_of(BREAKS), list[Results]()
@@ -97,7 +102,7 @@ def test_whatever_is_red_says_what_to_do(findings: Findings):
 
 
 @pytest.mark.drill
-def test_all_is_green_once_it_is_mended(healthy: Any, findings: Findings):  # noqa: ANN401
+def test_all_is_green_once_it_is_mended(healthy: Platform, findings: Findings):
     """Each break is taken back whole: the next verification of everything is green."""
     assert findings.results
     healthy.koseki("verify")
