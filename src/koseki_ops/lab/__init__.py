@@ -36,6 +36,10 @@ __all__ = ["HostState", "Lab", "Stock"]
 # Where an overlay keeps a file's immutable flag.
 PROTECTED = "trusted.overlay.protattr"
 
+# All machines of all labs are one user's to the kernel, and each has some sixteen watchers of files
+# (systemd, D-Bus, logs): its usual 128 are too few for two labs.
+WATCHERS, WATCHERS_WANTED = Path("/proc/sys/fs/inotify/max_user_instances"), 1024
+
 MIRROR_SERVER, TIME_SERVER = "mirror", "clock"
 EVERYBODY = "all"
 
@@ -243,6 +247,7 @@ class Lab:
 
     def _boot(self, hosts: Sequence[str]) -> None:
         """Boot the hosts that are not running, side by side, and wait for SSH on all."""
+        _allow_watchers()
         waiting: list[tuple[Machine, Process]] = []
         for host in hosts:
             if self._process(host) is None:
@@ -500,6 +505,12 @@ class Lab:
                 )
             )
         return states
+
+
+def _allow_watchers() -> None:
+    """Let this computer's kernel give out as many watchers of files as several labs need."""
+    if int(WATCHERS.read_text(encoding="ascii")) < WATCHERS_WANTED:
+        WATCHERS.write_text(f"{WATCHERS_WANTED}\n", encoding="ascii")
 
 
 def _immutable_in(layer: Path) -> list[str]:
