@@ -21,8 +21,9 @@ from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import SECRETS_FILE, Inventory
 from koseki_ops.site import Site
 
-ALPHABET = string.ascii_letters + string.digits
-# 32 characters of 62: 190 bits, above the 128 that AES-256's pass phrases are stretched for.
+# The classes of characters that a policy for passwords counts; a drawn one has some of each.
+CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "-_")
+# 32 characters of 64: 190 bits, above the 128 that AES-256's pass phrases are stretched for.
 LENGTH = 32
 
 
@@ -99,6 +100,18 @@ def wanted_secrets(inventory: Inventory) -> dict[str, Any]:
     return wanted
 
 
+def drawn() -> str:
+    """Return a new secret that our own policy for passwords accepts, whatever is drawn.
+
+    It has each class, and begins with a letter or a digit, so that no program takes it for an
+    option; those that are thrown away cost a bit and a half of chance.
+    """
+    while True:
+        found = "".join(random_source.choice("".join(CLASSES)) for _ in range(LENGTH))
+        if found[0].isalnum() and all(set(found) & set(letters) for letters in CLASSES):
+            return found
+
+
 def _filled(wanted: Mapping[str, Any], present: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     """Return `present` with every missing secret made, and how many were made."""
     result, made = dict(present), 0
@@ -107,7 +120,7 @@ def _filled(wanted: Mapping[str, Any], present: Mapping[str, Any]) -> tuple[dict
             result[name], more = _filled(rows, present.get(name) or {})
             made += more
         elif not present.get(name):
-            result[name] = "".join(random_source.choice(ALPHABET) for _ in range(LENGTH))
+            result[name] = drawn()
             made += 1
     return result, made
 

@@ -20,7 +20,7 @@ from koseki_ops.verify.expect import expect, hold, not_verified
 from koseki_ops.verify.plan import STANZA, Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 from koseki_ops.verify.registers import is_leader
-from koseki_ops.verify.wal import Segment, gaps
+from koseki_ops.verify.wal import Segment, findable, gaps
 
 CIPHER = "aes-256-cbc"
 # A differential runs daily; a day and two hours without any backup means that one was missed.
@@ -30,6 +30,7 @@ CANARY = f"canary-{secrets.token_hex(12)}"
 # K-19: what a careless copy changes. Base and selector, outside the BMP, compatibility
 # ideographs, private plane, and the marks that conversions confuse.
 TEXT = "葛\U000e0102葛\U000e0100\U00020bb7﨑\ufa2a\ufa19\U0010de92〜～−－髙"
+NOTE = findable(CANARY, TEXT)
 PROBE_ID = -1
 ARCHIVE_SECONDS = 15
 UPLOADED = "uploaded"
@@ -47,7 +48,7 @@ until [ "$segment" = "$after" ]; do
 begin;
 delete from platform.probe where id = {id};
 select pg_walfile_name(pg_current_wal_insert_lsn());
-insert into platform.probe (id, note, at) values ({id}, '{canary} {text}', now());
+insert into platform.probe (id, note, at) values ({id}, '{note}', now());
 select pg_walfile_name(pg_current_wal_insert_lsn());
 commit;
 SQL
@@ -74,7 +75,7 @@ for repository in {repositories}; do
 done
 """
 ARCHIVER = "select row_to_json(pg_stat_archiver) from pg_stat_archiver"
-NOTE = "select note from platform.probe where id = {id}"
+READ_NOTE = "select note from platform.probe where id = {id}"
 # Reads only until the first match in a file; a file is listed when its first bytes are not the
 # mark of the encryption that pgBackRest writes.
 PLAIN_FILES = "find {folder} -type f -size +0 -exec grep -LaE '^Salted__' {{}} +"
@@ -110,7 +111,7 @@ def questions(plan: Plan, host: str) -> Questions:
                 database=plan.towns[0].database,
                 id=PROBE_ID,
                 canary=CANARY,
-                text=TEXT,
+                note=NOTE,
                 seconds=ARCHIVE_SECONDS,
                 repositories=" ".join(map(str, repositories(plan))),
             ),
@@ -123,7 +124,7 @@ def later_questions(plan: Plan, host: str, everywhere: Everywhere) -> Questions:
     """Once the canary is archived: read it back, and look for it in every raw byte."""
     if plan.is_in(host, "databases") and plan.towns:
         return {
-            "note": f"{PSQL} -d {plan.towns[0].database} -c '{NOTE.format(id=PROBE_ID)}'",
+            "note": f"{PSQL} -d {plan.towns[0].database} -c '{READ_NOTE.format(id=PROBE_ID)}'",
             "archiver": f"{PSQL} -c '{ARCHIVER}'",
         }
     if host == WORKSTATION:
@@ -329,7 +330,7 @@ def test_text_is_unchanged_on_both_servers(plan: Plan, facts: Facts):
         not_verified("no municipality has joined: there is no table to write a text to")
     expect(
         facts["note"].out.removesuffix(b"\n").hex(),
-        f"{CANARY} {TEXT}".encode().hex(),
+        NOTE.encode().hex(),
         "stop: something changes text; see `koseki verify replication`",
         "patroni",
     )

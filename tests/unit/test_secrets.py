@@ -11,7 +11,16 @@ import yaml
 
 from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
-from koseki_ops.secrets import init_secrets, load_secrets, secrets_file, wanted_secrets
+from koseki_ops.model import AccountPolicy
+from koseki_ops.secrets import (
+    CLASSES,
+    LENGTH,
+    drawn,
+    init_secrets,
+    load_secrets,
+    secrets_file,
+    wanted_secrets,
+)
 from koseki_ops.site import Site, project_root
 
 
@@ -44,6 +53,16 @@ def test_every_wanted_secret_is_made_once(site: Site):
         assert path.stat().st_mode & 0o077 == 0
     assert init_secrets(site) == 0
     assert secrets_file(site).read_bytes() == stored
+
+
+def test_whatever_is_drawn_our_own_policy_accepts_it():
+    """Every class of characters in each, as many times as chance would need to leave one out."""
+    most = AccountPolicy.model_fields["password_min_classes"].metadata
+    assert max(getattr(limit, "le", 0) for limit in most) <= len(CLASSES)
+    for _ in range(3_000):
+        password = drawn()
+        assert [letters for letters in CLASSES if not set(password) & set(letters)] == []
+        assert len(password) == LENGTH
 
 
 def test_a_new_operator_gets_a_row_and_the_others_keep_theirs(site: Site):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from koseki_ops.verify.wal import Segment, gaps
+from koseki_ops.verify.wal import Segment, findable, gaps
+
+# PostgreSQL's log: bytes of a page, and of the header of each (XLogShortPHD).
+PAGE, HEADER = 8192, 24
 
 
 def segments(*names: tuple[int, int]) -> list[Segment]:
@@ -49,3 +54,21 @@ def test_an_unbroken_log_has_no_gap(known: list[Segment]):
 def test_an_interrupted_log_has_one(known: list[Segment]):
     """An interrupted log has one, and an empty archive is no whole one."""
     assert len(gaps(known, Segment(1, 5))) == 1
+
+
+def paged(content: bytes, place: int) -> bytes:
+    """Return a log with a text in it whose first byte is the `place`th of its page's content."""
+    stream = bytes(place) + content + bytes(2 * PAGE)
+    pages = itertools.batched(stream, PAGE - HEADER)
+    return b"".join(b"\xd1" * HEADER + bytes(page) for page in pages)
+
+
+def test_no_page_of_the_log_hides_what_is_looked_for():
+    """Wherever its row lies, it is whole at least once; written once, in some places it is not."""
+    wanted = ["canary-0123456789abcdef01234567", "葛\U000e0102𠮷﨑\ufa2a\U0010de92〜～−－髙"]
+    written, once = findable(*wanted).encode(), " ".join(wanted).encode()
+    hidden = 0
+    for place in range(PAGE - HEADER):
+        assert all(text.encode() in paged(written, place) for text in wanted), place
+        hidden += any(text.encode() not in paged(once, place) for text in wanted)
+    assert hidden

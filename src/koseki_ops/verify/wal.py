@@ -20,6 +20,15 @@ class Segment:
         return cls(parts[0], parts[1] * per_file + parts[2])
 
 
+def findable(*texts: str) -> str:
+    """Return a row's text in which each of these is whole in the raw log, wherever the row lies.
+
+    Where a page of the log ends, the next one's header stands between two bytes of whatever is
+    there. Within some hundred bytes that happens once at most: it parts one of two copies.
+    """
+    return " ".join(texts * 2)
+
+
 def gaps(segments: list[Segment], first: Segment) -> list[str]:
     """Return where the log is interrupted, from `first` on.
 
