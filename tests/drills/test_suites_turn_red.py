@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from drills.conftest import CONVERGED, Held, Platform, whole
+from drills.conftest import CONVERGED, Held, Platform, settled, whole
 from drills.rounds import Break, broken, load, misjudged, rounds_of
 from koseki_ops.site import Site
 from koseki_ops.verify.results import FAILED, Results
@@ -37,7 +37,7 @@ def healthy(held: Held) -> Iterator[Platform]:
     if held.state != CONVERGED:
         held.bring(CONVERGED)
     held.state = ""
-    held.platform.green()
+    settled(held.platform)
     yield held.platform
     whole(held.platform)
     held.state = CONVERGED
@@ -52,19 +52,20 @@ def findings(healthy: Platform) -> Findings:
     def run(host: str, script: str) -> None:
         healthy.sh(leader if host == LEADER else host, script)
 
-    before = outcomes(last_results(healthy.site))
+    # From the verification that ended the provisioning.
+    before = outcomes(results_in(healthy.site.state / "verified.json"))
     rounds, results = rounds_of(BREAKS), list[Results]()
     for breaks in rounds:
         with broken(breaks, run):
             done = healthy.koseki("verify", check=False)
             assert done.returncode == 1, f"{[row.suite for row in breaks]}\n{done.stdout}"
-            results.append(last_results(healthy.site))
+            results.append(results_in(Reports.of(healthy.site).results))
     return Findings(results, misjudged(rounds, [outcomes(found) for found in results], before))
 
 
-def last_results(site: Site) -> Results:
-    """Return what the last verification found."""
-    return Results.from_json(json.loads(Reports.of(site).results.read_text(encoding="utf-8")))
+def results_in(path: Path) -> Results:
+    """Return what a verification found."""
+    return Results.from_json(json.loads(path.read_text(encoding="utf-8")))
 
 
 def outcomes(results: Results) -> dict[str, str]:
