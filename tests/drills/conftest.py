@@ -464,9 +464,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Note what a drill costs: its fixtures too, and what is looked at after it."""
     LEDGER.begin()
     done = yield
-    drill = item.nodeid.rpartition("/")[2]
-    costs.append(_ledger(), LEDGER.end(drill, item.stash.get(OUTCOME, "failed")))
+    costs.append(_ledger(), LEDGER.end(name_of(item), item.stash.get(OUTCOME, "failed")))
     return done
+
+
+def name_of(item: pytest.Item) -> str:
+    """Return a drill's id, `test_lab.py::test_two_labs`, without the group that xdist adds."""
+    return item.nodeid.rpartition("/")[2].partition("@")[0]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -479,7 +483,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         value for value in getattr(item, "funcargs", {}).values() if isinstance(value, Platform)
     ]
     if report.failed and lent:
-        name = re.sub(r"[^\w.-]+", "_", f"{item.nodeid.rpartition('/')[2]}.{call.when}")
+        name = re.sub(r"[^\w.-]+", "_", f"{name_of(item)}.{call.when}")
         folder = lent[0].site.state / "reports" / name
         report.sections.append(
             ("what the hosts said", evidence.keep(lent[0].site, lent[0].lab, folder))
@@ -487,6 +491,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
+# Before xdist's own, which reads the groups.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Bring the drills into the order of the groups, and each group into one process."""
     places = {name: (n, m) for n, group in enumerate(GROUPS) for m, name in enumerate(group)}
