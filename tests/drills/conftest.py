@@ -25,6 +25,7 @@ from typing import Any
 
 import pytest
 import yaml
+from xdist.scheduler import LoadScopeScheduling
 
 import costs
 from drills import evidence
@@ -60,16 +61,15 @@ HERE = Path(__file__).parent
 # The longest first, so that two processes end at about the same time; what shares a state of the
 # lab stays in one process. A file that is not named comes last.
 GROUPS = (
-    ("test_failover",),
-    ("test_link",),
-    ("test_joining",),
-    ("test_drift",),
     ("test_schedule", "test_apply", "test_suites_turn_red", "test_requests"),
+    ("test_failover",),
+    ("test_drift",),
+    ("test_counter", "test_garbage", "test_takeover", "test_restore"),
+    ("test_joining",),
+    ("test_link",),
     ("test_double_recording",),
     ("test_application",),
-    ("test_takeover", "test_counter", "test_garbage"),
     ("test_backup",),
-    ("test_restore",),
     ("test_lab",),
     ("test_restart",),
 )
@@ -469,8 +469,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 def name_of(item: pytest.Item) -> str:
-    """Return a drill's id, `test_lab.py::test_two_labs`, without the group that xdist adds."""
-    return item.nodeid.rpartition("/")[2].partition("@")[0]
+    """Return a drill's id, `test_lab.py::test_two_labs`."""
+    return item.nodeid.rpartition("/")[2]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -491,16 +491,27 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-# Before xdist's own, which reads the groups.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Bring the drills into the order of the groups, and each group into one process."""
+def place_of(stem: str) -> tuple[int, int]:
+    """Return a drill file's group, and its place in it."""
     places = {name: (n, m) for n, group in enumerate(GROUPS) for m, name in enumerate(group)}
-    last = (len(GROUPS), 0)
-    items.sort(key=lambda item: places.get(item.path.stem, last))
-    for item in items:
-        group = places.get(item.path.stem, last)[0]
-        item.add_marker(pytest.mark.xdist_group(f"{group}"))
+    return places.get(stem, (len(GROUPS), 0))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bring the drills into the order of the groups."""
+    items.sort(key=lambda item: place_of(item.path.stem))
+
+
+class GroupScheduling(LoadScopeScheduling):
+    """Each group is drilled in one process; the next group goes to whoever is free first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return str(place_of(Path(nodeid.partition("::")[0]).stem)[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:  # noqa: ANN401 - xdist's own type
+    """Schedule by groups; xdist's own (`loadgroup`) does nothing under pytest 9.2."""
+    return GroupScheduling(config, log)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
