@@ -433,7 +433,7 @@ def _lent(held: Held, state: str, request: pytest.FixtureRequest) -> Iterator[Pl
 
 def whole(platform: Platform) -> None:
     """Wait until it records twice and a sweep finds nothing."""
-    settled(platform)
+    wait_for(lambda: recording.records_twice(platform.lab), "double recording")
     found: list[str] = []
 
     def clean() -> bool:

@@ -67,29 +67,23 @@ def test_a_host_that_does_not_answer_is_named(platform: Platform):
 
 
 @pytest.mark.drill
-def test_another_release_is_refused(platform: Platform):
-    """A host that is not Debian 13 is named with what it runs, and nothing is changed there."""
+def test_another_release_and_a_full_disk_are_refused(platform: Platform):
+    """A host that is not Debian 13, one without room: each is named, and nothing is changed there.
+
+    The one with what it runs, the other with the place and what is left of it.
+    """
     old = platform.sh("remote-backup1", "cat /usr/lib/os-release")
     mark = "sed -i s/VERSION_CODENAME=trixie/VERSION_CODENAME=bookworm/ /usr/lib/os-release"
     platform.sh("remote-backup1", f"{mark} && rm /etc/hosts")
-    try:
-        said = refused(koseki(platform.site, "apply", *GROUND))
-        assert "remote-backup1 runs Debian bookworm, the plan wants trixie" in said
-        platform.sh("remote-backup1", "test ! -e /etc/hosts")
-    finally:
-        platform.sh("remote-backup1", f"cat >/usr/lib/os-release <<'END'\n{old}END")
-    platform.koseki("apply", *GROUND)
-
-
-@pytest.mark.drill
-def test_a_full_disk_is_refused(platform: Platform):
-    """A host without room is named with the place and what is left; nothing is changed there."""
     platform.sh("application1", "mount -t tmpfs -o size=1m tmpfs /var/tmp && rm /etc/hosts")
     try:
         said = refused(koseki(platform.site, "apply", *GROUND))
+        assert "remote-backup1 runs Debian bookworm, the plan wants trixie" in said
         assert "application1 has 1024 KiB left on /var/tmp" in said
-        platform.sh("application1", "test ! -e /etc/hosts")
+        for host in ("remote-backup1", "application1"):
+            platform.sh(host, "test ! -e /etc/hosts")
     finally:
+        platform.sh("remote-backup1", f"cat >/usr/lib/os-release <<'END'\n{old}END")
         platform.sh("application1", "umount /var/tmp")
     platform.koseki("apply", *GROUND)
 
