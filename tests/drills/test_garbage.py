@@ -31,10 +31,10 @@ TOWNS = (
     "urugi",
 )  # fmt: skip
 COUNT = 1_000
-# The town whose instance is held to its description, and where nobody has filed anything before: a
-# route that only an open filing answers well has to be met by what was composed. How many requests an operation gets at most at
-# random, beside those for each border of what is described; how many a second, and how long all of
-# it may take, in seconds.
+# The town whose instance is held to its description, where nobody has filed anything before: what
+# is composed has to meet routes that only an open filing answers well. How many requests an
+# operation gets at most at random, beside those for each border of what is described; how many a
+# second, and how long all of it may take, in seconds.
 DESCRIBED, EXAMPLES, RATE, SECONDS = "matsukawa", 100, 40, 120
 # Each of these compares an answer with what the description says of it.
 CHECKS = (

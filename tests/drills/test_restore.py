@@ -69,12 +69,15 @@ def restored(platform: Platform, repository: int) -> str:
     program = text.read_text(encoding="utf-8")
     assert program.count(DIGESTS) == 1
     # The program is at work where it lies: beside it lies what it said.
-    place, moment = "/root/text-restore", f"text-{repository}"
+    folder, moment = "/root/text-restore", f"text-{repository}"
+    place = f"{folder}/rehearse-restore"
     for host in (str(leader), member):
-        put = platform.lab.exec_argv(host, ["sh", "-c", f"cat >{place}"])
+        put = platform.lab.exec_argv(host, ["sh", "-c", f"mkdir {folder} && cat >{place}"])
         subprocess.run(put, input=program.replace(DIGESTS, ALSO), text=True, check=True)
     platform.sh(str(leader), f"sh {place} mark {moment}")
     said = platform.sh(member, f"sh {place} restore-one {moment} {repository}")
+    for host in (str(leader), member):
+        platform.sh(host, f"rm -r {folder}")
     return "\n".join(line for line in said.splitlines() if not line.startswith("seconds "))
 
 
