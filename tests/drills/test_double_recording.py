@@ -25,8 +25,8 @@ def writer(platform: Platform) -> Iterator[writers.Writer]:
     """A municipality that writes through the proxy all the while."""
     town = writers.town_writer(platform.lab, TOWN)
     yield town
-    # A drill that failed half way left it at work.
     writers.stop(platform.lab, town)
+    writers.clear(platform.lab, LEADS, TOWN, town)
 
 
 @pytest.mark.drill
@@ -56,5 +56,3 @@ def test_the_second_recording_is_lost(
     rows = {row.number for row in writers.acknowledged(lab, writer)}
     assert platform.leader() == LEADS
     assert rows - writers.present(lab, LEADS, TOWN, writer) == set()
-    writers.stop(lab, writer)
-    writers.clear(lab, LEADS, TOWN, writer)
