@@ -98,17 +98,20 @@ def acknowledged_since(lab: Lab, writer: Writer, moment: float) -> bool:
 
 def present(lab: Lab, leader: str, slug: str, writer: Writer) -> set[int]:
     """Return the numbers of a writer's rows that the leader holds."""
-    sql = f"SELECT id FROM platform.probe WHERE id > {writer.first} AND id < {writer.first + RANGE}"  # noqa: S608 - numbers of our own
-    argv = ["runuser", "-u", "postgres", "--", "psql", "-XqtA", "-d", f"koseki_{slug}", "-c", sql]
-    return {int(line) for line in _run(lab, leader, argv).split()}
+    return {int(line) for line in _on_rows(lab, leader, slug, writer, "SELECT id").split()}
 
 
 def clear(lab: Lab, leader: str, slug: str, writer: Writer) -> None:
     """Take a writer's rows away again, so that the next one may begin with its first number."""
+    _on_rows(lab, leader, slug, writer, "DELETE")
+
+
+def _on_rows(lab: Lab, leader: str, slug: str, writer: Writer, what: str) -> str:
+    """Do something to a writer's rows alone; return what psql printed."""
     last = writer.first + RANGE
-    sql = f"DELETE FROM platform.probe WHERE id > {writer.first} AND id < {last}"  # noqa: S608 - numbers of our own
+    sql = f"{what} FROM platform.probe WHERE id > {writer.first} AND id < {last}"
     argv = ["runuser", "-u", "postgres", "--", "psql", "-XqtA", "-d", f"koseki_{slug}", "-c", sql]
-    _run(lab, leader, argv)
+    return _run(lab, leader, argv)
 
 
 def outage(rows: list[Acknowledged]) -> float:
