@@ -68,8 +68,8 @@ def questions(plan: Plan, host: str) -> Questions:
         "sockets": f"stat -c '%n %U %G %a' {SOCKETS}/*",
         "visits": VISITS.format(slugs=json.dumps(slugs), sockets=SOCKETS, keys=KEYS),
         "security": f"systemd-analyze security --no-pager {units} | grep -F 'Overall exposure'",
-        "folders": "find /opt/koseki ! -type l ! '(' -user root -perm /022 -prune ')' "
-        "'(' ! -user root -o -perm /022 ')'",
+        "folders": "find /opt/koseki -ignore_readdir_race ! -type l "
+        "! '(' -user root -perm /022 -prune ')' '(' ! -user root -o -perm /022 ')'",
     }
 
 

@@ -78,8 +78,10 @@ ARCHIVER = "select row_to_json(pg_stat_archiver) from pg_stat_archiver"
 READ_NOTE = "select note from platform.probe where id = {id}"
 # Reads only until the first match in a file; a file is listed when its first bytes are not the
 # mark of the encryption that pgBackRest writes.
-PLAIN_FILES = "find {folder} -type f -size +0 -exec grep -LaE '^Salted__' {{}} +"
-NEW_FILES = "find {folder} -type f -newermt @{since}"
+PLAIN_FILES = (
+    "find {folder} -ignore_readdir_race -type f -size +0 -exec grep -LaE '^Salted__' {{}} +"
+)
+NEW_FILES = "find {folder} -ignore_readdir_race -type f -newermt @{since}"
 SEARCH = "{new} -exec grep -laF -e {canary} -e {text} {{}} +"
 
 

@@ -89,8 +89,9 @@ od -An -tu1 -j4 -N1 SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c
 """
 # File systems that keep something; the vaults' and databases' own content has other witnesses.
 FIND = (
-    "find $(awk '$3 ~ /^(ext[234]|xfs|btrfs|overlay|tmpfs)$/ && $2 !~ /^\\/(proc|sys|dev)/ "
-    "{{ print $2 }}' /proc/self/mounts) -xdev \\( -path '/var/lib/postgresql/*/*' "
+    "places=$(awk '$3 ~ /^(ext[234]|xfs|btrfs|overlay|tmpfs)$/ && $2 !~ /^\\/(proc|sys|dev)/ "
+    "{{ print $2 }}' /proc/self/mounts); "
+    "find $places -ignore_readdir_race -xdev \\( -path '/var/lib/postgresql/*/*' "
     "-o -path '/srv/vault/*/repo' -o -path '/srv/vault/*-sealed' \\) -prune -o {what} -print"
 )
 # Programs of Debian's that lend their owner's rights: to change a password, to become another user,

@@ -134,7 +134,9 @@ done
 STATES = """
 systemctl show --property=Id,ActiveState,UnitFileState,NeedDaemonReload,Result {units}
 """
-FOLDERS = "find /srv/koseki/exchange -maxdepth 2 -type d -printf '%m %u %g %P\\n'"
+FOLDERS = (
+    "find /srv/koseki/exchange -ignore_readdir_race -maxdepth 2 -type d -printf '%m %u %g %P\\n'"
+)
 BOOKS = """\\connect {database}
 select json_build_object('town', '{slug}',
   'flows', (select json_agg(flow order by flow) from link.flows),

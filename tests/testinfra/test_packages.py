@@ -20,7 +20,7 @@ for file in /etc/apt/sources.list.d/*.sources; do
 done
 """
 PYTHON = """
-find /usr/bin /usr/local/bin /usr/lib /opt -maxdepth 1 -name 'python*'
+find /usr/bin /usr/local/bin /usr/lib /opt -ignore_readdir_race -maxdepth 1 -name 'python*'
 """
 # What installs by itself; it once restarted Patroni in production.
 BY_ITSELF = ("unattended-upgrades", "needrestart", "packagekit")

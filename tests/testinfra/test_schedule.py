@@ -56,7 +56,7 @@ done
 """
 HISTORY_KEY = "drift/signing.key"
 AUTHORITIES = r"""
-find {state}/ -type f ! -path '*/.ansible/*' -exec \
+find {state}/ -ignore_readdir_race -type f ! -path '*/.ansible/*' -exec \
     grep -lE '^-----BEGIN [A-Z ]*PRIVATE KEY-----' {{}} +
 """
 # Every file of an installed package against the hash that stands in that package's record.

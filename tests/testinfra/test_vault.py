@@ -52,13 +52,19 @@ def vault_questions(vault: Vault) -> dict[str, str | Question]:
         f"seal {name}": Question(f"{SEAL} verify {name}", aside=True),
         f"generations {name}": f"{SEAL} list {name}",
         f"uploaded {name}": (
-            f"find {root} -type f ! -name '*.pgbackrest.tmp*' -printf '%C@ %s %P\\n'"
+            f"find {root} -ignore_readdir_race -type f ! -name '*.pgbackrest.tmp*' "
+            "-printf '%C@ %s %P\\n'"
         ),
-        f"newest {name}": f"cat \"$(find {sealed} -name '*.manifest' | sort | tail -n 1)\"",
-        f"sealed {name}": f"find {sealed} -type f ! -path '*/.work.*' -exec lsattr -d {{}} +",
+        f"newest {name}": (
+            f"cat \"$(find {sealed} -ignore_readdir_race -name '*.manifest' | sort | tail -n 1)\""
+        ),
+        f"sealed {name}": (
+            f"find {sealed} -ignore_readdir_race -type f ! -path '*/.work.*' -exec lsattr -d {{}} +"
+        ),
         f"reach {name}": (
             f"cd / && setpriv --reuid={vault.account} --regid={vault.account} --clear-groups "
-            f"sh -c 'ls {sealed}; touch {sealed}/x; find {sealed} -type f | head -n 1'"
+            f"sh -c 'ls {sealed}; touch {sealed}/x; "
+            f"find {sealed} -ignore_readdir_race -type f | head -n 1'"
         ),
         f"timer {name}": "systemctl list-timers --all --no-legend --plain 'koseki-seal*'",
         f"secrets {name}": (

@@ -3,4 +3,4 @@
 set -eu
 
 base=/srv/koseki
-if [ -d "$base" ]; then find "$base" -maxdepth 3 -type d -printf '%m %u %g %p\n'; fi
+if [ -d "$base" ]; then find "$base" -ignore_readdir_race -maxdepth 3 -type d -printf '%m %u %g %p\n'; fi

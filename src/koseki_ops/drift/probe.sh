@@ -50,19 +50,19 @@ part_mark() {
 # Type, mode, owner, group; link target; path.
 part_files() {
     there $roots $extra $homes
-    timeout $((10 * patience)) find $found -xdev $pruned -printf '%y\t%m\t%u\t%g\0%l\0%p\0'
+    timeout $((10 * patience)) find $found -ignore_readdir_race -xdev $pruned -printf '%y\t%m\t%u\t%g\0%l\0%p\0'
     code=$?
     there $units
-    if [ "$found" ]; then find $found -mindepth 1 ! -name '*.scope' -printf '%y\t%m\t%u\t%g\0%l\0%p\0'; fi
+    if [ "$found" ]; then find $found -ignore_readdir_race -mindepth 1 ! -name '*.scope' -printf '%y\t%m\t%u\t%g\0%l\0%p\0'; fi
     return $code
 }
 part_hashes() {
     there $roots $extra $homes $units
-    timeout $((10 * patience)) find $found -xdev $pruned -type f ! \( $volatile -o $secrets \) -exec sha256sum -z -- {} +
+    timeout $((10 * patience)) find $found -ignore_readdir_race -xdev $pruned -type f ! \( $volatile -o $secrets \) -exec sha256sum -z -- {} +
 }
 part_secrets() {
     there $roots $extra $homes
-    timeout $((10 * patience)) find $found -xdev $pruned -type f \( $secrets \) ! \( $volatile \) -print |
+    timeout $((10 * patience)) find $found -ignore_readdir_race -xdev $pruned -type f \( $secrets \) ! \( $volatile \) -print |
         while IFS= read -r path; do
             { printf %s "$key" && cat "$path" && printf %s "$key"; } | sha256sum | {
                 read -r hash _
@@ -73,19 +73,19 @@ part_secrets() {
 # Immutable and append-only files.
 part_flags() {
     there $roots $extra $homes
-    timeout $((10 * patience)) find $found -xdev $pruned -type f -exec lsattr -d {} + |
+    timeout $((10 * patience)) find $found -ignore_readdir_race -xdev $pruned -type f -exec lsattr -d {} + |
         awk '{ if ($1 ~ /[ia]/) { flags = ($1 ~ /i/ ? "i" : "") ($1 ~ /a/ ? "a" : ""); print flags, substr($0, index($0, "/")) } }'
 }
 # Files that lend their owner's rights to whoever starts them, on every file system of this host;
 # what an attacker would replace among the programs: owner, mode, size, time.
 part_rights() {
     places=$(awk '$3 ~ /^(ext[234]|xfs|btrfs|overlay|tmpfs)$/ && $4 !~ /nosuid/ && $2 !~ /^\/(proc|sys|dev)/ { print $2 }' /proc/self/mounts)
-    timeout $((15 * patience)) find $places -xdev \( -path /srv/vault/\*/repo -o -path /srv/vault/\*-sealed -o -path /var/lib/postgresql/\*/\* \) -prune \
+    timeout $((15 * patience)) find $places -ignore_readdir_race -xdev \( -path /srv/vault/\*/repo -o -path /srv/vault/\*-sealed -o -path /var/lib/postgresql/\*/\* \) -prune \
         -o -type f \( \( -perm /6000 -printf 'setuid\t%m\t%u\t%g\0%p\0' \) , \( -perm /111 -exec getcap {} + \) \)
 }
 part_programs() {
     there $programs
-    timeout $((10 * patience)) find $found -xdev -path /usr/lib/systemd/system -prune -o -type f \
+    timeout $((10 * patience)) find $found -ignore_readdir_race -xdev -path /usr/lib/systemd/system -prune -o -type f \
         -printf '%m\t%u\t%g\t%s\t%T@\0%p\0'
 }
 part_packages() {
@@ -116,11 +116,11 @@ part_sockets() {
     pids=$(printf '%s\n' "$listening" | awk '{ while (match($0, /pid=[0-9]+/)) { print "/proc/" substr($0, RSTART + 4, RLENGTH - 4) "/exe"; $0 = substr($0, RSTART + RLENGTH) } }' | sort -u)
     # A process that ended meanwhile has no program any more.
     there $pids
-    if [ "$found" ]; then find $found -maxdepth 0 -printf '%p %l\n'; fi
+    if [ "$found" ]; then find $found -ignore_readdir_race -maxdepth 0 -printf '%p %l\n'; fi
 }
 part_certificates() {
     there /etc
-    timeout $((10 * patience)) find $found -xdev -path /etc/ssl/certs -prune -o -type f -name '*.crt' -size -64k \
+    timeout $((10 * patience)) find $found -ignore_readdir_race -xdev -path /etc/ssl/certs -prune -o -type f -name '*.crt' -size -64k \
         -exec awk 'FNR == 1 { print "file " FILENAME } { print }' {} +
 }
 part_etcd() {
