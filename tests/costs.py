@@ -72,7 +72,7 @@ def busy_seconds() -> float:
 
 
 def append(path: Path, row: Row) -> None:
-    """Add a row in one write, so that two labs may share a ledger."""
+    """Add a row in one write, so that labs may share a ledger."""
     path.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(row, ensure_ascii=False) + "\n"
     with path.open("ab", buffering=0) as ledger:

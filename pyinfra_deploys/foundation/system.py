@@ -11,6 +11,8 @@ from pyinfra_deploys.foundation.host_data import HostData
 from pyinfra_deploys.foundation.operations import File, ShellAnswer, ask, place
 from pyinfra_deploys.foundation.templates import render
 
+from koseki_ops.prefetch import AT_THIS_MOMENT
+
 OWNER = "# Managed by koseki (pyinfra, foundation/system.py). Do not edit.\n"
 TOLERATED_SKEW_SECONDS = 1.5
 
@@ -30,7 +32,7 @@ def set_clock(data: HostData) -> Iterator[Any]:
     """Set the clock of a host that asks nobody, over the management connection, when it is off."""
     if data.time_sources:
         return
-    (answer,) = ask(ShellAnswer, question="date +%s.%N")
+    (answer,) = ask(ShellAnswer, question=f"{AT_THIS_MOMENT}date +%s.%N")
     if abs(float(answer) - time.time()) > TOLERATED_SKEW_SECONDS:
         yield StringCommand(f"date --set=@{time.time():.3f}")
 

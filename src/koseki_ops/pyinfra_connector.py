@@ -8,6 +8,7 @@ root with the installer's key (first contact).
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from io import IOBase
 from typing import Any
@@ -16,6 +17,7 @@ import gevent
 from gevent.subprocess import PIPE, Popen
 from pyinfra.api import QuoteString, StringCommand
 from pyinfra.api.exceptions import ConnectError
+from pyinfra.api.state import StateStage
 from pyinfra.api.util import get_file_io
 from pyinfra.connectors.base import BaseConnector
 from pyinfra.connectors.util import (
@@ -26,6 +28,7 @@ from pyinfra.connectors.util import (
 )
 
 from koseki_ops.inventory import Inventory
+from koseki_ops.prefetch import Prefetch
 from koseki_ops.site import Site
 from koseki_ops.ssh import files_of
 
@@ -39,6 +42,9 @@ ROOM_KIB = 32 * 1024
 SSH_FAILED = 255
 PROOF_TRIES = 5
 DENIED = ("Permission denied", "Host key verification failed")
+
+
+AS_ROOT = ("sudo", "-H", "-n", "sh")
 
 
 class NoAnswerError(Exception):
@@ -69,6 +75,7 @@ class KosekiConnector(BaseConnector):  # type: ignore[misc] # pyinfra's classes 
         # Why the last command that failed did; pyinfra itself tells it to its own log only.
         self.trouble = ""
         self.config = self.site.ssh_config
+        self.prefetch = Prefetch(self.site.state / "questions" / f"{self.host.name}.json")
         code, output = self._ssh(PROBE)
         if code == SSH_FAILED and any(word in output.stderr for word in DENIED):
             # It does not know us yet, or its sshd still shows the key it was installed with.
@@ -95,14 +102,19 @@ class KosekiConnector(BaseConnector):  # type: ignore[misc] # pyinfra's classes 
                     f"{self.host.name} has {free} KiB left on {place}, an apply needs "
                     f"{ROOM_KIB}: free some; nothing was changed there"
                 )
+        if not self.first_contact and (program := self.prefetch.program()):
+            code, out, _ = self._run(" ".join(AS_ROOT), program.encode())
+            self.prefetch.take(code, out)
 
-    def _ssh(self, command: str, stdin: bytes = b"") -> tuple[int, CommandOutput]:
+    def _run(self, command: str, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
         argv = ["ssh", "-F", str(self.config), self.host.name, command]
         process = Popen(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE)
         out, err = process.communicate(stdin)
-        lines = [OutputLine("stdout", line) for line in out.decode(errors="replace").splitlines()]
-        lines += [OutputLine("stderr", line) for line in err.decode(errors="replace").splitlines()]
-        return process.returncode, CommandOutput(lines)
+        return process.returncode, out, err
+
+    def _ssh(self, command: str, stdin: bytes = b"") -> tuple[int, CommandOutput]:
+        code, out, err = self._run(command, stdin)
+        return code, _lines(out, err)
 
     def run_shell_command(
         self,
@@ -117,7 +129,12 @@ class KosekiConnector(BaseConnector):  # type: ignore[misc] # pyinfra's classes 
         unix = make_unix_command_for_host(self.state, self.host, command, **arguments)
         stdin = control.get("_stdin")
         text = "\n".join(stdin) if isinstance(stdin, list | tuple) else (stdin or "")
-        code, output = self._ssh(unix.get_raw_value(), text.encode())
+        raw = unix.get_raw_value()
+        question = "" if text or self.state.current_stage != StateStage.Prepare else _question(raw)
+        if question and (answer := self.prefetch.answer(question)):
+            code, output = answer.rc, _lines(answer.out, answer.err)
+        else:
+            code, output = self._ssh(raw, text.encode())
         well = code in (control.get("_success_exit_codes") or [0])
         if not well:
             self.trouble = (output.stderr.strip().splitlines() or [f"exit {code}"])[-1]
@@ -182,3 +199,17 @@ class KosekiConnector(BaseConnector):  # type: ignore[misc] # pyinfra's classes 
             self.trouble = (said or [f"exit {process.returncode}"])[-1]
             gevent.sleep(1)
         return False
+
+
+def _lines(out: bytes, err: bytes) -> CommandOutput:
+    """Return what a command printed as pyinfra keeps it."""
+    lines = [OutputLine("stdout", line) for line in out.decode(errors="replace").splitlines()]
+    lines += [OutputLine("stderr", line) for line in err.decode(errors="replace").splitlines()]
+    return CommandOutput(lines)
+
+
+def _question(raw: str) -> str:
+    """Return the shell command that root's shell is given; nothing when it is another user's."""
+    words = shlex.split(raw)
+    root = words[:-1] in ([*AS_ROOT, "-c"], [AS_ROOT[-1], "-c"])
+    return words[-1] if root else ""

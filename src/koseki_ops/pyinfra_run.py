@@ -109,6 +109,8 @@ def main(job: dict[str, Any]) -> dict[str, HostResult]:
         with ctx_state.use(state):
             for path in job["deploys"]:
                 _prepare(state, site.root / path)
+        for host in state.active_hosts:
+            host.connector.prefetch.note()
         pending = any(state.get_meta_for_host(host).ops_change for host in state.active_hosts)
         if pending and not job["check"]:
             executed = True

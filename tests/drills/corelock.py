@@ -1,4 +1,4 @@
-"""A lock on this machine's cores: two labs never do heavy things at once, and waits cost nothing.
+"""A lock on this machine's cores: labs never do heavy things at once, and waits cost nothing.
 
 Applies, verifications and restores hold as many cores as they keep busy; whoever only waits for a
 clock holds none. A drill that promises seconds holds one for that window, so that nothing heavy

@@ -191,6 +191,13 @@ def test_static_stages_run_beside_the_provisioning(checkout: Checkout):
     assert len(checkout.lines("seen")) == len(stages) - 1
 
 
+def test_what_a_stage_needs_comes_first_once_also_when_it_is_named(checkout: Checkout):
+    """Whoever names all of them means the same run."""
+    stages = {"secrets": "echo $$ >>prepared", "provision": "test -e prepared"}
+    assert checkout.run(stages, "provision", "secrets")[0] == 0
+    assert len(checkout.lines("prepared")) == 1
+
+
 @pytest.mark.parametrize(
     ("red", "code"), [("lint", 3), ("provision", 5), ("unit", 128 + signal.SIGTERM)]
 )

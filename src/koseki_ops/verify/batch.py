@@ -24,14 +24,17 @@ ANSWER_SECONDS = 20
 # Each question's own limit on the host, so that one that hangs does not cost the others.
 QUESTION_SECONDS = 30
 
+# The suites' own: their answers are compared with texts and times of the plan.
+ENVIRONMENT = """\
+LC_ALL=C.UTF-8 TZ=Asia/Tokyo
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export LC_ALL TZ PATH
+"""
 # The directory lies in memory (/run) and is gone when the program ends, however it ends.
 PROLOGUE = """\
 set -u
 umask 077
-LC_ALL=C.UTF-8 TZ=Asia/Tokyo
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export LC_ALL TZ PATH
-answers=$(mktemp -d "${TMPDIR:-/run}/koseki-verify.XXXXXX") || exit 1
+answers=$(mktemp -d "${TMPDIR:-/run}/koseki-questions.XXXXXX") || exit 1
 trap 'rm -rf "$answers"' EXIT
 trap 'exit 1' HUP INT TERM
 question() {
@@ -110,13 +113,16 @@ def timer(name: str) -> str:
     )
 
 
-def assemble(questions: Mapping[str, Question]) -> tuple[str, list[str]]:
+def assemble(
+    questions: Mapping[str, Question], environment: str = ENVIRONMENT
+) -> tuple[str, list[str]]:
     """Return the program for a host's questions, and their names in the program's order.
 
-    Questions are numbered in the program, so that a name may hold any character.
+    Questions are numbered in the program, so that a name may hold any character. environment: shell
+    commands that come before all of them.
     """
     names = list(questions)
-    parts = [PROLOGUE]
+    parts = [environment, PROLOGUE]
     for number, name in sorted(
         enumerate(names), key=lambda item: not questions[item[1]].aside
     ):  # those that wait start first
