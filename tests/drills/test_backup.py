@@ -36,7 +36,11 @@ def test_the_canary_is_found_whoever_closes_the_log(platform: Platform):
 @pytest.mark.drill
 def test_a_seal_waits_for_who_looks_at_it(platform: Platform):
     """The beat comes while a verification reads the sealed copies: it seals when that is done."""
-    platform.sh("remote-backup1", f"flock -s {LOCK} sleep 3 & sleep 0.5; systemctl start {SEALS}")
+    looks = f"flock -s {LOCK} sh -c 'sleep 3; date -u +%Y%m%dT%H%M%SZ' & sleep 0.5"
+    newest = "koseki-seal list remote | tail -n 1 | cut -d ' ' -f 1"
+    said = platform.sh("remote-backup1", f"{looks}; systemctl start {SEALS}; wait; {newest}")
+    looked_until, sealed_at = said.split()
+    assert looked_until <= sealed_at
 
 
 def backups(platform: Platform, kind: str) -> dict[int, set[str]]:

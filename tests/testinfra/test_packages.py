@@ -7,6 +7,7 @@ from pathlib import Path
 
 from koseki_ops.inventory import WORKSTATION
 from koseki_ops.mirror import KEYRING, mirror_folder
+from koseki_ops.verify.apt import switched_on
 from koseki_ops.verify.expect import expect, hold
 from koseki_ops.verify.plan import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
@@ -138,7 +139,7 @@ def test_only_the_platforms_key_is_trusted(facts: Facts, everywhere: Everywhere)
     # Debian's own keys come with the base; no source refers to them.
     strange = [name for name in facts["trusted"].lines if not name.startswith("debian-archive-")]
     expect(strange, [], f"remove these keys; {facts.remedy}")
-    lax = [line for line in facts["weak"].lines if '"1"' in line or '"true"' in line.lower()]
+    lax = switched_on(facts["weak"].lines)
     expect(lax, [], "remove these settings from /etc/apt/apt.conf.d")
 
 
@@ -147,8 +148,7 @@ def test_nothing_upgrades_by_itself(facts: Facts):
     """An upgrade at night once restarted Patroni and moved the leader; only apply upgrades."""
     present = set(BY_ITSELF) & installed(facts).keys()
     expect(present, set(), "purge them")
-    setting = facts["periodic"].text
-    hold('"1"' not in setting, "APT::Periodic::Unattended-Upgrade off", setting, facts.remedy)
+    expect(switched_on(facts["periodic"].lines), [], facts.remedy)
 
 
 @on_hosts("remote_backup")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -228,6 +229,25 @@ def test_inputs_change_with_what_hosts_are_made_from(site: Site):
     assert after.tree != before.tree
     assert {k for k in after.files if after.files[k] != before.files[k]} == {
         "roles/etcd/tasks/main.yml"
+    }
+
+
+def test_inputs_are_the_whole_package_too(site: Site, monkeypatch: pytest.MonkeyPatch):
+    """What Python decides of a host (rules, rights, names) is as stale as a role's template."""
+    package = Path(manifests.__file__).parents[1]
+    files = manifests.inputs_of(site).files
+    sources = {p.relative_to(package) for p in package.rglob("*") if p.is_file()}
+    expected = {f"src/koseki_ops/{p}" for p in sources if "__pycache__" not in p.parts}
+    assert expected == {name for name in files if name.startswith("src/")}
+    copy = site.root / "installed"
+    shutil.copytree(package, copy)
+    monkeypatch.setattr(manifests, "PACKAGE", copy)
+    # Where it is installed it has other folders above it, and is the same.
+    assert manifests.inputs_of(site).files == files
+    (copy / "firewall.py").write_text("# other\n", encoding="utf-8")
+    changed = manifests.inputs_of(site).files
+    assert {name for name in files if files[name] != changed[name]} == {
+        "src/koseki_ops/firewall.py"
     }
 
 

@@ -40,6 +40,8 @@ from koseki_ops.ssh import ensure_site_ssh, files_of, host_certificate
 ROOT = project_root()
 GOLDEN = Path(__file__).with_name("golden")
 STAGE = "/run/koseki-stage"
+# Each kind of ground: a database's, a city server's with an exchange and a vault, the datacenter's.
+GROUND_HOSTS = ["primary1", "registry-link1", "remote-backup1"]
 CHANGING = (
     "/etc/ssh/koseki_user_ca.pub",
     "/etc/ssh/principals/",
@@ -159,16 +161,14 @@ def placed(site: Site, name: str) -> Iterator[tuple[str, str]]:
             yield path.removeprefix(STAGE), content.decode()
 
 
-@pytest.mark.parametrize("host", ["primary1", "registry-link1", "remote-backup1"])
+@pytest.mark.parametrize("host", GROUND_HOSTS)
 def test_the_grounds_files(site: Site, host: str, monkeypatch: pytest.MonkeyPatch):
     """Firewall, sshd, sudo, time, names, PAM, vaults: as a reviewer has read them."""
     monkeypatch.syspath_prepend(str(ROOT))
     found = dict(placed(site, host))
     for path, content in found.items():
         hold(host, path, content)
-    assert {"/etc/nftables.conf", "/etc/hosts", "/etc/ssh/sshd_config.d/10-koseki.conf"} <= set(
-        found
-    )
+    assert set(found) == golden_files(host) - service_files(host)
 
 
 def test_the_watchs_files(site: Site, monkeypatch: pytest.MonkeyPatch):
@@ -180,6 +180,7 @@ def test_the_watchs_files(site: Site, monkeypatch: pytest.MonkeyPatch):
     found = dict(placed(there, "workstation1"))
     for path, content in found.items():
         hold("workstation1", path, content)
+    assert set(found) == golden_files("workstation1")
     units = {path for path in found if path.startswith("/etc/systemd/system/koseki-")}
     assert len(units) == 6, "three runs, each a service and a timer"
 
@@ -195,6 +196,21 @@ HOST_OF_ROLE = {
     "request_expiry": "primary1",
     "web_gateway": "application1",
 }
+
+
+def golden_files(host: str) -> set[str]:
+    """Return the paths on a host that have a golden file."""
+    return {f"/{p.relative_to(GOLDEN / host)}" for p in (GOLDEN / host).rglob("*") if p.is_file()}
+
+
+def service_files(host: str) -> set[str]:
+    """Return the paths on a host that are made from a role's template."""
+    found = set()
+    for template in TEMPLATES:
+        role, _, *path = template.relative_to(ROOT / "roles").parts
+        if HOST_OF_ROLE[role] == host:
+            found.add(f"/{'/'.join(path).removesuffix('.j2')}")
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -267,12 +283,8 @@ def test_the_services_files(rendered: Path, template: Path):
 
 
 def test_every_golden_file_is_one_of_todays():
-    """A template that is gone takes its golden file with it."""
-    known = {str(t.relative_to(ROOT / "roles").with_suffix("")).split("/", 2)[2] for t in TEMPLATES}
-    services = {
-        str(path.relative_to(GOLDEN / host))
-        for host in set(HOST_OF_ROLE.values())
-        for path in (GOLDEN / host).rglob("*")
-        if path.is_file() and any(word in str(path) for word in ("patroni", "haproxy", "etcd"))
-    }
-    assert services <= known
+    """A file that nobody renders any more takes its golden file with it."""
+    hosts = {path.name for path in GOLDEN.iterdir()}
+    assert hosts == {*GROUND_HOSTS, "workstation1", *HOST_OF_ROLE.values()}
+    for host in hosts - {*GROUND_HOSTS, "workstation1"}:
+        assert golden_files(host) == service_files(host)

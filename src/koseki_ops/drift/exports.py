@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -111,7 +112,7 @@ def as_sarif(sweep: Sweep, standings: Sequence[Standing] = ()) -> str:
     }
     driver = {
         "name": "koseki drift",
-        "semanticVersion": "0.1.0",
+        "semanticVersion": version("koseki-ops"),
         "rules": [
             {
                 "id": f"drift/{one_line(kind)}",

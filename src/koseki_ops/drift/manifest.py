@@ -18,9 +18,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+import koseki_ops
 from koseki_ops.drift import signing
 from koseki_ops.drift.declared import Rows
 from koseki_ops.drift.items import ANY, COLUMNS, PART_OF, Items, State, pack, unpack
@@ -29,8 +30,10 @@ from koseki_ops.errors import KosekiError
 from koseki_ops.site import Site
 
 VERSION = 2
-# What decides how a host is made; a change in it that was not applied makes a manifest stale.
+# What decides how a host is made, beside the inventory; a change in it that was not applied makes a
+# manifest stale. The package is the one at work: a host that keeps watch has it installed.
 INPUTS = ("roles", "pyinfra_deploys", "playbooks", "plugins")
+PACKAGE, PACKAGE_NAME = Path(koseki_ops.__file__).parent, "src/koseki_ops"
 TREE_DIGITS = 16
 
 
@@ -107,24 +110,25 @@ def _begun(site: Site, host: str) -> Path:
 
 def inputs_of(site: Site) -> Inputs:
     """Return what an apply would be made from now."""
-    places = [site.inventory, *(site.root / name for name in INPUTS)]
+    inventory = str(site.inventory.relative_to(site.root))
+    places = {name: site.root / name for name in (inventory, *INPUTS)} | {PACKAGE_NAME: PACKAGE}
     files = {}
-    for place in places:
-        for path, _, names in os.walk(place, followlinks=True):
-            if path.endswith("__pycache__"):
+    for place, start in places.items():
+        for path, _, names in start.walk(follow_symlinks=True):
+            if path.name == "__pycache__":
                 continue
-            folder_name = os.path.relpath(path, site.root)
             for name in names:
-                file = Path(path) / name
+                file = path / name
                 # A link may lead to a group that has no values.
                 if file.suffix != ".pyc" and file.is_file():
                     content = file.read_bytes()
-                    files[f"{folder_name}/{name}"] = sha256(content).hexdigest()[:16]
+                    shown = PurePath(place, file.relative_to(start))
+                    files[str(shown)] = sha256(content).hexdigest()[:16]
     listed = "\n".join(f"{name} {files[name]}" for name in sorted(files))
     tree = sha256(listed.encode()).hexdigest()[:TREE_DIGITS]
     if site.station:
         return Inputs(tree, site.station.commit, files)
-    return Inputs(tree, _commit(site.root, [str(p.relative_to(site.root)) for p in places]), files)
+    return Inputs(tree, _commit(site.root, list(places)), files)
 
 
 def _commit(root: Path, places: list[str]) -> str:
