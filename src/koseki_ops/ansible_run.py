@@ -40,14 +40,10 @@ def environment(site: Site, *, accelerated: bool = True) -> dict[str, str]:
 
 
 def mitogen() -> dict[str, str]:
-    """Return the variables that select Mitogen's strategy."""
-    found = importlib.util.find_spec("ansible_mitogen")
-    if found is None or found.origin is None:
+    """Return the variables that select Mitogen's strategy (plugins/strategy)."""
+    if importlib.util.find_spec("ansible_mitogen") is None:
         raise KosekiError("Mitogen is missing", sys.prefix, "run `make set-up`")
-    return {
-        "ANSIBLE_STRATEGY_PLUGINS": str(Path(found.origin).parent / "plugins" / "strategy"),
-        "ANSIBLE_STRATEGY": "mitogen_linear",
-    }
+    return {"ANSIBLE_STRATEGY": "mitogen_unbound"}
 
 
 def run_playbook(
