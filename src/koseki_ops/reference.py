@@ -1,10 +1,11 @@
-"""Write docs/variables.md: every role's variables, from their argument specs and defaults."""
+"""Write the generated pages: docs/variables.md (the roles' variables), docs/requirements.md."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from koseki_ops import requirements
 from koseki_ops.inventory import load_yaml
 from koseki_ops.site import project_root
 
@@ -46,3 +47,4 @@ def reference(root: Path) -> str:
 if __name__ == "__main__":
     root = project_root()
     (root / "docs/variables.md").write_text(reference(root), encoding="utf-8")
+    (root / requirements.PAGE).write_text(requirements.page(root), encoding="utf-8")
