@@ -23,6 +23,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 # Commands that live in rooms of their own, imported when they are called: `koseki lab exec` must
 # not wait for the verification's imports.
 ROOMS = {
+    "costs": "koseki_ops.costs.cli:costs_group",
     "drift": "koseki_ops.drift.cli:drift_group",
     "enroll": "koseki_ops.joining.cli:enroll_command",
     "image": "koseki_ops.image.cli:image_group",

@@ -1,0 +1,238 @@
+"""`koseki costs`: what each municipality pays of what they share, and why exactly that (K-16)."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import click
+
+from koseki_ops.check import load_platform
+from koseki_ops.costs.model import Agreement, load_agreement
+from koseki_ops.costs.shares import Division, Share, divide
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import Inventory
+from koseki_ops.model import Municipality
+from koseki_ops.options import json_option, print_json, site_options
+from koseki_ops.site import Site
+
+agreement_option = click.option(
+    "--agreement",
+    "file",
+    type=click.Path(path_type=Path),
+    help="The agreement's file (default: agreements/INVENTORY.yml).",
+)
+year_option = click.option(
+    "--fiscal-year",
+    type=int,
+    metavar="YEAR",
+    help="Of a fee: this fiscal year alone, by the year in which it began.",
+)
+as_of_option = click.option(
+    "--as-of", metavar="DATE", help="With what was known on that day (default: everything)."
+)
+
+
+@click.group("costs")
+def costs_group() -> None:
+    """Compute and explain the shares of what the municipalities pay together."""
+
+
+@costs_group.command("compute")
+@click.argument("items", nargs=-1, metavar="[ITEM]…")
+@year_option
+@as_of_option
+@agreement_option
+@site_options
+@json_option
+def compute_command(
+    site: Site,
+    *,
+    items: tuple[str, ...],
+    fiscal_year: int | None,
+    as_of: str | None,
+    file: Path | None,
+    as_json: bool,
+) -> None:
+    """Say what each municipality pays, item by item; a fee's items by fiscal year.
+
+    Example: koseki costs compute management --fiscal-year 2016
+    """
+    agreement, towns = _open(site, file)
+    wanted = [agreement.item(name) for name in items] or agreement.items
+    divisions = [
+        division
+        for item in wanted
+        for division in divide(agreement, towns, item, fiscal_year, _day(as_of))
+    ]
+    for division in divisions:
+        _print(division, agreement)
+    if as_json:
+        print_json({"divisions": [as_json_row(division) for division in divisions]})
+
+
+@costs_group.command("explain")
+@click.argument("item")
+@click.argument("town", metavar="MUNICIPALITY")
+@year_option
+@as_of_option
+@agreement_option
+@site_options
+@json_option
+def explain_command(
+    site: Site,
+    *,
+    item: str,
+    town: str,
+    fiscal_year: int | None,
+    as_of: str | None,
+    file: Path | None,
+    as_json: bool,
+) -> None:
+    """Say why a municipality pays exactly that: every number that a calculator needs.
+
+    Example: koseki costs explain servers-2015 大鹿村
+    """
+    agreement, towns = _open(site, file)
+    code = _code_of(towns, town)
+    divisions = divide(agreement, towns, agreement.item(item), fiscal_year, _day(as_of))
+    found = [(d, share) for d in divisions for share in d.shares if share.code6 == code]
+    if not found:
+        raise KosekiError(
+            f"{town} has no share of {item}", "it took no part", "choose another item or year"
+        )
+    for division, share in found:
+        _explain(division, share)
+    if as_json:
+        print_json({"shares": [_share_row(d, share) for d, share in found]})
+
+
+@costs_group.command("compare")
+@click.option("--before", required=True, metavar="DATE", help="With what was known on that day.")
+@click.option("--after", metavar="DATE", help="And on that one (default: with everything).")
+@year_option
+@agreement_option
+@site_options
+@json_option
+def compare_command(
+    site: Site,
+    *,
+    before: str,
+    after: str | None,
+    fiscal_year: int | None,
+    file: Path | None,
+    as_json: bool,
+) -> None:
+    """Say what a correction changed for whom; what was billed stays as it was billed.
+
+    Example: koseki costs compare --before 2016-03-31
+    """
+    agreement, towns = _open(site, file)
+    rows = []
+    for item in agreement.items:
+        if fiscal_year is not None and item.kind == "once":
+            continue
+        old, new = (
+            {(d.name, s.code6): (s.name, s.yen) for d in divisions for s in d.shares}
+            for divisions in (
+                divide(agreement, towns, item, fiscal_year, day)
+                for day in (_day(before), _day(after))
+            )
+        )
+        for key in [*old, *(key for key in new if key not in old)]:
+            name = (old.get(key) or new[key])[0]
+            was, now = (side[key][1] if key in side else 0 for side in (old, new))
+            if was != now:
+                rows.append({"item": key[0], "code6": key[1], "before": was, "after": now})
+                click.echo(f"{key[0]:24} {name}  {was:,} → {now:,} ({now - was:+,})")
+    if not rows:
+        click.echo("nobody pays more or less")
+    if as_json:
+        print_json({"changes": rows})
+
+
+def _open(site: Site, file: Path | None) -> tuple[Agreement, list[Municipality]]:
+    platform = load_platform(Inventory(site.inventory))
+    path = file or site.root / "agreements" / f"{site.inventory_name}.yml"
+    towns = platform.municipalities
+    return load_agreement(path, [town.code6 for town in towns]), towns
+
+
+def _day(said: str | None) -> date | None:
+    if said is None:
+        return None
+    try:
+        return date.fromisoformat(said)
+    except ValueError as error:
+        raise KosekiError("this is not a date", said, "write it as 2016-03-31") from error
+
+
+def _code_of(towns: list[Municipality], said: str) -> str:
+    for town in towns:
+        if said in {town.code6, town.slug, town.name}:
+            return town.code6
+    raise KosekiError(
+        "there is no such municipality",
+        said,
+        "give its name, slug or code, as `koseki municipalities` lists them",
+    )
+
+
+def _print(division: Division, agreement: Agreement) -> None:
+    click.echo(f"{division.name}  {division.item.title}: {division.cost:,} yen, {division.reading}")
+    for share in division.shares:
+        rest = f", of which {share.rest} left over" if share.code6 == agreement.host else ""
+        parts = f"  in {len(share.instalments)}: {share.instalments[0]:,}" * (
+            division.item.instalments > 1
+        )
+        click.echo(f"  {share.code6} {share.name}  {share.yen:>15,}{rest}{parts}")
+
+
+def _explain(division: Division, share: Share) -> None:
+    estimate, item = division.estimate, division.item
+    click.echo(f"{division.name}  {item.title}")
+    click.echo(f"  C = {division.cost:,} yen ({division.amount.source}, with tax)")
+    click.echo(f"  S = {share.alone:,} yen ({estimate.source})")
+    click.echo(f"  M = {share.months} months" if item.by_months else "  not by months")
+    whole, part = divmod(share.exact.numerator, share.exact.denominator)
+    if division.whole:
+        factors = [division.cost, share.alone, *([share.months] if item.by_months else [])]
+        product = " × ".join(f"{factor:,}" for factor in factors)
+        click.echo(f"  {division.reading} = {product} / {division.whole:,}")
+    else:
+        click.echo(f"  {division.reading}")
+    click.echo(f"  = {whole:,} + {part}/{share.exact.denominator}, cut below one yen")
+    if share.rest:
+        click.echo(f"  + {share.rest} yen that all cuts leave over, borne by the host")
+    click.echo(f"  = {share.yen:,} yen")
+    if item.instalments > 1:
+        click.echo(f"  in {item.instalments}: {', '.join(f'{yen:,}' for yen in share.instalments)}")
+
+
+def as_json_row(division: Division) -> dict[str, Any]:
+    """Return a division as JSON keeps it: whole yen, and fractions as two whole numbers."""
+    return {
+        "item": division.item.id,
+        "fiscal_year": division.fiscal_year,
+        "cost": division.cost,
+        "reading": division.reading,
+        "whole": division.whole,
+        "amount_source": division.amount.source,
+        "estimate_source": division.estimate.source,
+        "shares": [_share_row(division, share) for share in division.shares],
+    }
+
+
+def _share_row(division: Division, share: Share) -> dict[str, Any]:
+    return {
+        "item": division.name,
+        "code6": share.code6,
+        "name": share.name,
+        "alone": share.alone,
+        "months": share.months,
+        "exact": [share.exact.numerator, share.exact.denominator],
+        "yen": share.yen,
+        "rest": share.rest,
+        "instalments": list(share.instalments),
+    }

@@ -1,0 +1,218 @@
+"""An agreement on costs as its file says it: items, their amounts, what each would have paid alone.
+
+Nothing is ever overwritten: an amount or an estimate that was corrected is one more row with the
+day on which it became known, so that what was computed before can be computed again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from koseki_ops.errors import KosekiError
+from koseki_ops.inventory import LOADER
+from koseki_ops.model import Code6, IsoDate, Table
+
+MOST_YEN = 10**15
+
+
+def _yen(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(  # noqa: TRY004 - pydantic reports ValueError, TypeError escapes it
+            "an amount is a whole number of yen in plain digits, as 83000000"
+        )
+    if not 0 < value <= MOST_YEN:
+        raise ValueError(f"an amount is more than nothing and at most {MOST_YEN} yen")
+    return value
+
+
+Yen = Annotated[int, BeforeValidator(_yen)]
+Percent = Annotated[int, Field(ge=0, le=100, strict=True)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+def _once(what: str, keys: Iterable[object]) -> None:
+    twice = [str(key) for key, count in Counter(keys).items() if count > 1]
+    if twice:
+        raise ValueError(f"{what} twice: {', '.join(twice)}; keep one of the rows")
+
+
+class Amount(Table):
+    """What an item costs, as it was known from a day on.
+
+    yen: for a fee, of a whole year. source: the paper it stands in, as its number.
+    """
+
+    known_on: IsoDate
+    source: Text
+    yen: Yen
+
+
+class Alone(Table):
+    """What one municipality would have paid for a renewal of its own."""
+
+    code6: Code6
+    yen: Yen
+
+
+class Estimate(Table):
+    """What each would have paid alone, from a day on, as it was known from a day on."""
+
+    valid_from: IsoDate
+    known_on: IsoDate
+    source: Text
+    alone: Annotated[list[Alone], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        _once("a municipality stands here", (row.code6 for row in self.alone))
+        return self
+
+
+class TaxRate(Table):
+    """A rate of consumption tax and the first day on which it holds."""
+
+    valid_from: IsoDate
+    percent: Percent
+
+
+class Item(Table):
+    """Something that is paid together.
+
+    kind: `once`, an amount for the whole span; `fee`, an amount for each year of it. first_day,
+    last_day: the span in which it is used. by_months: whether its shares go by months of use as
+    well (a fee's always do). tax: whether its amounts have tax in them; when they have not, an
+    amount that is paid once is taxed by the day `taxed_on`, a fee month by month.
+    """
+
+    id: Text
+    title: Text
+    kind: Literal["once", "fee"]
+    first_day: IsoDate
+    last_day: IsoDate
+    by_months: bool = True
+    tax: Literal["included", "excluded"]
+    taxed_on: IsoDate | None = None
+    instalments: Annotated[int, Field(ge=1, le=120, strict=True)] = 1
+    amounts: Annotated[list[Amount], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _holds(self) -> Self:
+        if self.last_day < self.first_day:
+            raise ValueError("last_day is before first_day; correct the dates")
+        if self.kind == "fee" and not self.by_months:
+            raise ValueError("a fee goes by months; remove by_months")
+        if (self.taxed_on is not None) != (self.kind == "once" and self.tax == "excluded"):
+            raise ValueError(
+                "taxed_on is given for an amount that is paid once without its tax, for no other"
+            )
+        _once("an amount becomes known on a day", (row.known_on for row in self.amounts))
+        return self
+
+
+class Agreement(Table):
+    """What was agreed on costs.
+
+    host: who bears what is left below one yen. part_months: whether a month in which a
+    municipality took part on some days only is `counted` or `left_out`; None: the agreement says
+    nothing, and nothing is computed where that matters. fee_by: `year`, a year's fee is divided by
+    months of use in that year; `month`, each month's twelfth by those who took part in it.
+    """
+
+    id: Text
+    title: Text
+    host: Code6
+    part_months: Literal["counted", "left_out"] | None
+    fee_by: Literal["year", "month"]
+    tax_rates: list[TaxRate]
+    estimates: Annotated[list[Estimate], Field(min_length=1)]
+    items: Annotated[list[Item], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        _once("an item's id stands", (item.id for item in self.items))
+        _once("a tax rate begins on a day", (rate.valid_from for rate in self.tax_rates))
+        _once(
+            "estimates that are valid and known from the same days stand",
+            (f"{row.valid_from}, {row.known_on}" for row in self.estimates),
+        )
+        return self
+
+    def item(self, name: str) -> Item:
+        """Return an item by its id; KosekiError when there is none."""
+        for item in self.items:
+            if item.id == name:
+                return item
+        known = ", ".join(item.id for item in self.items)
+        raise KosekiError("there is no such item", name, f"choose one of {known}")
+
+
+class _Loader(LOADER):  # type: ignore[misc,valid-type] # chosen when PyYAML is imported
+    """YAML in which a key stands once: the last one would win otherwise, and nobody is told."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key) for key, _ in node.value]
+    for key, count in Counter(map(str, keys)).items():
+        if count > 1:
+            line = node.start_mark.line + 1
+            raise KosekiError("a key stands twice", f"{key}, line {line}", "keep one of them")
+    found: dict[Any, Any] = loader.construct_mapping(node, deep=True)
+    return found
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def load_agreement(path: Path, codes: Sequence[str]) -> Agreement:
+    """Return the agreement of a file. codes: of the municipalities that the inventory knows.
+
+    Raises KosekiError with file, place, value and remedy of the first thing that cannot be right.
+    """
+    try:
+        said = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe loader
+    except yaml.YAMLError as error:
+        raise KosekiError(
+            "the agreement is not valid YAML", f"{path}: {error}", "correct that line"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise KosekiError(
+            "the agreement cannot be read", f"{path}: {error}", "name its file with --agreement"
+        ) from error
+    try:
+        agreement = Agreement.model_validate(said)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        remedy = first["msg"].removeprefix("Value error, ")
+        raise KosekiError(
+            f"the agreement does not hold: {place or 'the whole'} in {path}",
+            repr(first["input"])[:60],
+            remedy,
+        ) from error
+    for place, code in _codes(agreement):
+        if code not in codes:
+            raise KosekiError(
+                f"the agreement names a municipality that is not in the plan: {place} in {path}",
+                code,
+                "write the code of one that `koseki municipalities` lists",
+            )
+    return agreement
+
+
+def _codes(agreement: Agreement) -> Iterable[tuple[str, str]]:
+    yield "host", agreement.host
+    for number, estimate in enumerate(agreement.estimates):
+        for row in estimate.alone:
+            yield f"estimates.{number}", row.code6
+
+
+def known[Row: (Amount, Estimate)](rows: Iterable[Row], as_of: date) -> list[Row]:
+    """Return the rows that were known on a day."""
+    return [row for row in rows if row.known_on <= as_of]

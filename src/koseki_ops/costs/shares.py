@@ -1,0 +1,276 @@
+"""The arithmetic of shares: exact fractions, cut below one yen, what is left to the named bearer.
+
+For an item that is paid once: C · S · M / Σ(S · M), with C its cost, S what a municipality would
+have paid alone, M its months of use (1 for each where the item does not go by months). A fee is
+divided fiscal year by fiscal year, by one of two readings that the agreement names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from fractions import Fraction
+
+from koseki_ops.costs.model import Agreement, Amount, Estimate, Item, TaxRate, known
+from koseki_ops.costs.months import MONTHS, Month, fiscal_years, months
+from koseki_ops.errors import KosekiError
+from koseki_ops.model import Municipality
+
+HUNDRED = 100
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one municipality pays of an item.
+
+    alone: S in yen; months: M; exact: its part before it is cut; yen: what it pays, the rest
+    included where it is the bearer; instalments: yen of each, the first one with the fraction.
+    """
+
+    code6: str
+    name: str
+    alone: int
+    months: int
+    exact: Fraction
+    yen: int
+    instalments: tuple[int, ...]
+
+    @property
+    def rest(self) -> int:
+        """What it pays beyond its own part, because it bears what is left below one yen."""
+        return self.yen - self.exact.__floor__()
+
+
+@dataclass(frozen=True)
+class Division:
+    """How one item, or one fiscal year of a fee, is divided.
+
+    cost: C in yen, with tax; reading: how it was divided, in words; whole: Σ(S·M), 0 where there is
+    one for each month; amount, estimate: the rows that it rests on.
+    """
+
+    item: Item
+    fiscal_year: int | None
+    cost: int
+    reading: str
+    whole: int
+    amount: Amount
+    estimate: Estimate
+    shares: list[Share] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The item's id, with the fiscal year of a fee."""
+        return self.item.id if self.fiscal_year is None else f"{self.item.id} {self.fiscal_year}"
+
+
+def instalments(yen: int, count: int) -> tuple[int, ...]:
+    """Return an amount in equal instalments; what does not divide is in the first one."""
+    each = yen // count
+    return (yen - each * (count - 1), *([each] * (count - 1)))
+
+
+def divide(
+    agreement: Agreement,
+    towns: Sequence[Municipality],
+    item: Item,
+    fiscal_year: int | None = None,
+    as_of: date | None = None,
+) -> list[Division]:
+    """Divide an item: one division, or one for each fiscal year of a fee.
+
+    towns: all of the plan, in its order; fiscal_year: that one alone; as_of: with what was known on
+    that day (None: with everything). Raises KosekiError where the agreement leaves something open.
+    """
+    day = as_of or date.max
+    amount = max(known(item.amounts, day), key=lambda row: row.known_on, default=None)
+    if amount is None:
+        raise KosekiError(
+            f"nothing was known yet of what {item.id} costs", str(as_of), "choose a later --as-of"
+        )
+    if item.kind == "once":
+        if fiscal_year is not None:
+            raise KosekiError(
+                f"{item.id} is paid once and belongs to no fiscal year",
+                str(fiscal_year),
+                "leave --fiscal-year out",
+            )
+        return [_once(agreement, towns, item, amount, day)]
+    years = fiscal_years(item.first_day, item.last_day)
+    if fiscal_year is not None and fiscal_year not in years:
+        raise KosekiError(
+            f"{item.id} is not paid in this fiscal year",
+            str(fiscal_year),
+            f"choose one of {years[0]} to {years[-1]}",
+        )
+    wanted = years if fiscal_year is None else [fiscal_year]
+    return [_fee(agreement, towns, item, amount, day, year) for year in wanted]
+
+
+def _once(
+    agreement: Agreement,
+    towns: Sequence[Municipality],
+    item: Item,
+    amount: Amount,
+    day: date,
+) -> Division:
+    cost = amount.yen
+    if item.taxed_on is not None:
+        cost = _taxed(Fraction(cost), _rate(agreement.tax_rates, item.taxed_on)).__floor__()
+    estimate = _estimate(agreement, item.first_day, day)
+    span = list(months(item.first_day, item.last_day))
+    if item.by_months:
+        counts = {town.code6: _months(agreement, item, town, span) for town in towns}
+    else:
+        counts = {
+            town.code6: int(_takes_part(town, item.first_day, item.last_day)) for town in towns
+        }
+    alone = _alone(estimate, towns, counts)
+    whole = sum(alone[code] * count for code, count in counts.items())
+    if not whole:
+        raise KosekiError(f"nobody took part in {item.id}", _span(item), "correct its days")
+    exact = {code: Fraction(cost * alone[code] * n, whole) for code, n in counts.items()}
+    reading = "C·S·M/Σ(S·M)" if item.by_months else "C·S/ΣS"
+    division = Division(item, None, cost, reading, whole, amount, estimate)
+    return _filled(division, agreement, towns, exact, counts)
+
+
+def _fee(
+    agreement: Agreement,
+    towns: Sequence[Municipality],
+    item: Item,
+    amount: Amount,
+    day: date,
+    year: int,
+) -> Division:
+    span = [m for m in months(item.first_day, item.last_day) if m.fiscal_year == year]
+    estimate = _estimate(agreement, max(item.first_day, span[0].first_day), day)
+    twelfth = {month: _twelfth(agreement, item, amount, month) for month in span}
+    cost = sum(twelfth.values(), Fraction()).__floor__()
+    counts = {town.code6: _months(agreement, item, town, span) for town in towns}
+    alone = _alone(estimate, towns, counts)
+    if agreement.fee_by == "year":
+        whole = sum(alone[code] * count for code, count in counts.items())
+        if not whole:
+            raise KosekiError(f"nobody took part in {item.id}", str(year), "correct its days")
+        exact = {code: Fraction(cost * alone[code] * n, whole) for code, n in counts.items()}
+        reading = "C·S·M/Σ(S·M), M of the fiscal year"
+    else:
+        exact = dict.fromkeys(counts, Fraction())
+        for month, part in twelfth.items():
+            present = [town.code6 for town in towns if _months(agreement, item, town, [month])]
+            whole = sum(alone[code] for code in present)
+            if not whole:
+                raise KosekiError(f"nobody took part in {item.id}", str(month), "correct its days")
+            for code in present:
+                exact[code] += part * Fraction(alone[code], whole)
+        whole = 0
+        reading = "for each month C/12·S/ΣS of those who took part in it"
+    division = Division(item, year, cost, reading, whole, amount, estimate)
+    return _filled(division, agreement, towns, exact, counts)
+
+
+def _filled(
+    division: Division,
+    agreement: Agreement,
+    towns: Sequence[Municipality],
+    exact: Mapping[str, Fraction],
+    counts: Mapping[str, int],
+) -> Division:
+    """Cut each part below one yen, and let the bearer pay what is left."""
+    alone = {row.code6: row.yen for row in division.estimate.alone}
+    cut = {code: part.__floor__() for code, part in exact.items()}
+    left = division.cost - sum(cut.values())
+    for town in towns:
+        code = town.code6
+        yen = cut[code] + (left if code == agreement.host else 0)
+        if counts[code] or yen:
+            division.shares.append(
+                Share(
+                    code,
+                    town.name,
+                    alone.get(code, 0),
+                    counts[code],
+                    exact[code],
+                    yen,
+                    instalments(yen, division.item.instalments),
+                )
+            )
+    return division
+
+
+def _months(agreement: Agreement, item: Item, town: Municipality, span: Sequence[Month]) -> int:
+    """Return in how many months of a span a municipality used an item."""
+    count = 0
+    for month in span:
+        begins = max(month.first_day, item.first_day)
+        ends = min(month.last_day, item.last_day)
+        if not _takes_part(town, begins, ends):
+            continue
+        if _takes_part(town, begins, begins) and _takes_part(town, ends, ends):
+            count += 1
+        elif agreement.part_months is None:
+            raise KosekiError(
+                f"{town.name} takes part in {item.id} on some days of a month only",
+                str(month),
+                "the agreement needs a rule: part_months: counted or left_out",
+            )
+        else:
+            count += agreement.part_months == "counted"
+    return count
+
+
+def _takes_part(town: Municipality, first: date, last: date) -> bool:
+    """Say whether a municipality takes part on one of these days at least."""
+    joined, gone = town.joined_on, town.left_on
+    return joined is not None and joined <= last and (gone is None or gone > first)
+
+
+def _estimate(agreement: Agreement, basis: date, day: date) -> Estimate:
+    """Return what each would have paid alone, valid on a first day, as known on another."""
+    valid = [row for row in known(agreement.estimates, day) if row.valid_from <= basis]
+    if not valid:
+        raise KosekiError(
+            f"no estimate of {agreement.id} is valid on the day",
+            str(basis),
+            "add one whose valid_from is that day or before it",
+        )
+    return max(valid, key=lambda row: (row.valid_from, row.known_on))
+
+
+def _alone(
+    estimate: Estimate, towns: Sequence[Municipality], counts: Mapping[str, int]
+) -> dict[str, int]:
+    found = {row.code6: row.yen for row in estimate.alone}
+    for town in towns:
+        if counts[town.code6] and town.code6 not in found:
+            raise KosekiError(
+                f"the estimate {estimate.source} says nothing of who takes part",
+                f"{town.code6} {town.name}",
+                "add what it would have paid alone",
+            )
+    return {town.code6: found.get(town.code6, 0) for town in towns}
+
+
+def _twelfth(agreement: Agreement, item: Item, amount: Amount, month: Month) -> Fraction:
+    """Return the part of a year's fee that is due for a month, with the tax of that month."""
+    part = Fraction(amount.yen, MONTHS)
+    if item.tax == "included":
+        return part
+    return _taxed(part, _rate(agreement.tax_rates, month.first_day))
+
+
+def _taxed(yen: Fraction, percent: int) -> Fraction:
+    return yen * (HUNDRED + percent) / HUNDRED
+
+
+def _rate(rates: Sequence[TaxRate], day: date) -> int:
+    valid = [rate for rate in rates if rate.valid_from <= day]
+    if not valid:
+        raise KosekiError("no tax rate is known for the day", str(day), "add it to tax_rates")
+    return max(valid, key=lambda rate: rate.valid_from).percent
+
+
+def _span(item: Item) -> str:
+    return f"{item.first_day} to {item.last_day}"
