@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
@@ -22,7 +21,6 @@ SERVER_NAMES = {
 }
 # The city's rows in the picture; groups that the plan does not have are left out.
 CITY_ROWS = (("primary", "secondary"), ("application", "registry_link"), (WORKSTATION,))
-REIWA_BEGAN = 2019
 
 # The picture's measures, in its own units.
 CARD_WIDTH, CARD_HEIGHT, GAP, MARGIN = 228, 104, 28, 24
@@ -137,12 +135,6 @@ def draw(plan: Plan, stand: Callable[[str], Stand]) -> Picture:
         len(plan.towns),
         plan.platform.double_recording,
     )
-
-
-def in_era(moment: datetime) -> str:
-    """Return a day in the Japanese era, as the books write it."""
-    year = moment.year - REIWA_BEGAN + 1
-    return f"令和{'元' if year == 1 else year}年{moment.month}月{moment.day}日"
 
 
 def environment(package: str) -> Environment:

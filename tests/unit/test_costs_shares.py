@@ -14,9 +14,9 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from koseki_ops.calendar.months import Month, fiscal_years, months
 from koseki_ops.cli import cli
 from koseki_ops.costs.model import MOST_YEN, Agreement, load_agreement
-from koseki_ops.costs.months import Month, fiscal_years, months
 from koseki_ops.costs.shares import Division, divide, instalments
 from koseki_ops.errors import KosekiError
 from koseki_ops.model import Municipality, check_digit

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from fractions import Fraction
 
+from koseki_ops.calendar.months import MONTHS, Month, fiscal_years, months
 from koseki_ops.costs.model import Agreement, Amount, Estimate, Item, TaxRate, known
-from koseki_ops.costs.months import MONTHS, Month, fiscal_years, months
 from koseki_ops.errors import KosekiError
 from koseki_ops.model import Municipality
 

@@ -1,0 +1,1 @@
+"""Dates as a Japanese municipality writes and counts them: eras, months, fiscal years."""
