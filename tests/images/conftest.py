@@ -42,6 +42,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item.name == which]
 
 
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Let a run in which no pair is due be green: that is what it was asked."""
+    nothing = exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
+    if nothing and session.config.getoption("due") and not proven.due(project_root())[0]:
+        session.exitstatus = pytest.ExitCode.OK
+
+
 @dataclass(frozen=True)
 class Maker:
     """Whoever makes images of the lab's plan."""

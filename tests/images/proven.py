@@ -1,8 +1,10 @@
 """Which pair a run tries: that of two images, unless it was tried when it was made of the same.
 
-A pair of two emulated servers takes a third of an hour, and says the same as long as what decides
-such a pair is the same. Whenever it held, its lost leader included, the digest of all that is noted
-in `proven-pairs.json`, which is committed. pytest's `--due` keeps the test that is due alone.
+A pair of two emulated servers takes half an hour, and says the same as long as what decides such a
+pair is the same. Whenever it held, its lost leader included, the digest of all that is noted in
+`proven-pairs.json`, which is committed, with that of the packages of the day. pytest's `--due` keeps
+the test that is due alone: two images when they are made of something else than what was noted, an
+image and a container when only the packages are others, none when nothing is.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from typing import Any
 import yaml
 
 from koseki_ops.errors import KosekiError
+from koseki_ops.mirror import mirror_folder
+from koseki_ops.site import Site
 
 TESTS = "tests/images/test_pair.py"
 TWO, ONE = "test_two_images_make_the_cluster", "test_an_image_and_a_container_make_the_cluster"
@@ -26,9 +30,8 @@ REMEDY = "mend the lists of tests/images/proven.py"
 NOTES_KEPT = 20
 
 VARIABLES = "inventories/lab/group_vars"
-# What decides how two machines that boot from images find and keep each other. Not among it are the
-# mirror's package lists: Debian's packages differ by the day, and each day's are tried by the check
-# of an image and by the pair of one image and a container.
+# What decides how two machines that boot from images find and keep each other. Debian's packages,
+# which differ by the day, are not among it: with others the smaller pair is tried.
 PATHS = (
     "inventories/lab/hosts.yml",
     f"{VARIABLES}/all/kernel.yml",
@@ -114,24 +117,45 @@ def _value(content: Any, path: str, steps: Sequence[str]) -> Any:  # noqa: ANN40
     return content
 
 
+def packages(root: Path) -> str:
+    """Return the SHA-256 of which packages the mirror has; empty when there is no mirror."""
+    indices = sorted(
+        (mirror_folder(Site(root, "lab", "images")) / "dists").glob("*/main/binary-*/Packages")
+    )
+    found = [
+        line
+        for index in indices
+        for line in index.read_text(encoding="utf-8").splitlines()
+        if line.startswith("SHA256: ")
+    ]
+    return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest() if found else ""
+
+
 def notes(root: Path) -> list[dict[str, str]]:
-    """Return the pairs that held, the latest first: digest, day and commit of each."""
+    """Return the pairs that held, the latest first: digest, packages, day and commit of each."""
     found: list[dict[str, str]] = json.loads((root / NOTES).read_text(encoding="utf-8"))
     return found
 
 
 def note(root: Path, proven: str, commit: str) -> None:
-    """Note that a pair with this digest held today, made from a commit."""
-    row = {"digest": proven, "day": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit}
+    """Note that a pair with this digest held today, made from a commit and today's packages."""
+    row = {
+        "digest": proven,
+        "packages": packages(root),
+        "day": f"{datetime.now(UTC):%Y-%m-%d}",
+        "commit": commit,
+    }
     kept = [row, *(old for old in notes(root) if old["digest"] != proven)][:NOTES_KEPT]
     (root / NOTES).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 def due(root: Path) -> tuple[str, str]:
-    """Return the test that is due, and why."""
-    today = digest(root)
+    """Return the test that is due, empty for none, and why."""
+    today, mirrored = digest(root), packages(root)
     for row in notes(root):
         if row["digest"] == today:
-            told = f"two held on {row['day']}, made of the same ({today[:12]})"
-            return ONE, f"an image and a container make the pair: {told}"
+            told = f"two images held on {row['day']}, made of the same ({today[:12]})"
+            if row["packages"] == mirrored:
+                return "", f"no pair is due: {told} and of the same packages"
+            return ONE, f"an image and a container make the pair: {told}, of other packages"
     return TWO, f"two images make the pair: none made of the same ({today[:12]}) was noted"
