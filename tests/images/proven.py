@@ -2,9 +2,9 @@
 
 A pair of two emulated servers takes half an hour, and says the same as long as what decides such a
 pair is the same. Whenever it held, its lost leader included, the digest of all that is noted in
-`proven-pairs.json`, which is committed, with that of the packages of the day. pytest's `--due` keeps
-the test that is due alone: two images when they are made of something else than what was noted, an
-image and a container when only the packages are others, none when nothing is.
+`proven-pairs.json`, which is committed, with that of the packages of the day. pytest's `--due`
+keeps the test that is due alone: two images when they are made of something else than what was
+noted, an image and a container when only the packages are others, none when nothing is.
 """
 
 from __future__ import annotations
@@ -119,9 +119,8 @@ def _value(content: Any, path: str, steps: Sequence[str]) -> Any:  # noqa: ANN40
 
 def packages(root: Path) -> str:
     """Return the SHA-256 of which packages the mirror has; empty when there is no mirror."""
-    indices = sorted(
-        (mirror_folder(Site(root, "lab", "images")) / "dists").glob("*/main/binary-*/Packages")
-    )
+    lists = mirror_folder(Site(root, "lab", "images")) / "dists"
+    indices = sorted(lists.glob("*/main/binary-*/Packages"))
     found = [
         line
         for index in indices
