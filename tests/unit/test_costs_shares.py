@@ -14,10 +14,11 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from koseki_ops.calendar.business_days import Office
 from koseki_ops.calendar.months import Month, fiscal_years, months
 from koseki_ops.cli import cli
 from koseki_ops.costs.model import MOST_YEN, Agreement, load_agreement
-from koseki_ops.costs.shares import Division, divide, instalments
+from koseki_ops.costs.shares import Division, divide, due_days, instalments
 from koseki_ops.errors import KosekiError
 from koseki_ops.model import Municipality, check_digit
 
@@ -231,6 +232,35 @@ def test_what_was_known_then_gives_what_was_computed_then():
     assert (before.cost, after.cost) == (100, 300)
     with pytest.raises(KosekiError, match="nothing was known"):
         divide(made, towns, made.items[0], as_of=date(2014, 1, 1))
+
+
+def test_a_day_on_which_the_office_is_closed_moves_as_agreed():
+    """Saturday 2016-04-30 moves to Monday the 2nd of May or back over 昭和の日 to Thursday."""
+    towns = [town(0, BEGAN)]
+    for moved, day in (("next", date(2016, 5, 2)), ("previous", date(2016, 4, 28))):
+        said = item(100, instalments=2, due=["2016-04-30", "2033-04-30"], moved=moved)
+        made = agreement({towns[0].code6: 1}, said)
+        first, second = due_days(made.items[0], Office())
+        assert (first.agreed, first.day) == (date(2016, 4, 30), day)
+        assert second.day is None
+
+
+@pytest.mark.parametrize(
+    ("more", "remedy"),
+    [
+        ({"instalments": 2, "due": ["2016-04-30"], "moved": "next"}, "one for each"),
+        ({"due": ["2016-04-30"]}, "go together"),
+        ({"moved": "next"}, "go together"),
+        (
+            {"instalments": 2, "due": ["2017-04-30", "2016-04-30"], "moved": "next"},
+            "not in its order",
+        ),
+    ],
+)
+def test_due_days_that_do_not_hold(more: dict[str, Any], remedy: str):
+    """As many as instalments, in their order, with the way that they move."""
+    with pytest.raises(ValueError, match=remedy):
+        agreement({code_of(0): 1}, item(100, **more))
 
 
 def test_months_and_fiscal_years():

@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
+from koseki_ops.calendar.business_days import Office
+from koseki_ops.calendar.eras import in_era
 from koseki_ops.check import load_platform
 from koseki_ops.costs.model import Agreement, load_agreement
-from koseki_ops.costs.shares import Division, Share, divide
+from koseki_ops.costs.shares import Division, Due, Share, divide, due_days
 from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.model import Municipality
@@ -206,8 +208,18 @@ def _explain(division: Division, share: Share) -> None:
     if share.rest:
         click.echo(f"  + {share.rest} yen that all cuts leave over, borne by the host")
     click.echo(f"  = {share.yen:,} yen")
-    if item.instalments > 1:
+    if item.due:
+        for due, yen in zip(due_days(item, Office()), share.instalments, strict=True):
+            click.echo(f"  {yen:,} {_when(due)}")
+    elif item.instalments > 1:
         click.echo(f"  in {item.instalments}: {', '.join(f'{yen:,}' for yen in share.instalments)}")
+
+
+def _when(due: Due) -> str:
+    if due.day is None:
+        return f"due {due.agreed}; the holidays of that year are not published yet"
+    moved = f", agreed for {due.agreed}" if due.day != due.agreed else ""
+    return f"due {due.day} ({in_era(due.day)}{moved})"
 
 
 def as_json_row(division: Division) -> dict[str, Any]:
@@ -235,4 +247,8 @@ def _share_row(division: Division, share: Share) -> dict[str, Any]:
         "yen": share.yen,
         "rest": share.rest,
         "instalments": list(share.instalments),
+        "due": [
+            {"agreed": due.agreed.isoformat(), "day": due.day and due.day.isoformat()}
+            for due in due_days(division.item, Office())
+        ],
     }

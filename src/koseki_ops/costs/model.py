@@ -88,7 +88,8 @@ class Item(Table):
     kind: `once`, an amount for the whole span; `fee`, an amount for each year of it. first_day,
     last_day: the span in which it is used. by_months: whether its shares go by months of use as
     well (a fee's always do). tax: whether its amounts have tax in them; when they have not, an
-    amount that is paid once is taxed by the day `taxed_on`, a fee month by month.
+    amount that is paid once is taxed by the day `taxed_on`, a fee month by month. due: the day of
+    each instalment as it was agreed; moved: which way one moves that is no business day.
     """
 
     id: Text
@@ -100,6 +101,8 @@ class Item(Table):
     tax: Literal["included", "excluded"]
     taxed_on: IsoDate | None = None
     instalments: Annotated[int, Field(ge=1, le=120, strict=True)] = 1
+    due: Annotated[list[IsoDate], Field(default_factory=list)]
+    moved: Literal["next", "previous"] | None = None
     amounts: Annotated[list[Amount], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -112,6 +115,15 @@ class Item(Table):
             raise ValueError(
                 "taxed_on is given for an amount that is paid once without its tax, for no other"
             )
+        if self.due and len(self.due) != self.instalments:
+            raise ValueError(
+                f"due names {len(self.due)} days, there are {self.instalments} instalments; "
+                "give one for each"
+            )
+        if self.due != sorted(set(self.due)):
+            raise ValueError("due is not in its order, or has a day twice; correct the days")
+        if bool(self.due) != (self.moved is not None):
+            raise ValueError("due and moved go together: the agreement says which way a day moves")
         _once("an amount becomes known on a day", (row.known_on for row in self.amounts))
         return self
 

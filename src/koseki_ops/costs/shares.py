@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from fractions import Fraction
 
+from koseki_ops.calendar.business_days import LAST_YEAR, NEW_YEAR, Office
 from koseki_ops.calendar.months import MONTHS, Month, fiscal_years, months
 from koseki_ops.costs.model import Agreement, Amount, Estimate, Item, TaxRate, known
 from koseki_ops.errors import KosekiError
@@ -69,6 +70,30 @@ def instalments(yen: int, count: int) -> tuple[int, ...]:
     """Return an amount in equal instalments; what does not divide is in the first one."""
     each = yen // count
     return (yen - each * (count - 1), *([each] * (count - 1)))
+
+
+@dataclass(frozen=True)
+class Due:
+    """When an instalment is due.
+
+    agreed: as the agreement names it; day: the business day that this is, None while the holidays
+    of that year are not published.
+    """
+
+    agreed: date
+    day: date | None
+
+
+def due_days(item: Item, office: Office) -> list[Due]:
+    """Return when each instalment is due; nothing where the agreement names no days."""
+    found = []
+    for agreed in item.due:
+        known_yet = agreed.year < LAST_YEAR or (
+            agreed.year == LAST_YEAR and (agreed.month, agreed.day) < NEW_YEAR[0]
+        )
+        day = office.moved(agreed, item.moved) if known_yet and item.moved else None
+        found.append(Due(agreed, day))
+    return found
 
 
 def divide(

@@ -1,0 +1,111 @@
+"""On which days an office is open, and which day a date moves to when it is not.
+
+Closed are Saturdays, Sundays, national holidays and the days from 29 December to 3 January
+(地方自治法4条の2). Holidays come from a maintained package; those of a year are published in
+February of the year before: of later years nothing is known yet, and whoever asks is told so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+import jpholiday
+
+from koseki_ops.errors import KosekiError
+
+FIRST_YEAR = 1989
+# The last year whose holidays were published when the package was released.
+LAST_YEAR = 2027
+SATURDAY = 5
+# Month and day of the first and the last closed day around New Year.
+NEW_YEAR = ((12, 29), (1, 3))
+DAY = timedelta(days=1)
+
+Direction = Literal["next", "previous"]
+
+
+@dataclass(frozen=True)
+class Office:
+    """An office's calendar.
+
+    opens, closes: days on which it is open or closed beside the rule, as a municipality decides for
+    itself alone; time_zone: whose clock its days and deadlines are.
+    """
+
+    opens: Collection[date] = ()
+    closes: Collection[date] = ()
+    time_zone: str = "Asia/Tokyo"
+
+    def __post_init__(self) -> None:
+        """Refuse a day that is said to be both."""
+        both = sorted(set(self.opens) & set(self.closes))
+        if both:
+            raise KosekiError(
+                "a day is named as open and as closed", str(both[0]), "keep one of the two"
+            )
+
+    def is_open(self, day: date) -> bool:
+        """Say whether the office is open on a day. KosekiError for a year that is not known."""
+        if day in self.opens:
+            return True
+        return day not in self.closes and not closed_by_rule(day)
+
+    def moved(self, day: date, direction: Direction) -> date:
+        """Return the day itself when the office is open, or the nearest open one that way."""
+        step = DAY if direction == "next" else -DAY
+        while not self.is_open(day):
+            day += step
+        return day
+
+    def after(self, day: date, count: int = 1) -> date:
+        """Return the business day that is so many of them after a day; before it, when negative."""
+        step = DAY if count > 0 else -DAY
+        for _ in range(abs(count)):
+            day += step
+            while not self.is_open(day):
+                day += step
+        return day
+
+    def business_days(self, first: date, last: date) -> Iterator[date]:
+        """Yield the open days from a first to a last one, both in it."""
+        for number in range((last - first).days + 1):
+            day = first + timedelta(days=number)
+            if self.is_open(day):
+                yield day
+
+    def nth(self, year: int, month: int, count: int) -> date:
+        """Return the n-th business day of a month. KosekiError when it has fewer."""
+        first = date(year, month, 1)
+        last = date(year + month // 12, month % 12 + 1, 1) - DAY
+        days = list(self.business_days(first, last))
+        if not 1 <= count <= len(days):
+            raise KosekiError(
+                f"{year}-{month:02} has {len(days)} business days",
+                str(count),
+                "choose a smaller number",
+            )
+        return days[count - 1]
+
+    def due(self, day: date, clock: time) -> datetime:
+        """Return the moment of a deadline: that clock time of the day, in the office's time zone.
+
+        Something is late from the first second after it.
+        """
+        return datetime.combine(day, clock, ZoneInfo(self.time_zone))
+
+
+def closed_by_rule(day: date) -> bool:
+    """Say whether every office is closed on a day. KosekiError for a year that is not known."""
+    if not FIRST_YEAR <= day.year <= LAST_YEAR:
+        raise KosekiError(
+            f"the holidays of {day.year} are not known",
+            f"known are {FIRST_YEAR} to {LAST_YEAR}",
+            "update the package jpholiday when they are published, and LAST_YEAR with it",
+        )
+    begins, ends = NEW_YEAR
+    around_new_year = (day.month, day.day) >= begins or (day.month, day.day) <= ends
+    return day.weekday() >= SATURDAY or around_new_year or jpholiday.is_holiday(day)
