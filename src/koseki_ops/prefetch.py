@@ -9,9 +9,9 @@ host's own, of this run.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from koseki_ops.core.files import write_private
 from koseki_ops.errors import KosekiError
 from koseki_ops.verify.batch import DELIMITER, Answer, Question, assemble, parse
 
@@ -66,7 +66,4 @@ class Prefetch:
     def note(self) -> None:
         """Keep this run's questions for the next one."""
         if list(self._asked) != self._noted:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            aside = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
-            aside.write_text(json.dumps(list(self._asked)), encoding="utf-8")
-            aside.rename(self.path)
+            write_private(self.path, json.dumps(list(self._asked)))

@@ -1,0 +1,121 @@
+"""Whatever ends a write, the file is whole: as it was, or as it is now."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from koseki_ops.core.files import PRIVATE, write_atomic, write_private
+
+BEFORE, NOW = "what was there\n" * 50, "今ここにあるもの\n" * 5000
+# What of the system a write asks for, in whatever order: the process dies at one of these.
+CALLS = ("open", "fchmod", "write", "fsync", "close", "rename")
+KILLED = 9
+MOST_CALLS = 30
+
+
+def dying(at: int, after: bool, work: Callable[[], None]) -> int:
+    """Run work in a process that is killed before or after its n-th call; return its exit code."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    count = 0
+
+    def counted(call: Callable[..., object]) -> Callable[..., object]:
+        def wrapped(*arguments: object, **options: object) -> object:
+            nonlocal count
+            count += 1
+            if count == at and not after:
+                os._exit(KILLED)
+            if call is write and len(arguments[1]) > 100:  # type: ignore[arg-type]
+                # The kernel may take a part of what it was given.
+                arguments = (arguments[0], arguments[1][: len(arguments[1]) // 2])  # type: ignore[index]
+            done = call(*arguments, **options)
+            if count == at:
+                os._exit(KILLED)
+            return done
+
+        return wrapped
+
+    write = os.write
+    for name in CALLS:
+        setattr(os, name, counted(getattr(os, name)))
+    try:
+        work()
+    except BaseException:  # noqa: BLE001 - this process ends here, whatever it was
+        os._exit(1)
+    os._exit(0)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_kill_at_any_moment_leaves_one_of_both(tmp_path: Path, after: bool):
+    """At each call to the system; the next write finds its way, and nothing is left beside it."""
+    path = tmp_path / "file"
+    seen = set()
+    for at in range(1, MOST_CALLS):
+        path.write_text(BEFORE, encoding="utf-8")
+        code = dying(at, after, lambda: write_atomic(path, NOW))
+        assert code in {0, KILLED}
+        content = path.read_text(encoding="utf-8")
+        assert content in {BEFORE, NOW}
+        seen.add((code, content == NOW))
+        write_atomic(path, NOW)
+        assert [left.name for left in tmp_path.iterdir()] == ["file"]
+    # It died with the old content in place, with the new one, and it ended.
+    assert seen == {(KILLED, False), (KILLED, True), (0, True)}
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_rights_are_those_that_were_asked_for(tmp_path: Path, umask: int):
+    """Whatever the caller's umask is, and whatever the file's rights were."""
+    path = tmp_path / "made" / "secret"
+    before = os.umask(umask)
+    try:
+        write_private(path, b"\0\1")
+        write_atomic(path.with_name("shown"), "", 0o644)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == PRIVATE
+    assert stat.S_IMODE(path.with_name("shown").stat().st_mode) == 0o644
+    path.chmod(0o644)
+    write_private(path, "again")
+    assert stat.S_IMODE(path.stat().st_mode) == PRIVATE
+
+
+def test_a_write_that_fails_leaves_the_file_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As when the disk is full."""
+    path = tmp_path / "file"
+    write_atomic(path, BEFORE)
+
+    def full(_handle: int, _data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomic(path, NOW)
+    assert path.read_text(encoding="utf-8") == BEFORE
+    assert [left.name for left in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_another_process_is_writing_is_left_alone(tmp_path: Path):
+    """Only what somebody left who has ended is removed; a name may hold any letter."""
+    path = tmp_path / "a[b]*.json"
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
+                           capture_output=True, text=True, check=True).stdout.strip()  # fmt: skip
+    left = tmp_path / f".a[b]*.json.{ended}.new"
+    other = tmp_path / ".ab.json.1.new"
+    running = tmp_path / ".a[b]*.json.1.new"
+    for file in (left, other, running):
+        file.touch()
+    write_atomic(path, "{}")
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(
+        [path.name, other.name, running.name]
+    )
