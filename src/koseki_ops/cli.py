@@ -26,6 +26,7 @@ ROOMS = {
     "costs": "koseki_ops.costs.cli:costs_group",
     "drift": "koseki_ops.drift.cli:drift_group",
     "enroll": "koseki_ops.joining.cli:enroll_command",
+    "evidence": "koseki_ops.evidence.cli:evidence_group",
     "image": "koseki_ops.image.cli:image_group",
     "lab": "koseki_ops.lab.cli:lab_group",
     "link": "koseki_ops.link_cli:link_group",

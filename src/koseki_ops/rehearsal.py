@@ -6,7 +6,6 @@ beside its server and never into it, and measures how long the way back takes (K
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 import click
 
 from koseki_ops.errors import KosekiError
+from koseki_ops.evidence.ledger import Ledger
 from koseki_ops.inventory import Inventory
 from koseki_ops.options import json_option, print_json, site_options
 from koseki_ops.progress import Progress
@@ -93,9 +93,9 @@ def restore_group() -> None:
 def rehearse_command(site: Site, *, chosen: tuple[str, ...], as_json: bool) -> None:
     """Restore each vault's newest copy beside a running member; compare every row with the leader.
 
-    Nothing that runs is touched; the member needs room for a second copy meanwhile. Kept in
-    var/<site>/reports/rehearsals.jsonl. Exit 0: every copy is whole; 1: one is not; 2: it could
-    not be asked.
+    Nothing that runs is touched; the member needs room for a second copy meanwhile. It is recorded
+    (`koseki evidence show rehearsals`). Exit 0: every copy is whole; 1: one is not; 2: it could not
+    be asked.
 
     Example: koseki restore rehearse --vault remote
     """
@@ -125,10 +125,7 @@ def rehearse_command(site: Site, *, chosen: tuple[str, ...], as_json: bool) -> N
         click.echo(f"koseki: {error}", err=True)
     rehearsals = compare(list(vaults.items()), result.hosts[leader].said, result.hosts[member].said)
     report = {"at": round(begun), "vaults": [asdict(row) for row in rehearsals]}
-    kept = site.state / "reports" / "rehearsals.jsonl"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with kept.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(report) + "\n")
+    Ledger(site, "rehearsals").append(report)
     for row in rehearsals:
         click.echo(_sentence(row))
     if as_json:

@@ -6,51 +6,15 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from faults import KILLED, dying
 from koseki_ops.core.files import PRIVATE, write_atomic, write_private
 
 BEFORE, NOW = "what was there\n" * 50, "今ここにあるもの\n" * 5000
-# What of the system a write asks for, in whatever order: the process dies at one of these.
-CALLS = ("open", "fchmod", "write", "fsync", "close", "rename")
-KILLED = 9
 MOST_CALLS = 30
-
-
-def dying(at: int, after: bool, work: Callable[[], None]) -> int:
-    """Run work in a process that is killed before or after its n-th call; return its exit code."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    count = 0
-
-    def counted(call: Callable[..., object]) -> Callable[..., object]:
-        def wrapped(*arguments: object, **options: object) -> object:
-            nonlocal count
-            count += 1
-            if count == at and not after:
-                os._exit(KILLED)
-            if call is write and len(arguments[1]) > 100:  # type: ignore[arg-type]
-                # The kernel may take a part of what it was given.
-                arguments = (arguments[0], arguments[1][: len(arguments[1]) // 2])  # type: ignore[index]
-            done = call(*arguments, **options)
-            if count == at:
-                os._exit(KILLED)
-            return done
-
-        return wrapped
-
-    write = os.write
-    for name in CALLS:
-        setattr(os, name, counted(getattr(os, name)))
-    try:
-        work()
-    except BaseException:  # noqa: BLE001 - this process ends here, whatever it was
-        os._exit(1)
-    os._exit(0)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

@@ -2,7 +2,7 @@
 
 The inventory says who is there (`joined_on`, `left_on`, `joinings`); an ordinary apply brings that
 about without the others noticing. What is here asks what must be asked before, hands over what
-leaves, and keeps a record of both in `var/<site>/joinings.jsonl`.
+leaves, and keeps a record of both (`koseki evidence show joinings`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from koseki_ops import apply as engine
 from koseki_ops.errors import KosekiError
+from koseki_ops.evidence.ledger import Ledger
 from koseki_ops.inventory import Inventory
 from koseki_ops.leader import leader
 from koseki_ops.model import Joining
@@ -35,7 +36,6 @@ from koseki_ops.verify.runner import verify
 
 # What proves that a municipality is in, or out, and the others are where they were.
 SUITES = ("application", "databases", "flows", "gateway", "link")
-RECORD = "joinings.jsonl"
 
 Say = Callable[[str], None]
 
@@ -305,7 +305,4 @@ def _run(
 
 def _record(site: Site, row: Mapping[str, Any]) -> None:
     """Add a row to the record of joining and leaving."""
-    path = site.state / RECORD
-    with path.open("a", encoding="utf-8") as file:
-        at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        file.write(json.dumps({"at": at, **row}, ensure_ascii=False) + "\n")
+    Ledger(site, "joinings").append(row)

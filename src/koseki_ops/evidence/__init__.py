@@ -1,0 +1,1 @@
+"""Records that somebody else can verify: append-only, chained, signed."""

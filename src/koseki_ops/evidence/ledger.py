@@ -1,0 +1,216 @@
+"""Append-only records of a site: each row names the hash of the row before and is signed.
+
+A ledger is a file of one JSON object a line. `before` is the SHA-256 of the line before (zeros for
+the first), `signature` the site's Ed25519 signature of the row without it. Beside it lies its head,
+signed too: how many rows there are and the hash of the last one, so that rows that were cut off are
+seen. Whoever has the site's key can write another history: what must hold against them is a head
+that somebody else keeps.
+
+A process that is killed while it appends leaves a row or none: half a line is no row, and whoever
+appends next removes it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Any
+
+from koseki_ops.core.files import write_atomic
+from koseki_ops.drift import signing
+from koseki_ops.errors import KosekiError
+from koseki_ops.site import Site
+
+FIRST = "0" * 64
+HEAD_SUFFIX = ".head.json"
+TAKEN_OVER = ".taken-over"
+# What is recorded, by ledger, and where it lay before there were ledgers.
+LEDGERS = {"joinings": "joinings.jsonl", "rehearsals": "reports/rehearsals.jsonl"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row: its number from 1 on, when it was written (UTC), what it records, its line's hash."""
+
+    number: int
+    at: str
+    record: Mapping[str, Any]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a verification found: how many rows hold, and what is wrong with the next one."""
+
+    rows: int
+    wrong: str = ""
+
+
+class Ledger:
+    """One ledger of a site."""
+
+    def __init__(self, site: Site, name: str) -> None:
+        """Choose it. name: a key of `LEDGERS`; any other is a mistake of the caller."""
+        self.name, self.old = name, site.state / LEDGERS[name]
+        self.path = site.state / "evidence" / f"{name}.jsonl"
+        self.keys, self.published = site.state / "drift", site.station is not None
+
+    @property
+    def head(self) -> Path:
+        """Where the signed head lies."""
+        return self.path.with_name(self.path.name + HEAD_SUFFIX)
+
+    def append(self, record: Mapping[str, Any], at: datetime | None = None) -> Row:
+        """Write a row and sync it; return it. at: when it happened (default: now).
+
+        Raises KosekiError, and leaves no row, where it cannot be written.
+        """
+        signing.make_key(self.keys)
+        try:
+            with self._alone() as file:
+                last = self._take_over(file, self._last(file))
+                return self._write(file, last, record, at or datetime.now(UTC))
+        except OSError as error:
+            raise KosekiError(
+                f"this was not recorded in {self.path}",
+                str(error),
+                "mend that, then run the same command again",
+            ) from error
+
+    def rows(self) -> Iterator[Row]:
+        """Yield every row, oldest first, without verifying any."""
+        if self.path.exists():
+            for line in self.path.read_bytes().splitlines(keepends=True):
+                if line.endswith(b"\n"):
+                    yield _row(line)
+
+    def verify(self) -> Verdict:
+        """Hold each row against the one before and its signature, and the last one to the head."""
+        before, count = FIRST, 0
+        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+        for line in lines:
+            count += 1
+            if not line.endswith(b"\n"):
+                # Its writer was killed: it never became a row.
+                count -= 1
+                break
+            if wrong := self._wrong(line, count, before):
+                return Verdict(count - 1, f"row {count} {wrong}")
+            before = sha256(line).hexdigest()
+        return Verdict(count, self._wrong_head(count, before))
+
+    def _wrong(self, line: bytes, number: int, before: str) -> str:
+        try:
+            said = json.loads(line)
+            signature = base64.b64decode(said.pop("signature"), validate=True)
+            found = (int(said["number"]), str(said["before"]))
+        except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
+            return "is no row"
+        if not self._is_ours(said, signature):
+            return "is not what was signed"
+        if found != (number, before):
+            return f"does not follow the one before it (it was written as row {found[0]})"
+        return ""
+
+    def _wrong_head(self, count: int, digest: str) -> str:
+        if not self.head.exists():
+            # The first row's writer may have been killed before it wrote the head.
+            return "" if count <= 1 else "the head is missing"
+        try:
+            said = json.loads(self.head.read_bytes())
+            signature = base64.b64decode(said.pop("signature"), validate=True)
+            rows, last = int(said["rows"]), str(said["digest"])
+        except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
+            return "the head is no head"
+        if not self._is_ours(said, signature):
+            return "the head is not what was signed"
+        if rows > count:
+            return f"{rows - count} rows at the end are missing"
+        # One row more than the head knows: its writer was killed between the two.
+        if count - rows > 1 or (rows == count and last != digest):
+            return "the head is of another history"
+        return ""
+
+    def _is_ours(self, said: Mapping[str, Any], signature: bytes) -> bool:
+        return signing.verify(self.keys, _signed(said), signature, published=self.published)
+
+    @contextmanager
+    def _alone(self) -> Iterator[IO[bytes]]:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self.path.open("a+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
+
+    def _last(self, file: IO[bytes]) -> Row | None:
+        """Return the last whole row; cut off what is behind it."""
+        file.seek(0)
+        lines = file.read().splitlines(keepends=True)
+        if lines and not lines[-1].endswith(b"\n"):
+            file.truncate(sum(map(len, lines[:-1])))
+            lines.pop()
+        if not lines:
+            return None
+        try:
+            return _row(lines[-1])
+        except (ValueError, KeyError, TypeError) as error:
+            raise KosekiError(
+                f"the last row of {self.path} is no row",
+                str(error),
+                "nothing was recorded; run `koseki evidence verify`, and find out who wrote there",
+            ) from error
+
+    def _take_over(self, file: IO[bytes], last: Row | None) -> Row | None:
+        """Bring in what was recorded before there were ledgers; return the last row then.
+
+        These are the ledger's first rows, so whoever was killed meanwhile goes on behind his last.
+        """
+        if self.old.exists():
+            lines = self.old.read_text(encoding="utf-8").splitlines()
+            for line in lines[last.number if last else 0 :]:
+                record = {"taken_over_from": self.old.name, **json.loads(line)}
+                last = self._write(file, last, record, datetime.now(UTC))
+            self.old.rename(self.old.with_name(self.old.name + TAKEN_OVER))
+        return last
+
+    def _write(
+        self, file: IO[bytes], last: Row | None, record: Mapping[str, Any], at: datetime
+    ) -> Row:
+        said = {
+            "number": last.number + 1 if last else 1,
+            "at": at.astimezone(UTC).isoformat(timespec="seconds"),
+            "before": last.digest if last else FIRST,
+            "record": dict(record),
+        }
+        line = self._sign(said) + b"\n"
+        left = memoryview(line)
+        while left:
+            left = left[os.write(file.fileno(), left) :]
+        os.fsync(file.fileno())
+        row = _row(line)
+        write_atomic(self.head, self._sign({"rows": row.number, "digest": row.digest}))
+        return row
+
+    def _sign(self, said: dict[str, Any]) -> bytes:
+        signature = base64.b64encode(signing.sign(self.keys, _signed(said))).decode()
+        return _signed({**said, "signature": signature})
+
+
+def _signed(said: Mapping[str, Any]) -> bytes:
+    """Return an object as the bytes that are signed: keys in their order, no blanks."""
+    return json.dumps(
+        said, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
+    ).encode()
+
+
+def _row(line: bytes) -> Row:
+    said = json.loads(line)
+    return Row(said["number"], said["at"], said["record"], sha256(line).hexdigest())
