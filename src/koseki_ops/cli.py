@@ -21,31 +21,40 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 # Commands that live in rooms of their own, imported when they are called: `koseki lab exec` must
-# not wait for the verification's imports.
+# not wait for the verification's imports, nor `koseki --help` for any. Each with what it is for.
 ROOMS = {
-    "costs": "koseki_ops.costs.cli:costs_group",
-    "drift": "koseki_ops.drift.cli:drift_group",
-    "enroll": "koseki_ops.joining.cli:enroll_command",
-    "evidence": "koseki_ops.evidence.cli:evidence_group",
-    "image": "koseki_ops.image.cli:image_group",
-    "lab": "koseki_ops.lab.cli:lab_group",
-    "link": "koseki_ops.link_cli:link_group",
-    "mirror": "koseki_ops.mirror_cli:mirror_group",
-    "release": "koseki_ops.release_cli:release_group",
-    "request": "koseki_ops.requests_cli:request_group",
-    "restore": "koseki_ops.rehearsal:restore_group",
-    "ssh": "koseki_ops.ssh_cli:ssh_group",
-    "switchover": "koseki_ops.switchover:switchover_command",
-    "takeover": "koseki_ops.takeovers_cli:takeover_group",
-    "terminal": "koseki_ops.terminals_cli:terminal_group",
-    "verify": "koseki_ops.verify.cli:verify_command",
-    "watch": "koseki_ops.watch_cli:watch_group",
-    "withdraw": "koseki_ops.joining.cli:withdraw_command",
+    "costs": (
+        "koseki_ops.costs.cli:costs_group",
+        "Shares of what is paid together.",
+    ),
+    "drift": (
+        "koseki_ops.drift.cli:drift_group",
+        "What changed on the hosts since the last apply.",
+    ),
+    "enroll": ("koseki_ops.joining.cli:enroll_command", "Bring a municipality onto the platform."),
+    "evidence": ("koseki_ops.evidence.cli:evidence_group", "Show and verify the site's records."),
+    "image": ("koseki_ops.image.cli:image_group", "The hosts as disks that boot."),
+    "lab": ("koseki_ops.lab.cli:lab_group", "Six real hosts on this machine."),
+    "link": ("koseki_ops.link_cli:link_group", "The exchange with the residents' registries."),
+    "mirror": ("koseki_ops.mirror_cli:mirror_group", "The platform's own signed package mirror."),
+    "release": ("koseki_ops.release_cli:release_group", "Build, sign and verify the application."),
+    "request": ("koseki_ops.requests_cli:request_group", "Sessions on a municipality's registers."),
+    "restore": ("koseki_ops.rehearsal:restore_group", "Rehearse the way back from the vaults."),
+    "ssh": ("koseki_ops.ssh_cli:ssh_group", "SSH certificates, and the one configuration."),
+    "switchover": ("koseki_ops.switchover:switchover_command", "Hand the lead to another server."),
+    "takeover": ("koseki_ops.takeovers_cli:takeover_group", "Issue for one that is cut off."),
+    "terminal": (
+        "koseki_ops.terminals_cli:terminal_group",
+        "Certificates of the terminals.",
+    ),
+    "verify": ("koseki_ops.verify.cli:verify_command", "Hold the running hosts to the plan."),
+    "watch": ("koseki_ops.watch_cli:watch_group", "The checks that run by the clock."),
+    "withdraw": ("koseki_ops.joining.cli:withdraw_command", "Close a municipality that has left."),
 }
 
 
 class RoomGroup(click.Group):
-    """A command group that imports a room only when one of its commands is asked for."""
+    """A command group that imports a room only when one of its commands is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands here and those in the rooms."""
@@ -55,9 +64,18 @@ class RoomGroup(click.Group):
         """Return a command, importing its room."""
         if cmd_name not in ROOMS:
             return super().get_command(ctx, cmd_name)
-        module, attribute = ROOMS[cmd_name].split(":")
+        module, attribute = ROOMS[cmd_name][0].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands; none is imported for that."""
+        rows = [
+            (name, ROOMS[name][1] if name in ROOMS else str(self.commands[name].short_help))
+            for name in self.list_commands(ctx)
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 @click.group(cls=RoomGroup, context_settings=CONTEXT)
@@ -68,7 +86,7 @@ def cli() -> None:
     """
 
 
-@cli.command("check")
+@cli.command("check", short_help="Hold the inventory to its rules.")
 @site_options
 @json_option
 def check_command(site: Site, *, as_json: bool) -> None:
@@ -97,7 +115,7 @@ def check_command(site: Site, *, as_json: bool) -> None:
         sys.exit(2)
 
 
-@cli.command("municipalities")
+@cli.command("municipalities", short_help="Who has joined by a day.")
 @click.option("--as-of", metavar="DATE", help="An ISO date (default: the inventory's day).")
 @site_options
 @json_option
@@ -122,7 +140,7 @@ def municipalities_command(site: Site, *, as_of: str | None, as_json: bool) -> N
         print_json({"as_of": day.isoformat(), "active": len(joined), "municipalities": joined})
 
 
-@cli.group("secrets")
+@cli.group("secrets", short_help="The inventory's vault of secrets.")
 def secrets_group() -> None:
     """Make and test the inventory's vault of secrets."""
 
@@ -155,7 +173,7 @@ def secrets_check(site: Site) -> None:
     click.echo(f"{len(wanted)} secrets, all there")
 
 
-@cli.command("apply")
+@cli.command("apply", short_help="Bring the hosts to what the inventory says.")
 @click.option("--check", is_flag=True, help="Change nothing; say what an apply would change.")
 @click.option("--limit", multiple=True, metavar="HOST|GROUP", help="Only these (repeatable).")
 @click.option(
@@ -201,7 +219,7 @@ def print_result(result: EngineResult, *, check: bool) -> None:
     click.echo(f"{result.changed} {verb}, {result.failed} failed, {result.seconds:.1f} s")
 
 
-@cli.command("demo")
+@cli.command("demo", short_help="From nothing to a verified platform.")
 @site_options
 def demo_command(site: Site) -> None:
     """From nothing to a verified platform in the lab; leaves the lab running.
