@@ -42,6 +42,7 @@ stages = {
         ("secrets",) if name != "secrets" and "secrets" in told["scripts"] else (),
         static=name in ("lint", "unit"),
         gib=0 if name in ("lint", "unit", "secrets") else told["gib"],
+        begins_within=100 if name == "pair" else 0,
     )
     for name, scripts in told["scripts"].items()
 }
@@ -189,6 +190,22 @@ def test_static_stages_run_beside_the_provisioning(checkout: Checkout):
     assert {row["exit"] for row in rows} == {0}
     # The drills find what came before them, for the table that they print.
     assert len(checkout.lines("seen")) == len(stages) - 1
+
+
+@pytest.mark.parametrize(("began", "made"), [(None, True), (0, True), (90, True), (110, False)])
+def test_a_stage_without_time_is_told_as_not_made(
+    checkout: Checkout, began: int | None, made: bool
+):
+    """Nothing of it begins, the run goes on, and its table says so; without a limit all is made."""
+    if began is not None:
+        checkout.environment[run_tests.BEGAN] = str(time.time() - began)
+    code, out, err = checkout.run({"images": "true", "pair": "touch made", "drills": "true"})
+    assert (code, err) == (0, "")
+    assert (checkout.root / "made").exists() is made
+    assert ("pair is NOT MADE" in out) is not made
+    assert ("make test-images" in out) is not made
+    rows = [row["stage"] for row in costs.read(checkout.root / costs.STAGES)]
+    assert rows == ["images", "pair" if made else "pair (not made)", "drills"]
 
 
 def test_what_a_stage_needs_comes_first_once_also_when_it_is_named(checkout: Checkout):
