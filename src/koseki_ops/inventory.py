@@ -30,10 +30,13 @@ REGISTRIES = "registries"
 LINE_ENDS = (TERMINALS, REGISTRIES)
 
 
-def load_yaml(path: Path) -> Any:  # noqa: ANN401 - YAML is whatever the file says
-    """Return the parsed file; raise KosekiError with the place of a syntax error."""
+def load_yaml(path: Path, loader: Any = LOADER) -> Any:  # noqa: ANN401 - YAML is whatever the file says
+    """Return the parsed file; raise KosekiError with the place of a syntax error.
+
+    loader: a safe one, where a file has rules of its own.
+    """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), LOADER)  # noqa: S506 - a safe one
+        return yaml.load(path.read_text(encoding="utf-8"), loader)  # noqa: S506 - a safe one
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{path}:{mark.line + 1}" if mark else str(path)

@@ -13,13 +13,12 @@ from pathlib import Path
 
 from koseki_ops.core.files import write_private
 from koseki_ops.errors import KosekiError
-from koseki_ops.verify.batch import DELIMITER, Answer, Question, assemble, parse
+from koseki_ops.verify.batch import DELIMITER, TIMED_OUT, Answer, Question, assemble, parse
 
 # A shell command that begins so is asked when it is asked: its answer is of that moment.
 AT_THIS_MOMENT = ": at this moment; "
 # A question that takes longer is asked again by itself, without a bound.
 SECONDS = 60
-TIMED_OUT = 124  # timeout(1)'s own exit code
 
 
 class Prefetch:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 import jpholiday
 
+from koseki_ops.calendar.months import Month
 from koseki_ops.errors import KosekiError
 
 FIRST_YEAR = 1989
@@ -26,6 +27,10 @@ NEW_YEAR = ((12, 29), (1, 3))
 DAY = timedelta(days=1)
 
 Direction = Literal["next", "previous"]
+
+
+class NotPublishedError(KosekiError):
+    """A day of a year whose holidays nobody knows yet."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,9 @@ class Office:
     def after(self, day: date, count: int = 1) -> date:
         """Return the business day that is so many of them after a day; before it, when negative."""
         step = DAY if count > 0 else -DAY
+        direction: Direction = "next" if count > 0 else "previous"
         for _ in range(abs(count)):
-            day += step
-            while not self.is_open(day):
-                day += step
+            day = self.moved(day + step, direction)
         return day
 
     def business_days(self, first: date, last: date) -> Iterator[date]:
@@ -79,12 +83,11 @@ class Office:
 
     def nth(self, year: int, month: int, count: int) -> date:
         """Return the n-th business day of a month. KosekiError when it has fewer."""
-        first = date(year, month, 1)
-        last = date(year + month // 12, month % 12 + 1, 1) - DAY
-        days = list(self.business_days(first, last))
+        wanted = Month(year, month)
+        days = list(self.business_days(wanted.first_day, wanted.last_day))
         if not 1 <= count <= len(days):
             raise KosekiError(
-                f"{year}-{month:02} has {len(days)} business days",
+                f"{wanted} has {len(days)} business days",
                 str(count),
                 "choose a smaller number",
             )
@@ -101,7 +104,8 @@ class Office:
 def closed_by_rule(day: date) -> bool:
     """Say whether every office is closed on a day. KosekiError for a year that is not known."""
     if not FIRST_YEAR <= day.year <= LAST_YEAR:
-        raise KosekiError(
+        kind = NotPublishedError if day.year > LAST_YEAR else KosekiError
+        raise kind(
             f"the holidays of {day.year} are not known",
             f"known are {FIRST_YEAR} to {LAST_YEAR}",
             "update the package jpholiday when they are published, and LAST_YEAR with it",

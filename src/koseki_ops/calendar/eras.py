@@ -13,13 +13,13 @@ from datetime import date
 
 from koseki_ops.errors import KosekiError
 
-# The newest first: name, letter, first day.
+# The newest first: name, first day.
 ERAS = (
-    ("令和", "R", date(2019, 5, 1)),
-    ("平成", "H", date(1989, 1, 8)),
-    ("昭和", "S", date(1926, 12, 25)),
-    ("大正", "T", date(1912, 7, 30)),
-    ("明治", "M", date(1868, 1, 25)),
+    ("令和", date(2019, 5, 1)),
+    ("平成", date(1989, 1, 8)),
+    ("昭和", date(1926, 12, 25)),
+    ("大正", date(1912, 7, 30)),
+    ("明治", date(1868, 1, 25)),
 )
 # Japan counts by the Gregorian calendar from this day on.
 FIRST_DAY = date(1873, 1, 1)
@@ -39,7 +39,7 @@ def year_in_era(day: date) -> str:
     day = date(day.year, day.month, day.day)
     if day < FIRST_DAY:
         raise KosekiError("a day before the Gregorian calendar", str(day), "write it as it stands")
-    for name, _, first in ERAS:
+    for name, first in ERAS:
         if day >= first:
             year = day.year - first.year + 1
             return f"{name}{'元' if year == 1 else year}年"
@@ -55,7 +55,7 @@ def day_of(written: str) -> date:
     wrong = KosekiError("this is not a day in an era", written, "write it as 令和元年5月1日")
     if match is None:
         raise wrong
-    first = next(began for name, _, began in ERAS if name == match["era"])
+    first = next(began for name, began in ERAS if name == match["era"])
     year = 1 if match["year"] == "元" else int(match["year"])
     try:
         day = date(first.year + year - 1, int(match["month"]), int(match["day"]))

@@ -16,7 +16,7 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from koseki_ops.errors import KosekiError
-from koseki_ops.inventory import LOADER
+from koseki_ops.inventory import LOADER, load_yaml
 from koseki_ops.model import Code6, IsoDate, Table
 
 MOST_YEN = 10**15
@@ -187,18 +187,10 @@ def load_agreement(path: Path, codes: Sequence[str]) -> Agreement:
 
     Raises KosekiError with file, place, value and remedy of the first thing that cannot be right.
     """
+    if not path.is_file():
+        raise KosekiError("there is no such agreement", str(path), "name its file with --agreement")
     try:
-        said = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe loader
-    except yaml.YAMLError as error:
-        raise KosekiError(
-            "the agreement is not valid YAML", f"{path}: {error}", "correct that line"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise KosekiError(
-            "the agreement cannot be read", f"{path}: {error}", "name its file with --agreement"
-        ) from error
-    try:
-        agreement = Agreement.model_validate(said)
+        agreement = Agreement.model_validate(load_yaml(path, _Loader))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from fractions import Fraction
 
-from koseki_ops.calendar.business_days import LAST_YEAR, NEW_YEAR, Office
+from koseki_ops.calendar.business_days import NotPublishedError, Office
 from koseki_ops.calendar.months import MONTHS, Month, fiscal_years, months
 from koseki_ops.costs.model import Agreement, Amount, Estimate, Item, TaxRate, known
 from koseki_ops.errors import KosekiError
@@ -86,14 +86,14 @@ class Due:
 
 def due_days(item: Item, office: Office) -> list[Due]:
     """Return when each instalment is due; nothing where the agreement names no days."""
-    found = []
-    for agreed in item.due:
-        known_yet = agreed.year < LAST_YEAR or (
-            agreed.year == LAST_YEAR and (agreed.month, agreed.day) < NEW_YEAR[0]
-        )
-        day = office.moved(agreed, item.moved) if known_yet and item.moved else None
-        found.append(Due(agreed, day))
-    return found
+    return [Due(agreed, _moved(agreed, item, office)) for agreed in item.due]
+
+
+def _moved(agreed: date, item: Item, office: Office) -> date | None:
+    try:
+        return item.moved and office.moved(agreed, item.moved)
+    except NotPublishedError:
+        return None
 
 
 def divide(
@@ -152,10 +152,7 @@ def _once(
             town.code6: int(_takes_part(town, item.first_day, item.last_day)) for town in towns
         }
     alone = _alone(estimate, towns, counts)
-    whole = sum(alone[code] * count for code, count in counts.items())
-    if not whole:
-        raise KosekiError(f"nobody took part in {item.id}", _span(item), "correct its days")
-    exact = {code: Fraction(cost * alone[code] * n, whole) for code, n in counts.items()}
+    exact, whole = _weighted(Fraction(cost), alone, counts, item, _span(item))
     reading = "C·S·M/Σ(S·M)" if item.by_months else "C·S/ΣS"
     division = Division(item, None, cost, reading, whole, amount, estimate)
     return _filled(division, agreement, towns, exact, counts)
@@ -176,24 +173,28 @@ def _fee(
     counts = {town.code6: _months(agreement, item, town, span) for town in towns}
     alone = _alone(estimate, towns, counts)
     if agreement.fee_by == "year":
-        whole = sum(alone[code] * count for code, count in counts.items())
-        if not whole:
-            raise KosekiError(f"nobody took part in {item.id}", str(year), "correct its days")
-        exact = {code: Fraction(cost * alone[code] * n, whole) for code, n in counts.items()}
+        exact, whole = _weighted(Fraction(cost), alone, counts, item, str(year))
         reading = "C·S·M/Σ(S·M), M of the fiscal year"
     else:
         exact = dict.fromkeys(counts, Fraction())
         for month, part in twelfth.items():
-            present = [town.code6 for town in towns if _months(agreement, item, town, [month])]
-            whole = sum(alone[code] for code in present)
-            if not whole:
-                raise KosekiError(f"nobody took part in {item.id}", str(month), "correct its days")
-            for code in present:
-                exact[code] += part * Fraction(alone[code], whole)
+            present = {town.code6: _months(agreement, item, town, [month]) for town in towns}
+            parts, _ = _weighted(part, alone, present, item, str(month))
+            exact = {code: exact[code] + parts[code] for code in exact}
         whole = 0
         reading = "for each month C/12·S/ΣS of those who took part in it"
     division = Division(item, year, cost, reading, whole, amount, estimate)
     return _filled(division, agreement, towns, exact, counts)
+
+
+def _weighted(
+    cost: Fraction, alone: Mapping[str, int], counts: Mapping[str, int], item: Item, when: str
+) -> tuple[dict[str, Fraction], int]:
+    """Divide a cost by S·M; return each one's part, and Σ(S·M)."""
+    whole = sum(alone[code] * count for code, count in counts.items())
+    if not whole:
+        raise KosekiError(f"nobody took part in {item.id}", when, "correct its days")
+    return {code: cost * alone[code] * n / whole for code, n in counts.items()}, whole
 
 
 def _filled(

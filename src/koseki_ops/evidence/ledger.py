@@ -88,25 +88,20 @@ class Ledger:
 
     def rows(self) -> Iterator[Row]:
         """Yield every row, oldest first, without verifying any."""
-        if self.path.exists():
-            for line in self.path.read_bytes().splitlines(keepends=True):
-                if line.endswith(b"\n"):
-                    yield _row(line)
+        yield from map(_row, self._lines())
 
     def verify(self) -> Verdict:
         """Hold each row against the one before and its signature, and the last one to the head."""
         before, count = FIRST, 0
-        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
-        for line in lines:
+        for line in self._lines():
             count += 1
-            if not line.endswith(b"\n"):
-                # Its writer was killed: it never became a row.
-                count -= 1
-                break
             if wrong := self._wrong(line, count, before):
                 return Verdict(count - 1, f"row {count} {wrong}")
             before = sha256(line).hexdigest()
         return Verdict(count, self._wrong_head(count, before))
+
+    def _lines(self) -> list[bytes]:
+        return _whole_lines(self.path.read_bytes()) if self.path.exists() else []
 
     def _wrong(self, line: bytes, number: int, before: str) -> str:
         try:
@@ -153,10 +148,8 @@ class Ledger:
     def _last(self, file: IO[bytes]) -> Row | None:
         """Return the last whole row; cut off what is behind it."""
         file.seek(0)
-        lines = file.read().splitlines(keepends=True)
-        if lines and not lines[-1].endswith(b"\n"):
-            file.truncate(sum(map(len, lines[:-1])))
-            lines.pop()
+        lines = _whole_lines(file.read())
+        file.truncate(sum(map(len, lines)))
         if not lines:
             return None
         try:
@@ -209,6 +202,11 @@ def _signed(said: Mapping[str, Any]) -> bytes:
     return json.dumps(
         said, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
     ).encode()
+
+
+def _whole_lines(content: bytes) -> list[bytes]:
+    """Return the lines that have their end; behind them, a writer that was killed left no row."""
+    return [line + b"\n" for line in content.split(b"\n")[:-1]]
 
 
 def _row(line: bytes) -> Row:

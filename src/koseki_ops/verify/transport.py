@@ -11,12 +11,11 @@ from dataclasses import dataclass, field, replace
 from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import WORKSTATION
 from koseki_ops.site import Site
-from koseki_ops.verify.batch import Answer, Question, assemble, parse
+from koseki_ops.verify.batch import TIMED_OUT, Answer, Question, assemble, parse
 
 # Longer than any question may take: the host ends a question, this ends a host.
 HOST_SECONDS = 90
 LATE_SECONDS = 75
-TIMED_OUT = 124  # timeout(1)'s own exit code
 
 
 @dataclass(frozen=True)
