@@ -208,6 +208,22 @@ def test_a_stage_without_time_is_told_as_not_made(
     assert rows == ["images", "pair" if made else "pair (not made)", "drills"]
 
 
+def test_settings_of_the_caller_are_not_the_tests():
+    """CI's begin, an administrator's lab: whatever a unit test starts would inherit them."""
+    test = f"{__file__}::test_a_stage_without_time_is_told_as_not_made"
+    settings = {"KOSEKI_NAME": "mine", "KOSEKI_ROOT": "/nowhere", run_tests.BEGAN: "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test],
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout
+
+
 def test_what_a_stage_needs_comes_first_once_also_when_it_is_named(checkout: Checkout):
     """Whoever names all of them means the same run."""
     stages = {"secrets": "echo $$ >>prepared", "provision": "test -e prepared"}
