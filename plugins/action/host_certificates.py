@@ -15,8 +15,8 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.declared import Declared
-from koseki_ops.errors import KosekiError
 from koseki_ops.pki import Request, open_authority, sign, still_good
 
 MODULE = "host_certificates"

@@ -9,6 +9,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from koseki_ops import release
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.databases import (
     platform_file_statements,
     platform_statements,
@@ -17,7 +18,6 @@ from koseki_ops.databases import (
     tenant_statements,
 )
 from koseki_ops.drift.manifest import inputs_of
-from koseki_ops.errors import KosekiError
 from koseki_ops.municipalities import (
     active,
     client_certificates,

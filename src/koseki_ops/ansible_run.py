@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from koseki_ops.command import engine
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.results import EngineResult, HostResult
+from koseki_ops.core.subprocesses import engine
 from koseki_ops.drift.declared import merge
-from koseki_ops.errors import KosekiError
-from koseki_ops.results import EngineResult, HostResult
 from koseki_ops.site import Site
 
 ENGINE = "ansible"

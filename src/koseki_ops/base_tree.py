@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from koseki_ops.command import run
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.subprocesses import run
 from koseki_ops.inventory import Inventory
 from koseki_ops.mirror import KEYRING, VAULT_SUITE, mirror_folder, verify_mirror
 from koseki_ops.site import Site

@@ -22,6 +22,7 @@ import click
 from koseki_ops import ansible_run, bench_fleet, bench_image, bench_link
 from koseki_ops import apply as engine
 from koseki_ops.ansible_run import environment
+from koseki_ops.core.progress import Progress
 from koseki_ops.drift import manifest, probe
 from koseki_ops.drift.model import Answer
 from koseki_ops.drift.run import sweep
@@ -29,7 +30,6 @@ from koseki_ops.drift.sweep import ask_all
 from koseki_ops.lab import Lab, counters, recording, releases, writers
 from koseki_ops.lab.plan import certificate, own_file, town
 from koseki_ops.mirror import build_mirror
-from koseki_ops.progress import Progress
 from koseki_ops.rows import Row, at_least, at_most, spread
 from koseki_ops.secrets import init_secrets
 from koseki_ops.site import Site

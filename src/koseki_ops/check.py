@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import yaml
 from pydantic import ValidationError
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.firewall import firewall_of
 from koseki_ops.inventory import LINE_ENDS, REGISTRIES, WORKSTATION, Inventory
 from koseki_ops.model import Platform

@@ -8,12 +8,12 @@ import sys
 
 import click
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.progress import Progress
+from koseki_ops.core.results import EngineResult
 from koseki_ops.inventory import Inventory
 from koseki_ops.municipalities import active, effective_day
 from koseki_ops.options import json_option, print_json, site_options
-from koseki_ops.progress import Progress
-from koseki_ops.results import EngineResult
 from koseki_ops.secrets import init_secrets, load_secrets, secrets_file, wanted_secrets
 from koseki_ops.site import Site
 

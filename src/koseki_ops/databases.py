@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 
 TEMPLATE = "koseki_template"
 COMMON_ROLE = "koseki_application"

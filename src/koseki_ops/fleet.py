@@ -23,10 +23,10 @@ from typing import Any
 import yaml
 
 from koseki_ops.base_tree import ensure_tree
-from koseki_ops.command import run
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.subprocesses import run
 from koseki_ops.drift.declared import Declared
 from koseki_ops.drift.run import after_apply
-from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.lab.network import namespaces
 from koseki_ops.lab.process import Process

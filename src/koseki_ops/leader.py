@@ -7,7 +7,7 @@ import re
 import subprocess
 from collections.abc import Mapping
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.site import Site
 from koseki_ops.ssh import ensure_site_ssh

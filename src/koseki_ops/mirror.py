@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from koseki_ops.command import run
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.subprocesses import run
 from koseki_ops.inventory import Inventory
 from koseki_ops.site import Site
 

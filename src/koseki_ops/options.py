@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.site import Site
 
 lab_option = click.option(

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 
 # Clocks may differ by this much; a certificate is valid from a little before now.
 BACKDATE = timedelta(minutes=5)

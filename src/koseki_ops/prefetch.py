@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_private
-from koseki_ops.errors import KosekiError
 from koseki_ops.verify.batch import DELIMITER, TIMED_OUT, Answer, Question, assemble, parse
 
 # A shell command that begins so is asked when it is asked: its answer is of that moment.

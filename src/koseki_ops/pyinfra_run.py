@@ -21,12 +21,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from koseki_ops.command import engine
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.results import EngineResult, HostResult
+from koseki_ops.core.subprocesses import engine
 from koseki_ops.drift import manifest
 from koseki_ops.drift.declared import Declared
-from koseki_ops.errors import KosekiError
 from koseki_ops.pyinfra_connector import NoAnswerError
-from koseki_ops.results import EngineResult, HostResult
 from koseki_ops.site import Site
 
 ENGINE = "pyinfra"

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from koseki_ops import signatures
-from koseki_ops.command import run
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.subprocesses import run
 from koseki_ops.inventory import load_yaml
 from koseki_ops.site import Site, project_root
 

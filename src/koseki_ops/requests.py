@@ -17,7 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from koseki_ops.check import load_platform
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.leader import literal, say
 from koseki_ops.model import Platform

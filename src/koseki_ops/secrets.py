@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.inventory import SECRETS_FILE, Inventory
 from koseki_ops.site import Site
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from koseki_ops.command import run
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.subprocesses import run
 
 KEY, SIGNERS = "signing_key", "allowed_signers"
 

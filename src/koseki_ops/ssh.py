@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_public_key,
 )
 
-from koseki_ops.command import run
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.subprocesses import run
 from koseki_ops.drift import manifest
-from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.site import Site
 

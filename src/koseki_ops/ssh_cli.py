@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.options import site_options
 from koseki_ops.site import Site

@@ -20,9 +20,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from koseki_ops.command import run
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.subprocesses import run
 from koseki_ops.drift.manifest import inputs_of
-from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.mirror import mirror_folder
 from koseki_ops.secrets import secrets_file

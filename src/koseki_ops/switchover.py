@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import click
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.progress import Progress
 from koseki_ops.inventory import Inventory
 from koseki_ops.options import json_option, print_json, site_options
-from koseki_ops.progress import Progress
 from koseki_ops.site import Site
 from koseki_ops.ssh import ensure_site_ssh
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.leader import literal, say
 from koseki_ops.model import Takeover
 from koseki_ops.requests import Desk, ends_within, one_line

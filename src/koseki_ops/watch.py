@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from koseki_ops.results import EngineResult
+from koseki_ops.core.results import EngineResult
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.options import json_option, print_json, site_options
 from koseki_ops.site import Site

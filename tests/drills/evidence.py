@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.run import sweep
-from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.lab import Lab
 from koseki_ops.site import Site

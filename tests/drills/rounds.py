@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.verify.results import FAILED, PASSED
 
 Outcomes = Mapping[str, str]

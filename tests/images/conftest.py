@@ -14,7 +14,7 @@ import pytest
 
 from drills.conftest import koseki
 from images import proven
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.image import seal
 from koseki_ops.lab import Lab
 from koseki_ops.site import Site, project_root

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.mirror import mirror_folder
 from koseki_ops.site import Site
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from koseki_ops.calendar.business_days import FIRST_YEAR, LAST_YEAR, Office, closed_by_rule
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 
 OFFICE = Office()
 DAYS = st.dates(date(FIRST_YEAR, 2, 1), date(LAST_YEAR, 11, 30))

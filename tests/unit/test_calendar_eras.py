@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from koseki_ops.calendar.eras import ERAS, FIRST_DAY, day_of, in_era
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from koseki_ops.calendar.business_days import Office
 from koseki_ops.calendar.months import Month, fiscal_years, months
 from koseki_ops.cli import cli
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.costs.model import MOST_YEN, Agreement, load_agreement
 from koseki_ops.costs.shares import Division, divide, due_days, instalments
-from koseki_ops.errors import KosekiError
 from koseki_ops.model import Municipality, check_digit
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.databases import (
     platform_file_statements,
     platform_files,
@@ -17,7 +18,6 @@ from koseki_ops.databases import (
     sealed_statements,
     tenant_statements,
 )
-from koseki_ops.errors import KosekiError
 from koseki_ops.municipalities import (
     active,
     client_certificates,

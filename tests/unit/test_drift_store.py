@@ -28,10 +28,10 @@ from drift_samples import (
     unwaived,
     year,
 )
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.model import Answer
 from koseki_ops.drift.signing import KEY_FILE, make_key
 from koseki_ops.drift.store import DATABASE_FILE, HEAD_FILE
-from koseki_ops.errors import KosekiError
 
 KILLS = 112
 YEAR = 365 * 24 * 4

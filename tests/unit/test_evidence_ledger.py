@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 from faults import KILLED, dying
 from koseki_ops.cli import cli
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift import signing
-from koseki_ops.errors import KosekiError
 from koseki_ops.evidence.ledger import LEDGERS, TAKEN_OVER, Ledger
 from koseki_ops.site import Site
 

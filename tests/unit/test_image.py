@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from koseki_ops import mirror
 from koseki_ops.cli import cli
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.image import identity, loader, seal
 from koseki_ops.image.check import GROW
 from koseki_ops.image.report import render

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.site import Site, project_root
 

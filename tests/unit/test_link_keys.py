@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from koseki_ops import link
 from koseki_ops.check import load_platform
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.link_cli import manual_command
 from koseki_ops.model import Platform

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.mirror import (
     KEYRING,
     Source,

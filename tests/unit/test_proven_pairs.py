@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from images import proven
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {

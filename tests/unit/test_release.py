@@ -16,7 +16,7 @@ from types import ModuleType
 import pytest
 
 from koseki_ops import release
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.site import Site
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.leader import literal
 from koseki_ops.options import end_of
 from koseki_ops.requests import Desk, Wanted, check, read_event

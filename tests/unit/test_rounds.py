@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from drills.rounds import Break, Outcomes, broken, codes, load, misjudged, rounds_of
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED
 
 TABLE = Path(__file__).parents[1] / "drills" / "breaks.yml"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.model import AccountPolicy
 from koseki_ops.secrets import (

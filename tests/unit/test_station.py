@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.results import EngineResult, HostResult
 from koseki_ops.inventory import WORKSTATION, Inventory
 from koseki_ops.pki import Request, open_authority, sign
-from koseki_ops.results import EngineResult, HostResult
 from koseki_ops.secrets import init_secrets, secrets_file
 from koseki_ops.site import STATION_FILE, Site, project_root
 from koseki_ops.ssh import certificate, ensure_site_ssh, sign_operator, watch_certificate

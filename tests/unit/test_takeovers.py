@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.requests import Desk
 from koseki_ops.site import Site
 from koseki_ops.takeovers import Wanted, clause, declare, reconcile

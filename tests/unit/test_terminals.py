@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from koseki_ops import terminals
 from koseki_ops.check import load_platform
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.model import Platform
 from koseki_ops.pki import open_authority

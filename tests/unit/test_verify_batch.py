@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.verify.batch import DELIMITER, Answer, Question, assemble, parse
 
 

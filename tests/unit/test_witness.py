@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.image.witness import OF_THE_KERNEL, PARTS, Remark, bundle, parse
 from koseki_ops.site import Site
 

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import jpholiday
 
 from koseki_ops.calendar.months import Month
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 
 FIRST_YEAR = 1989
 # The last year whose holidays were published when the package was released.

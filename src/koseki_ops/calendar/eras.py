@@ -11,7 +11,7 @@ import re
 import unicodedata
 from datetime import date
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 
 # The newest first: name, first day.
 ERAS = (

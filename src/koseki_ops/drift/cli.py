@@ -9,12 +9,12 @@ from functools import cache
 
 import click
 
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.evidence_cli import EVIDENCE_COMMANDS
 from koseki_ops.drift.keep import keep
 from koseki_ops.drift.model import Answer, Finding, Sweep
 from koseki_ops.drift.run import sweep
 from koseki_ops.drift.sweep import HOST_SECONDS, Bounds
-from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.options import json_option, print_json, site_options
 from koseki_ops.site import Site

@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo
 
 import click
 
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.formatting import in_zone, one_line
 from koseki_ops.drift.exports import FORMATS
 from koseki_ops.drift.model import Answer, Finding
 from koseki_ops.drift.store import Entry, Store, write_whole
-from koseki_ops.drift.text import in_zone, one_line
-from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import Inventory
 from koseki_ops.options import json_option, print_json, site_options
 from koseki_ops.site import Site

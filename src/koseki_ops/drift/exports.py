@@ -9,9 +9,9 @@ from importlib.metadata import version
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from koseki_ops.core.formatting import one_line, printable, rfc3339
 from koseki_ops.drift.alerts import difference, summary
 from koseki_ops.drift.model import Answer, Finding, Sweep
-from koseki_ops.drift.text import one_line, printable, rfc3339
 from koseki_ops.drift.waivers import Standing
 
 SARIF_SCHEMA = (

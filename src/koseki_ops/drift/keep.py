@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.exports import as_prometheus
 from koseki_ops.drift.model import Sweep
 from koseki_ops.drift.store import Store, write_whole
-from koseki_ops.errors import KosekiError
 from koseki_ops.site import Site
 
 METRICS_FILE = "drift.prom"

@@ -22,11 +22,11 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import koseki_ops
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift import signing
 from koseki_ops.drift.declared import Rows
 from koseki_ops.drift.items import ANY, COLUMNS, PART_OF, Items, State, pack, unpack
 from koseki_ops.drift.probe import scope
-from koseki_ops.errors import KosekiError
 from koseki_ops.site import Site
 
 VERSION = 2

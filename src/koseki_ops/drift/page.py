@@ -14,10 +14,10 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup
 
 from koseki_ops.calendar.eras import in_era
+from koseki_ops.core.formatting import in_zone, one_line, printable
 from koseki_ops.drift.charts import Day, lines, trend, worst_of_days
 from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
 from koseki_ops.drift.store import Entry, Store, write_whole
-from koseki_ops.drift.text import in_zone, one_line, printable
 from koseki_ops.drift.waivers import Standing
 from koseki_ops.inventory import WORKSTATION
 from koseki_ops.model import BackupPolicy

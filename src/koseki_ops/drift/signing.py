@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 
 KEY_FILE = "signing.key"
 # The public half, for hosts that read what was signed here and sign nothing of it themselves.

@@ -22,10 +22,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
 from koseki_ops.drift.signing import make_key, sign, verify
 from koseki_ops.drift.waivers import Standing, Terms, apply_waivers, committed_waivers, terms_of
-from koseki_ops.errors import KosekiError
 from koseki_ops.inventory import WORKSTATION, Inventory
 from koseki_ops.site import Site
 

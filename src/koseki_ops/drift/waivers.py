@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.model import Answer, Finding, Sweep
-from koseki_ops.errors import KosekiError
 from koseki_ops.site import Site
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
 
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
 from koseki_ops.drift import signing
-from koseki_ops.errors import KosekiError
 from koseki_ops.site import Site
 
 FIRST = "0" * 64

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from koseki_ops import apply, pyinfra_run
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.image import seal
 from koseki_ops.image.build import DEPLOYS, open_workshop, refuse_failure
 from koseki_ops.image.report import render

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from koseki_ops.core.progress import Progress
 from koseki_ops.image import seal
 from koseki_ops.options import json_option, print_json, site_options
-from koseki_ops.progress import Progress
 from koseki_ops.site import Site
 
 

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from koseki_ops.command import run
+from koseki_ops.core.subprocesses import run
 from koseki_ops.image import loader
 from koseki_ops.image.tools import Tools
 from koseki_ops.image.volumes import BIOS_MIB, ESP_MIB, MIB, NAMES, ROOT, Layout, Volume

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from koseki_ops.command import run
+from koseki_ops.core.subprocesses import run
 from koseki_ops.image.tools import Tools
 from koseki_ops.image.volumes import Layout
 

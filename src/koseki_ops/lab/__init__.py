@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from koseki_ops.base_tree import ensure_base_tree, ensure_tree
-from koseki_ops.command import run
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.subprocesses import run
 from koseki_ops.inventory import WORKSTATION, Inventory
 from koseki_ops.lab import clock, recording
 from koseki_ops.lab.cgroup import remove_groups

@@ -11,7 +11,7 @@ import os
 import time
 from pathlib import Path
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 
 MOUNTS = Path("/proc/mounts")
 SECONDS_TO_EMPTY = 10

@@ -11,8 +11,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from koseki_ops.command import run
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.subprocesses import run
 from koseki_ops.lab import Lab
 from koseki_ops.site import Site
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from koseki_ops.command import run
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.subprocesses import run
 from koseki_ops.lab.cgroup import make_groups
 from koseki_ops.lab.network import LabNetwork
 from koseki_ops.lab.process import Process

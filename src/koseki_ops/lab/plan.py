@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from koseki_ops.command import run
+from koseki_ops.core.subprocesses import run
 from koseki_ops.site import Site
 
 

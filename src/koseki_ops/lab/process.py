@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 
 START_TIME_FIELD = 22 - 3  # proc(5) counts from 1, and two fields stand before the split
 STATE_FIELD = 0

@@ -10,7 +10,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 
 if TYPE_CHECKING:
     from koseki_ops.lab import Lab

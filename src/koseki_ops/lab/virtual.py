@@ -20,8 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
-from koseki_ops.command import run
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.subprocesses import run
 from koseki_ops.lab.machine import POWER_OFF_SECONDS, Machine
 from koseki_ops.lab.process import Process
 

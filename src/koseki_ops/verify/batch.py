@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 
 # How long a door that should open is waited for: all suites knock at once, and a busy machine is
 # no closed door.

@@ -20,7 +20,7 @@ from typing import Any, NoReturn, cast
 import pytest
 
 import testinfra
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.inventory import WORKSTATION
 from koseki_ops.site import Site
 from koseki_ops.verify.batch import Answer, Question

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from koseki_ops import ssh
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.site import Site
 from koseki_ops.verify.plan import Plan
 from koseki_ops.verify.report import write_report

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.inventory import WORKSTATION
 from koseki_ops.site import Site
 from koseki_ops.verify.batch import TIMED_OUT, Answer, Question, assemble, parse

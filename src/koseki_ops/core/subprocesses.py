@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from koseki_ops.errors import KosekiError
+from koseki_ops.core.errors import KosekiError
 
 
 def run(argv: Sequence[str], stdin: str | None = None) -> str:
