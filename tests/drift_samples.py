@@ -14,7 +14,7 @@ from typing import Any
 from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
 from koseki_ops.drift.store import Store
 from koseki_ops.drift.waivers import Terms, terms_of
-from koseki_ops.model import Waiver
+from koseki_ops.plan.model import Waiver
 
 HOSTS = (
     "primary1",

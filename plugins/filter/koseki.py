@@ -18,7 +18,7 @@ from koseki_ops.databases import (
     tenant_statements,
 )
 from koseki_ops.drift.manifest import inputs_of
-from koseki_ops.municipalities import (
+from koseki_ops.plan.municipalities import (
     active,
     client_certificates,
     effective_day,
@@ -34,7 +34,7 @@ from koseki_ops.municipalities import (
     tenants,
     today_in,
 )
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 
 
 def difference(wanted: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from pyinfra_deploys.foundation.operations import File, ShellAnswer, ask, place,
 from pyinfra_deploys.foundation.templates import render
 
 from koseki_ops.drift.declared import Declared
+from koseki_ops.plan.site import Site
 from koseki_ops.secrets import load_secrets
-from koseki_ops.site import Site
 from koseki_ops.ssh import WATCH_PRINCIPAL, watch_addresses
 
 OWNER = "# Managed by koseki (pyinfra, foundation/accounts.py). Do not edit.\n"

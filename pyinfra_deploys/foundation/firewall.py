@@ -6,7 +6,7 @@ from pyinfra.api import deploy
 from pyinfra_deploys.foundation.host_data import HostData
 from pyinfra_deploys.foundation.operations import File, place, settle
 
-from koseki_ops.firewall import firewall_of, ruleset
+from koseki_ops.plan.flows import firewall_of, ruleset
 
 RULES = "/etc/nftables.conf"
 LOADED = "/var/lib/koseki/firewall.loaded"

@@ -18,7 +18,7 @@ from pyinfra_deploys.foundation.operations import File, FileStates, ShellAnswer,
 from pyinfra_deploys.foundation.templates import environment
 
 from koseki_ops.drift.declared import Declared
-from koseki_ops.model import Vault
+from koseki_ops.plan.model import Vault
 
 HERE = Path(__file__).parent
 KEY = "/etc/pgbackrest/id_ed25519"

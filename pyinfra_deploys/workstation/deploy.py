@@ -17,7 +17,7 @@ from pyinfra_deploys.foundation.operations import File, FileStates, ShellAnswer,
 from pyinfra_deploys.foundation.templates import environment
 
 from koseki_ops.drift.declared import Declared
-from koseki_ops.model import DriftAlerts, WatchSchedule
+from koseki_ops.plan.model import DriftAlerts, WatchSchedule
 from koseki_ops.secrets import read_password
 from koseki_ops.ssh import WATCH_HOSTS, watch_certificate
 from koseki_ops.station import (

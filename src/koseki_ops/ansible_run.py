@@ -16,7 +16,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.results import EngineResult, HostResult
 from koseki_ops.core.subprocesses import engine
 from koseki_ops.drift.declared import merge
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 
 ENGINE = "ansible"
 

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from koseki_ops import ansible_run, link, pyinfra_run, release, ssh, station, terminals
-from koseki_ops.check import load_platform
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.results import EngineResult, HostResult, merge
 from koseki_ops.drift.items import State
 from koseki_ops.drift.run import after_apply, before_apply
-from koseki_ops.inventory import Inventory
 from koseki_ops.mirror import verify_mirror
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.rules import load_platform
+from koseki_ops.plan.site import Site
 from koseki_ops.secrets import load_secrets
-from koseki_ops.site import Site
 
 DEPLOYS = (
     "pyinfra_deploys/foundation/deploy.py",

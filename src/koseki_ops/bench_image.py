@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.plan.site import Site
 from koseki_ops.rows import Row, at_most
-from koseki_ops.site import Site
 
 KOSEKI = str(Path(sys.executable).with_name("koseki"))
 HOST = "primary1"

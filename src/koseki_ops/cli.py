@@ -11,11 +11,11 @@ import click
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.progress import Progress
 from koseki_ops.core.results import EngineResult
-from koseki_ops.inventory import Inventory
-from koseki_ops.municipalities import active, effective_day
-from koseki_ops.options import json_option, print_json, site_options
+from koseki_ops.plan.cli_options import json_option, print_json, site_options
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.municipalities import active, effective_day
+from koseki_ops.plan.site import Site
 from koseki_ops.secrets import init_secrets, load_secrets, secrets_file, wanted_secrets
-from koseki_ops.site import Site
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -94,7 +94,7 @@ def check_command(site: Site, *, as_json: bool) -> None:
 
     Example: koseki check -i iida
     """
-    from koseki_ops.check import check_inventory  # noqa: PLC0415 - the model is slow to import
+    from koseki_ops.plan.rules import check_inventory  # noqa: PLC0415 - the model is slow to import
 
     inventory = Inventory(site.inventory)
     findings = check_inventory(inventory)
@@ -124,7 +124,7 @@ def municipalities_command(site: Site, *, as_of: str | None, as_json: bool) -> N
 
     Example: koseki municipalities -i iida --as-of 2015-11-01
     """
-    from koseki_ops.check import load_platform  # noqa: PLC0415 - the model is slow to import
+    from koseki_ops.plan.rules import load_platform  # noqa: PLC0415 - the model is slow to import
 
     inventory = Inventory(site.inventory)
     platform = load_platform(inventory)

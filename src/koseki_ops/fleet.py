@@ -27,11 +27,11 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
 from koseki_ops.drift.declared import Declared
 from koseki_ops.drift.run import after_apply
-from koseki_ops.inventory import Inventory
 from koseki_ops.lab.network import namespaces
 from koseki_ops.lab.process import Process
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.site import Site
 from koseki_ops.secrets import init_secrets
-from koseki_ops.site import Site
 from koseki_ops.ssh import close_connections, ensure_site_ssh, files_of, host_certificate
 
 INVENTORY = "fleet"

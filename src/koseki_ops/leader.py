@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Mapping
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.inventory import Inventory
-from koseki_ops.site import Site
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.site import Site
 from koseki_ops.ssh import ensure_site_ssh
 from koseki_ops.switchover import members
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
-from koseki_ops.inventory import Inventory
-from koseki_ops.model import Platform
-from koseki_ops.municipalities import active
-from koseki_ops.site import Site
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.model import Platform
+from koseki_ops.plan.municipalities import active
+from koseki_ops.plan.site import Site
 from koseki_ops.ssh import ensure_site_ssh
 
 PROGRAM = "/usr/local/sbin/koseki-link"

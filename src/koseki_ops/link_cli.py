@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from koseki_ops import link
-from koseki_ops.check import load_platform
-from koseki_ops.inventory import Inventory
-from koseki_ops.model import Platform
-from koseki_ops.options import json_option, print_json, site_options
+from koseki_ops.plan.cli_options import json_option, print_json, site_options
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.model import Platform
+from koseki_ops.plan.rules import load_platform
+from koseki_ops.plan.site import Site
 from koseki_ops.requests import Desk
-from koseki_ops.site import Site
 
 
 @click.group("link")

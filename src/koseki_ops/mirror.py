@@ -22,8 +22,8 @@ from urllib.parse import unquote
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
-from koseki_ops.inventory import Inventory
-from koseki_ops.site import Site
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.site import Site
 
 KEYRING = "koseki-archive-keyring.gpg"
 RECORD = "koseki-mirror.json"

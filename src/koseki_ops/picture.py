@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from koseki_ops.inventory import WORKSTATION
+from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.plan import Plan
 
 # The plan's names of the servers, by group.

@@ -27,9 +27,9 @@ from pyinfra.connectors.util import (
     make_unix_command_for_host,
 )
 
-from koseki_ops.inventory import Inventory
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.site import Site
 from koseki_ops.prefetch import Prefetch
-from koseki_ops.site import Site
 from koseki_ops.ssh import files_of
 
 # One question at the first contact: which Debian, and is there room (KiB) where things are written.

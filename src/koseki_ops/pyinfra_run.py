@@ -26,8 +26,8 @@ from koseki_ops.core.results import EngineResult, HostResult
 from koseki_ops.core.subprocesses import engine
 from koseki_ops.drift import manifest
 from koseki_ops.drift.declared import Declared
+from koseki_ops.plan.site import Site
 from koseki_ops.pyinfra_connector import NoAnswerError
-from koseki_ops.site import Site
 
 ENGINE = "pyinfra"
 

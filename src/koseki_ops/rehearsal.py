@@ -16,9 +16,9 @@ import click
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.progress import Progress
 from koseki_ops.evidence.ledger import Ledger
-from koseki_ops.inventory import Inventory
-from koseki_ops.options import json_option, print_json, site_options
-from koseki_ops.site import Site
+from koseki_ops.plan.cli_options import json_option, print_json, site_options
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.site import Site
 from koseki_ops.ssh import ensure_site_ssh
 from koseki_ops.switchover import members
 

@@ -20,8 +20,8 @@ from typing import Any
 from koseki_ops import signatures
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
-from koseki_ops.inventory import load_yaml
-from koseki_ops.site import Site, project_root
+from koseki_ops.plan.inventory import load_yaml
+from koseki_ops.plan.site import Site, project_root
 
 NAMESPACE = "koseki-release"
 SOURCE_FILE, MANIFEST = "release.yml", "manifest.json"

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from koseki_ops import release
-from koseki_ops.options import json_option, print_json, site_options
-from koseki_ops.site import Site
+from koseki_ops.plan.cli_options import json_option, print_json, site_options
+from koseki_ops.plan.site import Site
 
 file_argument = click.argument("file", type=click.Path(path_type=Path))
 

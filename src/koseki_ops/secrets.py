@@ -18,8 +18,8 @@ from typing import Any
 import yaml
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.inventory import SECRETS_FILE, Inventory
-from koseki_ops.site import Site
+from koseki_ops.plan.inventory import SECRETS_FILE, Inventory
+from koseki_ops.plan.site import Site
 
 # The classes of characters that a policy for passwords counts; a drawn one has some of each.
 CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "-_")

@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.serialization import (
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
 from koseki_ops.drift import manifest
-from koseki_ops.inventory import Inventory
-from koseki_ops.site import Site
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.site import Site
 
 DAY = 86400
 HOUR = 3600

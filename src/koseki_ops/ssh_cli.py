@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.inventory import Inventory
-from koseki_ops.options import site_options
-from koseki_ops.site import Site
+from koseki_ops.plan.cli_options import site_options
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.site import Site
 from koseki_ops.ssh import ensure_site_ssh, pin, shown_key, sign_operator
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from koseki_ops import takeovers
-from koseki_ops.options import (
+from koseki_ops.plan.cli_options import (
     end_of,
     end_options,
     json_option,
@@ -16,8 +16,8 @@ from koseki_ops.options import (
     site_options,
     who,
 )
+from koseki_ops.plan.site import Site
 from koseki_ops.requests import Desk
-from koseki_ops.site import Site
 
 
 @click.group("takeover")

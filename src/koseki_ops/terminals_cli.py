@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from koseki_ops import terminals
-from koseki_ops.check import load_platform
-from koseki_ops.inventory import Inventory
-from koseki_ops.model import Platform
-from koseki_ops.options import json_option, print_json, site_options
-from koseki_ops.site import Site
+from koseki_ops.plan.cli_options import json_option, print_json, site_options
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.model import Platform
+from koseki_ops.plan.rules import load_platform
+from koseki_ops.plan.site import Site
 
 
 @click.group("terminal")

@@ -18,7 +18,7 @@ from koseki_ops.core.formatting import rfc3339
 from koseki_ops.drift.model import Finding
 from koseki_ops.drift.page import render
 from koseki_ops.drift.store import Store
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 from koseki_ops.verify.plan import Plan
 
 DESKTOP, PHONE, PAPER = (1280, 900), (390, 844), (794, 1123)

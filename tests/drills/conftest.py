@@ -37,7 +37,7 @@ from koseki_ops.drift.model import Sweep
 from koseki_ops.drift.run import sweep
 from koseki_ops.lab import Lab, recording
 from koseki_ops.lab.clone import clone
-from koseki_ops.site import Site, project_root
+from koseki_ops.plan.site import Site, project_root
 from koseki_ops.verify.runner import Reports
 
 # Of a minute: whatever ends then is looked at three seconds later.

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.run import sweep
-from koseki_ops.inventory import Inventory
 from koseki_ops.lab import Lab
-from koseki_ops.site import Site
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.site import Site
 
 LINES = 10
 # What is read of a host, by the file it is kept in. Half an hour covers every drill.

@@ -16,7 +16,7 @@ from drills.conftest import HEARING, LAB_NAME, environment, koseki, program, wai
 from koseki_ops.lab import Lab
 from koseki_ops.lab.cgroup import groups_of
 from koseki_ops.lab.clone import clone
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 
 HERE, BESIDE = f"{LAB_NAME}-here", f"{LAB_NAME}-beside"
 

@@ -15,7 +15,7 @@ import pytest
 
 from drills.conftest import CONVERGED, Held, Platform, settled, whole
 from drills.rounds import Break, broken, load, misjudged, rounds_of
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 from koseki_ops.verify.results import FAILED, Results
 from koseki_ops.verify.runner import Reports, known_suites
 

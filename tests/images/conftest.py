@@ -17,7 +17,7 @@ from images import proven
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.image import seal
 from koseki_ops.lab import Lab
-from koseki_ops.site import Site, project_root
+from koseki_ops.plan.site import Site, project_root
 
 KOSEKI = Path(sys.executable).with_name("koseki")
 NAME = os.environ.get("KOSEKI_IMAGE_LAB", "images")

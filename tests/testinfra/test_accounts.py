@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from datetime import UTC, date, datetime, timedelta
 
-from koseki_ops.inventory import WORKSTATION
-from koseki_ops.model import Operator
+from koseki_ops.plan.inventory import WORKSTATION
+from koseki_ops.plan.model import Operator
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold, not_verified
 from koseki_ops.verify.plan import Plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from koseki_ops.model import Municipality
+from koseki_ops.plan.model import Municipality
 from koseki_ops.verify.expect import expect, hold
 from koseki_ops.verify.plan import Plan
 from koseki_ops.verify.plugin import Facts, Questions, on_hosts

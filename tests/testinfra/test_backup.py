@@ -13,8 +13,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from koseki_ops.inventory import WORKSTATION
-from koseki_ops.model import Vault
+from koseki_ops.plan.inventory import WORKSTATION
+from koseki_ops.plan.model import Vault
 from koseki_ops.verify.batch import Answer, Question
 from koseki_ops.verify.expect import expect, hold, not_verified
 from koseki_ops.verify.plan import STANZA, Plan

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from koseki_ops.inventory import WORKSTATION
-from koseki_ops.model import Municipality
+from koseki_ops.plan.inventory import WORKSTATION
+from koseki_ops.plan.model import Municipality
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold, not_verified
 from koseki_ops.verify.plan import READ_PORT, WRITE_PORT, Plan

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from koseki_ops.inventory import WORKSTATION
+from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import ANSWER_SECONDS, Question
 from koseki_ops.verify.expect import expect, hold, not_verified
 from koseki_ops.verify.plan import Plan, pairs

@@ -17,9 +17,9 @@ from functools import cache
 
 from cryptography import x509
 
-from koseki_ops.inventory import WORKSTATION
 from koseki_ops.lab.network import LabNetwork
-from koseki_ops.model import Municipality
+from koseki_ops.plan.inventory import WORKSTATION
+from koseki_ops.plan.model import Municipality
 from koseki_ops.release import STAND_IN_NAME
 from koseki_ops.terminals import NEVER_ADMITTED, stand_ins_of
 from koseki_ops.verify.batch import Question

@@ -13,9 +13,9 @@ import shlex
 import sys
 from functools import cache
 
-from koseki_ops.inventory import TERMINALS, WORKSTATION
 from koseki_ops.lab.network import LabNetwork
-from koseki_ops.model import Municipality
+from koseki_ops.plan.inventory import TERMINALS, WORKSTATION
+from koseki_ops.plan.model import Municipality
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold, not_verified
 from koseki_ops.verify.plan import Plan

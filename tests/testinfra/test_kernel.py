@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from koseki_ops.inventory import WORKSTATION
+from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold, not_verified
 from koseki_ops.verify.plan import Plan

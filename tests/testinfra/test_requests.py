@@ -10,8 +10,8 @@ import json
 import re
 from typing import Any
 
-from koseki_ops.inventory import WORKSTATION
-from koseki_ops.model import Municipality
+from koseki_ops.plan.inventory import WORKSTATION
+from koseki_ops.plan.model import Municipality
 from koseki_ops.verify.expect import expect, hold, not_verified
 from koseki_ops.verify.plan import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts

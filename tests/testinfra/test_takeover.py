@@ -11,9 +11,9 @@ import re
 import shlex
 from typing import Any
 
-from koseki_ops.inventory import WORKSTATION
 from koseki_ops.lab.network import LabNetwork
-from koseki_ops.model import Municipality
+from koseki_ops.plan.inventory import WORKSTATION
+from koseki_ops.plan.model import Municipality
 from koseki_ops.terminals import stand_ins_of
 from koseki_ops.verify.expect import expect, hold, not_verified
 from koseki_ops.verify.plan import WRITE_PORT, Plan

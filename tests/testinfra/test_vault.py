@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from datetime import UTC, datetime, timedelta
 
-from koseki_ops.inventory import WORKSTATION
-from koseki_ops.model import Vault
+from koseki_ops.plan.inventory import WORKSTATION
+from koseki_ops.plan.model import Vault
 from koseki_ops.verify.batch import ANSWER_SECONDS, Question
 from koseki_ops.verify.expect import expect, hold
 from koseki_ops.verify.plan import Plan

@@ -27,7 +27,7 @@ from koseki_ops.bench_fleet import (
 )
 from koseki_ops.drift.manifest import inputs_of
 from koseki_ops.fleet import Content, Fleet
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from koseki_ops.check import check_inventory
-from koseki_ops.inventory import Inventory
-from koseki_ops.model import check_digit
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.model import check_digit
+from koseki_ops.plan.rules import check_inventory
 
 ROOT = Path(__file__).resolve().parents[2]
 TODAY = date(2026, 11, 1)

@@ -20,7 +20,7 @@ from koseki_ops.cli import cli
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.costs.model import MOST_YEN, Agreement, load_agreement
 from koseki_ops.costs.shares import Division, divide, due_days, instalments
-from koseki_ops.model import Municipality, check_digit
+from koseki_ops.plan.model import Municipality, check_digit
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "agreements/iida.yml"

@@ -18,7 +18,7 @@ from koseki_ops.databases import (
     sealed_statements,
     tenant_statements,
 )
-from koseki_ops.municipalities import (
+from koseki_ops.plan.municipalities import (
     active,
     client_certificates,
     effective_day,

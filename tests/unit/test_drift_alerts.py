@@ -19,7 +19,7 @@ from drift_samples import HOSTILE, NOW, drifted, not_verified, store, sweep, wai
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.alerts import ALERTS_FILE, FOLDER, STATE_FILE, Told, raise_alerts
 from koseki_ops.drift.model import Finding
-from koseki_ops.model import DriftAlerts, Waiver
+from koseki_ops.plan.model import DriftAlerts, Waiver
 
 ZONE = "Asia/Tokyo"
 Box = Path

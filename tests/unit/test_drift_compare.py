@@ -13,7 +13,7 @@ from koseki_ops.drift.items import ANY, COLUMNS, State, pack
 from koseki_ops.drift.manifest import Inputs, Manifest
 from koseki_ops.drift.model import Answer, Cause
 from koseki_ops.drift.repairs import mending, removal
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 
 APPLIED = Inputs("aaaa", "abc", {})
 PRESENT = Inputs("bbbb", "def", {})

@@ -12,7 +12,7 @@ from koseki_ops.drift.declared import Declared, of_task
 from koseki_ops.drift.items import ANY, State, pack, unpack
 from koseki_ops.drift.manifest import Applied, Inputs, Manifest, TamperedError, compile_manifest
 from koseki_ops.drift.run import CONTENTS, drop_contents
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 
 HOST = "primary1"
 INPUTS = Inputs("0123456789abcdef", "abc", {})
@@ -247,7 +247,7 @@ def test_inputs_are_the_whole_package_too(site: Site, monkeypatch: pytest.Monkey
     (copy / "firewall.py").write_text("# other\n", encoding="utf-8")
     changed = manifests.inputs_of(site).files
     assert {name for name in files if files[name] != changed[name]} == {
-        "src/koseki_ops/firewall.py"
+        "src/koseki_ops/plan/flows.py"
     }
 
 

@@ -23,7 +23,7 @@ from koseki_ops.drift.evidence_cli import EVIDENCE_COMMANDS, since_moment
 from koseki_ops.drift.keep import METRICS_FILE, keep
 from koseki_ops.drift.page import PAGE_FILE
 from koseki_ops.drift.store import DATABASE_FILE, HEAD_FILE, Store
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 
 ROOT = Path(__file__).resolve().parents[2]
 

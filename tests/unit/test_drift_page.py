@@ -17,7 +17,7 @@ from koseki_ops.core.formatting import one_line, printable
 from koseki_ops.drift.charts import worst_of_days
 from koseki_ops.drift.page import PAGE_FILE, age, changes, render, stand, write_page
 from koseki_ops.drift.store import DATABASE_FILE, Point
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 from koseki_ops.verify.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[2]

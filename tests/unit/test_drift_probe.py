@@ -14,8 +14,8 @@ from koseki_ops.drift import policy, probe
 from koseki_ops.drift.items import COLUMNS, PART_OF, State, unpack
 from koseki_ops.drift.probe import MalformedError, assemble, parse
 from koseki_ops.drift.sweep import Bounds, ask_all
-from koseki_ops.inventory import Inventory
-from koseki_ops.site import Site
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.site import Site
 
 MARK = "@0123"
 HASH = "a" * 64

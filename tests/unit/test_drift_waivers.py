@@ -11,8 +11,8 @@ import yaml
 from drift_samples import NOW, drifted, not_verified, store, sweep, waiver
 from koseki_ops.drift.store import Store
 from koseki_ops.drift.waivers import committed_waivers, terms_of
-from koseki_ops.inventory import Inventory
-from koseki_ops.site import Site
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.site import Site
 
 DAY = 86_400
 

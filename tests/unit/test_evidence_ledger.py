@@ -17,13 +17,13 @@ from koseki_ops.cli import cli
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift import signing
 from koseki_ops.evidence.ledger import LEDGERS, TAKEN_OVER, Ledger
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 
 WRITER = """
 import sys
 from pathlib import Path
 from koseki_ops.evidence.ledger import Ledger
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 
 ledger = Ledger(Site(Path(sys.argv[1]), "lab", "lab"), "joinings")
 for number in range(20):
@@ -199,7 +199,7 @@ def test_nothing_is_recorded_behind_a_row_that_is_none(site: Site):
 
 def test_the_command_shows_and_verifies(site: Site, monkeypatch: pytest.MonkeyPatch):
     """Exit 1 and the first bad row when one was changed."""
-    monkeypatch.setattr("koseki_ops.site.project_root", lambda: site.root)
+    monkeypatch.setattr("koseki_ops.plan.site.project_root", lambda: site.root)
     monkeypatch.setenv("KOSEKI_ROOT", str(site.root))
     (site.root / "inventories/lab").mkdir(parents=True)
     (site.root / "inventories/lab/hosts.yml").touch()

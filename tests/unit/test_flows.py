@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from koseki_ops.firewall import firewall_of, ruleset
-from koseki_ops.inventory import Inventory
 from koseki_ops.lab.network import LabNetwork
+from koseki_ops.plan.flows import firewall_of, ruleset
+from koseki_ops.plan.inventory import Inventory
 
 INVENTORY = Path(__file__).resolve().parents[2] / "inventories/lab"
 

@@ -21,8 +21,8 @@ from koseki_ops.image.report import render
 from koseki_ops.image.tools import Tools
 from koseki_ops.image.trial import Stage, Trial
 from koseki_ops.image.volumes import MIB, layout_of
-from koseki_ops.inventory import Inventory
-from koseki_ops.site import Site
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.site import Site
 from koseki_ops.verify.results import FAILED, PASSED, Results, TestResult
 
 ROOT = Path(__file__).resolve().parents[2]

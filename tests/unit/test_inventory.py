@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.inventory import Inventory
-from koseki_ops.site import Site, project_root
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.site import Site, project_root
 
 ROOT = project_root()
 

@@ -10,13 +10,13 @@ import pytest
 from click.testing import CliRunner
 
 from koseki_ops import link
-from koseki_ops.check import load_platform
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.inventory import Inventory
 from koseki_ops.link_cli import manual_command
-from koseki_ops.model import Platform
-from koseki_ops.municipalities import active, exchange_folders, exchanges, tenants
-from koseki_ops.site import Site
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.model import Platform
+from koseki_ops.plan.municipalities import active, exchange_folders, exchanges, tenants
+from koseki_ops.plan.rules import load_platform
+from koseki_ops.plan.site import Site
 
 ROOT = Path(__file__).resolve().parents[2]
 

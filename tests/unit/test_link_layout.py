@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from koseki_link.layout import Name, Refused, StandIn, code6_holds, resident_number
 
-from koseki_ops.model import check_digit
+from koseki_ops.plan.model import check_digit
 from koseki_sample.invented import SURVIVORS
 
 LAYOUT = StandIn()

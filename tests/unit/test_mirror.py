@@ -20,7 +20,7 @@ from koseki_ops.mirror import (
     upstream_lines,
     verify_mirror,
 )
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 
 HERE = "http://upstream.invalid/debian"
 SECURITY = "http://upstream.invalid/security"

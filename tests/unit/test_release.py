@@ -17,7 +17,7 @@ import pytest
 
 from koseki_ops import release
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / release.PROGRAM

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from koseki_ops.calendar.eras import in_era
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 from koseki_ops.verify.plan import Plan
 from koseki_ops.verify.report import coverage, grouped, host_words, render, worst
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, HostState, Results, TestResult

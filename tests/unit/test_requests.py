@@ -11,9 +11,9 @@ import pytest
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.leader import literal
-from koseki_ops.options import end_of
+from koseki_ops.plan.cli_options import end_of
+from koseki_ops.plan.site import Site
 from koseki_ops.requests import Desk, Wanted, check, read_event
-from koseki_ops.site import Site
 
 NOW = datetime.now(UTC)
 GOOD = Wanted(

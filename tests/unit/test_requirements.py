@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from koseki_ops.requirements import (
+from koseki_ops.plan.requirements import (
     BASIS,
     CITED,
     PAGE,
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_page_is_current():
-    """docs/requirements.md is what `python -m koseki_ops.reference` writes."""
+    """docs/requirements.md is what `python -m koseki_ops.plan.reference` writes."""
     assert (ROOT / PAGE).read_text(encoding="utf-8") == page(ROOT)
 
 

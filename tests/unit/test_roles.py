@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from koseki_ops.reference import reference
+from koseki_ops.plan.reference import reference
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted((ROOT / "roles").iterdir())
@@ -49,7 +49,7 @@ def test_no_inventory_group_inside_a_role(role: Path):
 
 
 def test_the_reference_is_current():
-    """docs/variables.md is what `python -m koseki_ops.reference` writes."""
+    """docs/variables.md is what `python -m koseki_ops.plan.reference` writes."""
     assert (ROOT / "docs/variables.md").read_text(encoding="utf-8") == reference(ROOT)
 
 

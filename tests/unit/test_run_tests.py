@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import costs
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "tools/run-tests"

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.inventory import Inventory
-from koseki_ops.model import AccountPolicy
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.model import AccountPolicy
+from koseki_ops.plan.site import Site, project_root
 from koseki_ops.secrets import (
     CLASSES,
     LENGTH,
@@ -21,7 +22,6 @@ from koseki_ops.secrets import (
     secrets_file,
     wanted_secrets,
 )
-from koseki_ops.site import Site, project_root
 
 
 @pytest.fixture

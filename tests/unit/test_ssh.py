@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from koseki_ops.core.subprocesses import run
-from koseki_ops.inventory import Inventory
-from koseki_ops.site import Site
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.site import Site
 from koseki_ops.ssh import ensure_site_ssh, files_of, host_certificate
 
 HOST = "primary1"

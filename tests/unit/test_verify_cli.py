@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 from koseki_ops.verify.cli import exit_code, print_results, verify_command
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, HostState, Results, TestResult
 from koseki_ops.verify.runner import known_suites, suite_files

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from koseki_ops.inventory import WORKSTATION
-from koseki_ops.site import Site, project_root
+from koseki_ops.plan.inventory import WORKSTATION
+from koseki_ops.plan.site import Site, project_root
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.transport import TIMED_OUT, ask
 

@@ -10,14 +10,14 @@ import click
 
 from koseki_ops.calendar.business_days import Office
 from koseki_ops.calendar.eras import in_era
-from koseki_ops.check import load_platform
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.costs.model import Agreement, load_agreement
 from koseki_ops.costs.shares import Division, Due, Share, divide, due_days
-from koseki_ops.inventory import Inventory
-from koseki_ops.model import Municipality
-from koseki_ops.options import json_option, print_json, site_options
-from koseki_ops.site import Site
+from koseki_ops.plan.cli_options import json_option, print_json, site_options
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.model import Municipality
+from koseki_ops.plan.rules import load_platform
+from koseki_ops.plan.site import Site
 
 agreement_option = click.option(
     "--agreement",

@@ -16,8 +16,8 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.inventory import LOADER, load_yaml
-from koseki_ops.model import Code6, IsoDate, Table
+from koseki_ops.plan.inventory import LOADER, load_yaml
+from koseki_ops.plan.model import Code6, IsoDate, Table
 
 MOST_YEN = 10**15
 

@@ -16,7 +16,7 @@ from koseki_ops.calendar.business_days import NotPublishedError, Office
 from koseki_ops.calendar.months import MONTHS, Month, fiscal_years, months
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.costs.model import Agreement, Amount, Estimate, Item, TaxRate, known
-from koseki_ops.model import Municipality
+from koseki_ops.plan.model import Municipality
 
 HUNDRED = 100
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from email.headerregistry import Address
     from email.message import EmailMessage
 
-    from koseki_ops.model import AlertWebhook, DriftAlerts
+    from koseki_ops.plan.model import AlertWebhook, DriftAlerts
 
 FOLDER, ALERTS_FILE, STATE_FILE = "alerts", "alertmanager.json", "told.json"
 FAULT_FILE = "fault.txt"

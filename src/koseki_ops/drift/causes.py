@@ -12,7 +12,7 @@ from koseki_ops.drift.items import FILES
 from koseki_ops.drift.manifest import Inputs, Manifest
 from koseki_ops.drift.model import Answer, Cause, Finding
 from koseki_ops.drift.repairs import mending, removal
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 
 MASKED = "‹masked›"
 SECRET_WORD = re.compile(

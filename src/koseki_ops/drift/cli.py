@@ -15,9 +15,9 @@ from koseki_ops.drift.keep import keep
 from koseki_ops.drift.model import Answer, Finding, Sweep
 from koseki_ops.drift.run import sweep
 from koseki_ops.drift.sweep import HOST_SECONDS, Bounds
-from koseki_ops.inventory import Inventory
-from koseki_ops.options import json_option, print_json, site_options
-from koseki_ops.site import Site
+from koseki_ops.plan.cli_options import json_option, print_json, site_options
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.site import Site
 from koseki_ops.ssh import ensure_site_ssh
 
 SHOWN_FINDINGS = 40

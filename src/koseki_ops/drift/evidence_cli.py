@@ -15,16 +15,16 @@ from koseki_ops.core.formatting import in_zone, one_line
 from koseki_ops.drift.exports import FORMATS
 from koseki_ops.drift.model import Answer, Finding
 from koseki_ops.drift.store import Entry, Store, write_whole
-from koseki_ops.inventory import Inventory
-from koseki_ops.options import json_option, print_json, site_options
-from koseki_ops.site import Site
+from koseki_ops.plan.cli_options import json_option, print_json, site_options
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.site import Site
 
 NO_SWEEP = ("no sweep has been kept yet", "", "run `koseki drift` first")
 
 
 def timezone_of(site: Site) -> str:
     """Return the time zone in which a site's people read times."""
-    from koseki_ops.check import load_platform  # noqa: PLC0415 - a sweep does not wait for it
+    from koseki_ops.plan.rules import load_platform  # noqa: PLC0415 - a sweep does not wait for it
 
     return load_platform(Inventory(site.inventory)).timezone
 

@@ -9,7 +9,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.exports import as_prometheus
 from koseki_ops.drift.model import Sweep
 from koseki_ops.drift.store import Store, write_whole
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 
 METRICS_FILE = "drift.prom"
 

@@ -27,7 +27,7 @@ from koseki_ops.drift import signing
 from koseki_ops.drift.declared import Rows
 from koseki_ops.drift.items import ANY, COLUMNS, PART_OF, Items, State, pack, unpack
 from koseki_ops.drift.probe import scope
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 
 VERSION = 2
 # What decides how a host is made, beside the inventory; a change in it that was not applied makes a

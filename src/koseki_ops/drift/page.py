@@ -19,9 +19,9 @@ from koseki_ops.drift.charts import Day, lines, trend, worst_of_days
 from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
 from koseki_ops.drift.store import Entry, Store, write_whole
 from koseki_ops.drift.waivers import Standing
-from koseki_ops.inventory import WORKSTATION
-from koseki_ops.model import BackupPolicy
 from koseki_ops.picture import Stand, draw, environment
+from koseki_ops.plan.inventory import WORKSTATION
+from koseki_ops.plan.model import BackupPolicy
 from koseki_ops.verify.plan import Plan
 
 PAGE_FILE = "drift.html"

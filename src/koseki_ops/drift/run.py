@@ -19,8 +19,8 @@ from koseki_ops.drift.manifest import Applied, Inputs, Manifest, TamperedError
 from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
 from koseki_ops.drift.probe import scope
 from koseki_ops.drift.sweep import BOUNDS, Bounds, Reply, ask_all, fetch
-from koseki_ops.inventory import Inventory
-from koseki_ops.site import Site
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.site import Site
 
 # Contents are kept to show differences by; larger files differ without being shown.
 KEPT_BYTES = 64 << 10

@@ -26,11 +26,11 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
 from koseki_ops.drift.signing import make_key, sign, verify
 from koseki_ops.drift.waivers import Standing, Terms, apply_waivers, committed_waivers, terms_of
-from koseki_ops.inventory import WORKSTATION, Inventory
-from koseki_ops.site import Site
+from koseki_ops.plan.inventory import WORKSTATION, Inventory
+from koseki_ops.plan.site import Site
 
 if TYPE_CHECKING:
-    from koseki_ops.model import Waiver
+    from koseki_ops.plan.model import Waiver
 
 DATABASE_FILE, HEAD_FILE, LOCK_FILE = "history.db", "head.json", "history.lock"
 # A whole copy of what is known every two days of sweeps: telling one again reads at most so many.
@@ -543,7 +543,7 @@ def _granted(inventory: Inventory) -> Sequence[Waiver]:
     """Return the waivers of an inventory; one without any is not held against the model for it."""
     if inventory.shared.get("waivers") == []:
         return ()
-    from koseki_ops.check import load_platform  # noqa: PLC0415 - the model is slow to import
+    from koseki_ops.plan.rules import load_platform  # noqa: PLC0415 - the model is slow to import
 
     return load_platform(inventory).waivers
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from koseki_ops.drift.probe import CONTENTS, fetching, sessions_in
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 
 # A host that has not finished by then is not verified; the others do not wait for it longer.
 HOST_SECONDS = 30.0

@@ -14,10 +14,10 @@ import yaml
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.model import Answer, Finding, Sweep
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 
 if TYPE_CHECKING:
-    from koseki_ops.model import Waiver
+    from koseki_ops.plan.model import Waiver
 
 WAIVERS_FILE = "waivers.yml"
 SECONDS_PER_DAY = 86_400
@@ -66,7 +66,7 @@ def committed_waivers(site: Site) -> tuple[Terms, ...]:
 
 
 def _rows(content: bytes, path: Path) -> tuple[Terms, ...]:
-    from koseki_ops.model import Waiver  # noqa: PLC0415 - a sweep without waivers does without
+    from koseki_ops.plan.model import Waiver  # noqa: PLC0415 - a sweep without waivers does without
 
     try:
         plain = yaml.safe_load(content)

@@ -8,8 +8,8 @@ import sys
 import click
 
 from koseki_ops.evidence.ledger import LEDGERS, Ledger
-from koseki_ops.options import json_option, print_json, site_options
-from koseki_ops.site import Site
+from koseki_ops.plan.cli_options import json_option, print_json, site_options
+from koseki_ops.plan.site import Site
 
 
 @click.group("evidence")

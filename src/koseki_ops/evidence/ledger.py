@@ -28,7 +28,7 @@ from typing import IO, Any
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
 from koseki_ops.drift import signing
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 
 FIRST = "0" * 64
 HEAD_SUFFIX = ".head.json"

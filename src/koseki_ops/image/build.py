@@ -29,11 +29,11 @@ from koseki_ops.core.subprocesses import run
 from koseki_ops.image import disk, identity, loader, seal, witness
 from koseki_ops.image.tools import Tools
 from koseki_ops.image.volumes import ROOT, Layout, layout_of
-from koseki_ops.inventory import Inventory
 from koseki_ops.lab import Lab, Stock
 from koseki_ops.mirror import VAULT_SUITE
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.site import Site
 from koseki_ops.secrets import load_secrets, read_password
-from koseki_ops.site import Site
 
 Say = Callable[[str], None]
 

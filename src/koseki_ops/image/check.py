@@ -20,7 +20,7 @@ from koseki_ops.image.trial import Stage, Trial
 from koseki_ops.image.volumes import MIB, layout_of
 from koseki_ops.lab import Lab, Stock
 from koseki_ops.lab.virtual import FIRMWARES, VirtualMachine, accelerator
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 from koseki_ops.verify.runner import Reports, verify
 
 Say = Callable[[str], None]

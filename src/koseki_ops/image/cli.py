@@ -9,8 +9,8 @@ import click
 
 from koseki_ops.core.progress import Progress
 from koseki_ops.image import seal
-from koseki_ops.options import json_option, print_json, site_options
-from koseki_ops.site import Site
+from koseki_ops.plan.cli_options import json_option, print_json, site_options
+from koseki_ops.plan.site import Site
 
 
 @click.group("image")

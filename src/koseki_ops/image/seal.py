@@ -15,7 +15,7 @@ from koseki_ops import signatures
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.manifest import inputs_of
 from koseki_ops.mirror import mirror_folder
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 
 NAMESPACE, SIGNER = "koseki-image", "images"
 FORMATS = ("qcow2", "raw")

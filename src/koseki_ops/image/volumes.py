@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from koseki_ops.inventory import Inventory
+from koseki_ops.plan.inventory import Inventory
 
 MIB = 1 << 20
 # GPT's own tables at both ends, and the loader's place in between.

@@ -20,7 +20,6 @@ from typing import Any
 from koseki_ops.base_tree import ensure_base_tree, ensure_tree
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
-from koseki_ops.inventory import WORKSTATION, Inventory
 from koseki_ops.lab import clock, recording
 from koseki_ops.lab.cgroup import remove_groups
 from koseki_ops.lab.machine import Machine
@@ -28,7 +27,8 @@ from koseki_ops.lab.network import LabNetwork
 from koseki_ops.lab.process import Process
 from koseki_ops.lab.virtual import VirtualMachine
 from koseki_ops.mirror import VAULT_SUITE
-from koseki_ops.site import Site
+from koseki_ops.plan.inventory import WORKSTATION, Inventory
+from koseki_ops.plan.site import Site
 from koseki_ops.ssh import close_connections, ensure_site_ssh, pin
 
 __all__ = ["HostState", "Lab", "Stock"]

@@ -12,9 +12,9 @@ import click
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.progress import Progress
 from koseki_ops.lab import Lab
-from koseki_ops.municipalities import active
-from koseki_ops.options import json_option, lab_option, print_json
-from koseki_ops.site import Site
+from koseki_ops.plan.cli_options import json_option, lab_option, print_json
+from koseki_ops.plan.municipalities import active
+from koseki_ops.plan.site import Site
 
 # As the municipality's own Unix user, with what its instance is told.
 IMPORT = """

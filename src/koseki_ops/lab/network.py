@@ -16,7 +16,7 @@ from ipaddress import IPv4Network
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
-from koseki_ops.inventory import LINE_ENDS, WORKSTATION, Inventory
+from koseki_ops.plan.inventory import LINE_ENDS, WORKSTATION, Inventory
 
 CITY_BRIDGE, LINE_BRIDGE = "br-city", "br-line"
 # A bridge that is given none has the lowest address of its ports: whenever that host came or went,

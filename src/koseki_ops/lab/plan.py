@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from koseki_ops.core.subprocesses import run
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 
 
 @contextmanager

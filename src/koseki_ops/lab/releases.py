@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from koseki_ops import ansible_run, release
-from koseki_ops.inventory import load_yaml
-from koseki_ops.site import Site, project_root
+from koseki_ops.plan.inventory import load_yaml
+from koseki_ops.plan.site import Site, project_root
 
 PLAYBOOK = "playbooks/run-application.yml"
 # The version of the stand-in as it is in this checkout.

@@ -7,8 +7,8 @@ import sys
 import click
 
 from koseki_ops.core.progress import Progress
-from koseki_ops.options import json_option, print_json, site_options
-from koseki_ops.site import Site
+from koseki_ops.plan.cli_options import json_option, print_json, site_options
+from koseki_ops.plan.site import Site
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, Results, TestResult
 from koseki_ops.verify.runner import Reports, verify
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 
-from koseki_ops.check import load_platform
-from koseki_ops.inventory import LINE_ENDS, WORKSTATION, Inventory
-from koseki_ops.model import Municipality, Operator, Platform, TimingProfile, Vault
-from koseki_ops.site import Site
+from koseki_ops.plan.inventory import LINE_ENDS, WORKSTATION, Inventory
+from koseki_ops.plan.model import Municipality, Operator, Platform, TimingProfile, Vault
+from koseki_ops.plan.rules import load_platform
+from koseki_ops.plan.site import Site
 
 # Names and places of the platform's conventions (docs/architecture.md).
 STANZA = "koseki"

@@ -21,8 +21,8 @@ import pytest
 
 import testinfra
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.inventory import WORKSTATION
-from koseki_ops.site import Site
+from koseki_ops.plan.inventory import WORKSTATION
+from koseki_ops.plan.site import Site
 from koseki_ops.verify.batch import Answer, Question
 from koseki_ops.verify.expect import DoesNotHold
 from koseki_ops.verify.plan import Plan, pairs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from koseki_ops.inventory import WORKSTATION
+from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import ANSWER_SECONDS, Answer, Question
 from koseki_ops.verify.plan import Plan
 

@@ -10,8 +10,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from koseki_ops.calendar.eras import in_era
-from koseki_ops.inventory import WORKSTATION
 from koseki_ops.picture import Stand, draw, environment
+from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.plan import Plan
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, HostState, Results, TestResult
 

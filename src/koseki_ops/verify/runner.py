@@ -13,7 +13,7 @@ from pathlib import Path
 
 from koseki_ops import ssh
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 from koseki_ops.verify.plan import Plan
 from koseki_ops.verify.report import write_report
 from koseki_ops.verify.results import Results

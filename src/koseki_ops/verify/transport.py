@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.inventory import WORKSTATION
-from koseki_ops.site import Site
+from koseki_ops.plan.inventory import WORKSTATION
+from koseki_ops.plan.site import Site
 from koseki_ops.verify.batch import TIMED_OUT, Answer, Question, assemble, parse
 
 # Longer than any question may take: the host ends a question, this ends a host.

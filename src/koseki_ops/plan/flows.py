@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from koseki_ops.inventory import LINE_ENDS, REGISTRIES, TERMINALS, WORKSTATION, Inventory
-from koseki_ops.municipalities import active, lines
+from koseki_ops.plan.inventory import LINE_ENDS, REGISTRIES, TERMINALS, WORKSTATION, Inventory
+from koseki_ops.plan.municipalities import active, lines
 
 
 @dataclass(frozen=True)

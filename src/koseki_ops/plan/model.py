@@ -1,7 +1,7 @@
 """The typed model of an inventory's shared values (`group_vars/all`).
 
 Each class is one table of the plan; each validator's message says what is wrong and what to do.
-Rules that span tables are in `koseki_ops.check`.
+Rules that span tables are in `koseki_ops.plan.rules`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from koseki_ops.municipalities import effective_day, today_in
+from koseki_ops.plan.municipalities import effective_day, today_in
 
 CODE_LENGTH = 6
 CODE_WEIGHTS = (6, 5, 4, 3, 2)

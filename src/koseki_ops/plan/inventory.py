@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.municipalities import effective_day, today_in
+from koseki_ops.plan.municipalities import effective_day, today_in
 
 # libyaml's, where PyYAML was built with it: ten times as fast, and otherwise the same.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.site import Site
+from koseki_ops.plan.site import Site
 
 lab_option = click.option(
     "--name", envvar="KOSEKI_NAME", metavar="LAB", help="Name of the lab (default: lab)."

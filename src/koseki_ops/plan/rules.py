@@ -19,9 +19,9 @@ import yaml
 from pydantic import ValidationError
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.firewall import firewall_of
-from koseki_ops.inventory import LINE_ENDS, REGISTRIES, WORKSTATION, Inventory
-from koseki_ops.model import Platform
+from koseki_ops.plan.flows import firewall_of
+from koseki_ops.plan.inventory import LINE_ENDS, REGISTRIES, WORKSTATION, Inventory
+from koseki_ops.plan.model import Platform
 
 SERVER_GROUPS = ("primary", "secondary", "application", "registry_link", "remote_backup")
 # What the plan calls its hosts by.
@@ -165,7 +165,7 @@ def _unknown_names(inventory: Inventory) -> Iterator[Finding]:
 @cache
 def official_names() -> dict[str, dict[str, str]]:
     """Return registered names and readings by six-digit code."""
-    text = files("koseki_ops").joinpath("data/official_names.yml").read_text(encoding="utf-8")
+    text = files("koseki_ops.plan").joinpath("official_names.yml").read_text(encoding="utf-8")
     table: dict[str, dict[str, str]] = yaml.safe_load(text)
     return table
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.inventory import WORKSTATION
+from koseki_ops.plan.inventory import WORKSTATION
 
 LAB_INVENTORY = "lab"
 # What a site's workshop is called: the machines of an image while it is made or checked.
