@@ -17,7 +17,7 @@ from ansible.plugins.action import ActionBase
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.declared import Declared
-from koseki_ops.pki import Request, open_authority, sign, still_good
+from koseki_ops.trust.x509 import Request, open_authority, sign, still_good
 
 MODULE = "host_certificates"
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from koseki_ops import ansible_run, link, pyinfra_run, release, ssh, station, terminals
+from koseki_ops import ansible_run, link, pyinfra_run, release, ssh, station
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.results import EngineResult, HostResult, merge
 from koseki_ops.drift.items import State
@@ -19,7 +19,8 @@ from koseki_ops.mirror import verify_mirror
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
-from koseki_ops.secrets import load_secrets
+from koseki_ops.trust import terminals
+from koseki_ops.trust.secrets import load_secrets
 
 DEPLOYS = (
     "pyinfra_deploys/foundation/deploy.py",

@@ -15,7 +15,7 @@ from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.municipalities import active, effective_day
 from koseki_ops.plan.site import Site
-from koseki_ops.secrets import init_secrets, load_secrets, secrets_file, wanted_secrets
+from koseki_ops.trust.secrets import init_secrets, load_secrets, secrets_file, wanted_secrets
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -44,7 +44,7 @@ ROOMS = {
     "switchover": ("koseki_ops.switchover:switchover_command", "Hand the lead to another server."),
     "takeover": ("koseki_ops.takeovers_cli:takeover_group", "Issue for one that is cut off."),
     "terminal": (
-        "koseki_ops.terminals_cli:terminal_group",
+        "koseki_ops.trust.cli:terminal_group",
         "Certificates of the terminals.",
     ),
     "verify": ("koseki_ops.verify.cli:verify_command", "Hold the running hosts to the plan."),

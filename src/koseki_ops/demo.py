@@ -12,8 +12,8 @@ from koseki_ops.mirror import build_mirror
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.rules import PLAN_GROUPS
 from koseki_ops.plan.site import Site
-from koseki_ops.secrets import init_secrets
 from koseki_ops.station import build_wheelhouse
+from koseki_ops.trust.secrets import init_secrets
 from koseki_ops.verify.cli import print_results
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, Results
 from koseki_ops.verify.runner import Reports, verify

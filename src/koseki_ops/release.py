@@ -17,11 +17,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from koseki_ops import signatures
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.inventory import load_yaml
 from koseki_ops.plan.site import Site, project_root
+from koseki_ops.trust import signatures
 
 NAMESPACE = "koseki-release"
 SOURCE_FILE, MANIFEST = "release.yml", "manifest.json"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from drills.conftest import ONLY_GROUND, Platform, beside, koseki, wait_for
-from koseki_ops.secrets import load_secrets
+from koseki_ops.trust.secrets import load_secrets
 
 # A folder with one file of the ground, which a small disk is mounted over.
 SMALL = "/etc/profile.d"

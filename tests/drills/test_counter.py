@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from drills.conftest import Platform
-from koseki_ops.terminals import stand_ins_of
+from koseki_ops.trust.terminals import stand_ins_of
 
 TOWN, NAME, KANA = "oshika", "葛󠄂𠮷", "かつよし"
 # Run as a module from here, so that it finds what the browser's own tests start theirs with.

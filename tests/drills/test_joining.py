@@ -12,7 +12,7 @@ import pytest
 from drills.conftest import Platform, leader_lost
 from koseki_ops.lab import counters
 from koseki_ops.lab.plan import certificate, own_file, town
-from koseki_ops.terminals import stand_ins_of
+from koseki_ops.trust.terminals import stand_ins_of
 
 TOWN = "urugi"
 DATABASE = f"koseki_{TOWN}"

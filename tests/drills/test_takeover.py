@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from drills.conftest import Platform, soon, wait_for
-from koseki_ops.terminals import stand_ins_of
+from koseki_ops.trust.terminals import stand_ins_of
 
 TOWN, HOST, OTHER = "oshika", "iida", "takamori"
 APPLICATION = "application1"

@@ -23,7 +23,7 @@ from drills.conftest import HEARING
 from images.conftest import KOSEKI, Maker
 from koseki_ops.image import seal
 from koseki_ops.mirror import mirror_folder
-from koseki_ops.secrets import load_secrets
+from koseki_ops.trust.secrets import load_secrets
 
 MAXIMUM_BYTES = 1_500_000_000
 # Hears Ctrl-C even when a shell has put the tests into the background, and is told so as well when

@@ -15,9 +15,9 @@ from click.testing import CliRunner
 from faults import KILLED, dying
 from koseki_ops.cli import cli
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.drift import signing
 from koseki_ops.evidence.ledger import LEDGERS, TAKEN_OVER, Ledger
 from koseki_ops.plan.site import Site
+from koseki_ops.trust import site_key
 
 WRITER = """
 import sys
@@ -118,8 +118,8 @@ def test_the_head_is_held_too(site: Site, head: bytes | None, wrong: str):
 def test_a_row_by_another_key_is_none(site: Site):
     """Whoever has not the site's key can write none."""
     ledger = filled(site)
-    (site.state / "drift" / signing.KEY_FILE).unlink()
-    signing.make_key(site.state / "drift")
+    (site.state / "drift" / site_key.KEY_FILE).unlink()
+    site_key.make_key(site.state / "drift")
     assert "row 1 is not what was signed" in ledger.verify().wrong
 
 

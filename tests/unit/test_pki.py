@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.pki import Authority, Request, open_authority, sign, still_good
+from koseki_ops.trust.x509 import Authority, Request, open_authority, sign, still_good
 
 REQUEST = Request("primary1", ("10.0.0.1", "primary1.koseki.internal"), days=398, renew_days=133)
 

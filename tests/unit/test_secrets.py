@@ -13,7 +13,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import AccountPolicy
 from koseki_ops.plan.site import Site, project_root
-from koseki_ops.secrets import (
+from koseki_ops.trust.secrets import (
     CLASSES,
     LENGTH,
     drawn,

@@ -14,14 +14,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from koseki_ops import terminals
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.pki import open_authority
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site, Station
-from koseki_ops.secrets import init_secrets, load_secrets
+from koseki_ops.trust import terminals
+from koseki_ops.trust.secrets import init_secrets, load_secrets
+from koseki_ops.trust.x509 import open_authority
 
 ROOT = Path(__file__).resolve().parents[2]
 WEAK = rsa.generate_private_key(65537, 1024)  # noqa: S505 - to be refused

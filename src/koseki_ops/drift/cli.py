@@ -120,7 +120,7 @@ def as_report(found: Sweep) -> dict[str, object]:
 
 def _secrets(site: Site) -> list[str]:
     """Return the values of the site's secrets, so that no difference shows one."""
-    from koseki_ops.secrets import load_secrets  # noqa: PLC0415 - only when something is shown
+    from koseki_ops.trust.secrets import load_secrets  # noqa: PLC0415 - only when something is shown
 
     found: list[str] = []
 

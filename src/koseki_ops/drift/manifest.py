@@ -23,11 +23,11 @@ from typing import Any
 
 import koseki_ops
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.drift import signing
 from koseki_ops.drift.declared import Rows
 from koseki_ops.drift.items import ANY, COLUMNS, PART_OF, Items, State, pack, unpack
 from koseki_ops.drift.probe import scope
 from koseki_ops.plan.site import Site
+from koseki_ops.trust import site_key
 
 VERSION = 2
 # What decides how a host is made, beside the inventory; a change in it that was not applied makes a
@@ -183,9 +183,9 @@ def write(site: Site, manifest: Manifest) -> None:
         },
         sort_keys=True,
     ).encode()
-    signing.make_key(folder(site))
-    signature = signing.sign(folder(site), body).hex()
-    signing.publish(folder(site))
+    site_key.make_key(folder(site))
+    signature = site_key.sign(folder(site), body).hex()
+    site_key.publish(folder(site))
     path = path_of(site, manifest.host)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -207,7 +207,7 @@ def read(site: Site, host: str) -> Manifest | None:
         signed = bytes.fromhex(signature.decode())
     except ValueError:
         signed = b""
-    if not signing.verify(folder(site), body, signed, published=bool(site.station)):
+    if not site_key.verify(folder(site), body, signed, published=bool(site.station)):
         raise TamperedError(f"{path.name} is not as it was signed")
     plain: dict[str, Any] = json.loads(body)
     if plain["version"] != VERSION:

@@ -27,8 +27,8 @@ from typing import IO, Any
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
-from koseki_ops.drift import signing
 from koseki_ops.plan.site import Site
+from koseki_ops.trust import site_key
 
 FIRST = "0" * 64
 HEAD_SUFFIX = ".head.json"
@@ -74,7 +74,7 @@ class Ledger:
 
         Raises KosekiError, and leaves no row, where it cannot be written.
         """
-        signing.make_key(self.keys)
+        site_key.make_key(self.keys)
         try:
             with self._alone() as file:
                 last = self._take_over(file, self._last(file))
@@ -136,7 +136,7 @@ class Ledger:
         return ""
 
     def _is_ours(self, said: Mapping[str, Any], signature: bytes) -> bool:
-        return signing.verify(self.keys, _signed(said), signature, published=self.published)
+        return site_key.verify(self.keys, _signed(said), signature, published=self.published)
 
     @contextmanager
     def _alone(self) -> Iterator[IO[bytes]]:
@@ -193,7 +193,7 @@ class Ledger:
         return row
 
     def _sign(self, said: dict[str, Any]) -> bytes:
-        signature = base64.b64encode(signing.sign(self.keys, _signed(said))).decode()
+        signature = base64.b64encode(site_key.sign(self.keys, _signed(said))).decode()
         return _signed({**said, "signature": signature})
 
 

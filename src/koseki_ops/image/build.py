@@ -33,7 +33,7 @@ from koseki_ops.lab import Lab, Stock
 from koseki_ops.mirror import VAULT_SUITE
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
-from koseki_ops.secrets import load_secrets, read_password
+from koseki_ops.trust.secrets import load_secrets, read_password
 
 Say = Callable[[str], None]
 

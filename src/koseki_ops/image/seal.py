@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
-from koseki_ops import signatures
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.manifest import inputs_of
 from koseki_ops.mirror import mirror_folder
 from koseki_ops.plan.site import Site
+from koseki_ops.trust import signatures
 
 NAMESPACE, SIGNER = "koseki-image", "images"
 FORMATS = ("qcow2", "raw")

@@ -164,7 +164,7 @@ def main() -> None:
 
 
 def _work(lab: Lab, what: str, without: Sequence[str], values: Mapping[str, Any]) -> Work:
-    from koseki_ops.terminals import stand_ins_of  # noqa: PLC0415 - the program does without
+    from koseki_ops.trust.terminals import stand_ins_of  # noqa: PLC0415 - the program does without
 
     shared = lab.inventory.shared
     (host, *_) = lab.inventory.hosts_in("application")

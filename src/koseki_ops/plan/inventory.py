@@ -68,7 +68,7 @@ class Inventory:
     """Hosts, groups and values of one inventory folder.
 
     Values are raw: nothing is templated. `secrets.yml` is left out, since it is encrypted; see
-    `koseki_ops.secrets`.
+    `koseki_ops.trust.secrets`.
     """
 
     def __init__(self, folder: Path) -> None:

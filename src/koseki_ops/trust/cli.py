@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from koseki_ops import terminals
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
+from koseki_ops.trust import terminals
 
 
 @click.group("terminal")

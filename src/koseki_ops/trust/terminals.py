@@ -29,10 +29,17 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.pki import Authority, Request, open_authority, revocation_list, sign, still_good
 from koseki_ops.plan.model import Platform, Terminal
 from koseki_ops.plan.site import Site
-from koseki_ops.secrets import load_secrets
+from koseki_ops.trust.secrets import load_secrets
+from koseki_ops.trust.x509 import (
+    Authority,
+    Request,
+    open_authority,
+    revocation_list,
+    sign,
+    still_good,
+)
 
 CA_NAME = "koseki terminals CA"
 SMALLEST_RSA = 2048
