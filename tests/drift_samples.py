@@ -168,7 +168,7 @@ def keep_writing(folder: Path, kill_at_line: int = 0) -> None:
         return at_line
 
     def at_call(frame: Any, _event: str, _argument: object) -> Any:  # noqa: ANN401 - a trace function
-        ours = frame.f_code.co_filename.endswith(("drift/store.py", "drift/signing.py"))
+        ours = frame.f_code.co_filename.endswith(("drift/store.py", "trust/site_key.py"))
         return at_line if ours else None
 
     history = store(folder)

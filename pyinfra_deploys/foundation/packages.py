@@ -6,8 +6,8 @@ import hashlib
 import re
 import tarfile
 import tempfile
-from collections.abc import Iterator
-from shlex import quote
+from collections.abc import Iterator, Sequence
+from shlex import join
 from typing import Any
 
 from pyinfra import host
@@ -19,20 +19,54 @@ from koseki_ops.drift.declared import Declared
 from koseki_ops.mirror import KEYRING, VAULT_SUITE
 
 PUSHED = "/srv/koseki-packages"
-# A run that was broken off leaves its package manager at work on the host: whoever comes next waits
-# for it instead of failing at its lock.
-APT = "flock --timeout 300 /run/koseki-apt.lock sh -c "
+# A run that was broken off leaves its package manager at work on the host, whichever engine started
+# it: whoever comes next waits for it instead of failing at its locks. dpkg waits for none of them,
+# apt for the second alone; Perl, since bare Debian has it and knows the kernel's record locks.
+PATIENCE_SECONDS = 300
+LOCKS = ("/var/lib/apt/lists/lock", "/var/lib/dpkg/lock-frontend")
+TURN = r"""
+use strict; use Fcntl;
+$SIG{ALRM} = sub { die "another package manager still works after SECONDS s\n" };
+sub taken {
+    open my $file, ">>", $_[0] or die "$_[0]: $!\n";
+    fcntl($file, F_SETLKW, my $whole = pack("s s x4 q q l x4", F_WRLCK, 0, 0, 0, 0))
+        or die "$_[0]: $!\n";
+    return $file;
+}
+my ($lists, $frontend, @command) = @ARGV;
+alarm SECONDS;
+taken($lists);
+# As dpkg's frontends do: the lock is held for it.
+my $held = taken($frontend);
+alarm 0;
+$ENV{DPKG_FRONTEND_LOCKED} = 1;
+exit(system(@command) != 0);
+""".replace("SECONDS", str(PATIENCE_SECONDS))
 AT_REST = ("installed", "config-files", "not-installed")
 KEY_ON_HOST = f"/usr/share/keyrings/{KEYRING}"
 SOURCES = "/etc/apt/sources.list.d/koseki.sources"
+
+
+def in_turn(command: Sequence[str], locks: tuple[str, str] = LOCKS) -> str:
+    """Return a shell command that runs dpkg when no other package manager is at work any more.
+
+    locks: of the package lists, which is only waited for; of dpkg's frontends, which is held.
+    """
+    return join(["perl", "-e", TURN, *locks, *command])
+
+
+# What was left half installed is finished first, by the one way that apt has for it.
+FINISH = "DEBIAN_FRONTEND=noninteractive " + in_turn(["dpkg", "--configure", "-a"])
+APT = f"apt-get -o DPkg::Lock::Timeout={PATIENCE_SECONDS}"
+UPDATE = f"{APT} update -qq"
 
 
 class PackageStates(FactBase):  # type: ignore[misc] # pyinfra's classes are untyped here
     """Each package's status by name; a run that was broken off may have left it half way."""
 
     def command(self) -> str:
-        """Return the question, asked when no package manager is at work."""
-        return APT + quote(r"dpkg-query -W -f '${Package} ${db:Status-Status}\n'")
+        """Return the question; it takes no lock."""
+        return r"dpkg-query -W -f '${Package} ${db:Status-Status}\n'"
 
     def process(self, output: list[str]) -> dict[str, str]:
         """Return the status by name."""
@@ -50,15 +84,11 @@ def install(names: list[str]) -> Iterator[Any]:
     states = ask(PackageStates)
     half = sorted(name for name, status in states.items() if status not in AT_REST)
     missing = sorted(name for name in set(names) if states.get(name) != "installed")
-    if half:
-        yield StringCommand(APT + quote("DEBIAN_FRONTEND=noninteractive dpkg --configure -a"))
     if half or missing:
+        yield StringCommand(FINISH)
         yield StringCommand(
-            APT
-            + quote(
-                "apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq "
-                "--yes --fix-broken --no-install-recommends " + " ".join(missing)
-            )
+            f"{UPDATE} && DEBIAN_FRONTEND=noninteractive {APT} install -qq --yes --fix-broken "
+            "--no-install-recommends " + " ".join(missing)
         )
 
 
@@ -137,6 +167,6 @@ def package_source(data: HostData) -> None:
             Absent("/etc/apt/sources.list"),
             Absent("/etc/apt/sources.list.d/debian.sources"),
         ),
-        then=APT + quote("apt-get update -qq"),
+        then=f"{FINISH} && {UPDATE}",
     )
     install(name="Install the ground's packages", names=data.packages)

@@ -244,7 +244,7 @@ def test_inputs_are_the_whole_package_too(site: Site, monkeypatch: pytest.Monkey
     monkeypatch.setattr(manifests, "PACKAGE", copy)
     # Where it is installed it has other folders above it, and is the same.
     assert manifests.inputs_of(site).files == files
-    (copy / "firewall.py").write_text("# other\n", encoding="utf-8")
+    (copy / "plan/flows.py").write_text("# other\n", encoding="utf-8")
     changed = manifests.inputs_of(site).files
     assert {name for name in files if files[name] != changed[name]} == {
         "src/koseki_ops/plan/flows.py"
