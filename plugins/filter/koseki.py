@@ -17,7 +17,6 @@ from koseki_ops.databases import (
     sealed_statements,
     tenant_statements,
 )
-from koseki_ops.drift.manifest import inputs_of
 from koseki_ops.plan.municipalities import (
     active,
     client_certificates,
@@ -34,6 +33,7 @@ from koseki_ops.plan.municipalities import (
     tenants,
     today_in,
 )
+from koseki_ops.plan.revision import inputs_of
 from koseki_ops.plan.site import Site
 
 

@@ -16,8 +16,8 @@ from pyinfra_deploys.foundation.templates import render
 
 from koseki_ops.drift.declared import Declared
 from koseki_ops.plan.site import Site
-from koseki_ops.ssh import WATCH_PRINCIPAL, watch_addresses
 from koseki_ops.trust.secrets import load_secrets
+from koseki_ops.trust.ssh_ca import WATCH_PRINCIPAL, watch_addresses
 
 OWNER = "# Managed by koseki (pyinfra, foundation/accounts.py). Do not edit.\n"
 SSH_GROUP, VAULT_GROUP, SUDO_GROUP = "koseki-ssh", "koseki-vault", "koseki-sudo"

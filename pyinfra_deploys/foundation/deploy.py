@@ -16,7 +16,7 @@ from pyinfra_deploys.foundation.packages import package_source
 from pyinfra_deploys.foundation.sshd import sshd
 from pyinfra_deploys.foundation.system import system
 
-from koseki_ops.drift.manifest import inputs_of
+from koseki_ops.plan.revision import inputs_of
 
 # Beside it lies the services' own; `koseki drift` compares both with what it knows of.
 MARK = "/var/lib/koseki/applied-ground"

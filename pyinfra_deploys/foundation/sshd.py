@@ -10,7 +10,7 @@ from pyinfra_deploys.foundation.host_data import HostData
 from pyinfra_deploys.foundation.operations import Absent, File, ShellAnswer, ask, place
 from pyinfra_deploys.foundation.templates import render
 
-from koseki_ops.ssh import files_of, host_certificate
+from koseki_ops.trust.ssh_ca import files_of, host_certificate
 
 DROP_IN = "/etc/ssh/sshd_config.d/10-koseki.conf"
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"

@@ -18,7 +18,6 @@ from pyinfra_deploys.foundation.templates import environment
 
 from koseki_ops.drift.declared import Declared
 from koseki_ops.plan.model import DriftAlerts, WatchSchedule
-from koseki_ops.ssh import WATCH_HOSTS, watch_certificate
 from koseki_ops.station import (
     ACCOUNT,
     LOCK,
@@ -31,6 +30,7 @@ from koseki_ops.station import (
     wheels_bundle,
 )
 from koseki_ops.trust.secrets import read_password
+from koseki_ops.trust.ssh_ca import WATCH_HOSTS, watch_certificate
 from koseki_ops.watch import RUNS
 
 render = environment(Path(__file__).parent / "templates")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from koseki_ops import ansible_run, link, pyinfra_run, release, ssh, station
+from koseki_ops import ansible_run, link, pyinfra_run, release, station
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.results import EngineResult, HostResult, merge
 from koseki_ops.drift.items import State
@@ -19,6 +19,7 @@ from koseki_ops.mirror import verify_mirror
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
+from koseki_ops.remote.ssh_config import ensure_site_ssh
 from koseki_ops.trust import terminals
 from koseki_ops.trust.secrets import load_secrets
 
@@ -64,7 +65,7 @@ def prepare(site: Site, inventory: Inventory) -> None:
             terminals.ensure_stand_ins(site, platform)
             link.ensure_stand_ins(site, platform)
     link.verify_keys(site, platform)
-    ssh.ensure_site_ssh(site, inventory)
+    ensure_site_ssh(site, inventory)
 
 
 @contextmanager

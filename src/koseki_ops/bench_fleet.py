@@ -28,8 +28,8 @@ from koseki_ops.drift.sweep import Bounds, ask_all
 from koseki_ops.fleet import GOSS_FILE, INVENTORY, Content, Fleet
 from koseki_ops.mirror import download
 from koseki_ops.plan.site import Site
+from koseki_ops.remote.ssh_config import close_connections
 from koseki_ops.rows import Row, at_least, at_most
-from koseki_ops.ssh import close_connections
 
 ITEMS, TENFOLD = 50, 500
 FEW, SOME, MANY = 5, 20, 50

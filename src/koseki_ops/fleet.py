@@ -31,8 +31,9 @@ from koseki_ops.lab.network import namespaces
 from koseki_ops.lab.process import Process
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
-from koseki_ops.ssh import close_connections, ensure_site_ssh, files_of, host_certificate
+from koseki_ops.remote.ssh_config import close_connections, ensure_site_ssh
 from koseki_ops.trust.secrets import init_secrets
+from koseki_ops.trust.ssh_ca import files_of, host_certificate
 
 INVENTORY = "fleet"
 CONCERNS = ("base", "foundation", "ansible")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
-from koseki_ops.ssh import ensure_site_ssh
+from koseki_ops.remote.ssh_config import ensure_site_ssh
 from koseki_ops.switchover import members
 
 PSQL = "cd / && sudo -n -u postgres psql -XqtA --set=ON_ERROR_STOP=1 --dbname=postgres --file=-"

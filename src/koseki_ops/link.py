@@ -20,7 +20,7 @@ from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
 from koseki_ops.plan.municipalities import active
 from koseki_ops.plan.site import Site
-from koseki_ops.ssh import ensure_site_ssh
+from koseki_ops.remote.ssh_config import ensure_site_ssh
 
 PROGRAM = "/usr/local/sbin/koseki-link"
 # One key, of the only kind that the exchange admits; what stands before it would be options.

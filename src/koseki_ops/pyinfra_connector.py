@@ -30,7 +30,7 @@ from pyinfra.connectors.util import (
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.prefetch import Prefetch
-from koseki_ops.ssh import files_of
+from koseki_ops.trust.ssh_ca import files_of
 
 # One question at the first contact: which Debian, and is there room (KiB) where things are written.
 ROOMS = "/ /etc /tmp /usr /var /var/cache /var/lib /var/log /var/tmp"

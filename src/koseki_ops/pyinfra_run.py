@@ -24,10 +24,10 @@ from typing import Any
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.results import EngineResult, HostResult
 from koseki_ops.core.subprocesses import engine
-from koseki_ops.drift import manifest
 from koseki_ops.drift.declared import Declared
 from koseki_ops.plan.site import Site
 from koseki_ops.pyinfra_connector import NoAnswerError
+from koseki_ops.remote import first_contact
 
 ENGINE = "pyinfra"
 
@@ -169,8 +169,8 @@ def _prepare(state: Any, path: Path) -> None:  # noqa: ANN401 - pyinfra is untyp
 def _is_bare(site: Site, host: Any, *, note: bool) -> bool:  # noqa: ANN401
     """Say whether a host is as its installer left it, now or in an apply that was broken off."""
     if host.connector.first_contact and note:
-        manifest.begin(site, host.name)
-    return host.connector.first_contact or manifest.has_begun(site, host.name)
+        first_contact.begin(site, host.name)
+    return host.connector.first_contact or first_contact.has_begun(site, host.name)
 
 
 def _guard(state: Any) -> None:  # noqa: ANN401 - pyinfra is untyped here

@@ -23,7 +23,7 @@ from koseki_ops.plan.model import Platform
 from koseki_ops.plan.municipalities import active, operators_on
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
-from koseki_ops.ssh import ensure_site_ssh
+from koseki_ops.remote.ssh_config import ensure_site_ssh
 
 SCOPES = ("read", "correct")
 TEXT = re.compile(r"[^\x00-\x1f\x7f]{1,200}")

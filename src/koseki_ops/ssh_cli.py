@@ -10,7 +10,9 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.cli_options import site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
-from koseki_ops.ssh import ensure_site_ssh, pin, shown_key, sign_operator
+from koseki_ops.remote.first_contact import pin, shown_key
+from koseki_ops.remote.ssh_config import ensure_site_ssh
+from koseki_ops.trust.ssh_ca import sign_operator
 
 
 @click.group("ssh")

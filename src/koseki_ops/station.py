@@ -22,12 +22,12 @@ from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
-from koseki_ops.drift.manifest import inputs_of
 from koseki_ops.mirror import mirror_folder
 from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.revision import inputs_of
 from koseki_ops.plan.site import STATION_FILE, Site, Station
-from koseki_ops.ssh import WATCH_HOSTS
 from koseki_ops.trust.secrets import secrets_file
+from koseki_ops.trust.ssh_ca import WATCH_HOSTS
 
 LOCK = "requirements-watch.lock"
 PYTHON = "3.13"  # Debian 13's own

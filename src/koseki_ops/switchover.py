@@ -14,7 +14,7 @@ from koseki_ops.core.progress import Progress
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
-from koseki_ops.ssh import ensure_site_ssh
+from koseki_ops.remote.ssh_config import ensure_site_ssh
 
 PROCEDURE = "pyinfra_deploys/procedures/switchover.py"
 LIST = "sudo -n patronictl -c /etc/patroni/config.yml list --format=json"

@@ -37,6 +37,7 @@ from koseki_ops.drift.model import Sweep
 from koseki_ops.drift.run import sweep
 from koseki_ops.lab import Lab, recording
 from koseki_ops.lab.clone import clone
+from koseki_ops.plan.revision import inputs_of
 from koseki_ops.plan.site import Site, project_root
 from koseki_ops.verify.runner import Reports
 
@@ -406,7 +407,7 @@ def _provisioned(site: Site) -> bool:
     if not _layers(site).exists() or not Lab(site).network.exists():
         return False
     made = manifests.read(site, "primary1")
-    return made is not None and made.inputs.tree == manifests.inputs_of(site).tree
+    return made is not None and made.inputs.tree == inputs_of(site).tree
 
 
 def _state_of(site: Site, *, drill: bool = True) -> str:

@@ -19,6 +19,7 @@ from drills.ledger import LEDGER
 from koseki_ops.drift import manifest as manifests
 from koseki_ops.drift.manifest import Manifest
 from koseki_ops.drift.model import Answer, Cause, Finding, Sweep
+from koseki_ops.plan.revision import inputs_of
 
 EACH = 2
 WATCH = "workstation1"
@@ -95,7 +96,7 @@ def test_drift_says_where_it_comes_from(platform: Platform):
         assert causes()["inventory"] is Cause.NOT_APPLIED
         platform.sh(
             host,
-            f"echo {manifests.inputs_of(platform.site).tree} >/var/lib/koseki/applied-services",
+            f"echo {inputs_of(platform.site).tree} >/var/lib/koseki/applied-services",
         )
         assert causes()["/etc/default/etcd"] is Cause.NOT_APPLIED
     finally:

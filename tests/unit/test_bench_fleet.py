@@ -25,8 +25,8 @@ from koseki_ops.bench_fleet import (
     median,
     reached,
 )
-from koseki_ops.drift.manifest import inputs_of
 from koseki_ops.fleet import Content, Fleet
+from koseki_ops.plan.revision import inputs_of
 from koseki_ops.plan.site import Site
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,9 +10,12 @@ import pytest
 from koseki_ops.drift import manifest as manifests
 from koseki_ops.drift.declared import Declared, of_task
 from koseki_ops.drift.items import ANY, State, pack, unpack
-from koseki_ops.drift.manifest import Applied, Inputs, Manifest, TamperedError, compile_manifest
+from koseki_ops.drift.manifest import Applied, Manifest, TamperedError, compile_manifest
 from koseki_ops.drift.run import CONTENTS, drop_contents
+from koseki_ops.plan import revision
+from koseki_ops.plan.revision import Inputs, inputs_of
 from koseki_ops.plan.site import Site
+from koseki_ops.remote import first_contact
 
 HOST = "primary1"
 INPUTS = Inputs("0123456789abcdef", "abc", {})
@@ -188,12 +191,12 @@ def test_a_manifest_is_what_was_signed(site: Site):
 
 def test_what_was_met_bare_stays_so_until_its_manifest(site: Site):
     """An apply that is broken off leaves a note; the manifest that ends it takes the note away."""
-    assert not manifests.has_begun(site, HOST)
-    manifests.begin(site, HOST)
-    assert manifests.has_begun(site, HOST)
+    assert not first_contact.has_begun(site, HOST)
+    first_contact.begin(site, HOST)
+    assert first_contact.has_begun(site, HOST)
     assert manifests.read(site, HOST) is None
     manifests.write(site, old(sudo="1"))
-    assert not manifests.has_begun(site, HOST)
+    assert not first_contact.has_begun(site, HOST)
 
 
 def test_only_contents_that_a_manifest_speaks_of_are_kept(site: Site):
@@ -220,12 +223,12 @@ def test_inputs_change_with_what_hosts_are_made_from(site: Site):
     role = site.root / "roles/etcd/tasks/main.yml"
     role.parent.mkdir(parents=True)
     role.write_text("one")
-    before = manifests.inputs_of(site)
+    before = inputs_of(site)
     (role.parent / "gone.yml").symlink_to("nowhere.yml")
     (role.parent / "cache.pyc").write_text("x")
-    assert manifests.inputs_of(site) == before
+    assert inputs_of(site) == before
     role.write_text("two")
-    after = manifests.inputs_of(site)
+    after = inputs_of(site)
     assert after.tree != before.tree
     assert {k for k in after.files if after.files[k] != before.files[k]} == {
         "roles/etcd/tasks/main.yml"
@@ -234,18 +237,18 @@ def test_inputs_change_with_what_hosts_are_made_from(site: Site):
 
 def test_inputs_are_the_whole_package_too(site: Site, monkeypatch: pytest.MonkeyPatch):
     """What Python decides of a host (rules, rights, names) is as stale as a role's template."""
-    package = Path(manifests.__file__).parents[1]
-    files = manifests.inputs_of(site).files
+    package = Path(revision.__file__).parents[1]
+    files = inputs_of(site).files
     sources = {p.relative_to(package) for p in package.rglob("*") if p.is_file()}
     expected = {f"src/koseki_ops/{p}" for p in sources if "__pycache__" not in p.parts}
     assert expected == {name for name in files if name.startswith("src/")}
     copy = site.root / "installed"
     shutil.copytree(package, copy)
-    monkeypatch.setattr(manifests, "PACKAGE", copy)
+    monkeypatch.setattr(revision, "PACKAGE", copy)
     # Where it is installed it has other folders above it, and is the same.
-    assert manifests.inputs_of(site).files == files
+    assert inputs_of(site).files == files
     (copy / "plan/flows.py").write_text("# other\n", encoding="utf-8")
-    changed = manifests.inputs_of(site).files
+    changed = inputs_of(site).files
     assert {name for name in files if files[name] != changed[name]} == {
         "src/koseki_ops/plan/flows.py"
     }

@@ -34,8 +34,9 @@ from koseki_ops.mirror import mirror_folder
 from koseki_ops.plan.inventory import Inventory as Plan
 from koseki_ops.plan.site import Site, Station, project_root
 from koseki_ops.prefetch import AT_THIS_MOMENT
-from koseki_ops.ssh import ensure_site_ssh, files_of, host_certificate
+from koseki_ops.remote.ssh_config import ensure_site_ssh
 from koseki_ops.trust.secrets import init_secrets
+from koseki_ops.trust.ssh_ca import files_of, host_certificate
 
 ROOT = project_root()
 GOLDEN = Path(__file__).with_name("golden")

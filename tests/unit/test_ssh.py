@@ -9,7 +9,8 @@ import pytest
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
-from koseki_ops.ssh import ensure_site_ssh, files_of, host_certificate
+from koseki_ops.remote.ssh_config import ensure_site_ssh
+from koseki_ops.trust.ssh_ca import files_of, host_certificate
 
 HOST = "primary1"
 

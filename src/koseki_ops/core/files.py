@@ -46,6 +46,12 @@ def write_private(path: Path, content: str | bytes) -> None:
     write_atomic(path, content, PRIVATE)
 
 
+def write_changed(path: Path, content: str) -> None:
+    """Write a file whole only when its content would be another: a reader may be at work."""
+    if not path.exists() or path.read_text(encoding="utf-8") != content:
+        write_atomic(path, content)
+
+
 def _remove_left(path: Path) -> None:
     prefix, _, suffix = ASIDE.format(name=path.name, pid="|").partition("|")
     for left in path.parent.glob(f"{_literal(prefix)}*{suffix}"):

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 
 from koseki_ops.drift.compare import ABSENT, Difference
 from koseki_ops.drift.items import FILES
-from koseki_ops.drift.manifest import Inputs, Manifest
+from koseki_ops.drift.manifest import Manifest
 from koseki_ops.drift.model import Answer, Cause, Finding
 from koseki_ops.drift.repairs import mending, removal
+from koseki_ops.plan.revision import Inputs
 from koseki_ops.plan.site import Site
 
 MASKED = "‹masked›"

@@ -18,7 +18,7 @@ from koseki_ops.drift.sweep import HOST_SECONDS, Bounds
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
-from koseki_ops.ssh import ensure_site_ssh
+from koseki_ops.remote.ssh_config import ensure_site_ssh
 
 SHOWN_FINDINGS = 40
 SHOWN_LENGTH = 100

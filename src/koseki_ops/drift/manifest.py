@@ -13,45 +13,26 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
-import koseki_ops
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.declared import Rows
 from koseki_ops.drift.items import ANY, COLUMNS, PART_OF, Items, State, pack, unpack
 from koseki_ops.drift.probe import scope
+from koseki_ops.plan.revision import Inputs
 from koseki_ops.plan.site import Site
+from koseki_ops.remote import first_contact
 from koseki_ops.trust import site_key
 
 VERSION = 2
-# What decides how a host is made, beside the inventory; a change in it that was not applied makes a
-# manifest stale. The package is the one at work: a host that keeps watch has it installed.
-INPUTS = ("roles", "pyinfra_deploys", "playbooks", "plugins")
-PACKAGE, PACKAGE_NAME = Path(koseki_ops.__file__).parent, "src/koseki_ops"
-TREE_DIGITS = 16
 
 
 class TamperedError(Exception):
     """A manifest that its signature does not vouch for."""
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What an apply is made from.
-
-    tree: its hash; commit: git's name of it, with `+` when files differ from that commit; files:
-    each file's hash, to name what changed.
-    """
-
-    tree: str
-    commit: str
-    files: Mapping[str, str]
 
 
 @dataclass
@@ -85,62 +66,7 @@ def folder(site: Site) -> Path:
 
 def path_of(site: Site, host: str) -> Path:
     """Return where a host's manifest lies."""
-    return folder(site) / "manifests" / f"{host}.json"
-
-
-def begin(site: Site, host: str) -> None:
-    """Note that a host was met as its installer left it; its first manifest ends that.
-
-    An apply that is broken off leaves no manifest, and the next one does not meet a bare host: by
-    this note it still knows that everything there is the engines' own work.
-    """
-    note = _begun(site, host)
-    note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    note.touch(mode=0o600)
-
-
-def has_begun(site: Site, host: str) -> bool:
-    """Say whether a host was met bare and has no manifest since."""
-    return _begun(site, host).exists()
-
-
-def _begun(site: Site, host: str) -> Path:
-    return path_of(site, host).with_suffix(".begun")
-
-
-def inputs_of(site: Site) -> Inputs:
-    """Return what an apply would be made from now."""
-    inventory = str(site.inventory.relative_to(site.root))
-    places = {name: site.root / name for name in (inventory, *INPUTS)} | {PACKAGE_NAME: PACKAGE}
-    files = {}
-    for place, start in places.items():
-        for path, _, names in start.walk(follow_symlinks=True):
-            if path.name == "__pycache__":
-                continue
-            for name in names:
-                file = path / name
-                # A link may lead to a group that has no values.
-                if file.suffix != ".pyc" and file.is_file():
-                    content = file.read_bytes()
-                    shown = PurePath(place, file.relative_to(start))
-                    files[str(shown)] = sha256(content).hexdigest()[:16]
-    listed = "\n".join(f"{name} {files[name]}" for name in sorted(files))
-    tree = sha256(listed.encode()).hexdigest()[:TREE_DIGITS]
-    if site.station:
-        return Inputs(tree, site.station.commit, files)
-    return Inputs(tree, _commit(site.root, list(places)), files)
-
-
-def _commit(root: Path, places: list[str]) -> str:
-    """Return git's commit, `+` behind it when these places differ from it; empty without git."""
-    if not (root / ".git").exists():
-        return ""
-    git = ["git", "-C", str(root)]
-    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    same = subprocess.run(
-        [*git, "diff", "--quiet", "HEAD", "--", *places], capture_output=True, check=False
-    )
-    return head.stdout.strip()[:12] + ("+" if same.returncode else "")
+    return site.manifests / f"{host}.json"
 
 
 def hash_key(site: Site) -> str:
@@ -191,7 +117,7 @@ def write(site: Site, manifest: Manifest) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.write_bytes(f"{signature}\n".encode() + body + b"\n")
     aside.rename(path)
-    _begun(site, manifest.host).unlink(missing_ok=True)
+    first_contact.end(site, manifest.host)
 
 
 def read(site: Site, host: str) -> Manifest | None:

@@ -15,11 +15,12 @@ from koseki_ops.drift.causes import diff, finding, on_host
 from koseki_ops.drift.compare import clock_difference, compare, days_left
 from koseki_ops.drift.declared import Rows
 from koseki_ops.drift.items import FILES, State
-from koseki_ops.drift.manifest import Applied, Inputs, Manifest, TamperedError
+from koseki_ops.drift.manifest import Applied, Manifest, TamperedError
 from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
 from koseki_ops.drift.probe import scope
 from koseki_ops.drift.sweep import BOUNDS, Bounds, Reply, ask_all, fetch
 from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.revision import Inputs, inputs_of
 from koseki_ops.plan.site import Site
 
 # Contents are kept to show differences by; larger files differ without being shown.
@@ -111,7 +112,7 @@ def sweep(
     inputs: list[Inputs] = []
 
     def meanwhile() -> None:
-        inputs.append(manifests.inputs_of(site))
+        inputs.append(inputs_of(site))
         probe.prepare()
 
     seen = observe(site, asked, bounds, meanwhile)
@@ -420,7 +421,7 @@ def after_apply(
     declared: by host and engine; bare: hosts that were met as their installer left them; hosts:
     all of the site's.
     """
-    inputs = manifests.inputs_of(site)
+    inputs = inputs_of(site)
     extra = {
         host: {path for rows in by_engine.values() for kind in FILES for path in rows.get(kind, {})}
         for host, by_engine in declared.items()

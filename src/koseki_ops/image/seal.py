@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.drift.manifest import inputs_of
 from koseki_ops.mirror import mirror_folder
+from koseki_ops.plan.revision import inputs_of
 from koseki_ops.plan.site import Site
 from koseki_ops.trust import signatures
 

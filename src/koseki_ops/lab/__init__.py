@@ -29,7 +29,8 @@ from koseki_ops.lab.virtual import VirtualMachine
 from koseki_ops.mirror import VAULT_SUITE
 from koseki_ops.plan.inventory import WORKSTATION, Inventory
 from koseki_ops.plan.site import Site
-from koseki_ops.ssh import close_connections, ensure_site_ssh, pin
+from koseki_ops.remote.first_contact import pin
+from koseki_ops.remote.ssh_config import close_connections, ensure_site_ssh
 
 __all__ = ["HostState", "Lab", "Stock"]
 

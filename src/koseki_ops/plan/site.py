@@ -166,6 +166,11 @@ class Site:
         return self.state / "ssh" / "config"
 
     @property
+    def manifests(self) -> Path:
+        """Where it is written down what must be true on each host."""
+        return self.state / "drift" / "manifests"
+
+    @property
     def vault_password_file(self) -> Path:
         """The password of this inventory's vault of secrets (`KOSEKI_VAULT_PASSWORD_FILE`)."""
         if chosen := os.environ.get("KOSEKI_VAULT_PASSWORD_FILE"):

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from koseki_ops import ssh
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.site import Site
+from koseki_ops.remote.ssh_config import ensure_site_ssh
 from koseki_ops.verify.plan import Plan
 from koseki_ops.verify.report import write_report
 from koseki_ops.verify.results import Results
@@ -84,7 +84,7 @@ def verify(site: Site, suites: Sequence[str], limit: Sequence[str]) -> Results:
     files = suite_files(site, suites)
     plan = Plan.of(site)
     plan.hosts_in(*limit)
-    ssh.ensure_site_ssh(site, plan.inventory)
+    ensure_site_ssh(site, plan.inventory)
     reports = Reports.of(site)
     reports.folder.mkdir(parents=True, exist_ok=True)
     reports.results.unlink(missing_ok=True)

@@ -1,14 +1,12 @@
-"""The platform's SSH: two CAs, short-lived certificates, known hosts, one configuration.
+"""A site's SSH authorities: who certifies hosts, engines, the watch and operators, and what for.
 
-Everything of a site is in `var/<site>/ssh/`. All engines, and people, use `config`.
+Everything is in `var/<site>/ssh/`; no authority leaves the administrator's seat.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import write_changed
 from koseki_ops.core.subprocesses import run
-from koseki_ops.drift import manifest
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 
@@ -80,20 +78,13 @@ def files_of(site: Site) -> SshFiles:
     return SshFiles(site.state / "ssh")
 
 
-def ensure_site_ssh(site: Site, inventory: Inventory) -> None:
-    """Make what is missing: CAs, automation key and certificate, known hosts, configurations.
+def make_authorities(site: Site, inventory: Inventory) -> None:
+    """Make the authorities and the engines' key where they are missing; certify the engines.
 
-    The automation certificate is signed anew when less than half of its life is left. A host that
-    keeps watch signs nothing: it has what an apply left there.
+    Their certificate is signed anew when less than half of its life is left.
     """
     files = files_of(site)
-    if site.station:
-        _hold_station(site)
-        site.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(site.ssh_config, _config(site, inventory))
-        return
     files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    site.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for key, comment in (
         (files.user_ca, f"{site.name} user CA"),
         (files.host_ca, f"{site.name} host CA"),
@@ -102,144 +93,6 @@ def ensure_site_ssh(site: Site, inventory: Inventory) -> None:
         if not key.exists():
             run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(key)])
     _renew_automation(site, inventory)
-    authority = files.host_ca.with_suffix(".pub").read_text(encoding="ascii").strip()
-    pinned = files.pinned.read_text(encoding="ascii") if files.pinned.exists() else ""
-    _write(files.folder / "known_hosts", f"@cert-authority * {authority}\n{pinned}")
-    _write(site.ssh_config, _config(site, inventory))
-    _write(files.bootstrap_config, _bootstrap_config(site, inventory))
-
-
-def pin(site: Site, inventory: Inventory, host: str, key: str) -> None:
-    """Write down the public key that a host's console shows, in place of an older one.
-
-    Such a host was made from an image: it lets the engines in, has no certificate yet, and holds
-    nothing but their own work.
-    """
-    files = files_of(site)
-    old = files.pinned.read_text(encoding="ascii").splitlines() if files.pinned.exists() else []
-    lines = [line for line in old if line.split()[0] != host]
-    files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _write(files.pinned, "\n".join([*lines, f"{host} {key}"]) + "\n")
-    manifest.begin(site, host)
-    ensure_site_ssh(site, inventory)
-
-
-def shown_key(site: Site, inventory: Inventory, host: str, fingerprint: str) -> str:
-    """Return a host's public key as the line shows it, when it is the one that the console shows.
-
-    fingerprint: `SHA256:` and 43 characters, read on the host's console by a person. Raises
-    KosekiError when the host does not answer or another key does.
-    """
-    address = inventory.address_of(host, site.seat)
-    scan = ["ssh-keyscan", "-t", "ed25519", "-T", "10", str(address)]
-    lines = run([*_line_of(site), *scan]).splitlines()
-    if not lines:
-        raise KosekiError(f"{host} shows no ed25519 key", str(address), "look at the host")
-    key = " ".join(lines[-1].split()[1:3])
-    seen = run(["ssh-keygen", "-l", "-f", "-"], f"{key}\n").split()[1]
-    if seen != fingerprint:
-        raise KosekiError(
-            f"another key than the console's answers for {host}",
-            f"{seen}, not {fingerprint}",
-            "read the console again; if they still differ, somebody stands in between",
-        )
-    return key
-
-
-def _line_of(site: Site) -> list[str]:
-    """Return what a program stands behind to see a site's hosts."""
-    return ["nsenter", f"--net=/run/netns/{site.netns}"] if site.is_lab else []
-
-
-def close_connections(site: Site) -> None:
-    """Close the shared connections, which would otherwise linger on dead hosts."""
-    if not site.run_dir.is_dir():
-        return
-    for control in site.run_dir.iterdir():
-        if control.is_socket():
-            # A master that is gone already answers with an error; its socket is removed below.
-            subprocess.run(
-                ["ssh", "-o", f"ControlPath={control}", "-O", "exit", "nobody"],
-                capture_output=True,
-                check=False,
-            )
-            control.unlink(missing_ok=True)
-
-
-def _hold_station(site: Site) -> None:
-    """Refuse to go on without a key, or with a certificate that no host would take any more."""
-    files = files_of(site)
-    present = certificate(files.automation_key.with_name("automation-cert.pub"))
-    if present is None or not files.automation_key.exists():
-        raise KosekiError(
-            f"{site.seat} has no certificate to ask with",
-            str(files.folder),
-            f"run `koseki apply --limit {site.seat}` at the administrator's seat",
-        )
-    if present.valid_before < time.time():
-        raise KosekiError(
-            f"the certificate of {site.seat} has run out",
-            f"on {date.fromtimestamp(present.valid_before)}",  # noqa: DTZ012 - the city's own day
-            f"run `koseki apply --limit {site.seat}` at the administrator's seat",
-        )
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file only when it differs: a running ssh may be reading it."""
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        aside.write_text(text, encoding="utf-8")
-        aside.rename(path)
-
-
-def _hosts(site: Site, inventory: Inventory) -> str:
-    blocks = []
-    for host in inventory.hosts:
-        address = inventory.address_of(host, site.seat)
-        blocks.append(f"Host {host}\n    HostName {address}\n    HostKeyAlias {host}\n")
-    common = """Host *
-    IdentitiesOnly yes
-    StrictHostKeyChecking yes
-    UpdateHostKeys no
-    PasswordAuthentication no
-    BatchMode yes
-    ConnectTimeout 10
-    ServerAliveInterval 5
-    ServerAliveCountMax 6
-    LogLevel ERROR
-"""
-    if site.is_lab:
-        # The lab's network is a namespace on this machine; a descriptor is passed, so that no
-        # process stands in between.
-        common += f"    ProxyCommand nsenter --net=/run/netns/{site.netns} nc -w 5 -F %h %p\n"
-        common += "    ProxyUseFdpass yes\n"
-    return "".join(blocks) + common
-
-
-def _config(site: Site, inventory: Inventory) -> str:
-    files = files_of(site)
-    account = inventory.shared["automation_account"]
-    return f"""# Written by koseki; the one SSH configuration of this site.
-{_hosts(site, inventory)}    User {account}
-    IdentityFile {files.automation_key}
-    CertificateFile {files.automation_key}-cert.pub
-    UserKnownHostsFile {files.folder / "known_hosts"}
-    ControlMaster auto
-    ControlPersist 10m
-    ControlPath {site.run_dir}/%C
-"""
-
-
-def _bootstrap_config(site: Site, inventory: Inventory) -> str:
-    files = files_of(site)
-    return f"""# Written by koseki; the first contact, as root; host keys were written down.
-{_hosts(site, inventory)}    User root
-    IdentityFile {files.folder / "root_key"}
-    UserKnownHostsFile {files.folder / "first_contact_known_hosts"}
-    ControlMaster auto
-    ControlPersist 2m
-    ControlPath {site.run_dir}/b-%C
-"""
 
 
 def certificate(path: Path) -> SSHCertificate | None:
@@ -348,7 +201,7 @@ def host_certificate(site: Site, inventory: Inventory, host: str, public_key: st
             and sorted(present.valid_principals) == wanted
         ):
             return existing.read_text(encoding="ascii")
-    _write(public, public_key)
+    write_changed(public, public_key)
     path = _sign(site, files.host_ca, public, host, names, policy["ssh_host_days"] * DAY, host=True)
     return path.read_text(encoding="ascii")
 
@@ -373,7 +226,7 @@ def watch_certificate(site: Site, inventory: Inventory, host: str, public_key: s
     same = public.exists() and public.read_text(encoding="ascii") == public_key
     if same and _serves(authority, existing):
         return existing.read_text(encoding="ascii")
-    _write(public, public_key)
+    write_changed(public, public_key)
     days = inventory.shared["certificate_policy"]["ssh_watch_days"]
     addresses = ",".join(str(a) for a in inventory.shared["host_addresses"][host].values())
     options = [*LEAST, f"source-address={addresses}"]

@@ -1,0 +1,68 @@
+"""What an apply is made from: the inventory, all that decides how a host is made, git's name of it.
+
+A change in it that was not applied makes what must be true on the hosts stale.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path, PurePath
+
+import koseki_ops
+from koseki_ops.plan.site import Site
+
+INPUTS = ("roles", "pyinfra_deploys", "playbooks", "plugins")
+# The package at work: a host that keeps watch has it installed.
+PACKAGE, PACKAGE_NAME = Path(koseki_ops.__file__).parent, "src/koseki_ops"
+TREE_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an apply is made from.
+
+    tree: its hash; commit: git's name of it, with `+` when files differ from that commit; files:
+    each file's hash, to name what changed.
+    """
+
+    tree: str
+    commit: str
+    files: Mapping[str, str]
+
+
+def inputs_of(site: Site) -> Inputs:
+    """Return what an apply would be made from now."""
+    inventory = str(site.inventory.relative_to(site.root))
+    places = {name: site.root / name for name in (inventory, *INPUTS)} | {PACKAGE_NAME: PACKAGE}
+    files = {}
+    for place, start in places.items():
+        for path, _, names in start.walk(follow_symlinks=True):
+            if path.name == "__pycache__":
+                continue
+            for name in names:
+                file = path / name
+                # A link may lead to a group that has no values.
+                if file.suffix != ".pyc" and file.is_file():
+                    content = file.read_bytes()
+                    shown = PurePath(place, file.relative_to(start))
+                    files[str(shown)] = sha256(content).hexdigest()[:16]
+    listed = "\n".join(f"{name} {files[name]}" for name in sorted(files))
+    tree = sha256(listed.encode()).hexdigest()[:TREE_DIGITS]
+    if site.station:
+        return Inputs(tree, site.station.commit, files)
+    return Inputs(tree, _commit(site.root, list(places)), files)
+
+
+def _commit(root: Path, places: list[str]) -> str:
+    """Return git's commit, `+` behind it when these places differ from it; empty without git."""
+    if not (root / ".git").exists():
+        return ""
+    git = ["git", "-C", str(root)]
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    same = subprocess.run(
+        [*git, "diff", "--quiet", "HEAD", "--", *places], capture_output=True, check=False
+    )
+    return head.stdout.strip()[:12] + ("+" if same.returncode else "")

@@ -1,0 +1,1 @@
+"""The ways to the hosts: one SSH configuration, one place that runs something there."""

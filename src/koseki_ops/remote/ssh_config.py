@@ -1,0 +1,117 @@
+"""The one SSH configuration of a site, for all engines and for people."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from datetime import date
+
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import write_changed
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.site import Site
+from koseki_ops.trust.ssh_ca import certificate, files_of, make_authorities
+
+
+def ensure_site_ssh(site: Site, inventory: Inventory) -> None:
+    """Make what is missing: CAs, automation key and certificate, known hosts, configurations.
+
+    The automation certificate is signed anew when less than half of its life is left. A host that
+    keeps watch signs nothing: it has what an apply left there.
+    """
+    files = files_of(site)
+    if site.station:
+        _hold_station(site)
+        site.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_changed(site.ssh_config, _config(site, inventory))
+        return
+    make_authorities(site, inventory)
+    site.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    authority = files.host_ca.with_suffix(".pub").read_text(encoding="ascii").strip()
+    pinned = files.pinned.read_text(encoding="ascii") if files.pinned.exists() else ""
+    write_changed(files.folder / "known_hosts", f"@cert-authority * {authority}\n{pinned}")
+    write_changed(site.ssh_config, _config(site, inventory))
+    write_changed(files.bootstrap_config, _bootstrap_config(site, inventory))
+
+
+def close_connections(site: Site) -> None:
+    """Close the shared connections, which would otherwise linger on dead hosts."""
+    if not site.run_dir.is_dir():
+        return
+    for control in site.run_dir.iterdir():
+        if control.is_socket():
+            # A master that is gone already answers with an error; its socket is removed below.
+            subprocess.run(
+                ["ssh", "-o", f"ControlPath={control}", "-O", "exit", "nobody"],
+                capture_output=True,
+                check=False,
+            )
+            control.unlink(missing_ok=True)
+
+
+def _hold_station(site: Site) -> None:
+    """Refuse to go on without a key, or with a certificate that no host would take any more."""
+    files = files_of(site)
+    present = certificate(files.automation_key.with_name("automation-cert.pub"))
+    if present is None or not files.automation_key.exists():
+        raise KosekiError(
+            f"{site.seat} has no certificate to ask with",
+            str(files.folder),
+            f"run `koseki apply --limit {site.seat}` at the administrator's seat",
+        )
+    if present.valid_before < time.time():
+        raise KosekiError(
+            f"the certificate of {site.seat} has run out",
+            f"on {date.fromtimestamp(present.valid_before)}",  # noqa: DTZ012 - the city's own day
+            f"run `koseki apply --limit {site.seat}` at the administrator's seat",
+        )
+
+
+def _hosts(site: Site, inventory: Inventory) -> str:
+    blocks = []
+    for host in inventory.hosts:
+        address = inventory.address_of(host, site.seat)
+        blocks.append(f"Host {host}\n    HostName {address}\n    HostKeyAlias {host}\n")
+    common = """Host *
+    IdentitiesOnly yes
+    StrictHostKeyChecking yes
+    UpdateHostKeys no
+    PasswordAuthentication no
+    BatchMode yes
+    ConnectTimeout 10
+    ServerAliveInterval 5
+    ServerAliveCountMax 6
+    LogLevel ERROR
+"""
+    if site.is_lab:
+        # The lab's network is a namespace on this machine; a descriptor is passed, so that no
+        # process stands in between.
+        common += f"    ProxyCommand nsenter --net=/run/netns/{site.netns} nc -w 5 -F %h %p\n"
+        common += "    ProxyUseFdpass yes\n"
+    return "".join(blocks) + common
+
+
+def _config(site: Site, inventory: Inventory) -> str:
+    files = files_of(site)
+    account = inventory.shared["automation_account"]
+    return f"""# Written by koseki; the one SSH configuration of this site.
+{_hosts(site, inventory)}    User {account}
+    IdentityFile {files.automation_key}
+    CertificateFile {files.automation_key}-cert.pub
+    UserKnownHostsFile {files.folder / "known_hosts"}
+    ControlMaster auto
+    ControlPersist 10m
+    ControlPath {site.run_dir}/%C
+"""
+
+
+def _bootstrap_config(site: Site, inventory: Inventory) -> str:
+    files = files_of(site)
+    return f"""# Written by koseki; the first contact, as root; host keys were written down.
+{_hosts(site, inventory)}    User root
+    IdentityFile {files.folder / "root_key"}
+    UserKnownHostsFile {files.folder / "first_contact_known_hosts"}
+    ControlMaster auto
+    ControlPersist 2m
+    ControlPath {site.run_dir}/b-%C
+"""
