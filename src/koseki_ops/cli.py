@@ -40,7 +40,7 @@ ROOMS = {
     "release": ("koseki_ops.release_cli:release_group", "Build, sign and verify the application."),
     "request": ("koseki_ops.requests_cli:request_group", "Sessions on a municipality's registers."),
     "restore": ("koseki_ops.rehearsal:restore_group", "Rehearse the way back from the vaults."),
-    "ssh": ("koseki_ops.ssh_cli:ssh_group", "SSH certificates, and the one configuration."),
+    "ssh": ("koseki_ops.remote.cli:ssh_group", "SSH certificates, and the one configuration."),
     "switchover": ("koseki_ops.switchover:switchover_command", "Hand the lead to another server."),
     "takeover": ("koseki_ops.takeovers_cli:takeover_group", "Issue for one that is cut off."),
     "terminal": (

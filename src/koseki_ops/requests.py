@@ -17,12 +17,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.leader import literal, say
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
 from koseki_ops.plan.municipalities import active, operators_on
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
+from koseki_ops.remote.psql import literal, say
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 
 SCOPES = ("read", "correct")

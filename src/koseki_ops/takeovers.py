@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.leader import literal, say
 from koseki_ops.plan.model import Takeover
+from koseki_ops.remote.psql import literal, say
 from koseki_ops.requests import Desk, ends_within, one_line
 
 STATUS = """SELECT json_build_object('municipality', '{slug}',

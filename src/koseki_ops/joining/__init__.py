@@ -25,11 +25,11 @@ from koseki_ops import apply as engine
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.results import EngineResult
 from koseki_ops.evidence.ledger import Ledger
-from koseki_ops.leader import leader
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Joining
 from koseki_ops.plan.municipalities import active, left, tenants
 from koseki_ops.plan.site import Site
+from koseki_ops.remote.psql import leader
 from koseki_ops.requests import Desk
 from koseki_ops.verify.results import FAILED, Results
 from koseki_ops.verify.runner import verify
