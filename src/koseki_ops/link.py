@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
 from koseki_ops.plan.municipalities import active
 from koseki_ops.plan.site import Site
+from koseki_ops.remote.run import run as run_on
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 
 PROGRAM = "/usr/local/sbin/koseki-link"
@@ -110,13 +110,11 @@ def ask(
     ensure_site_ssh(site, inventory)
     (host, *_) = inventory.hosts_in("registry_link")
     calls = [f"sudo -n {PROGRAM} {shlex.join([slug, *words])}" for slug in towns]
-    argv = ["ssh", "-F", str(site.ssh_config), host, " && ".join(calls)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
+    done = run_on(site, host, " && ".join(calls))
+    if done.code:
         raise KosekiError(
             f"the link on {host} did not do it",
-            said.removeprefix("koseki-link: "),
+            done.reason.removeprefix("koseki-link: "),
             "see `koseki link status`, and the journal of koseki-link@ there",
         )
     return [json.loads(line) for line in done.stdout.splitlines()]

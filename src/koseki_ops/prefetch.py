@@ -13,7 +13,8 @@ from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_private
-from koseki_ops.verify.batch import DELIMITER, TIMED_OUT, Answer, Question, assemble, parse
+from koseki_ops.core.subprocesses import TIMED_OUT
+from koseki_ops.verify.batch import DELIMITER, Answer, Question, assemble, parse
 
 # A shell command that begins so is asked when it is asked: its answer is of that moment.
 AT_THIS_MOMENT = ": at this moment; "

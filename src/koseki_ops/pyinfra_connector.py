@@ -27,9 +27,11 @@ from pyinfra.connectors.util import (
     make_unix_command_for_host,
 )
 
+from koseki_ops.core.subprocesses import reason_of
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.prefetch import Prefetch
+from koseki_ops.remote.run import argv
 from koseki_ops.trust.ssh_ca import files_of
 
 # One question at the first contact: which Debian, and is there room (KiB) where things are written.
@@ -83,7 +85,7 @@ class KosekiConnector(BaseConnector):  # type: ignore[misc] # pyinfra's classes 
             self.config = files_of(self.site).bootstrap_config
             code, output = self._ssh(PROBE)
         if code:
-            said = (output.stderr.strip().splitlines() or ["no word of why"])[-1]
+            said = reason_of(output.stderr, code)
             raise ConnectError(
                 f"{self.host.name} does not answer ({said}): look at the host and its line, then "
                 "run it again"
@@ -107,8 +109,8 @@ class KosekiConnector(BaseConnector):  # type: ignore[misc] # pyinfra's classes 
             self.prefetch.take(code, out)
 
     def _run(self, command: str, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
-        argv = ["ssh", "-F", str(self.config), self.host.name, command]
-        process = Popen(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+        way = argv(self.site, self.host.name, command, config=self.config)
+        process = Popen(way, stdin=PIPE, stdout=PIPE, stderr=PIPE)
         out, err = process.communicate(stdin)
         return process.returncode, out, err
 
@@ -137,7 +139,7 @@ class KosekiConnector(BaseConnector):  # type: ignore[misc] # pyinfra's classes 
             code, output = self._ssh(raw, text.encode())
         well = code in (control.get("_success_exit_codes") or [0])
         if not well:
-            self.trouble = (output.stderr.strip().splitlines() or [f"exit {code}"])[-1]
+            self.trouble = reason_of(output.stderr, code)
         return well, output
 
     def put_file(
@@ -189,14 +191,14 @@ class KosekiConnector(BaseConnector):  # type: ignore[misc] # pyinfra's classes 
         sshd closes its door for a moment when it reads its configuration anew: it is tried again.
         Why the last try did not work is the `trouble`.
         """
-        argv = ["ssh", "-F", str(self.site.ssh_config), "-o", "ControlPath=none"]
-        argv += ["-o", "ControlMaster=no", self.host.name, "sudo -n true"]
+        own = ("-o", "ControlPath=none", "-o", "ControlMaster=no")
+        way = argv(self.site, self.host.name, "sudo -n true", options=own)
         for _ in range(PROOF_TRIES):
-            process = Popen(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE)
-            said = process.communicate()[1].decode(errors="replace").strip().splitlines()
+            process = Popen(way, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+            said = process.communicate()[1]
             if process.returncode == 0:
                 return True
-            self.trouble = (said or [f"exit {process.returncode}"])[-1]
+            self.trouble = reason_of(said, process.returncode)
             gevent.sleep(1)
         return False
 

@@ -19,8 +19,8 @@ from koseki_ops.evidence.ledger import Ledger
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
+from koseki_ops.remote.cluster import members
 from koseki_ops.remote.ssh_config import ensure_site_ssh
-from koseki_ops.switchover import members
 
 PROCEDURE = "pyinfra_deploys/procedures/rehearse_restore.py"
 

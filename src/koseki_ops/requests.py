@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +22,7 @@ from koseki_ops.plan.municipalities import active, operators_on
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.psql import literal, say
+from koseki_ops.remote.run import run
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 
 SCOPES = ("read", "correct")
@@ -225,15 +225,10 @@ def events(desk: Desk, days: int) -> tuple[list[Event], dict[str, str]]:
     found: list[Event] = []
     silent: dict[str, str] = {}
     for host in desk.hosts:
-        done = subprocess.run(
-            ["ssh", "-F", str(desk.site.ssh_config), host, _journal(names, days)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run(desk.site, host, _journal(names, days))
         # journalctl says 1 and nothing else when no line matches.
-        if done.returncode not in (0, 1) or (done.returncode and done.stderr.strip()):
-            silent[host] = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        if done.code not in (0, 1) or (done.code and done.stderr.strip()):
+            silent[host] = done.reason
             continue
         found += [event for line in done.stdout.splitlines() if (event := read_event(host, line))]
     return sorted(found, key=lambda event: event.at), silent

@@ -12,8 +12,8 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -26,6 +26,8 @@ from koseki_ops.mirror import mirror_folder
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.revision import inputs_of
 from koseki_ops.plan.site import STATION_FILE, Site, Station
+from koseki_ops.remote.run import Result
+from koseki_ops.remote.run import run as run_on
 from koseki_ops.trust.secrets import secrets_file
 from koseki_ops.trust.ssh_ca import WATCH_HOSTS
 
@@ -214,20 +216,13 @@ def hand_over(site: Site, host: str) -> str:
         digest.update(f"\0{name}\0".encode() + hashlib.sha256(told).digest())
     wanted = digest.hexdigest()
     done = _on(site, host, f"cat {HANDED_OVER} 2>/dev/null || echo nothing")
-    if done.returncode == 0 and done.stdout.decode().strip() != wanted:
+    if done.code == 0 and done.stdout.strip() != wanted:
         done = _on(site, host, f"{TAKE_OVER}; echo {wanted} >{HANDED_OVER}", bundle(members))
-    if done.returncode == 0:
-        return ""
-    words = done.stderr.decode(errors="replace").strip().splitlines()
-    return words[-1] if words else f"exit {done.returncode}"
+    return done.reason if done.code else ""
 
 
-def _on(
-    site: Site, host: str, script: str, stdin: bytes = b""
-) -> subprocess.CompletedProcess[bytes]:
-    argv = ["ssh", "-F", str(site.ssh_config), host, "sudo", "-n", "sh", "-c"]
-    quoted = "'" + script.replace("'", "'\\''") + "'"
-    return subprocess.run([*argv, quoted], input=stdin, capture_output=True, check=False)
+def _on(site: Site, host: str, script: str, stdin: bytes = b"") -> Result:
+    return run_on(site, host, f"sudo -n sh -c {shlex.quote(script)}", stdin)
 
 
 def bundle(members: Mapping[str, bytes | Path]) -> bytes:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-from dataclasses import dataclass
 
 import click
 
@@ -14,44 +11,15 @@ from koseki_ops.core.progress import Progress
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
+from koseki_ops.remote.cluster import LEADING, Member, members
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 
 PROCEDURE = "pyinfra_deploys/procedures/switchover.py"
-LIST = "sudo -n patronictl -c /etc/patroni/config.yml list --format=json"
-
-
-@dataclass(frozen=True)
-class Member:
-    """A member of the cluster as Patroni lists it. timeline: 0 while it is not known."""
-
-    name: str
-    role: str
-    state: str
-    timeline: int
-
-
-def members(site: Site, inventory: Inventory) -> list[Member]:
-    """Return the cluster's members, asked of the first database host that answers."""
-    said = "no database host"
-    for host in inventory.hosts_in("databases"):
-        done = subprocess.run(
-            ["ssh", "-F", str(site.ssh_config), host, LIST],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode == 0:
-            return [
-                Member(row["Member"], row["Role"], row["State"], int(row.get("TL") or 0))
-                for row in json.loads(done.stdout)
-            ]
-        said = (done.stderr.strip().splitlines() or ["no output"])[-1]
-    raise KosekiError("no database host tells of the cluster", said, "see `koseki verify etcd`")
 
 
 def choose(found: list[Member], to: str | None) -> tuple[str, str]:
     """Return who leads and who shall lead; refuse unless a synchronous standby is at hand."""
-    leaders = [row for row in found if row.role == "Leader" and row.state == "running"]
+    leaders = [row for row in found if (row.role, row.state) == LEADING]
     if len(leaders) != 1:
         seen = ", ".join(f"{row.name} {row.role} {row.state}" for row in found)
         raise KosekiError("the cluster has no leader", seen, "heal it first")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import click
@@ -11,6 +10,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
+from koseki_ops.remote.run import run
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 from koseki_ops.station import stations
 from koseki_ops.watch import STATUS, opinion, run_states
@@ -69,9 +69,7 @@ def status_command(site: Site, *, as_json: bool) -> None:
 
 
 def _ask(site: Site, host: str) -> str:
-    argv = ["ssh", "-F", str(site.ssh_config), host, STATUS]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        words = done.stderr.strip().splitlines() or [f"exit {done.returncode}"]
-        raise KosekiError(f"{host} does not answer", words[-1], "look at the host and its line")
+    done = run(site, host, STATUS)
+    if done.code:
+        raise KosekiError(f"{host} does not answer", done.reason, "look at the host and its line")
     return done.stdout

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from koseki_ops.core.subprocesses import TIMED_OUT
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.site import Site, project_root
 from koseki_ops.verify.batch import Question
-from koseki_ops.verify.transport import TIMED_OUT, ask
+from koseki_ops.verify.transport import ask
 
 # Not a lab: its workstation is this machine.
 SITE = Site(project_root(), "iida", "iida")

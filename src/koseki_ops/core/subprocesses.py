@@ -9,6 +9,15 @@ from typing import Any
 
 from koseki_ops.core.errors import KosekiError
 
+# What `timeout` exits with: the exit code of whatever was ended because it took too long.
+TIMED_OUT = 124
+
+
+def reason_of(stderr: str | bytes, code: int) -> str:
+    """Return why a program failed: the last line it printed, or its exit code."""
+    text = stderr if isinstance(stderr, str) else stderr.decode(errors="replace")
+    return (text.strip().splitlines() or [f"exit {code}"])[-1]
+
 
 def run(argv: Sequence[str], stdin: str | None = None) -> str:
     """Run a program, return what it printed; raise KosekiError with its last line on failure."""
@@ -17,8 +26,8 @@ def run(argv: Sequence[str], stdin: str | None = None) -> str:
     except FileNotFoundError as error:
         raise KosekiError("a program is missing", argv[0], "run `make set-up`") from error
     if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit {done.returncode}"]
-        raise KosekiError(f"`{' '.join(argv[:6])}` failed", lines[-1], "see the line it printed")
+        reason = reason_of(done.stderr or done.stdout, done.returncode)
+        raise KosekiError(f"`{' '.join(argv[:6])}` failed", reason, "see the line it printed")
     return done.stdout
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from koseki_ops.drift.probe import CONTENTS, fetching, sessions_in
 from koseki_ops.plan.site import Site
+from koseki_ops.remote.run import argv
 
 # A host that has not finished by then is not verified; the others do not wait for it longer.
 HOST_SECONDS = 30.0
@@ -168,9 +169,9 @@ class _Round:
 
     def begin(self, site: Site, host: str, program: str, command: Iterable[str]) -> None:
         """Start one host's ssh."""
-        argv = ["ssh", "-F", str(site.ssh_config), host, *command]
+        started = argv(site, host, *command)
         pipe = subprocess.PIPE
-        process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe)
+        process = subprocess.Popen(started, stdin=pipe, stdout=pipe, stderr=pipe)
         talk = _Talk(host, process, memoryview(program.encode()), time.time())
         self.talks[host] = talk
         for stream, event, act in (

@@ -21,6 +21,7 @@ from koseki_ops.image.volumes import MIB, layout_of
 from koseki_ops.lab import Lab, Stock
 from koseki_ops.lab.virtual import FIRMWARES, VirtualMachine, accelerator
 from koseki_ops.plan.site import Site
+from koseki_ops.remote.run import argv
 from koseki_ops.verify.runner import Reports, verify
 
 Say = Callable[[str], None]
@@ -128,8 +129,7 @@ class _Court:
             shutil.copyfile(Reports.of(self.lab.site).html, self.reports / stage.page)
 
     def _ssh(self, command: str) -> list[str]:
-        return ["ssh", "-F", str(self.lab.site.ssh_config), self.host, "sudo", "-n", "sh", "-c",
-                f"'{command}'"]  # fmt: skip
+        return argv(self.lab.site, self.host, f"sudo -n sh -c '{command}'")
 
     def _ask(self, command: str) -> str | None:
         """Return what a command prints on the machine, None when it cannot be asked."""

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.subprocesses import reason_of
 from koseki_ops.mirror import mirror_folder
 from koseki_ops.plan.revision import inputs_of
 from koseki_ops.plan.site import Site
@@ -108,7 +109,7 @@ def write_sbom(tree: Path, host: str, origin: Origin, output: Path) -> None:
     if done.returncode:
         raise KosekiError(
             "the list of packages could not be made",
-            (done.stderr.strip().splitlines() or ["no word of why"])[-1],
+            reason_of(done.stderr, done.returncode),
             "run `make set-up`",
         )
 

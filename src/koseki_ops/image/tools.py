@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.subprocesses import reason_of
 
 LOADER = "usr/lib64/ld-linux-x86-64.so.2"
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
@@ -35,7 +36,7 @@ class Tools:
         if done.returncode:
             raise KosekiError(
                 f"{program} failed",
-                (done.stderr.strip().splitlines() or ["no word of why"])[-1],
+                reason_of(done.stderr, done.returncode),
                 "look at the room on the disk, then run it again",
             )
         return done.stdout

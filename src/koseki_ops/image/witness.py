@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import shlex
-import subprocess
 import tarfile
 import tempfile
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
 from koseki_ops.mirror import mirror_folder
 from koseki_ops.plan.site import Site
+from koseki_ops.remote.run import run as run_on
 
 PACKAGE = "lynis"
 # Where the package has its parts, and where the program looks for them beside itself.
@@ -94,27 +94,15 @@ def hear(site: Site, host: str, *, container: bool) -> Testimony:
     no such package, the host does not answer, or the witness did not finish.
     """
     left_out = OF_THE_KERNEL if container else ()
-    script = ["sudo", "-n", "sh", "-c", shlex.quote(PROGRAM)]
-    try:
-        done = subprocess.run(
-            ["ssh", "-F", str(site.ssh_config), host, *script],
-            input=bundle(site, left_out),
-            capture_output=True,
-            timeout=SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise KosekiError(
-            f"{PACKAGE} did not finish on {host}", f"{SECONDS} s", "see what keeps that host busy"
-        ) from error
-    if done.returncode:
-        words = done.stderr.decode(errors="replace").strip().splitlines()
+    command = f"sudo -n sh -c {shlex.quote(PROGRAM)}"
+    done = run_on(site, host, command, bundle(site, left_out), seconds=SECONDS)
+    if done.code:
         raise KosekiError(
             f"{PACKAGE} could not look at {host}",
-            words[-1] if words else f"exit {done.returncode}",
+            done.reason,
             "see that the host answers, and try again",
         )
-    return parse(done.stdout.decode(errors="replace"), left_out)
+    return parse(done.stdout, left_out)
 
 
 def bundle(site: Site, left_out: Sequence[str]) -> bytes:

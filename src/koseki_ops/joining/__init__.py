@@ -10,13 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -29,7 +28,8 @@ from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Joining
 from koseki_ops.plan.municipalities import active, left, tenants
 from koseki_ops.plan.site import Site
-from koseki_ops.remote.psql import leader
+from koseki_ops.remote.cluster import leader
+from koseki_ops.remote.run import run
 from koseki_ops.requests import Desk
 from koseki_ops.verify.results import FAILED, Results
 from koseki_ops.verify.runner import verify
@@ -280,7 +280,7 @@ def _on_host(
     program: str,
     database: str,
     stdin: bytes = b"",
-    out: Any = subprocess.DEVNULL,  # noqa: ANN401 - a file, as subprocess takes it
+    out: IO[bytes] | None = None,
 ) -> str:
     """Run one of this room's programs as root on a host; return its errors' text."""
     text = files("koseki_ops.joining").joinpath(program).read_text(encoding="utf-8")
@@ -292,15 +292,14 @@ def _run(
     host: str,
     argv: Sequence[str],
     stdin: bytes = b"",
-    out: Any = subprocess.DEVNULL,  # noqa: ANN401 - as above
+    out: IO[bytes] | None = None,
 ) -> str:
-    ssh = ["ssh", "-F", str(site.ssh_config), host, "sudo", "-n", shlex.join(argv)]
-    done = subprocess.run(ssh, input=stdin, stdout=out, stderr=subprocess.PIPE, check=False)
-    said = done.stderr.decode(errors="replace").strip()
-    if done.returncode:
-        last = (said.splitlines() or [f"exit {done.returncode}"])[-1]
-        raise KosekiError(f"{argv[0]} failed on {host}", last, "see its journal, then try again")
-    return said
+    # A municipality's data takes as long as it takes.
+    done = run(site, host, f"sudo -n {shlex.join(argv)}", stdin, seconds=None, out=out)
+    if done.code:
+        seen = done.reason
+        raise KosekiError(f"{argv[0]} failed on {host}", seen, "see its journal, then try again")
+    return done.stderr.strip()
 
 
 def _record(site: Site, row: Mapping[str, Any]) -> None:

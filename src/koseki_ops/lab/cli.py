@@ -11,6 +11,7 @@ import click
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.progress import Progress
+from koseki_ops.core.subprocesses import reason_of
 from koseki_ops.lab import Lab
 from koseki_ops.plan.cli_options import json_option, lab_option, print_json
 from koseki_ops.plan.municipalities import active
@@ -236,7 +237,7 @@ def registers_command(name: str | None, count: int, *, as_json: bool) -> None:
         own = share + (place < rest)
         done = lab.exec(host, ["sh", "-c", IMPORT.format(slug=row["slug"], count=own)])
         if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["no output"])[-1]
+            said = reason_of(done.stderr, done.returncode)
             raise KosekiError(f"{row['name']} got no registers", said, "see that sentence")
     seconds = round(progress.elapsed(), 1)
     click.echo(f"{count} invented registers in {len(rows)} municipalities in {seconds} s")

@@ -11,6 +11,7 @@ import itertools
 from dataclasses import dataclass
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.subprocesses import reason_of
 from koseki_ops.lab import Lab
 
 UNIT = "koseki-drill-writer"
@@ -122,6 +123,6 @@ def outage(rows: list[Acknowledged]) -> float:
 def _run(lab: Lab, host: str, argv: list[str]) -> str:
     done = lab.exec(host, argv)
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        said = reason_of(done.stderr, done.returncode)
         raise KosekiError(f"`{' '.join(argv[:4])}` failed on {host}", said, "look at that host")
     return done.stdout

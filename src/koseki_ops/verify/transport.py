@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.subprocesses import TIMED_OUT
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.site import Site
-from koseki_ops.verify.batch import TIMED_OUT, Answer, Question, assemble, parse
+from koseki_ops.remote.run import argv
+from koseki_ops.verify.batch import Answer, Question, assemble, parse
 
 # Longer than any question may take: the host ends a question, this ends a host.
 HOST_SECONDS = 90
@@ -38,7 +40,7 @@ def shell_of(site: Site, host: str) -> list[str]:
     The workstation of a lab is the lab's network namespace.
     """
     if host != WORKSTATION:
-        return ["ssh", "-F", str(site.ssh_config), host, "sudo", "-n", "sh"]
+        return argv(site, host, "sudo -n sh")
     if site.is_lab:
         return ["nsenter", f"--net=/run/netns/{site.netns}", "sh"]
     return ["sh"]
