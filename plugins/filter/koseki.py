@@ -8,15 +8,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from koseki_ops import release
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.databases import (
-    platform_file_statements,
-    platform_statements,
-    schema_statements,
-    sealed_statements,
-    tenant_statements,
-)
 from koseki_ops.plan.municipalities import (
     active,
     client_certificates,
@@ -35,6 +27,14 @@ from koseki_ops.plan.municipalities import (
 )
 from koseki_ops.plan.revision import inputs_of
 from koseki_ops.plan.site import Site
+from koseki_ops.registers.schema import (
+    platform_file_statements,
+    platform_statements,
+    schema_statements,
+    sealed_statements,
+    tenant_statements,
+)
+from koseki_ops.supply import release
 
 
 def difference(wanted: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from koseki_ops.mirror import mirror_folder
 from koseki_ops.plan.inventory import WORKSTATION, Inventory
 from koseki_ops.plan.model import AccountPolicy, AuditPolicy, Operator
 from koseki_ops.plan.site import Site
+from koseki_ops.supply.mirror import mirror_folder
 
 EPOCH = date(1970, 1, 1)
 

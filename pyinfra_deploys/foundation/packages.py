@@ -16,7 +16,7 @@ from pyinfra_deploys.foundation.host_data import HostData
 from pyinfra_deploys.foundation.operations import Absent, File, FileStates, ask, place
 
 from koseki_ops.drift.declared import Declared
-from koseki_ops.mirror import KEYRING, VAULT_SUITE
+from koseki_ops.supply.mirror import KEYRING, VAULT_SUITE
 
 PUSHED = "/srv/koseki-packages"
 # A run that was broken off leaves its package manager at work on the host, whichever engine started

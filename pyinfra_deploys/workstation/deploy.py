@@ -18,7 +18,7 @@ from pyinfra_deploys.foundation.templates import environment
 
 from koseki_ops.drift.declared import Declared
 from koseki_ops.plan.model import DriftAlerts, WatchSchedule
-from koseki_ops.station import (
+from koseki_ops.supply.station import (
     ACCOUNT,
     LOCK,
     STATE,

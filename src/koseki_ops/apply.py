@@ -10,16 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from koseki_ops import ansible_run, link, pyinfra_run, release, station
+from koseki_ops import ansible_run, pyinfra_run
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.results import EngineResult, HostResult, merge
 from koseki_ops.drift.items import State
 from koseki_ops.drift.run import after_apply, before_apply
-from koseki_ops.mirror import verify_mirror
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
+from koseki_ops.registers.link import service as link
 from koseki_ops.remote.ssh_config import ensure_site_ssh
+from koseki_ops.supply import release, station
+from koseki_ops.supply.mirror import verify_mirror
 from koseki_ops.trust import terminals
 from koseki_ops.trust.secrets import load_secrets
 

@@ -29,9 +29,9 @@ from koseki_ops.drift.run import sweep
 from koseki_ops.drift.sweep import ask_all
 from koseki_ops.lab import Lab, counters, recording, releases, writers
 from koseki_ops.lab.plan import certificate, own_file, town
-from koseki_ops.mirror import build_mirror
 from koseki_ops.plan.site import Site
 from koseki_ops.rows import Row, at_least, at_most, spread
+from koseki_ops.supply.mirror import build_mirror
 from koseki_ops.trust.secrets import init_secrets
 from koseki_ops.verify.results import FAILED
 from koseki_ops.verify.runner import verify

@@ -26,10 +26,10 @@ from koseki_ops.ansible_run import mitogen
 from koseki_ops.drift import manifest, probe
 from koseki_ops.drift.sweep import Bounds, ask_all
 from koseki_ops.fleet import GOSS_FILE, INVENTORY, Content, Fleet
-from koseki_ops.mirror import download
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.ssh_config import close_connections
 from koseki_ops.rows import Row, at_least, at_most
+from koseki_ops.supply.mirror import download
 
 ITEMS, TENFOLD = 50, 500
 FEW, SOME, MANY = 5, 20, 50

@@ -35,14 +35,29 @@ ROOMS = {
     "evidence": ("koseki_ops.evidence.cli:evidence_group", "Show and verify the site's records."),
     "image": ("koseki_ops.image.cli:image_group", "The hosts as disks that boot."),
     "lab": ("koseki_ops.lab.cli:lab_group", "Six real hosts on this machine."),
-    "link": ("koseki_ops.link_cli:link_group", "The exchange with the residents' registries."),
-    "mirror": ("koseki_ops.mirror_cli:mirror_group", "The platform's own signed package mirror."),
-    "release": ("koseki_ops.release_cli:release_group", "Build, sign and verify the application."),
-    "request": ("koseki_ops.requests_cli:request_group", "Sessions on a municipality's registers."),
+    "link": (
+        "koseki_ops.registers.link.cli:link_group",
+        "The exchange with the residents' registries.",
+    ),
+    "mirror": (
+        "koseki_ops.supply.mirror_cli:mirror_group",
+        "The platform's own signed package mirror.",
+    ),
+    "release": (
+        "koseki_ops.supply.release_cli:release_group",
+        "Build, sign and verify the application.",
+    ),
+    "request": (
+        "koseki_ops.registers.requests.cli:request_group",
+        "Sessions on a municipality's registers.",
+    ),
     "restore": ("koseki_ops.rehearsal:restore_group", "Rehearse the way back from the vaults."),
     "ssh": ("koseki_ops.remote.cli:ssh_group", "SSH certificates, and the one configuration."),
     "switchover": ("koseki_ops.switchover:switchover_command", "Hand the lead to another server."),
-    "takeover": ("koseki_ops.takeovers_cli:takeover_group", "Issue for one that is cut off."),
+    "takeover": (
+        "koseki_ops.registers.takeovers.cli:takeover_group",
+        "Issue for one that is cut off.",
+    ),
     "terminal": (
         "koseki_ops.trust.cli:terminal_group",
         "Certificates of the terminals.",

@@ -8,11 +8,11 @@ from koseki_ops import apply as engine
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.progress import Progress
 from koseki_ops.lab import Lab
-from koseki_ops.mirror import build_mirror
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.rules import PLAN_GROUPS
 from koseki_ops.plan.site import Site
-from koseki_ops.station import build_wheelhouse
+from koseki_ops.supply.mirror import build_mirror
+from koseki_ops.supply.station import build_wheelhouse
 from koseki_ops.trust.secrets import init_secrets
 from koseki_ops.verify.cli import print_results
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, Results

@@ -22,7 +22,6 @@ from typing import Any
 
 import yaml
 
-from koseki_ops.base_tree import ensure_tree
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
 from koseki_ops.drift.declared import Declared
@@ -32,6 +31,7 @@ from koseki_ops.lab.process import Process
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.ssh_config import close_connections, ensure_site_ssh
+from koseki_ops.supply.base_tree import ensure_tree
 from koseki_ops.trust.secrets import init_secrets
 from koseki_ops.trust.ssh_ca import files_of, host_certificate
 

@@ -20,7 +20,7 @@ import pytest
 from drills.conftest import Platform
 from drills.garbage import judged
 from koseki_ops.lab import counters
-from koseki_ops.release import STAND_IN
+from koseki_ops.supply.release import STAND_IN
 from koseki_ops.trust.terminals import stand_ins_of
 from koseki_sample.routes import ROUTES
 

@@ -18,8 +18,8 @@ import pytest
 from koseki_link.layout import IN, Name, StandIn, resident_number
 
 from drills.conftest import Platform, wait_for
-from koseki_ops.link import stand_in_of
 from koseki_ops.plan.inventory import WORKSTATION
+from koseki_ops.registers.link.service import stand_in_of
 from koseki_sample.invented import SURVIVORS
 
 HOST = "registry-link1"

@@ -19,8 +19,8 @@ from typing import Any
 import yaml
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.mirror import mirror_folder
 from koseki_ops.plan.site import Site
+from koseki_ops.supply.mirror import mirror_folder
 
 TESTS = "tests/images/test_pair.py"
 TWO, ONE = "test_two_images_make_the_cluster", "test_an_image_and_a_container_make_the_cluster"

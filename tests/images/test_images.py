@@ -22,7 +22,7 @@ import pytest
 from drills.conftest import HEARING
 from images.conftest import KOSEKI, Maker
 from koseki_ops.image import seal
-from koseki_ops.mirror import mirror_folder
+from koseki_ops.supply.mirror import mirror_folder
 from koseki_ops.trust.secrets import load_secrets
 
 MAXIMUM_BYTES = 1_500_000_000

@@ -20,7 +20,7 @@ from cryptography import x509
 from koseki_ops.lab.network import LabNetwork
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Municipality
-from koseki_ops.release import STAND_IN_NAME
+from koseki_ops.supply.release import STAND_IN_NAME
 from koseki_ops.trust.terminals import NEVER_ADMITTED, stand_ins_of
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold, not_verified

@@ -14,9 +14,9 @@ from functools import cache
 from typing import Any
 
 from koseki_ops.lab.network import LabNetwork
-from koseki_ops.link import stand_in_of
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Municipality
+from koseki_ops.registers.link.service import stand_in_of
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold, not_verified
 from koseki_ops.verify.plan import Plan

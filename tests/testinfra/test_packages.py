@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from koseki_ops.mirror import KEYRING, mirror_folder
 from koseki_ops.plan.inventory import WORKSTATION
+from koseki_ops.supply.mirror import KEYRING, mirror_folder
 from koseki_ops.verify.apt import switched_on
 from koseki_ops.verify.expect import expect, hold
 from koseki_ops.verify.plan import Plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from koseki_ops.plan.model import Municipality
-from koseki_ops.release import STAND_IN_NAME
+from koseki_ops.supply.release import STAND_IN_NAME
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold, not_verified
 from koseki_ops.verify.forms import FORMS, PRINTABLE, SURVIVORS, WITHOUT_FORM

@@ -10,14 +10,6 @@ import pytest
 import yaml
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.databases import (
-    platform_file_statements,
-    platform_files,
-    platform_statements,
-    schema_statements,
-    sealed_statements,
-    tenant_statements,
-)
 from koseki_ops.plan.municipalities import (
     active,
     client_certificates,
@@ -28,6 +20,14 @@ from koseki_ops.plan.municipalities import (
     takeovers,
     tenants,
     today_in,
+)
+from koseki_ops.registers.schema import (
+    platform_file_statements,
+    platform_files,
+    platform_statements,
+    schema_statements,
+    sealed_statements,
+    tenant_statements,
 )
 
 TOWNS = tenants(

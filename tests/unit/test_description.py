@@ -9,7 +9,7 @@ import yaml
 
 from koseki_ops.plan.inventory import load_yaml
 from koseki_ops.plan.site import project_root
-from koseki_ops.release import SOURCE_FILE, STAND_IN
+from koseki_ops.supply.release import SOURCE_FILE, STAND_IN
 from koseki_sample.routes import ROUTES, Route
 
 FOLDER = project_root() / STAND_IN

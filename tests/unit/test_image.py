@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from koseki_ops import mirror
 from koseki_ops.cli import cli
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.image import identity, loader, seal
@@ -23,6 +22,7 @@ from koseki_ops.image.trial import Stage, Trial
 from koseki_ops.image.volumes import MIB, layout_of
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
+from koseki_ops.supply import mirror
 from koseki_ops.verify.results import FAILED, PASSED, Results, TestResult
 
 ROOT = Path(__file__).resolve().parents[2]

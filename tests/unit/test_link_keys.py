@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from koseki_ops import link
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.link_cli import manual_command
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
 from koseki_ops.plan.municipalities import active, exchange_folders, exchanges, tenants
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
+from koseki_ops.registers.link import service
+from koseki_ops.registers.link.cli import manual_command
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,14 +36,14 @@ def site(tmp_path: Path) -> Site:
 def test_a_lab_plays_every_registry(site: Site, platform: Platform):
     """A key a town, made once; its public half is what the exchange will admit."""
     with pytest.raises(KosekiError, match="the registry of iida has no key"):
-        link.verify_keys(site, platform)
-    link.ensure_stand_ins(site, platform)
-    link.verify_keys(site, platform)
-    kept = {path.name: path.read_text() for path in link.folder_of(site).glob("*.pub")}
+        service.verify_keys(site, platform)
+    service.ensure_stand_ins(site, platform)
+    service.verify_keys(site, platform)
+    kept = {path.name: path.read_text() for path in service.folder_of(site).glob("*.pub")}
     assert len(kept) == len(set(kept.values())) == 14
-    assert link.stand_in_of(site, "oshika").stat().st_mode & 0o777 == 0o600
-    link.ensure_stand_ins(site, platform)
-    assert kept == {path.name: path.read_text() for path in link.folder_of(site).glob("*.pub")}
+    assert service.stand_in_of(site, "oshika").stat().st_mode & 0o777 == 0o600
+    service.ensure_stand_ins(site, platform)
+    assert kept == {path.name: path.read_text() for path in service.folder_of(site).glob("*.pub")}
 
 
 @pytest.mark.parametrize(
@@ -58,21 +58,21 @@ def test_a_lab_plays_every_registry(site: Site, platform: Platform):
 )
 def test_what_is_no_key_is_refused(site: Site, platform: Platform, tmp_path: Path, text: str):
     """No option, no second key, no other kind, never the private half."""
-    link.ensure_stand_ins(site, platform)
-    good = (link.folder_of(site) / "iida.pub").read_text()
+    service.ensure_stand_ins(site, platform)
+    good = (service.folder_of(site) / "iida.pub").read_text()
     file = tmp_path / "given.pub"
     file.write_text(text.replace("KEY\n", good))
     with pytest.raises(KosekiError, match="not one public key"):
-        link.keep_key(site, platform, "iida", file)
-    assert (link.folder_of(site) / "iida.pub").read_text() == good
+        service.keep_key(site, platform, "iida", file)
+    assert (service.folder_of(site) / "iida.pub").read_text() == good
 
 
 def test_a_key_belongs_to_a_town(site: Site, platform: Platform, tmp_path: Path):
     """An unknown town is named, with the known ones."""
-    link.ensure_stand_ins(site, platform)
-    file = shutil.copy(link.folder_of(site) / "iida.pub", tmp_path / "given.pub")
+    service.ensure_stand_ins(site, platform)
+    file = shutil.copy(service.folder_of(site) / "iida.pub", tmp_path / "given.pub")
     with pytest.raises(KosekiError, match="no such municipality"):
-        link.keep_key(site, platform, "matumoto", Path(file))
+        service.keep_key(site, platform, "matumoto", Path(file))
 
 
 @pytest.mark.parametrize("name", ["sousa03", "nobody"])

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.mirror import (
+from koseki_ops.plan.site import Site
+from koseki_ops.supply.mirror import (
     KEYRING,
     Source,
     mirror_folder,
@@ -20,7 +21,6 @@ from koseki_ops.mirror import (
     upstream_lines,
     verify_mirror,
 )
-from koseki_ops.plan.site import Site
 
 HERE = "http://upstream.invalid/debian"
 SECURITY = "http://upstream.invalid/security"

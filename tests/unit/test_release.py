@@ -15,9 +15,9 @@ from types import ModuleType
 
 import pytest
 
-from koseki_ops import release
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.site import Site
+from koseki_ops.supply import release
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / release.PROGRAM

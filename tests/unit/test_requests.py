@@ -12,8 +12,8 @@ import pytest
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.cli_options import end_of
 from koseki_ops.plan.site import Site
+from koseki_ops.registers.requests.service import Desk, Wanted, check, read_event
 from koseki_ops.remote.psql import literal
-from koseki_ops.requests import Desk, Wanted, check, read_event
 
 NOW = datetime.now(UTC)
 GOOD = Wanted(

@@ -55,6 +55,8 @@ echo "$KOSEKI_ROOT $*" >>lab-down
 rm -r "$KOSEKI_ROOT/var/$4/lab.json"
 """
 NOTE = "echo $$ >>pids;"
+# Whoever started the tests may be deaf to a signal (nohup, a shell's background) and hands that on.
+HEARING = ("env", "--default-signal=INT,TERM,HUP")
 # Ends when it is asked to, as pytest does.
 LONG = f"{NOTE} exec sleep 60"
 # Neither it nor its child hears Ctrl-C, and the child has left the group.
@@ -98,7 +100,7 @@ class Checkout:
             "gib": gib,
         }
         running = subprocess.Popen(
-            [sys.executable, "-IS", "-c", DRIVER, json.dumps(told)],
+            [*HEARING, sys.executable, "-IS", "-c", DRIVER, json.dumps(told)],
             env={**os.environ, "TMPDIR": str(self.root), **self.environment},
             **{
                 "stdout": subprocess.PIPE,

@@ -15,7 +15,7 @@ from koseki_ops.core.results import EngineResult, HostResult
 from koseki_ops.plan.inventory import WORKSTATION, Inventory
 from koseki_ops.plan.site import STATION_FILE, Site, project_root
 from koseki_ops.remote.ssh_config import ensure_site_ssh
-from koseki_ops.station import LOCK, noted, toolkit_bundle, toolkit_digest
+from koseki_ops.supply.station import LOCK, noted, toolkit_bundle, toolkit_digest
 from koseki_ops.trust.secrets import init_secrets, secrets_file
 from koseki_ops.trust.ssh_ca import certificate, sign_operator, watch_certificate
 from koseki_ops.trust.x509 import Request, open_authority, sign

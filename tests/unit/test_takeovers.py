@@ -9,8 +9,8 @@ import pytest
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.site import Site
-from koseki_ops.requests import Desk
-from koseki_ops.takeovers import Wanted, clause, declare, reconcile
+from koseki_ops.registers.requests.service import Desk
+from koseki_ops.registers.takeovers.service import Wanted, clause, declare, reconcile
 
 GOOD = Wanted("大鹿村", "sousa01", "sousa02", "回線途絶", datetime.now(UTC) + timedelta(hours=2))
 

@@ -1,4 +1,4 @@
--- What is there, as one JSON object; koseki_ops.databases says what is missing.
+-- What is there, as one JSON object; koseki_ops.registers.schema says what is missing.
 SELECT json_build_object(
   'roles', (SELECT coalesce(json_agg(rolname), '[]') FROM pg_roles),
   'logins', (SELECT coalesce(json_agg(rolname), '[]') FROM pg_roles WHERE rolcanlogin),

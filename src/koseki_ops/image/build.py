@@ -22,7 +22,6 @@ from typing import Any
 from cryptography import x509
 
 from koseki_ops import ansible_run, apply, pyinfra_run
-from koseki_ops.base_tree import ensure_tree
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.results import EngineResult
 from koseki_ops.core.subprocesses import run
@@ -30,9 +29,10 @@ from koseki_ops.image import disk, identity, loader, seal, witness
 from koseki_ops.image.tools import Tools
 from koseki_ops.image.volumes import ROOT, Layout, layout_of
 from koseki_ops.lab import Lab, Stock
-from koseki_ops.mirror import VAULT_SUITE
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
+from koseki_ops.supply.base_tree import ensure_tree
+from koseki_ops.supply.mirror import VAULT_SUITE
 from koseki_ops.trust.secrets import load_secrets, read_password
 
 Say = Callable[[str], None]

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import reason_of
-from koseki_ops.mirror import mirror_folder
 from koseki_ops.plan.revision import inputs_of
 from koseki_ops.plan.site import Site
+from koseki_ops.supply.mirror import mirror_folder
 from koseki_ops.trust import signatures
 
 NAMESPACE, SIGNER = "koseki-image", "images"

@@ -20,9 +20,9 @@ from typing import Any
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
-from koseki_ops.mirror import mirror_folder
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import run as run_on
+from koseki_ops.supply.mirror import mirror_folder
 
 PACKAGE = "lynis"
 # Where the package has its parts, and where the program looks for them beside itself.

@@ -28,9 +28,9 @@ from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Joining
 from koseki_ops.plan.municipalities import active, left, tenants
 from koseki_ops.plan.site import Site
+from koseki_ops.registers.requests.service import Desk
 from koseki_ops.remote.cluster import leader
 from koseki_ops.remote.run import run
-from koseki_ops.requests import Desk
 from koseki_ops.verify.results import FAILED, Results
 from koseki_ops.verify.runner import verify
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from koseki_ops.base_tree import ensure_base_tree, ensure_tree
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
 from koseki_ops.lab import clock, recording
@@ -26,11 +25,12 @@ from koseki_ops.lab.machine import Machine
 from koseki_ops.lab.network import LabNetwork
 from koseki_ops.lab.process import Process
 from koseki_ops.lab.virtual import VirtualMachine
-from koseki_ops.mirror import VAULT_SUITE
 from koseki_ops.plan.inventory import WORKSTATION, Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.first_contact import pin
 from koseki_ops.remote.ssh_config import close_connections, ensure_site_ssh
+from koseki_ops.supply.base_tree import ensure_base_tree, ensure_tree
+from koseki_ops.supply.mirror import VAULT_SUITE
 
 __all__ = ["HostState", "Lab", "Stock"]
 

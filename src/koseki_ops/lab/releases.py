@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from koseki_ops import ansible_run, release
+from koseki_ops import ansible_run
 from koseki_ops.plan.inventory import load_yaml
 from koseki_ops.plan.site import Site, project_root
+from koseki_ops.supply import release
 
 PLAYBOOK = "playbooks/run-application.yml"
 # The version of the stand-in as it is in this checkout.

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from koseki_ops import release
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.site import Site
+from koseki_ops.supply import release
 
 file_argument = click.argument("file", type=click.Path(path_type=Path))
 

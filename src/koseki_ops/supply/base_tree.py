@@ -10,9 +10,9 @@ from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
-from koseki_ops.mirror import KEYRING, VAULT_SUITE, mirror_folder, verify_mirror
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
+from koseki_ops.supply.mirror import KEYRING, VAULT_SUITE, mirror_folder, verify_mirror
 
 RECIPE = "2"  # raise it when what is done to the tree changes
 # Addresses are the installer's business on a real machine; the lab gives them by networkd.

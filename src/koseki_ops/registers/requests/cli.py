@@ -7,7 +7,6 @@ from dataclasses import asdict
 
 import click
 
-from koseki_ops import requests
 from koseki_ops.plan.cli_options import (
     end_of,
     end_options,
@@ -17,6 +16,7 @@ from koseki_ops.plan.cli_options import (
     who,
 )
 from koseki_ops.plan.site import Site
+from koseki_ops.registers.requests import service
 
 
 @click.group("request")
@@ -30,7 +30,7 @@ def request_group() -> None:
 @click.option("--requester", required=True, help="Which part of the municipality asks for it.")
 @click.option("--approver", required=True, help="Who allows it: another operator's id.")
 @click.option("--basis", required=True, help="The law and the paper that it is asked by.")
-@click.option("--scope", type=click.Choice(requests.SCOPES), required=True, help="How far.")
+@click.option("--scope", type=click.Choice(service.SCOPES), required=True, help="How far.")
 @end_options
 @site_options
 @json_option
@@ -44,10 +44,10 @@ def open_command(
     Example: koseki request open oshika --operator sousa01 --requester 大鹿村住民課 --approver
     sousa02 --basis '戸籍法施行規則 依頼書第3号' --scope read --hours 2
     """
-    desk = requests.Desk.of(site)
+    desk = service.Desk.of(site)
     end = end_of(until, hours, desk.zone)
-    wanted = requests.Wanted(slug=slug, until=end, **told)
-    made = requests.open_request(desk, wanted, who())
+    wanted = service.Wanted(slug=slug, until=end, **told)
+    made = service.open_request(desk, wanted, who())
     click.echo(f"{made} is open until {end.astimezone(desk.zone):%Y-%m-%d %H:%M %Z}")
     if as_json:
         print_json({"id": made, "expires_at": end.isoformat()})
@@ -62,7 +62,7 @@ def close_command(site: Site, *, request: str, closed_by: str) -> None:
 
     Example: koseki request close oshika-3 --by sousa02
     """
-    requests.close_request(requests.Desk.of(site), request, closed_by)
+    service.close_request(service.Desk.of(site), request, closed_by)
     click.echo(f"{request} is closed")
 
 
@@ -81,10 +81,10 @@ def list_command(
 
     Example: koseki request list oshika --json
     """
-    desk = requests.Desk.of(site)
+    desk = service.Desk.of(site)
     chosen = [desk.town(slug) for slug in slugs] or list(desk.towns)
-    rows = requests.listed(desk, chosen)
-    noted, silent = requests.events(desk, days)
+    rows = service.listed(desk, chosen)
+    noted, silent = service.events(desk, days)
     if only_open:
         rows, noted = [row for row in rows if row["state"] == "open"], []
     databases = {f"koseki_{slug}" for slug in chosen}

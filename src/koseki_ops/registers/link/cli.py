@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from koseki_ops import link
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
-from koseki_ops.requests import Desk
+from koseki_ops.registers.link import service
+from koseki_ops.registers.requests.service import Desk
 
 
 @click.group("link")
@@ -41,7 +41,7 @@ def key_command(site: Site, municipality: str, file: Path) -> None:
 
     Example: koseki link key oshika oshika-registry.pub -i iida
     """
-    click.echo(link.keep_key(site, _platform(site), municipality, file))
+    click.echo(service.keep_key(site, _platform(site), municipality, file))
 
 
 @link_group.command("status")
@@ -55,7 +55,7 @@ def status_command(site: Site, municipality: str | None, *, as_json: bool) -> No
 
     Example: koseki link status oshika
     """
-    towns = link.ask(site, _platform(site), [municipality] if municipality else [], ["status"])
+    towns = service.ask(site, _platform(site), [municipality] if municipality else [], ["status"])
     for town in towns:
         for flow in town["flows"]:
             by_hand = f"  by hand: {flow['reason']} ({flow['by']})" if flow["reason"] else ""
@@ -83,7 +83,7 @@ def _changed(
     desk = Desk.of(site)
     reason, by = told
     who = desk.operator(by)
-    (answer,) = link.ask(
+    (answer,) = service.ask(
         site, desk.platform, [municipality], [*words, f"--reason={reason}", f"--by={who}"]
     )
     click.echo(", ".join(f"{key} {value}" for key, value in answer.items()))

@@ -202,7 +202,7 @@ def schema_statements(
 ) -> str:
     """Return the psql script that brings a release's schema to each database; empty when all is so.
 
-    release: a verified release, as `koseki_ops.release.verify` gives it; seen: as for `_missing`.
+    release: a verified release, as `supply.release.verify` gives it; seen: as for `_missing`.
     """
     files = [{**row, "sql": release["sql"][row["file"]]} for row in release["schema"]]
     columns, note = "\n  release text NOT NULL,", f", '{release['version']}'"

@@ -7,7 +7,6 @@ from dataclasses import asdict
 
 import click
 
-from koseki_ops import takeovers
 from koseki_ops.plan.cli_options import (
     end_of,
     end_options,
@@ -17,7 +16,8 @@ from koseki_ops.plan.cli_options import (
     who,
 )
 from koseki_ops.plan.site import Site
-from koseki_ops.requests import Desk
+from koseki_ops.registers.requests.service import Desk
+from koseki_ops.registers.takeovers import service
 
 
 @click.group("takeover")
@@ -45,7 +45,7 @@ def declare_command(
     """
     desk = Desk.of(site)
     end = end_of(until, hours, desk.zone)
-    made = takeovers.declare(desk, takeovers.Wanted(until=end, **told), who())
+    made = service.declare(desk, service.Wanted(until=end, **told), who())
     click.echo(f"{made} is declared until {end.astimezone(desk.zone):%Y-%m-%d %H:%M %Z}")
     if as_json:
         print_json({"id": made, "ends_at": end.isoformat()})
@@ -60,7 +60,7 @@ def end_command(site: Site, *, town: str, ended_by: str) -> None:
 
     Example: koseki takeover end 大鹿村 --by sousa02
     """
-    slug = takeovers.end(Desk.of(site), town, ended_by)
+    slug = service.end(Desk.of(site), town, ended_by)
     click.echo(f"nobody issues for {slug} any more")
 
 
@@ -75,7 +75,7 @@ def status_command(site: Site, *, towns: tuple[str, ...], as_json: bool) -> None
 
     Example: koseki takeover status --json
     """
-    standings = takeovers.status(Desk.of(site), towns)
+    standings = service.status(Desk.of(site), towns)
     for row in standings:
         for one in row.takeovers:
             end = one["ended_at"] if one["state"] == "ended" else one["ends_at"]

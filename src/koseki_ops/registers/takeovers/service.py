@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.model import Takeover
+from koseki_ops.registers.requests.service import Desk, ends_within, one_line
 from koseki_ops.remote.psql import literal, say
-from koseki_ops.requests import Desk, ends_within, one_line
 
 STATUS = """SELECT json_build_object('municipality', '{slug}',
   'last', (SELECT max(last) FROM platform.takeover_numbers),

@@ -22,12 +22,12 @@ from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
-from koseki_ops.mirror import mirror_folder
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.revision import inputs_of
 from koseki_ops.plan.site import STATION_FILE, Site, Station
 from koseki_ops.remote.run import Result
 from koseki_ops.remote.run import run as run_on
+from koseki_ops.supply.mirror import mirror_folder
 from koseki_ops.trust.secrets import secrets_file
 from koseki_ops.trust.ssh_ca import WATCH_HOSTS
 

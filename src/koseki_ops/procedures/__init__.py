@@ -1,0 +1,1 @@
+"""Ordered work on the platform: switchover, rehearsal, who joins and who leaves."""

@@ -1,0 +1,1 @@
+"""What happens on the municipalities' registers: schema, requests, takeovers, the link."""

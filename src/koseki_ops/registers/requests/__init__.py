@@ -1,0 +1,1 @@
+"""A person's session on a municipality's database, under an open request (K-05)."""

@@ -1,0 +1,1 @@
+"""One municipality issues for another that is cut off, while that is declared (K-06)."""

@@ -1,0 +1,1 @@
+"""What the pages of all rooms share: the hosts as a picture, one look."""

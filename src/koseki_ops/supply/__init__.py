@@ -1,0 +1,1 @@
+"""What the hosts are made from and given: packages, base trees, releases, the toolkit."""
