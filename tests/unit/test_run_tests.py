@@ -55,12 +55,16 @@ echo "$KOSEKI_ROOT $*" >>lab-down
 rm -r "$KOSEKI_ROOT/var/$4/lab.json"
 """
 NOTE = "echo $$ >>pids;"
-# Whoever started the tests may be deaf to a signal (nohup, a shell's background) and hands that on.
-HEARING = ("env", "--default-signal=INT,TERM,HUP")
 # Ends when it is asked to, as pytest does.
 LONG = f"{NOTE} exec sleep 60"
 # Neither it nor its child hears Ctrl-C, and the child has left the group.
 STUBBORN = f"""trap '' INT; {NOTE} setsid sh -c 'echo $$ >>pids; exec sleep 60' & {NOTE} sleep 60"""
+
+
+def hearing() -> None:
+    """Hear every signal: nohup, or a shell's background, hand on that they are not heard."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def loaded() -> ModuleType:
@@ -100,13 +104,14 @@ class Checkout:
             "gib": gib,
         }
         running = subprocess.Popen(
-            [*HEARING, sys.executable, "-IS", "-c", DRIVER, json.dumps(told)],
+            [sys.executable, "-IS", "-c", DRIVER, json.dumps(told)],
             env={**os.environ, "TMPDIR": str(self.root), **self.environment},
             **{
                 "stdout": subprocess.PIPE,
                 "stderr": subprocess.PIPE,
                 "text": True,
                 "start_new_session": True,
+                "preexec_fn": hearing,
                 **popen,
             },
         )
