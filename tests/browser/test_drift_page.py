@@ -19,7 +19,7 @@ from koseki_ops.drift.model import Finding
 from koseki_ops.drift.page import render
 from koseki_ops.drift.store import Store
 from koseki_ops.plan.site import Site
-from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.expectations import Plan
 
 DESKTOP, PHONE, PAPER = (1280, 900), (390, 844), (794, 1123)
 DAY = 96

@@ -7,7 +7,7 @@ import re
 
 from koseki_ops.plan.model import Municipality
 from koseki_ops.verify.expect import expect, hold
-from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Facts, Questions, on_hosts
 
 # What systemd-analyze may count against a unit, of 10.

@@ -17,7 +17,7 @@ from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Vault
 from koseki_ops.verify.batch import Answer, Question
 from koseki_ops.verify.expect import expect, hold, not_verified
-from koseki_ops.verify.plan import STANZA, Plan
+from koseki_ops.verify.expectations import STANZA, Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 from koseki_ops.verify.registers import is_leader
 from koseki_ops.verify.wal import Segment, findable, gaps

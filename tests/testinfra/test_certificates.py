@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold
-from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 
 # Where services keep what they own. Debian's store of public authorities is not the platform's.

@@ -13,7 +13,7 @@ from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Municipality
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold, not_verified
-from koseki_ops.verify.plan import READ_PORT, WRITE_PORT, Plan
+from koseki_ops.verify.expectations import READ_PORT, WRITE_PORT, Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 from koseki_ops.verify.registers import PSQL, is_leader
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import ANSWER_SECONDS, KEEPS_ITS_BEAT, Question, timer
 from koseki_ops.verify.expect import expect, hold
-from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 
 SERIES = "3.5"

@@ -15,7 +15,7 @@ import pytest
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import ANSWER_SECONDS, Question
 from koseki_ops.verify.expect import expect, hold, not_verified
-from koseki_ops.verify.plan import Plan, pairs
+from koseki_ops.verify.expectations import Plan, pairs
 from koseki_ops.verify.plugin import PLAN, Everywhere, Facts, Questions, on_hosts
 
 # Ports that are tried although no flow may list them: remote shells, mail, names, files, web,

@@ -24,7 +24,7 @@ from koseki_ops.supply.release import STAND_IN_NAME
 from koseki_ops.trust.terminals import NEVER_ADMITTED, stand_ins_of
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold, not_verified
-from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 
 UNIT = "nginx.service"

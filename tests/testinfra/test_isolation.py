@@ -18,7 +18,7 @@ from koseki_ops.plan.inventory import TERMINALS, WORKSTATION
 from koseki_ops.plan.model import Municipality
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold, not_verified
-from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Questions
 
 OPEN, SILENT = "open", "silent"

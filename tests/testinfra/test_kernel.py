@@ -7,7 +7,7 @@ import re
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold, not_verified
-from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Facts, Questions, on_hosts
 
 NO_KERNEL = "a container shares the machine's kernel; shown on a booted image"

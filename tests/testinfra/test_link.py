@@ -19,7 +19,7 @@ from koseki_ops.plan.model import Municipality
 from koseki_ops.registers.link.service import stand_in_of
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold, not_verified
-from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 from koseki_ops.verify.registers import is_leader
 

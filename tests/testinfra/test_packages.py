@@ -9,7 +9,7 @@ from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.supply.mirror import KEYRING, mirror_folder
 from koseki_ops.verify.apt import switched_on
 from koseki_ops.verify.expect import expect, hold
-from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 
 SOURCES = """

@@ -7,7 +7,7 @@ from typing import Any
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import KEEPS_ITS_BEAT, Question, timer
 from koseki_ops.verify.expect import expect, hold
-from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 
 # Less than one segment of the log behind: a replica that replays at all stays well below.

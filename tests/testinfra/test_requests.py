@@ -13,7 +13,7 @@ from typing import Any
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Municipality
 from koseki_ops.verify.expect import expect, hold, not_verified
-from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 from koseki_ops.verify.registers import PROGRAM, is_leader
 

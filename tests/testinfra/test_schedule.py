@@ -7,7 +7,7 @@ from datetime import timedelta
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold
-from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Facts, Questions, on_hosts
 
 # What each beat in `watch_schedule` starts.

@@ -9,7 +9,7 @@ from typing import Any
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold, not_verified
-from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 from koseki_ops.verify.probes import certificate_login, is_refused, key_login, login
 

@@ -16,7 +16,7 @@ from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Municipality
 from koseki_ops.trust.terminals import stand_ins_of
 from koseki_ops.verify.expect import expect, hold, not_verified
-from koseki_ops.verify.plan import WRITE_PORT, Plan
+from koseki_ops.verify.expectations import WRITE_PORT, Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 from koseki_ops.verify.registers import is_leader
 

@@ -8,8 +8,8 @@ from koseki_ops.plan.model import Municipality
 from koseki_ops.supply.release import STAND_IN_NAME
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.expectations import WRITE_PORT, Plan
 from koseki_ops.verify.forms import FORMS, PRINTABLE, SURVIVORS, WITHOUT_FORM
-from koseki_ops.verify.plan import WRITE_PORT, Plan
 from koseki_ops.verify.plugin import Facts, Questions, on_hosts
 from koseki_ops.verify.registers import PSQL
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.expect import expect, hold, not_verified
-from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Facts, Questions, on_hosts
 
 # K-20: a skew over one second alarms.

@@ -9,7 +9,7 @@ from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Vault
 from koseki_ops.verify.batch import ANSWER_SECONDS, Question
 from koseki_ops.verify.expect import expect, hold
-from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 
 SEAL = "koseki-seal"

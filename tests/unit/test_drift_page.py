@@ -18,7 +18,7 @@ from koseki_ops.drift.charts import worst_of_days
 from koseki_ops.drift.page import PAGE_FILE, age, changes, render, stand, write_page
 from koseki_ops.drift.store import DATABASE_FILE, Point
 from koseki_ops.plan.site import Site
-from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.expectations import Plan
 
 ROOT = Path(__file__).resolve().parents[2]
 

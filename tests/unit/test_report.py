@@ -10,7 +10,7 @@ import pytest
 
 from koseki_ops.calendar.eras import in_era
 from koseki_ops.plan.site import Site
-from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.report import coverage, grouped, host_words, render, worst
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, HostState, Results, TestResult
 

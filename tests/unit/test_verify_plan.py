@@ -10,7 +10,7 @@ import pytest
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.site import Site
-from koseki_ops.verify.plan import Plan, pairs
+from koseki_ops.verify.expectations import Plan, pairs
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -176,7 +176,7 @@ def page_command(site: Site) -> None:
     Example: koseki drift page
     """
     from koseki_ops.drift.page import write_page  # noqa: PLC0415 - a sweep does not wait for charts
-    from koseki_ops.verify.plan import Plan  # noqa: PLC0415 - as above
+    from koseki_ops.verify.expectations import Plan  # noqa: PLC0415 - as above
 
     click.echo(f"page: {write_page(Plan.of(site), Store.open(site), time.time())}")
 

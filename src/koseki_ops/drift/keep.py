@@ -36,7 +36,7 @@ def keep(site: Site, found: Sweep, *, alert: bool) -> Kept:
     # A person who looks does not wait for charts.
     from koseki_ops.drift.alerts import raise_alerts, raise_fault  # noqa: PLC0415
     from koseki_ops.drift.page import write_page  # noqa: PLC0415
-    from koseki_ops.verify.plan import Plan  # noqa: PLC0415
+    from koseki_ops.verify.expectations import Plan  # noqa: PLC0415
 
     plan = Plan.of(site)
     settings, timezone = plan.platform.drift_alerts, plan.platform.timezone

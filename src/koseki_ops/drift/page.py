@@ -19,10 +19,11 @@ from koseki_ops.drift.charts import Day, lines, trend, worst_of_days
 from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
 from koseki_ops.drift.store import Entry, Store, write_whole
 from koseki_ops.drift.waivers import Standing
-from koseki_ops.picture import Stand, draw, environment
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import BackupPolicy
-from koseki_ops.verify.plan import Plan
+from koseki_ops.report.picture import Stand, environment
+from koseki_ops.verify.expectations import Plan
+from koseki_ops.verify.report import picture_of
 
 PAGE_FILE = "drift.html"
 DAY, HOUR, MINUTE = 86_400, 3_600, 60
@@ -265,7 +266,7 @@ def render(plan: Plan, store: Store, now: float) -> str:
         "day": in_era(moment),
         "old": sweep is not None and now - sweep.at > OLD_SECONDS,
         "old_seconds": OLD_SECONDS,
-        "picture": draw(plan, lambda host: stand(plan, sweep, host)),
+        "picture": picture_of(plan, lambda host: stand(plan, sweep, host)),
         "present": [shown(finding, now, timezone) for finding in present],
         "unseen": [shown(finding, now, timezone) for finding in unseen],
         "shown_cards": SHOWN_CARDS,

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from koseki_ops.calendar.eras import in_era
 from koseki_ops.image import seal, witness
 from koseki_ops.image.trial import Trial
-from koseki_ops.picture import environment
+from koseki_ops.report.picture import environment
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED
 
 

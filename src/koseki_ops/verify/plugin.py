@@ -25,7 +25,7 @@ from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.site import Site
 from koseki_ops.verify.batch import Answer, Question
 from koseki_ops.verify.expect import DoesNotHold
-from koseki_ops.verify.plan import Plan, pairs
+from koseki_ops.verify.expectations import Plan, pairs
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, HostState, Results, TestResult
 from koseki_ops.verify.transport import HostAnswers, ask_all
 

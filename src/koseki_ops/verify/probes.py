@@ -6,7 +6,7 @@ import shlex
 
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import ANSWER_SECONDS, Answer, Question
-from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.expectations import Plan
 
 MINUTES_OF_TEST_CERTIFICATE = 2
 REFUSAL = "Permission denied"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,9 +10,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from koseki_ops.calendar.eras import in_era
-from koseki_ops.picture import Stand, draw, environment
 from koseki_ops.plan.inventory import WORKSTATION
-from koseki_ops.verify.plan import Plan
+from koseki_ops.report.picture import Picture, Stand, draw, environment
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, HostState, Results, TestResult
 
 SHOWN_INSTANCES = 8
@@ -106,6 +106,11 @@ def host_words(state: HostState, tests: Iterable[TestResult]) -> tuple[str, str,
     return "passed", f"{passed} checks hold", "✓"
 
 
+def picture_of(plan: Plan, stand: Callable[[str], Stand]) -> Picture:
+    """Return the plan's hosts as a picture. stand: how a host stands, for whoever draws it."""
+    return draw(plan.inventory, len(plan.towns), plan.platform.double_recording, stand)
+
+
 def stand(plan: Plan, results: Results, host: str) -> Stand:
     """Return how a host is shown in the picture."""
     state = results.hosts.get(host, HostState(plan.address(host, WORKSTATION) or "", asked=False))
@@ -123,7 +128,7 @@ def render(plan: Plan, results: Results) -> str:
         "results": results,
         "day": in_era(moment),
         "moment": moment,
-        "picture": draw(plan, lambda host: stand(plan, results, host)),
+        "picture": picture_of(plan, lambda host: stand(plan, results, host)),
         "passed": results.count(PASSED),
         "failed": results.count(FAILED),
         "skipped": results.count(SKIPPED),

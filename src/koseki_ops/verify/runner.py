@@ -14,7 +14,7 @@ from pathlib import Path
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.ssh_config import ensure_site_ssh
-from koseki_ops.verify.plan import Plan
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.report import write_report
 from koseki_ops.verify.results import Results
 

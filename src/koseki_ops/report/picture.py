@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from koseki_ops.plan.inventory import WORKSTATION
-from koseki_ops.verify.plan import Plan
+from koseki_ops.plan.inventory import WORKSTATION, Inventory
 
 # The plan's names of the servers, by group.
 SERVER_NAMES = {
@@ -82,16 +81,16 @@ class Picture:
         return self.city.y + self.city.height / 2
 
 
-def draw(plan: Plan, stand: Callable[[str], Stand]) -> Picture:
-    """Lay out the picture from the inventory: as many hosts in a group as there are."""
-    known = plan.inventory.groups
+def draw(
+    inventory: Inventory, towns: int, recording: str, stand: Callable[[str], Stand]
+) -> Picture:
+    """Lay out the picture from the inventory: as many hosts in a group as there are.
+
+    towns: how many municipalities' counters; recording: the mode of double recording.
+    """
+    known = inventory.groups
     rows = [
-        [
-            (host, group)
-            for group in row
-            if group in known
-            for host in plan.inventory.hosts_in(group)
-        ]
+        [(host, group) for group in row if group in known for host in inventory.hosts_in(group)]
         for row in CITY_ROWS
     ]
     rows = [row for row in rows if row]
@@ -103,7 +102,7 @@ def draw(plan: Plan, stand: Callable[[str], Stand]) -> Picture:
         HEADING + len(rows) * (CARD_HEIGHT + GAP) + GAP / 2,
         "飯田市 Iida City",
     )
-    remote = plan.hosts_in("remote_backup")
+    remote = inventory.hosts_in("remote_backup")
     datacenter = Box(
         city.x + city.width + LINE_WIDTH,
         MARGIN,
@@ -132,15 +131,15 @@ def draw(plan: Plan, stand: Callable[[str], Stand]) -> Picture:
         datacenter,
         counters,
         cards,
-        len(plan.towns),
-        plan.platform.double_recording,
+        towns,
+        recording,
     )
 
 
 def environment(package: str) -> Environment:
     """Return a template environment for a package's own templates and the house's parts."""
     return Environment(
-        loader=ChoiceLoader([PackageLoader(package), PackageLoader("koseki_ops")]),
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader("koseki_ops.report")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
