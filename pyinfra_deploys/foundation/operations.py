@@ -19,7 +19,7 @@ from pyinfra import host, state
 from pyinfra.api import FactBase, FileUploadCommand, StringCommand, operation
 
 from koseki_ops.drift.declared import Declared
-from koseki_ops.pyinfra_connector import NoAnswerError
+from koseki_ops.engines.connector import NoAnswerError
 
 STAGE = "/run/koseki-stage"
 ROLLBACK = "/run/koseki-rollback"

@@ -11,7 +11,7 @@ from pyinfra_deploys.foundation.host_data import HostData
 from pyinfra_deploys.foundation.operations import File, ShellAnswer, ask, place
 from pyinfra_deploys.foundation.templates import render
 
-from koseki_ops.prefetch import AT_THIS_MOMENT
+from koseki_ops.engines.prefetch import AT_THIS_MOMENT
 
 OWNER = "# Managed by koseki (pyinfra, foundation/system.py). Do not edit.\n"
 TOLERATED_SKEW_SECONDS = 1.5

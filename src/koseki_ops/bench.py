@@ -19,14 +19,15 @@ from pathlib import Path
 
 import click
 
-from koseki_ops import ansible_run, bench_fleet, bench_image, bench_link
-from koseki_ops import apply as engine
-from koseki_ops.ansible_run import environment
+from koseki_ops import bench_fleet, bench_image, bench_link
 from koseki_ops.core.progress import Progress
 from koseki_ops.drift import manifest, probe
 from koseki_ops.drift.model import Answer
 from koseki_ops.drift.run import sweep
 from koseki_ops.drift.sweep import ask_all
+from koseki_ops.engines import ansible_run
+from koseki_ops.engines import apply as engine
+from koseki_ops.engines.ansible_run import environment
 from koseki_ops.lab import Lab, counters, recording, releases, writers
 from koseki_ops.lab.plan import certificate, own_file, town
 from koseki_ops.plan.site import Site

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import click
 
-from koseki_ops.ansible_run import mitogen
 from koseki_ops.drift import manifest, probe
 from koseki_ops.drift.sweep import Bounds, ask_all
+from koseki_ops.engines.ansible_run import mitogen
 from koseki_ops.fleet import GOSS_FILE, INVENTORY, Content, Fleet
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.ssh_config import close_connections

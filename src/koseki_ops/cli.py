@@ -208,7 +208,7 @@ def apply_command(
 
     Example: koseki apply --check --limit databases
     """
-    from koseki_ops import apply as engine  # noqa: PLC0415 - the engines take a second to import
+    from koseki_ops.engines import apply as engine  # noqa: PLC0415 - the engines take a second to import
 
     plan = engine.Plan(check, limit, (only,) if only else engine.ENGINES)
     progress = Progress([])

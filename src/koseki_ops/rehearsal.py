@@ -99,7 +99,7 @@ def rehearse_command(site: Site, *, chosen: tuple[str, ...], as_json: bool) -> N
 
     Example: koseki restore rehearse --vault remote
     """
-    from koseki_ops import pyinfra_run  # noqa: PLC0415 - only when it is needed
+    from koseki_ops.engines import pyinfra_run  # noqa: PLC0415 - only when it is needed
 
     inventory = Inventory(site.inventory)
     vaults = _chosen(inventory, chosen)

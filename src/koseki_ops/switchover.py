@@ -48,7 +48,7 @@ def switchover_command(site: Site, host: str | None, *, as_json: bool) -> None:
 
     Example: koseki switchover primary1
     """
-    from koseki_ops import pyinfra_run  # noqa: PLC0415 - only when it is needed
+    from koseki_ops.engines import pyinfra_run  # noqa: PLC0415 - only when it is needed
 
     inventory = Inventory(site.inventory)
     to = inventory.resolve(host)[0] if host else None

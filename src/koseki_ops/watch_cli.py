@@ -31,7 +31,7 @@ def opinion_command(site: Site, *, as_json: bool) -> None:
 
     Example: koseki watch opinion
     """
-    from koseki_ops import apply as engine  # noqa: PLC0415 - the engines take a second to import
+    from koseki_ops.engines import apply as engine  # noqa: PLC0415 - the engines take a second to import
 
     result = engine.apply(site, engine.Plan(check=True), lambda _line: None)
     said = opinion(result)

@@ -31,10 +31,10 @@ import costs
 from drills import evidence
 from drills.corelock import cores
 from drills.ledger import LEDGER
-from koseki_ops import ansible_run
 from koseki_ops.drift import manifest as manifests
 from koseki_ops.drift.model import Sweep
 from koseki_ops.drift.run import sweep
+from koseki_ops.engines import ansible_run
 from koseki_ops.lab import Lab, recording
 from koseki_ops.lab.clone import clone
 from koseki_ops.plan.revision import inputs_of

@@ -29,10 +29,10 @@ from pyinfra.connectors.fake import FakeConnector
 from pyinfra.connectors.util import CommandOutput, OutputLine
 from pyinfra.context import ctx_host, ctx_state
 
-from koseki_ops.apply import DEPLOYS
+from koseki_ops.engines.apply import DEPLOYS
+from koseki_ops.engines.prefetch import AT_THIS_MOMENT
 from koseki_ops.plan.inventory import Inventory as Plan
 from koseki_ops.plan.site import Site, Station, project_root
-from koseki_ops.prefetch import AT_THIS_MOMENT
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 from koseki_ops.supply.mirror import mirror_folder
 from koseki_ops.trust.secrets import init_secrets

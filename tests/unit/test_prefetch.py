@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from koseki_ops.prefetch import AT_THIS_MOMENT, Prefetch
-from koseki_ops.pyinfra_connector import _question
+from koseki_ops.engines.connector import _question
+from koseki_ops.engines.prefetch import AT_THIS_MOMENT, Prefetch
 
 
 def asked(path: Path, *commands: str) -> Prefetch:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from koseki_ops.ansible_run import mitogen
+from koseki_ops.engines.ansible_run import mitogen
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAY = """

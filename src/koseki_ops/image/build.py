@@ -21,10 +21,10 @@ from typing import Any
 
 from cryptography import x509
 
-from koseki_ops import ansible_run, apply, pyinfra_run
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.results import EngineResult
 from koseki_ops.core.subprocesses import run
+from koseki_ops.engines import ansible_run, apply, pyinfra_run
 from koseki_ops.image import disk, identity, loader, seal, witness
 from koseki_ops.image.tools import Tools
 from koseki_ops.image.volumes import ROOT, Layout, layout_of

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from koseki_ops import apply, pyinfra_run
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.engines import apply, pyinfra_run
 from koseki_ops.image import seal
 from koseki_ops.image.build import DEPLOYS, open_workshop, refuse_failure
 from koseki_ops.image.report import render

@@ -20,9 +20,9 @@ from typing import IO, Any
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from koseki_ops import apply as engine
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.results import EngineResult
+from koseki_ops.engines import apply as engine
 from koseki_ops.evidence.ledger import Ledger
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Joining

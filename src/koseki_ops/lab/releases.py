@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from koseki_ops import ansible_run
+from koseki_ops.engines import ansible_run
 from koseki_ops.plan.inventory import load_yaml
 from koseki_ops.plan.site import Site, project_root
 from koseki_ops.supply import release

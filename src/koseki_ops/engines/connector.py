@@ -28,9 +28,9 @@ from pyinfra.connectors.util import (
 )
 
 from koseki_ops.core.subprocesses import reason_of
+from koseki_ops.engines.prefetch import Prefetch
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
-from koseki_ops.prefetch import Prefetch
 from koseki_ops.remote.run import argv
 from koseki_ops.trust.ssh_ca import files_of
 

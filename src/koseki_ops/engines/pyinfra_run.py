@@ -25,8 +25,8 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.results import EngineResult, HostResult
 from koseki_ops.core.subprocesses import engine
 from koseki_ops.drift.declared import Declared
+from koseki_ops.engines.connector import NoAnswerError
 from koseki_ops.plan.site import Site
-from koseki_ops.pyinfra_connector import NoAnswerError
 from koseki_ops.remote import first_contact
 
 ENGINE = "pyinfra"
@@ -55,7 +55,7 @@ def run_deploys(
         "data": data or {},
     }
     started = time.monotonic()
-    argv = [sys.executable, "-m", "koseki_ops.pyinfra_run", json.dumps(job)]
+    argv = [sys.executable, "-m", "koseki_ops.engines.pyinfra_run", json.dumps(job)]
     # The answer goes to a file: a full pipe would stop a process that still has something to say.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as answer:
         with engine(
