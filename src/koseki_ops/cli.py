@@ -31,7 +31,10 @@ ROOMS = {
         "koseki_ops.drift.cli:drift_group",
         "What changed on the hosts since the last apply.",
     ),
-    "enroll": ("koseki_ops.joining.cli:enroll_command", "Bring a municipality onto the platform."),
+    "enroll": (
+        "koseki_ops.procedures.cli:enroll_command",
+        "Bring a municipality onto the platform.",
+    ),
     "evidence": ("koseki_ops.evidence.cli:evidence_group", "Show and verify the site's records."),
     "image": ("koseki_ops.image.cli:image_group", "The hosts as disks that boot."),
     "lab": ("koseki_ops.lab.cli:lab_group", "Six real hosts on this machine."),
@@ -51,9 +54,15 @@ ROOMS = {
         "koseki_ops.registers.requests.cli:request_group",
         "Sessions on a municipality's registers.",
     ),
-    "restore": ("koseki_ops.rehearsal:restore_group", "Rehearse the way back from the vaults."),
+    "restore": (
+        "koseki_ops.procedures.rehearse_restore:restore_group",
+        "Rehearse the way back from the vaults.",
+    ),
     "ssh": ("koseki_ops.remote.cli:ssh_group", "SSH certificates, and the one configuration."),
-    "switchover": ("koseki_ops.switchover:switchover_command", "Hand the lead to another server."),
+    "switchover": (
+        "koseki_ops.procedures.switchover:switchover_command",
+        "Hand the lead to another server.",
+    ),
     "takeover": (
         "koseki_ops.registers.takeovers.cli:takeover_group",
         "Issue for one that is cut off.",
@@ -64,7 +73,10 @@ ROOMS = {
     ),
     "verify": ("koseki_ops.verify.cli:verify_command", "Hold the running hosts to the plan."),
     "watch": ("koseki_ops.watch_cli:watch_group", "The checks that run by the clock."),
-    "withdraw": ("koseki_ops.joining.cli:withdraw_command", "Close a municipality that has left."),
+    "withdraw": (
+        "koseki_ops.procedures.cli:withdraw_command",
+        "Close a municipality that has left.",
+    ),
 }
 
 

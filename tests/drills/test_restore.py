@@ -11,7 +11,7 @@ import pytest
 
 from drills.conftest import Platform, wait_for
 from drills.test_link import TOWN, Registry, sql
-from koseki_ops.rehearsal import PROCEDURE, Rehearsal
+from koseki_ops.procedures.rehearse_restore import PROCEDURE, Rehearsal
 from koseki_ops.trust.terminals import stand_ins_of
 from koseki_ops.verify.forms import FORMS, PRINTABLE, SURVIVORS, WITHOUT_FORM
 

@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.joining import delete, enroll, may_go_live, withdraw
-from koseki_ops.joining.cli import withdraw_command
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site, project_root
+from koseki_ops.procedures.cli import withdraw_command
+from koseki_ops.procedures.joining import delete, enroll, may_go_live, withdraw
 
 ROOT = project_root()
 Edit = Callable[[dict[str, Any]], None]

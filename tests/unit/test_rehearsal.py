@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from koseki_ops.rehearsal import compare
+from koseki_ops.procedures.rehearse_restore import compare
 
 VAULTS = [("city", 1), ("remote", 2)]
 LEADER = [

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from koseki_ops import joining
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.progress import Progress
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.site import Site
+from koseki_ops.procedures import joining
 from koseki_ops.verify.cli import print_results
 from koseki_ops.verify.results import FAILED, PASSED
 

@@ -283,7 +283,7 @@ def _on_host(
     out: IO[bytes] | None = None,
 ) -> str:
     """Run one of this room's programs as root on a host; return its errors' text."""
-    text = files("koseki_ops.joining").joinpath(program).read_text(encoding="utf-8")
+    text = files("koseki_ops.procedures").joinpath("files", program).read_text(encoding="utf-8")
     return _run(site, host, ["bash", "-c", text, program, database], stdin, out)
 
 
