@@ -31,7 +31,7 @@ from koseki_ops.supply.station import (
 )
 from koseki_ops.trust.secrets import read_password
 from koseki_ops.trust.ssh_ca import WATCH_HOSTS, watch_certificate
-from koseki_ops.watch import RUNS
+from koseki_ops.watch.schedule import RUNS
 
 render = environment(Path(__file__).parent / "templates")
 OPT = "/opt/koseki"

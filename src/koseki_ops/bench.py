@@ -28,7 +28,8 @@ from koseki_ops.drift.sweep import ask_all
 from koseki_ops.engines import ansible_run
 from koseki_ops.engines import apply as engine
 from koseki_ops.engines.ansible_run import environment
-from koseki_ops.lab import Lab, counters, recording, releases, writers
+from koseki_ops.lab import counters, recording, releases, writers
+from koseki_ops.lab.lab import Lab
 from koseki_ops.lab.plan import certificate, own_file, town
 from koseki_ops.plan.site import Site
 from koseki_ops.rows import Row, at_least, at_most, spread

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from koseki_ops.lab import Lab
+from koseki_ops.lab.lab import Lab
 from koseki_ops.rows import Row, at_most
 
 HOST, TOWN = "registry-link1", "iida"

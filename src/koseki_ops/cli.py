@@ -72,7 +72,7 @@ ROOMS = {
         "Certificates of the terminals.",
     ),
     "verify": ("koseki_ops.verify.cli:verify_command", "Hold the running hosts to the plan."),
-    "watch": ("koseki_ops.watch_cli:watch_group", "The checks that run by the clock."),
+    "watch": ("koseki_ops.watch.schedule.cli:watch_group", "The checks that run by the clock."),
     "withdraw": (
         "koseki_ops.procedures.cli:withdraw_command",
         "Close a municipality that has left.",

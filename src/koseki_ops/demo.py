@@ -7,7 +7,7 @@ import click
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.progress import Progress
 from koseki_ops.engines import apply as engine
-from koseki_ops.lab import Lab
+from koseki_ops.lab.lab import Lab
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.rules import PLAN_GROUPS
 from koseki_ops.plan.site import Site

@@ -35,8 +35,9 @@ from koseki_ops.drift import manifest as manifests
 from koseki_ops.drift.model import Sweep
 from koseki_ops.drift.run import sweep
 from koseki_ops.engines import ansible_run
-from koseki_ops.lab import Lab, recording
+from koseki_ops.lab import recording
 from koseki_ops.lab.clone import clone
+from koseki_ops.lab.lab import Lab
 from koseki_ops.plan.revision import inputs_of
 from koseki_ops.plan.site import Site, project_root
 from koseki_ops.verify.runner import Reports

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from drills.conftest import HEARING, LAB_NAME, environment, koseki, program, wait_for
-from koseki_ops.lab import Lab
 from koseki_ops.lab.cgroup import groups_of
 from koseki_ops.lab.clone import clone
+from koseki_ops.lab.lab import Lab
 from koseki_ops.plan.site import Site
 
 HERE, BESIDE = f"{LAB_NAME}-here", f"{LAB_NAME}-beside"

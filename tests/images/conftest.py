@@ -16,7 +16,7 @@ from drills.conftest import koseki
 from images import proven
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.image import seal
-from koseki_ops.lab import Lab
+from koseki_ops.lab.lab import Lab
 from koseki_ops.plan.site import Site, project_root
 
 KOSEKI = Path(sys.executable).with_name("koseki")

@@ -23,7 +23,7 @@ from images import proven
 from images.conftest import Maker
 from koseki_ops.image import seal
 from koseki_ops.image.build import open_workshop
-from koseki_ops.lab import Lab, Stock
+from koseki_ops.lab.lab import Lab, Stock
 from koseki_ops.plan.site import Site
 
 PAIR = ("primary1", "secondary1")

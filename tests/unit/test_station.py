@@ -19,7 +19,7 @@ from koseki_ops.supply.station import LOCK, noted, toolkit_bundle, toolkit_diges
 from koseki_ops.trust.secrets import init_secrets, secrets_file
 from koseki_ops.trust.ssh_ca import certificate, sign_operator, watch_certificate
 from koseki_ops.trust.x509 import Request, open_authority, sign
-from koseki_ops.watch import RUNS, STATUS, opinion, run_states
+from koseki_ops.watch.schedule import RUNS, STATUS, opinion, run_states
 
 ROOT = project_root()
 HOST = "workstation1"

@@ -28,7 +28,7 @@ from koseki_ops.engines import ansible_run, apply, pyinfra_run
 from koseki_ops.image import disk, identity, loader, seal, witness
 from koseki_ops.image.tools import Tools
 from koseki_ops.image.volumes import ROOT, Layout, layout_of
-from koseki_ops.lab import Lab, Stock
+from koseki_ops.lab.lab import Lab, Stock
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.supply.base_tree import ensure_tree

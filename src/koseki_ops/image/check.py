@@ -18,7 +18,7 @@ from koseki_ops.image.build import DEPLOYS, open_workshop, refuse_failure
 from koseki_ops.image.report import render
 from koseki_ops.image.trial import Stage, Trial
 from koseki_ops.image.volumes import MIB, layout_of
-from koseki_ops.lab import Lab, Stock
+from koseki_ops.lab.lab import Lab, Stock
 from koseki_ops.lab.virtual import FIRMWARES, VirtualMachine, accelerator
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import argv

@@ -12,7 +12,7 @@ import click
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.progress import Progress
 from koseki_ops.core.subprocesses import reason_of
-from koseki_ops.lab import Lab
+from koseki_ops.lab.lab import Lab
 from koseki_ops.plan.cli_options import json_option, lab_option, print_json
 from koseki_ops.plan.municipalities import active
 from koseki_ops.plan.site import Site

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
-from koseki_ops.lab import Lab
+from koseki_ops.lab.lab import Lab
 from koseki_ops.plan.site import Site
 
 # Of the site's state: what a lab makes anew when it starts, and what is written while it runs.

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from koseki_ops.lab import Lab
+    from koseki_ops.lab.lab import Lab
 
 HEALTH, SEARCH, CERTIFICATE = "health", "search", "certificate"
 KANA = ("あお", "いし", "かつ", "きた", "さか", "たき", "にし", "はな", "まつ", "ゆき")

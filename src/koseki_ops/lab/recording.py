@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from koseki_ops.core.errors import KosekiError
 
 if TYPE_CHECKING:
-    from koseki_ops.lab import Lab
+    from koseki_ops.lab.lab import Lab
 
 PATRONI = "patroni.service"
 # The leader drops a standby that is gone in one round of its loop, ten seconds by any profile.

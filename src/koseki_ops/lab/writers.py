@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import reason_of
-from koseki_ops.lab import Lab
+from koseki_ops.lab.lab import Lab
 
 UNIT = "koseki-drill-writer"
 FOLDER = "/run/koseki-drill"

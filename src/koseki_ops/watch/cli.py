@@ -13,7 +13,7 @@ from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import run
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 from koseki_ops.supply.station import stations
-from koseki_ops.watch import STATUS, opinion, run_states
+from koseki_ops.watch.schedule import STATUS, opinion, run_states
 
 
 @click.group("watch")

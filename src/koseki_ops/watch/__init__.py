@@ -1,0 +1,1 @@
+"""What a host that keeps watch does by the clock."""
