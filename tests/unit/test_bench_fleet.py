@@ -13,7 +13,7 @@ import click
 import pytest
 import yaml
 
-from koseki_ops.bench_fleet import (
+from koseki_ops.bench.engines import (
     FLOOR_COLD,
     FLOOR_WARM,
     PIPELINED,
@@ -25,7 +25,7 @@ from koseki_ops.bench_fleet import (
     median,
     reached,
 )
-from koseki_ops.fleet import Content, Fleet
+from koseki_ops.bench.fleet import Content, Fleet
 from koseki_ops.plan.revision import inputs_of
 from koseki_ops.plan.site import Site
 

@@ -1,7 +1,7 @@
 """Measure the sweep and the engines side by side: the same hosts, the same content, one run.
 
 Every command is given a bound: an engine that needs longer is ended, and the table says that it
-needed more than that. A host of the fleet has no service manager, see `koseki_ops.fleet`.
+needed more than that. A host of the fleet has no service manager, see `koseki_ops.bench.fleet`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pathlib import Path
 
 import click
 
+from koseki_ops.bench.fleet import GOSS_FILE, INVENTORY, Content, Fleet
+from koseki_ops.bench.table import Row, at_least, at_most
 from koseki_ops.drift import manifest, probe
 from koseki_ops.drift.sweep import Bounds, ask_all
 from koseki_ops.engines.ansible_run import mitogen
-from koseki_ops.fleet import GOSS_FILE, INVENTORY, Content, Fleet
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.ssh_config import close_connections
-from koseki_ops.rows import Row, at_least, at_most
 from koseki_ops.supply.mirror import download
 
 ITEMS, TENFOLD = 50, 500

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from koseki_ops.bench.table import Row, at_most
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.site import Site
-from koseki_ops.rows import Row, at_most
 
 KOSEKI = str(Path(sys.executable).with_name("koseki"))
 HOST = "primary1"

@@ -6,8 +6,8 @@ import json
 
 import click
 
+from koseki_ops.bench.table import Row, at_most
 from koseki_ops.lab.lab import Lab
-from koseki_ops.rows import Row, at_most
 
 HOST, TOWN = "registry-link1", "iida"
 SMALL, LARGE = 10_000, 100_000

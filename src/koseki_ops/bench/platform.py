@@ -19,7 +19,8 @@ from pathlib import Path
 
 import click
 
-from koseki_ops import bench_fleet, bench_image, bench_link
+from koseki_ops.bench import engines, image, link
+from koseki_ops.bench.table import Row, at_least, at_most, spread
 from koseki_ops.core.progress import Progress
 from koseki_ops.drift import manifest, probe
 from koseki_ops.drift.model import Answer
@@ -32,7 +33,6 @@ from koseki_ops.lab import counters, recording, releases, writers
 from koseki_ops.lab.lab import Lab
 from koseki_ops.lab.plan import certificate, own_file, town
 from koseki_ops.plan.site import Site
-from koseki_ops.rows import Row, at_least, at_most, spread
 from koseki_ops.supply.mirror import build_mirror
 from koseki_ops.trust.secrets import init_secrets
 from koseki_ops.verify.results import FAILED
@@ -308,7 +308,7 @@ class Bench:
 
     def fleet(self) -> list[Row]:
         """Sweep and engines side by side, on many light hosts with the same content."""
-        return bench_fleet.measure(self.site, self.runs, self.bound, self.say)
+        return engines.measure(self.site, self.runs, self.bound, self.say)
 
     def soak(self) -> list[Row]:
         """Sweep an untouched platform again and again under load; nothing on it may be drift.
@@ -510,8 +510,8 @@ def main(only: tuple[str, ...], runs: int, bound: float, sweeps: int) -> None:
         "drift-fleet": bench.fleet,
         "drift-soak": bench.soak,
         "memory": bench.memory,
-        "link": lambda: bench_link.measure(bench.lab, bench.runs),
-        "image": lambda: bench_image.measure(bench.site, os.environ),
+        "link": lambda: link.measure(bench.lab, bench.runs),
+        "image": lambda: image.measure(bench.site, os.environ),
         "outage": bench.outages,
         "fresh": bench.fresh,
     }
@@ -528,7 +528,3 @@ def main(only: tuple[str, ...], runs: int, bound: float, sweeps: int) -> None:
     text = "\n".join(table) + "\n"
     (bench.site.var / "bench.md").write_text(text, encoding="utf-8")
     click.echo(text)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""Measurements: the figures that docs/figures.md shows, as ratios of one run."""
