@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from koseki_ops.cli import cli
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.image import identity, loader, seal
+from koseki_ops.image import loader, sanitize, seal
 from koseki_ops.image.check import GROW
 from koseki_ops.image.report import render
 from koseki_ops.image.tools import Tools
@@ -130,7 +130,7 @@ def test_nothing_of_the_machine_stays(tmp_path: Path):
     (made / "var/lib/app/settings").write_text("password = geheim-und-lang\n")
     (made / "root/key").write_text(KEY)
     (made / "root/key.pub").write_text("ssh-ed25519 AAAA\n")
-    gone = identity.forget(made, ["geheim-und-lang"], None, MOMENT)
+    gone = sanitize.forget(made, ["geheim-und-lang"], None, MOMENT)
     assert {(found.path, found.what) for found in gone} == {
         ("root/key", "a private key"),
         ("var/lib/app/settings", "a secret of the site"),
@@ -146,15 +146,15 @@ def test_nothing_of_the_machine_stays(tmp_path: Path):
     # An account that must change its password at once still must.
     assert "\none:!:0:0:180" in shadow
     assert f"\ntwo:!:{MOMENT // 86400}:0:180" in shadow
-    assert list(identity.scan(made, ["geheim-und-lang"])) == []
+    assert list(sanitize.scan(made, ["geheim-und-lang"])) == []
 
 
 def test_a_secret_is_found_wherever_it_lies(tmp_path: Path):
     """In a library, across the border of what is read at once, and a key outside of packages."""
     made = tree(tmp_path)
-    edge = identity.PIECE - 5
+    edge = sanitize.PIECE - 5
     (made / "usr/lib/big").write_bytes(b"\0" * edge + b"geheim-und-lang" + b"\0" * 100)
-    found = {one.path for one in identity.scan(made, ["geheim-und-lang"])}
+    found = {one.path for one in sanitize.scan(made, ["geheim-und-lang"])}
     assert found == {"etc/ssh/ssh_host_ed25519_key", "usr/lib/big"}
 
 
@@ -162,7 +162,7 @@ def test_nothing_is_younger_than_the_commit(tmp_path: Path):
     """Files, folders and links alike."""
     made = tree(tmp_path)
     (made / "etc/link").symlink_to("nowhere")
-    identity.settle_times(made, MOMENT)
+    sanitize.settle_times(made, MOMENT)
     assert {path.lstat().st_mtime for path in (made, *made.rglob("*"))} == {MOMENT}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.image.witness import OF_THE_KERNEL, PARTS, Remark, bundle, parse
+from koseki_ops.image.lynis import OF_THE_KERNEL, PARTS, Remark, bundle, parse
 from koseki_ops.plan.site import Site
 
 REPORT = Path(__file__).with_name("lynis-report.dat").read_text(encoding="utf-8")

@@ -25,7 +25,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.results import EngineResult
 from koseki_ops.core.subprocesses import run
 from koseki_ops.engines import ansible_run, apply, pyinfra_run
-from koseki_ops.image import disk, identity, loader, seal, witness
+from koseki_ops.image import disk, loader, lynis, sanitize, seal
 from koseki_ops.image.tools import Tools
 from koseki_ops.image.volumes import ROOT, Layout, layout_of
 from koseki_ops.lab.lab import Lab, Stock
@@ -130,7 +130,7 @@ def _build(
         lab.up()
         _apply(lab, host, say)
         say("image: an independent witness looks at it")
-        testimony = witness.hear(workshop, host, container=True)
+        testimony = lynis.hear(workshop, host, container=True)
         _place(aside / f"{host}{seal.TESTIMONY}", json.dumps(testimony.as_json(), indent=1) + "\n")
         lab.stop(host)
         with _tree(lab.machine(host).upper, base, aside) as tree:
@@ -231,7 +231,7 @@ def _finish(
     values = [*_values(secrets), read_password(site).decode()]
     authority = site.workshop.state / "pki/ca.crt"
     known = x509.load_pem_x509_certificate(authority.read_bytes()) if authority.exists() else None
-    for found in identity.forget(tree, values, known, origin.moment):
+    for found in sanitize.forget(tree, values, known, origin.moment):
         say(f"image: left out /{found.path}: {found.what}")
     own = files("koseki_ops.image").joinpath("files")
     for name, path, mode in (
@@ -265,11 +265,11 @@ def _finish(
     _in_tree(tree, origin.moment, ["update-initramfs", "-u", "-k", "all"])
     seal.write_sbom(tree, host, origin, tree / PLACE_IN_TREE / f"image{seal.SBOM}")
     say("image: looking for secrets")
-    for found in identity.scan(tree, values):
+    for found in sanitize.scan(tree, values):
         raise KosekiError(
             "the image would hold a secret", f"/{found.path}: {found.what}", "keep it out"
         )
-    identity.settle_times(tree, origin.moment)
+    sanitize.settle_times(tree, origin.moment)
 
 
 def _values(content: Any) -> Iterator[str]:  # noqa: ANN401 - secrets are text in tables
@@ -329,6 +329,6 @@ def _split(layout: Layout, tree: Path, aside: Path, moment: int) -> dict[str, Pa
         subprocess.run(["cp", "--archive", str(mount), str(own)], check=True)
         shutil.rmtree(mount)
         mount.mkdir(mode=0o755)
-        identity.settle_times(tree, moment)
+        sanitize.settle_times(tree, moment)
         trees[str(volume.mount)] = own
     return trees

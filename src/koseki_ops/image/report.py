@@ -6,7 +6,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from koseki_ops.calendar.eras import in_era
-from koseki_ops.image import seal, witness
+from koseki_ops.image import lynis, seal
 from koseki_ops.image.trial import Trial
 from koseki_ops.report.picture import environment
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED
@@ -20,7 +20,7 @@ def render(trial: Trial, timezone: str, ended_at: float) -> str:
         "described": trial.description,
         "sbom": seal.SBOM,
         "said": trial.testimony,
-        "witness": witness.PACKAGE,
+        "witness": lynis.PACKAGE,
         "day": in_era(moment),
         "moment": moment,
         "passed": trial.count(PASSED),
