@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from koseki_ops.drift.history.store import Store
+from koseki_ops.drift.history.waivers import Terms, terms_of
 from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
-from koseki_ops.drift.store import Store
-from koseki_ops.drift.waivers import Terms, terms_of
 from koseki_ops.plan.model import Waiver
 
 HOSTS = (

@@ -16,7 +16,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.drift.declared import Declared
+from koseki_ops.drift.judge.declared import Declared
 from koseki_ops.trust.x509 import Request, open_authority, sign, still_good
 
 MODULE = "host_certificates"

@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible.plugins.callback import CallbackBase
 
-from koseki_ops.drift.declared import merge, of_task
+from koseki_ops.drift.judge.declared import merge, of_task
 
 DOCUMENTATION = """
 name: koseki_summary

@@ -14,7 +14,7 @@ from pyinfra_deploys.foundation.host_data import HostData, OperatorAccount
 from pyinfra_deploys.foundation.operations import File, ShellAnswer, ask, place, settle
 from pyinfra_deploys.foundation.templates import render
 
-from koseki_ops.drift.declared import Declared
+from koseki_ops.drift.judge.declared import Declared
 from koseki_ops.plan.site import Site
 from koseki_ops.trust.secrets import load_secrets
 from koseki_ops.trust.ssh_ca import WATCH_PRINCIPAL, watch_addresses

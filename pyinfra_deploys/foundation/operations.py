@@ -18,7 +18,7 @@ from typing import Any
 from pyinfra import host, state
 from pyinfra.api import FactBase, FileUploadCommand, StringCommand, operation
 
-from koseki_ops.drift.declared import Declared
+from koseki_ops.drift.judge.declared import Declared
 from koseki_ops.engines.connector import NoAnswerError
 
 STAGE = "/run/koseki-stage"

@@ -15,7 +15,7 @@ from pyinfra.api import FactBase, FileUploadCommand, StringCommand, deploy, oper
 from pyinfra_deploys.foundation.host_data import HostData
 from pyinfra_deploys.foundation.operations import Absent, File, FileStates, ask, place
 
-from koseki_ops.drift.declared import Declared
+from koseki_ops.drift.judge.declared import Declared
 from koseki_ops.supply.mirror import KEYRING, VAULT_SUITE
 
 PUSHED = "/srv/koseki-packages"

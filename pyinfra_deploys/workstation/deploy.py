@@ -16,7 +16,7 @@ from pyinfra_deploys.foundation.host_data import HostData
 from pyinfra_deploys.foundation.operations import File, FileStates, ShellAnswer, ask, place, settle
 from pyinfra_deploys.foundation.templates import environment
 
-from koseki_ops.drift.declared import Declared
+from koseki_ops.drift.judge.declared import Declared
 from koseki_ops.plan.model import DriftAlerts, WatchSchedule
 from koseki_ops.supply.station import (
     ACCOUNT,

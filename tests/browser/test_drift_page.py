@@ -15,9 +15,9 @@ from selenium.webdriver.common.by import By
 import chromium
 from drift_samples import HOSTILE, HOSTS, drifted, not_verified, store, sweep, waiver, year
 from koseki_ops.core.formatting import rfc3339
+from koseki_ops.drift.history.store import Store
 from koseki_ops.drift.model import Finding
-from koseki_ops.drift.page import render
-from koseki_ops.drift.store import Store
+from koseki_ops.drift.report.page import render
 from koseki_ops.plan.site import Site
 from koseki_ops.verify.expectations import Plan
 

@@ -31,9 +31,9 @@ import costs
 from drills import evidence
 from drills.corelock import cores
 from drills.ledger import LEDGER
-from koseki_ops.drift import manifest as manifests
+from koseki_ops.drift.judge import manifest as manifests
+from koseki_ops.drift.judge.sweep import sweep
 from koseki_ops.drift.model import Sweep
-from koseki_ops.drift.run import sweep
 from koseki_ops.engines import ansible_run
 from koseki_ops.lab import recording
 from koseki_ops.lab.clone import clone

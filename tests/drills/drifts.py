@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from koseki_ops.drift.manifest import Manifest
+from koseki_ops.drift.judge.manifest import Manifest
 from koseki_ops.drift.model import Cause, Finding
 
 CHANGED, UNMANAGED = Cause.CHANGED_ON_HOST, Cause.UNMANAGED

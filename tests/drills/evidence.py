@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.drift.run import sweep
+from koseki_ops.drift.judge.sweep import sweep
 from koseki_ops.lab.lab import Lab
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site

@@ -16,8 +16,8 @@ from drills import drifts
 from drills.conftest import Platform, settled, wait_for
 from drills.corelock import cores
 from drills.ledger import LEDGER
-from koseki_ops.drift import manifest as manifests
-from koseki_ops.drift.manifest import Manifest
+from koseki_ops.drift.judge import manifest as manifests
+from koseki_ops.drift.judge.manifest import Manifest
 from koseki_ops.drift.model import Answer, Cause, Finding, Sweep
 from koseki_ops.plan.revision import inputs_of
 

@@ -17,8 +17,8 @@ import pytest
 
 from drift_samples import HOSTILE, NOW, drifted, not_verified, store, sweep, waiver
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.drift.alerts import ALERTS_FILE, FOLDER, STATE_FILE, Told, raise_alerts
 from koseki_ops.drift.model import Finding
+from koseki_ops.drift.report.alerts import ALERTS_FILE, FOLDER, STATE_FILE, Told, raise_alerts
 from koseki_ops.plan.model import DriftAlerts, Waiver
 
 ZONE = "Asia/Tokyo"

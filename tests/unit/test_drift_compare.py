@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from koseki_ops.drift.causes import MASKED, cause_of, diff, finding, mask
-from koseki_ops.drift.compare import Difference, clock_difference, compare, days_left
-from koseki_ops.drift.items import ANY, COLUMNS, State, pack
-from koseki_ops.drift.manifest import Manifest
+from koseki_ops.drift.judge.causes import MASKED, cause_of, diff, finding, mask
+from koseki_ops.drift.judge.compare import Difference, clock_difference, compare, days_left
+from koseki_ops.drift.judge.manifest import Manifest
+from koseki_ops.drift.judge.repairs import mending, removal
 from koseki_ops.drift.model import Answer, Cause
-from koseki_ops.drift.repairs import mending, removal
+from koseki_ops.drift.observe.items import ANY, COLUMNS, State, pack
 from koseki_ops.plan.revision import Inputs
 from koseki_ops.plan.site import Site
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from koseki_ops.drift import manifest as manifests
-from koseki_ops.drift.declared import Declared, of_task
-from koseki_ops.drift.items import ANY, State, pack, unpack
-from koseki_ops.drift.manifest import Applied, Manifest, TamperedError, compile_manifest
-from koseki_ops.drift.run import CONTENTS, drop_contents
+from koseki_ops.drift.judge import manifest as manifests
+from koseki_ops.drift.judge.declared import Declared, of_task
+from koseki_ops.drift.judge.manifest import Applied, Manifest, TamperedError, compile_manifest
+from koseki_ops.drift.judge.sweep import CONTENTS, drop_contents
+from koseki_ops.drift.observe.items import ANY, State, pack, unpack
 from koseki_ops.plan import revision
 from koseki_ops.plan.revision import Inputs, inputs_of
 from koseki_ops.plan.site import Site

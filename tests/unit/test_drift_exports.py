@@ -10,9 +10,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from drift_samples import COMMIT, HOSTILE, HOSTS, NOW, drifted, not_verified, store, sweep, waiver
-from koseki_ops.drift.exports import FINGERPRINT, FORMATS, as_junit, as_prometheus, as_sarif
+from koseki_ops.drift.history.waivers import Standing
 from koseki_ops.drift.model import Sweep
-from koseki_ops.drift.waivers import Standing
+from koseki_ops.drift.report.exports import FINGERPRINT, FORMATS, as_junit, as_prometheus, as_sarif
 
 
 @pytest.fixture

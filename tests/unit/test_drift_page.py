@@ -14,9 +14,9 @@ import pytest
 from drift_samples import HOSTILE, HOSTS, NOW, drifted, not_verified, store, sweep, waiver, year
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.formatting import one_line, printable
-from koseki_ops.drift.charts import worst_of_days
-from koseki_ops.drift.page import PAGE_FILE, age, changes, render, stand, write_page
-from koseki_ops.drift.store import DATABASE_FILE, Point
+from koseki_ops.drift.history.store import DATABASE_FILE, Point
+from koseki_ops.drift.report.charts import worst_of_days
+from koseki_ops.drift.report.page import PAGE_FILE, age, changes, render, stand, write_page
 from koseki_ops.plan.site import Site
 from koseki_ops.verify.expectations import Plan
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from koseki_ops.drift import policy, probe
-from koseki_ops.drift.items import COLUMNS, PART_OF, State, unpack
-from koseki_ops.drift.probe import MalformedError, assemble, parse
-from koseki_ops.drift.sweep import Bounds, ask_all
+from koseki_ops.drift.observe import policy, probe
+from koseki_ops.drift.observe.items import COLUMNS, PART_OF, State, unpack
+from koseki_ops.drift.observe.probe import MalformedError, assemble, parse
+from koseki_ops.drift.observe.transport import Bounds, ask_all
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 

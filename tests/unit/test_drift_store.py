@@ -29,8 +29,8 @@ from drift_samples import (
     year,
 )
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.drift.history.store import DATABASE_FILE, HEAD_FILE
 from koseki_ops.drift.model import Answer
-from koseki_ops.drift.store import DATABASE_FILE, HEAD_FILE
 from koseki_ops.trust.site_key import KEY_FILE, make_key
 
 KILLS = 112
@@ -104,7 +104,7 @@ def test_what_was_wrong_on_a_host_that_left_the_plan_is_over(tmp_path: Path):
 
 def test_each_sweep_is_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The newest sweep, and each before it, over several whole copies."""
-    monkeypatch.setattr("koseki_ops.drift.store.WHOLE_EVERY", 16)
+    monkeypatch.setattr("koseki_ops.drift.history.store.WHOLE_EVERY", 16)
     history = store(tmp_path)
     kept = [history.append(one) for one in year(75, seed=11)]
     assert history.latest() == kept[-1]

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from drift_samples import NOW, drifted, not_verified, store, sweep, waiver
-from koseki_ops.drift.store import Store
-from koseki_ops.drift.waivers import committed_waivers, terms_of
+from koseki_ops.drift.history.store import Store
+from koseki_ops.drift.history.waivers import committed_waivers, terms_of
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 

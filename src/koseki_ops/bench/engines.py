@@ -24,8 +24,9 @@ import click
 
 from koseki_ops.bench.fleet import GOSS_FILE, INVENTORY, Content, Fleet
 from koseki_ops.bench.table import Row, at_least, at_most
-from koseki_ops.drift import manifest, probe
-from koseki_ops.drift.sweep import Bounds, ask_all
+from koseki_ops.drift.judge import manifest
+from koseki_ops.drift.observe import probe
+from koseki_ops.drift.observe.transport import Bounds, ask_all
 from koseki_ops.engines.ansible_run import mitogen
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.ssh_config import close_connections

@@ -24,8 +24,8 @@ import yaml
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
-from koseki_ops.drift.declared import Declared
-from koseki_ops.drift.run import after_apply
+from koseki_ops.drift.judge.declared import Declared
+from koseki_ops.drift.judge.sweep import after_apply
 from koseki_ops.lab.network import namespaces
 from koseki_ops.lab.process import Process
 from koseki_ops.plan.inventory import Inventory

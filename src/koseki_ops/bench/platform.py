@@ -22,10 +22,11 @@ import click
 from koseki_ops.bench import engines, image, link
 from koseki_ops.bench.table import Row, at_least, at_most, spread
 from koseki_ops.core.progress import Progress
-from koseki_ops.drift import manifest, probe
+from koseki_ops.drift.judge import manifest
+from koseki_ops.drift.judge.sweep import sweep
 from koseki_ops.drift.model import Answer
-from koseki_ops.drift.run import sweep
-from koseki_ops.drift.sweep import ask_all
+from koseki_ops.drift.observe import probe
+from koseki_ops.drift.observe.transport import ask_all
 from koseki_ops.engines import ansible_run
 from koseki_ops.engines import apply as engine
 from koseki_ops.engines.ansible_run import environment

@@ -10,11 +10,11 @@ from functools import cache
 import click
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.drift.evidence_cli import EVIDENCE_COMMANDS
-from koseki_ops.drift.keep import keep
+from koseki_ops.drift.history.record import keep
+from koseki_ops.drift.history_cli import EVIDENCE_COMMANDS
+from koseki_ops.drift.judge.sweep import sweep
 from koseki_ops.drift.model import Answer, Finding, Sweep
-from koseki_ops.drift.run import sweep
-from koseki_ops.drift.sweep import HOST_SECONDS, Bounds
+from koseki_ops.drift.observe.transport import HOST_SECONDS, Bounds
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site

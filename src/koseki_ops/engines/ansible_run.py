@@ -15,7 +15,7 @@ from pathlib import Path
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.results import EngineResult, HostResult
 from koseki_ops.core.subprocesses import engine
-from koseki_ops.drift.declared import merge
+from koseki_ops.drift.judge.declared import merge
 from koseki_ops.plan.site import Site
 
 ENGINE = "ansible"

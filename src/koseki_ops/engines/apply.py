@@ -12,8 +12,8 @@ from typing import Any
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.results import EngineResult, HostResult, merge
-from koseki_ops.drift.items import State
-from koseki_ops.drift.run import after_apply, before_apply
+from koseki_ops.drift.judge.sweep import after_apply, before_apply
+from koseki_ops.drift.observe.items import State
 from koseki_ops.engines import ansible_run, pyinfra_run
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.rules import load_platform

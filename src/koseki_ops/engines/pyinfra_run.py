@@ -24,7 +24,7 @@ from typing import Any
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.results import EngineResult, HostResult
 from koseki_ops.core.subprocesses import engine
-from koseki_ops.drift.declared import Declared
+from koseki_ops.drift.judge.declared import Declared
 from koseki_ops.engines.connector import NoAnswerError
 from koseki_ops.plan.site import Site
 from koseki_ops.remote import first_contact

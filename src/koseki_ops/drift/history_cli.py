@@ -12,9 +12,9 @@ import click
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.formatting import in_zone, one_line
-from koseki_ops.drift.exports import FORMATS
+from koseki_ops.drift.history.store import Entry, Store, write_whole
 from koseki_ops.drift.model import Answer, Finding
-from koseki_ops.drift.store import Entry, Store, write_whole
+from koseki_ops.drift.report.exports import FORMATS
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
@@ -175,7 +175,7 @@ def page_command(site: Site) -> None:
 
     Example: koseki drift page
     """
-    from koseki_ops.drift.page import write_page  # noqa: PLC0415 - a sweep does not wait for charts
+    from koseki_ops.drift.report.page import write_page  # noqa: PLC0415 - a sweep does not wait for charts
     from koseki_ops.verify.expectations import Plan  # noqa: PLC0415 - as above
 
     click.echo(f"page: {write_page(Plan.of(site), Store.open(site), time.time())}")

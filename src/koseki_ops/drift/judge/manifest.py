@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.drift.declared import Rows
-from koseki_ops.drift.items import ANY, COLUMNS, PART_OF, Items, State, pack, unpack
-from koseki_ops.drift.probe import scope
+from koseki_ops.drift.judge.declared import Rows
+from koseki_ops.drift.observe.items import ANY, COLUMNS, PART_OF, Items, State, pack, unpack
+from koseki_ops.drift.observe.probe import scope
 from koseki_ops.plan.revision import Inputs
 from koseki_ops.plan.site import Site
 from koseki_ops.remote import first_contact

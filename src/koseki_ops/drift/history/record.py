@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.drift.exports import as_prometheus
+from koseki_ops.drift.history.store import Store, write_whole
 from koseki_ops.drift.model import Sweep
-from koseki_ops.drift.store import Store, write_whole
+from koseki_ops.drift.report.exports import as_prometheus
 from koseki_ops.plan.site import Site
 
 METRICS_FILE = "drift.prom"
@@ -34,8 +34,8 @@ def keep(site: Site, found: Sweep, *, alert: bool) -> Kept:
         sweep = store.append(found)
         return Kept(sweep, _idle(store))
     # A person who looks does not wait for charts.
-    from koseki_ops.drift.alerts import raise_alerts, raise_fault  # noqa: PLC0415
-    from koseki_ops.drift.page import write_page  # noqa: PLC0415
+    from koseki_ops.drift.report.alerts import raise_alerts, raise_fault  # noqa: PLC0415
+    from koseki_ops.drift.report.page import write_page  # noqa: PLC0415
     from koseki_ops.verify.expectations import Plan  # noqa: PLC0415
 
     plan = Plan.of(site)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from koseki_ops.drift.probe import CONTENTS, fetching, sessions_in
+from koseki_ops.drift.observe.probe import CONTENTS, fetching, sessions_in
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import argv
 

@@ -23,8 +23,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.drift.history.waivers import (
+    Standing,
+    Terms,
+    apply_waivers,
+    committed_waivers,
+    terms_of,
+)
 from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
-from koseki_ops.drift.waivers import Standing, Terms, apply_waivers, committed_waivers, terms_of
 from koseki_ops.plan.inventory import WORKSTATION, Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.trust.site_key import make_key, sign, verify

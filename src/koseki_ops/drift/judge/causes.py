@@ -7,11 +7,11 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 
-from koseki_ops.drift.compare import ABSENT, Difference
-from koseki_ops.drift.items import FILES
-from koseki_ops.drift.manifest import Manifest
+from koseki_ops.drift.judge.compare import ABSENT, Difference
+from koseki_ops.drift.judge.manifest import Manifest
+from koseki_ops.drift.judge.repairs import mending, removal
 from koseki_ops.drift.model import Answer, Cause, Finding
-from koseki_ops.drift.repairs import mending, removal
+from koseki_ops.drift.observe.items import FILES
 from koseki_ops.plan.revision import Inputs
 from koseki_ops.plan.site import Site
 

@@ -20,8 +20,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from koseki_ops.drift import policy
-from koseki_ops.drift.items import FILES, State, pack
+from koseki_ops.drift.observe import policy
+from koseki_ops.drift.observe.items import FILES, State, pack
 
 SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 MODE = re.compile(r"[0-7]{1,4}")
@@ -80,7 +80,7 @@ def scope() -> str:
 
 
 def _text(name: str) -> str:
-    return (files("koseki_ops.drift") / name).read_text(encoding="utf-8")
+    return (files("koseki_ops.drift.observe") / name).read_text(encoding="utf-8")
 
 
 def _test(pattern: str) -> str:

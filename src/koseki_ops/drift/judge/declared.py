@@ -10,7 +10,7 @@ import hashlib
 from collections import defaultdict
 from typing import Any
 
-from koseki_ops.drift.policy import is_pruned, is_secret, kind_of
+from koseki_ops.drift.observe.policy import is_pruned, is_secret, kind_of
 
 Rows = dict[str, dict[str, dict[str, str]]]
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from koseki_ops.drift.items import ANY, COLUMNS, FILES, PART_OF, State, unpack
-from koseki_ops.drift.manifest import Manifest
+from koseki_ops.drift.judge.manifest import Manifest
 from koseki_ops.drift.model import Answer
+from koseki_ops.drift.observe.items import ANY, COLUMNS, FILES, PART_OF, State, unpack
 
 # A unit that is none of these things is as if it were not there.
 ABSENT_SERVICE = "\tinactive"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 
-from koseki_ops.drift.compare import Difference
-from koseki_ops.drift.items import FILES
+from koseki_ops.drift.judge.compare import Difference
+from koseki_ops.drift.observe.items import FILES
 
 LOAD_RULES = "nft -f /etc/nftables.conf"
 

@@ -19,7 +19,7 @@ import pygal
 from markupsafe import Markup
 from pygal.style import Style
 
-from koseki_ops.drift.store import Point
+from koseki_ops.drift.history.store import Point
 
 # The page's own colours: a chart follows its dark and its printed form.
 COLOURS = {"bad": "var(--bad)", "open": "var(--open)", "soft": "var(--soft)"}

@@ -15,10 +15,10 @@ from markupsafe import Markup
 
 from koseki_ops.calendar.eras import in_era
 from koseki_ops.core.formatting import in_zone, one_line, printable
-from koseki_ops.drift.charts import Day, lines, trend, worst_of_days
+from koseki_ops.drift.history.store import Entry, Store, write_whole
+from koseki_ops.drift.history.waivers import Standing
 from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
-from koseki_ops.drift.store import Entry, Store, write_whole
-from koseki_ops.drift.waivers import Standing
+from koseki_ops.drift.report.charts import Day, lines, trend, worst_of_days
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import BackupPolicy
 from koseki_ops.report.picture import Stand, environment
@@ -252,7 +252,7 @@ def render(plan: Plan, store: Store, now: float) -> str:
     entries = list(store.history(now - CHART_DAYS * DAY))
     present = in_order(sweep.open) if sweep else []
     unseen = in_order([store.known.findings[i] for i in store.known.unseen])
-    templates = environment("koseki_ops.drift")
+    templates = environment("koseki_ops.drift.report")
     script = templates.get_template("page.js.j2").render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     moment = datetime.fromtimestamp(sweep.at if sweep else now, zone)

@@ -10,9 +10,9 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from koseki_ops.core.formatting import one_line, printable, rfc3339
-from koseki_ops.drift.alerts import difference, summary
+from koseki_ops.drift.history.waivers import Standing
 from koseki_ops.drift.model import Answer, Finding, Sweep
-from koseki_ops.drift.waivers import Standing
+from koseki_ops.drift.report.alerts import difference, summary
 
 SARIF_SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"

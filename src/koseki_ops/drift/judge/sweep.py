@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from koseki_ops.drift import manifest as manifests
-from koseki_ops.drift import probe
-from koseki_ops.drift.causes import diff, finding, on_host
-from koseki_ops.drift.compare import clock_difference, compare, days_left
-from koseki_ops.drift.declared import Rows
-from koseki_ops.drift.items import FILES, State
-from koseki_ops.drift.manifest import Applied, Manifest, TamperedError
+from koseki_ops.drift.judge import manifest as manifests
+from koseki_ops.drift.judge.causes import diff, finding, on_host
+from koseki_ops.drift.judge.compare import clock_difference, compare, days_left
+from koseki_ops.drift.judge.declared import Rows
+from koseki_ops.drift.judge.manifest import Applied, Manifest, TamperedError
 from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
-from koseki_ops.drift.probe import scope
-from koseki_ops.drift.sweep import BOUNDS, Bounds, Reply, ask_all, fetch
+from koseki_ops.drift.observe import probe
+from koseki_ops.drift.observe.items import FILES, State
+from koseki_ops.drift.observe.probe import scope
+from koseki_ops.drift.observe.transport import BOUNDS, Bounds, Reply, ask_all, fetch
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.revision import Inputs, inputs_of
 from koseki_ops.plan.site import Site

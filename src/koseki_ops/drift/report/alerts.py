@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.formatting import in_zone, one_line, rfc3339
+from koseki_ops.drift.history.store import Store, finding_from, write_whole
 from koseki_ops.drift.model import Answer, Finding, Sweep
-from koseki_ops.drift.store import Store, finding_from, write_whole
 
 if TYPE_CHECKING:
     from email.headerregistry import Address
