@@ -11,10 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from koseki_ops.drift.history import store as store_module
 from koseki_ops.drift.history.store import Store
 from koseki_ops.drift.history.waivers import Terms, terms_of
 from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
 from koseki_ops.plan.model import Waiver
+from koseki_ops.trust import site_key
 
 HOSTS = (
     "primary1",
@@ -167,9 +169,10 @@ def keep_writing(folder: Path, kill_at_line: int = 0) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
         return at_line
 
+    ours = {store_module.__file__, site_key.__file__}
+
     def at_call(frame: Any, _event: str, _argument: object) -> Any:  # noqa: ANN401 - a trace function
-        ours = frame.f_code.co_filename.endswith(("drift/store.py", "trust/site_key.py"))
-        return at_line if ours else None
+        return at_line if frame.f_code.co_filename in ours else None
 
     history = store(folder)
     if kill_at_line:

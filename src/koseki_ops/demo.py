@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.progress import Progress
 from koseki_ops.engines import apply as engine
 from koseki_ops.lab.lab import Lab
+from koseki_ops.plan.cli_options import site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.rules import PLAN_GROUPS
 from koseki_ops.plan.site import Site
@@ -19,6 +22,16 @@ from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, Results
 from koseki_ops.verify.runner import Reports, verify
 
 STEPS = ("secrets", "package mirror", "lab", "apply", "verify")
+
+
+@click.command("demo")
+@site_options
+def demo_command(site: Site) -> None:
+    """From nothing to a verified platform in the lab; leaves the lab running.
+
+    Example: koseki demo
+    """
+    sys.exit(run_demo(site))
 
 
 def run_demo(site: Site) -> int:

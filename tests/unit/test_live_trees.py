@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # Everything that walks the trees of a running host: the probe, the suites, the roles' questions.
 WALKING = [
-    ROOT / "src/koseki_ops/drift/probe.sh",
+    ROOT / "src/koseki_ops/drift/observe/probe.sh",
     *sorted(ROOT.glob("tests/testinfra/test_*.py")),
     *sorted(ROOT.glob("roles/*/files/*-state.sh")),
 ]

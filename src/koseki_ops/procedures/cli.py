@@ -9,6 +9,7 @@ import click
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.progress import Progress
+from koseki_ops.engines.cli import print_result
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.site import Site
 from koseki_ops.procedures import joining
@@ -99,8 +100,6 @@ def _tell(
     export: object = None,
 ) -> None:
     """Print what was done, host by host, and leave with the contract's exit code."""
-    from koseki_ops.cli import print_result  # noqa: PLC0415 - the command tree imports this room
-
     print_result(outcome.applied, check=False)
     passed, failed = map(outcome.found.count, (PASSED, FAILED))
     if failed or outcome.found.silent:

@@ -1,7 +1,8 @@
-"""`koseki terminal`: certificates of the municipalities' terminals."""
+"""`koseki terminal` and `koseki secrets`: the terminals' certificates, the inventory's vault."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -12,6 +13,7 @@ from koseki_ops.plan.model import Platform
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
 from koseki_ops.trust import terminals
+from koseki_ops.trust.secrets import init_secrets, load_secrets, secrets_file, wanted_secrets
 
 
 @click.group("terminal")
@@ -78,3 +80,36 @@ def list_command(site: Site, *, as_json: bool) -> None:
                 ]
             }
         )
+
+
+@click.group("secrets")
+def secrets_group() -> None:
+    """Make and test the inventory's vault of secrets."""
+
+
+@secrets_group.command("init")
+@site_options
+def secrets_init(site: Site) -> None:
+    """Make the vault password and every secret that is missing; what is there stays.
+
+    Example: koseki secrets init -i iida
+    """
+    made = init_secrets(site)
+    path = secrets_file(site).relative_to(site.root)
+    click.echo(f"{path}: {made} secrets made" if made else f"{path}: complete, nothing made")
+
+
+@secrets_group.command("check")
+@site_options
+def secrets_check(site: Site) -> None:
+    """Say whether the vault opens and holds every secret that the inventory asks for.
+
+    Example: koseki secrets check -i iida
+    """
+    present = load_secrets(site)
+    wanted = wanted_secrets(Inventory(site.inventory))
+    missing = [name for name in wanted if not present.get(name)]
+    if missing:
+        click.echo(f"missing: {', '.join(missing)}; run `koseki secrets init`")
+        sys.exit(1)
+    click.echo(f"{len(wanted)} secrets, all there")

@@ -1,0 +1,57 @@
+"""`koseki apply`: the baseline, then the services."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from koseki_ops.core.progress import Progress
+from koseki_ops.core.results import EngineResult
+from koseki_ops.engines import apply as engine
+from koseki_ops.plan.cli_options import json_option, print_json, site_options
+from koseki_ops.plan.site import Site
+
+
+@click.command("apply")
+@click.option("--check", is_flag=True, help="Change nothing; say what an apply would change.")
+@click.option("--limit", multiple=True, metavar="HOST|GROUP", help="Only these (repeatable).")
+@click.option(
+    "--only",
+    type=click.Choice(["ground", "services"]),
+    help="Only the ground (pyinfra) or only the services (Ansible).",
+)
+@site_options
+@json_option
+def apply_command(
+    site: Site, *, check: bool, limit: tuple[str, ...], only: str | None, as_json: bool
+) -> None:
+    """Bring the hosts to what the inventory says: the ground, then the services.
+
+    Exit 0: every host is as the inventory says (with --check: could be asked); 1: something
+    failed; 2: bad input, an unhealthy cluster, or a host did not answer (the others went on).
+
+    Example: koseki apply --check --limit databases
+    """
+    plan = engine.Plan(check, limit, (only,) if only else engine.ENGINES)
+    progress = Progress([])
+    result = engine.apply(site, plan, progress.say)
+    print_result(result, check=check)
+    if as_json:
+        print_json(engine.as_json(result))
+    if result.unreachable or result.refused:
+        sys.exit(2)
+    if result.failed:
+        sys.exit(1)
+
+
+def print_result(result: EngineResult, *, check: bool) -> None:
+    """Print a line for each host, then each failure as a sentence."""
+    verb = "would change" if check else "changed"
+    for name, host in result.hosts.items():
+        state = "not touched" if host.unreachable else f"{host.changed} {verb}"
+        failed = f", {host.failed} failed" if host.failed else ""
+        click.echo(f"{name:20} {state}{failed}")
+        for error in host.errors:
+            click.echo(f"  {error}", err=True)
+    click.echo(f"{result.changed} {verb}, {result.failed} failed, {result.seconds:.1f} s")

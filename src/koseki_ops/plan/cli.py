@@ -1,0 +1,64 @@
+"""`koseki check` and `koseki municipalities`: the plan held to its rules, and read."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.plan.cli_options import json_option, print_json, site_options
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.municipalities import active, effective_day
+from koseki_ops.plan.rules import check_inventory, load_platform
+from koseki_ops.plan.site import Site
+
+
+@click.command("check")
+@site_options
+@json_option
+def check_command(site: Site, *, as_json: bool) -> None:
+    """Hold the inventory against the model: file, key, value seen and remedy of each fault.
+
+    Example: koseki check -i iida
+    """
+    inventory = Inventory(site.inventory)
+    findings = check_inventory(inventory)
+    for finding in findings:
+        click.echo(f"koseki: {finding}", err=True)
+    if not findings:
+        click.echo(f"{site.inventory_name}: {len(inventory.hosts)} hosts, the inventory holds")
+    if as_json:
+        print_json(
+            {
+                "findings": [
+                    {"file": str(f.file), "key": f.key, "seen": f.seen, "remedy": f.remedy}
+                    for f in findings
+                ]
+            }
+        )
+    if findings:
+        sys.exit(2)
+
+
+@click.command("municipalities")
+@click.option("--as-of", metavar="DATE", help="An ISO date (default: the inventory's day).")
+@site_options
+@json_option
+def municipalities_command(site: Site, *, as_of: str | None, as_json: bool) -> None:
+    """List the municipalities that have joined by a day, in the plan's order.
+
+    Example: koseki municipalities -i iida --as-of 2015-11-01
+    """
+    inventory = Inventory(site.inventory)
+    platform = load_platform(inventory)
+    try:
+        day = effective_day(as_of or str(platform.effective_date), platform.timezone)
+    except ValueError as error:
+        raise KosekiError("this is no day", str(as_of), "write it as 2015-11-01") from error
+    joined = active(inventory.shared["municipalities"], day)
+    for row in joined:
+        click.echo(f"{row['code6']}  {row['slug']:10}  {row['joined_on']}  {row['name']}")
+    click.echo(f"{len(joined)} municipalities on {day}")
+    if as_json:
+        print_json({"as_of": day.isoformat(), "active": len(joined), "municipalities": joined})
