@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import signal
 import sys
 
 import click
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.lazy_group import LazyGroup
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -81,28 +81,7 @@ ROOMS = {
 }
 
 
-class RoomGroup(click.Group):
-    """A command group that imports a room only when one of its commands is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Name the commands in the rooms."""
-        return sorted(ROOMS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
-        """Return a command, importing its room."""
-        if cmd_name not in ROOMS:
-            return None
-        module, attribute = ROOMS[cmd_name][0].split(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
-        """List the commands; none is imported for that."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, ROOMS[name][1]) for name in sorted(ROOMS)])
-
-
-@click.group(cls=RoomGroup, context_settings=CONTEXT)
+@click.group(cls=LazyGroup, places=ROOMS, context_settings=CONTEXT)
 def cli() -> None:
     """Provision, verify and evidence the shared family-register platform.
 

@@ -18,11 +18,12 @@ from click.testing import CliRunner, Result
 from drift_samples import NOW, drifted, not_verified, sweep, waiver
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.cli import drift_group
-from koseki_ops.drift.history.record import METRICS_FILE, keep
 from koseki_ops.drift.history.store import DATABASE_FILE, HEAD_FILE, Store
 from koseki_ops.drift.history_cli import EVIDENCE_COMMANDS, since_moment
+from koseki_ops.drift.record import keep
 from koseki_ops.drift.report.alerts import ALERTS_FILE
 from koseki_ops.drift.report.page import PAGE_FILE
+from koseki_ops.drift.scheduled import METRICS_FILE
 from koseki_ops.plan.site import Site
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,15 +10,16 @@ from functools import cache
 import click
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.drift.history.record import keep
-from koseki_ops.drift.history_cli import EVIDENCE_COMMANDS
+from koseki_ops.core.lazy_group import LazyGroup
 from koseki_ops.drift.judge.sweep import sweep
 from koseki_ops.drift.model import Answer, Finding, Sweep
 from koseki_ops.drift.observe.transport import HOST_SECONDS, Bounds
+from koseki_ops.drift.record import keep
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.ssh_config import ensure_site_ssh
+from koseki_ops.trust.secrets import load_secrets
 
 SHOWN_FINDINGS = 40
 SHOWN_LENGTH = 100
@@ -27,7 +28,20 @@ SHORTEST_SECRET = 6
 HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 
-@click.group("drift", invoke_without_command=True)
+# What was kept is looked at by commands of its own; a sweep does not wait for their imports.
+HISTORY = {
+    name: (f"koseki_ops.drift.history_cli:{name.replace('-', '_')}_command", line)
+    for name, line in {
+        "export": "Give the newest sweep to another tool.",
+        "history": "Tell what began, changed and ended, sweep by sweep.",
+        "page": "Write the page about the newest sweep.",
+        "verify-history": "Hold every kept sweep against its chain.",
+        "waivers": "Show how each waiver of the inventory stands.",
+    }.items()
+}
+
+
+@click.group("drift", cls=LazyGroup, places=HISTORY, invoke_without_command=True)
 @click.option("--limit", multiple=True, metavar="HOST|GROUP", help="Only these (repeatable).")
 @click.option("--explain", metavar="ID", help="Tell all that is known of one finding.")
 @click.option(
@@ -65,7 +79,7 @@ def drift_group(
         # A command after the group is about the site that was named before it.
         named = {"inventory": site.inventory_name}
         named |= {"name": site.name} if site.name != site.inventory_name else {}
-        context.default_map = {str(command.name): named for command in EVIDENCE_COMMANDS}
+        context.default_map = dict.fromkeys(HISTORY, named)
         return
     inventory = Inventory(site.inventory)
     chosen = {host for name in limit for host in inventory.resolve(name)}
@@ -95,10 +109,6 @@ def drift_group(
     sys.exit(2 if fault else exit_code(found))
 
 
-for _command in EVIDENCE_COMMANDS:
-    drift_group.add_command(_command)
-
-
 def exit_code(found: Sweep) -> int:
     """Return 2 when something was not verified, 1 when something drifted, 0 when all holds."""
     if found.count(Answer.NOT_VERIFIED):
@@ -120,8 +130,6 @@ def as_report(found: Sweep) -> dict[str, object]:
 
 def _secrets(site: Site) -> list[str]:
     """Return the values of the site's secrets, so that no difference shows one."""
-    from koseki_ops.trust.secrets import load_secrets  # noqa: PLC0415 - only when something is shown
-
     found: list[str] = []
 
     def gather(value: object) -> None:

@@ -15,17 +15,18 @@ from koseki_ops.core.formatting import in_zone, one_line
 from koseki_ops.drift.history.store import Entry, Store, write_whole
 from koseki_ops.drift.model import Answer, Finding
 from koseki_ops.drift.report.exports import FORMATS
+from koseki_ops.drift.report.page import write_page
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
+from koseki_ops.verify.expectations import Plan
 
 NO_SWEEP = ("no sweep has been kept yet", "", "run `koseki drift` first")
 
 
 def timezone_of(site: Site) -> str:
     """Return the time zone in which a site's people read times."""
-    from koseki_ops.plan.rules import load_platform  # noqa: PLC0415 - a sweep does not wait for it
-
     return load_platform(Inventory(site.inventory)).timezone
 
 
@@ -175,9 +176,6 @@ def page_command(site: Site) -> None:
 
     Example: koseki drift page
     """
-    from koseki_ops.drift.report.page import write_page  # noqa: PLC0415 - a sweep does not wait for charts
-    from koseki_ops.verify.expectations import Plan  # noqa: PLC0415 - as above
-
     click.echo(f"page: {write_page(Plan.of(site), Store.open(site), time.time())}")
 
 
@@ -202,12 +200,3 @@ def verify_history_command(site: Site, *, as_json: bool) -> None:
         print_json(report)
     if verdict.fault:
         sys.exit(1)
-
-
-EVIDENCE_COMMANDS = (
-    history_command,
-    waivers_command,
-    export_command,
-    page_command,
-    verify_history_command,
-)

@@ -9,8 +9,12 @@ import click
 
 from koseki_ops.core.progress import Progress
 from koseki_ops.image import seal
+from koseki_ops.image.build import build
+from koseki_ops.image.check import REPORT, check
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.site import Site
+from koseki_ops.verify.cli import print_results
+from koseki_ops.verify.results import FAILED, PASSED, SKIPPED
 
 
 @click.group("image")
@@ -37,8 +41,6 @@ def build_command(site: Site, host: str, *, form: str, as_json: bool) -> None:
 
     Example: koseki image build primary1
     """
-    from koseki_ops.image.build import build  # noqa: PLC0415 - the engines are slow to import
-
     progress = Progress([])
     image = build(site, host, form, progress.say)
     size, seconds = image.stat().st_size, progress.elapsed()
@@ -60,10 +62,6 @@ def check_command(site: Site, image: Path, *, as_json: bool) -> None:
 
     Example: koseki image check primary1
     """
-    from koseki_ops.image.check import REPORT, check  # noqa: PLC0415 - the engines are slow to import
-    from koseki_ops.verify.cli import print_results  # noqa: PLC0415 - as above
-    from koseki_ops.verify.results import FAILED, PASSED, SKIPPED  # noqa: PLC0415 - as above
-
     progress = Progress([])
     trial = check(site, _named(site, image), progress.say)
     for stage in trial.stages:

@@ -15,6 +15,7 @@ import click
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.progress import Progress
+from koseki_ops.engines import pyinfra_run
 from koseki_ops.evidence.ledger import Ledger
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
@@ -99,8 +100,6 @@ def rehearse_command(site: Site, *, chosen: tuple[str, ...], as_json: bool) -> N
 
     Example: koseki restore rehearse --vault remote
     """
-    from koseki_ops.engines import pyinfra_run  # noqa: PLC0415 - only when it is needed
-
     inventory = Inventory(site.inventory)
     vaults = _chosen(inventory, chosen)
     ensure_site_ssh(site, inventory)

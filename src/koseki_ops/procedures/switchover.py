@@ -8,6 +8,7 @@ import click
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.progress import Progress
+from koseki_ops.engines import pyinfra_run
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
@@ -48,8 +49,6 @@ def switchover_command(site: Site, host: str | None, *, as_json: bool) -> None:
 
     Example: koseki switchover primary1
     """
-    from koseki_ops.engines import pyinfra_run  # noqa: PLC0415 - only when it is needed
-
     inventory = Inventory(site.inventory)
     to = inventory.resolve(host)[0] if host else None
     ensure_site_ssh(site, inventory)

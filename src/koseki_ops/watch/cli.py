@@ -7,6 +7,7 @@ import sys
 import click
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.engines import apply as engine
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
@@ -31,8 +32,6 @@ def opinion_command(site: Site, *, as_json: bool) -> None:
 
     Example: koseki watch opinion
     """
-    from koseki_ops.engines import apply as engine  # noqa: PLC0415 - the engines take a second to import
-
     result = engine.apply(site, engine.Plan(check=True), lambda _line: None)
     said = opinion(result)
     for line in said:

@@ -7,10 +7,14 @@ after the mail was handed over, so a kill in between repeats a mail and never lo
 
 from __future__ import annotations
 
+import http.client
 import json
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +25,6 @@ from koseki_ops.drift.history.store import Store, finding_from, write_whole
 from koseki_ops.drift.model import Answer, Finding, Sweep
 
 if TYPE_CHECKING:
-    from email.headerregistry import Address
-    from email.message import EmailMessage
-
     from koseki_ops.plan.model import AlertWebhook, DriftAlerts
 
 FOLDER, ALERTS_FILE, STATE_FILE = "alerts", "alertmanager.json", "told.json"
@@ -224,9 +225,6 @@ def message(
 
 
 def _envelope(settings: DriftAlerts) -> EmailMessage:
-    from email.message import EmailMessage  # noqa: PLC0415 - a sweep without a mail does not wait
-    from email.policy import SMTP  # noqa: PLC0415 - as above
-
     mail = EmailMessage(SMTP.clone(cte_type="7bit"))
     mail["From"] = settings.sender
     mail["To"] = [_address(row.role, row.address) for row in settings.recipients]
@@ -235,8 +233,6 @@ def _envelope(settings: DriftAlerts) -> EmailMessage:
 
 
 def _address(role: str, address: str) -> Address:
-    from email.headerregistry import Address  # noqa: PLC0415 - as for `_envelope`
-
     return Address(display_name=one_line(role), addr_spec=address)
 
 
@@ -284,8 +280,6 @@ def _mail(mail: EmailMessage, settings: DriftAlerts) -> None:
 
 
 def _post(webhook: AlertWebhook, body: bytes) -> None:
-    import http.client  # noqa: PLC0415 - a sweep without a webhook does not wait
-
     place = f"http://{webhook.address}:{webhook.port}{webhook.path}"
     connection = http.client.HTTPConnection(
         str(webhook.address), webhook.port, timeout=WEBHOOK_SECONDS

@@ -1,0 +1,39 @@
+"""What becomes of a sweep: it is kept, what is new is told, page and metrics are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from koseki_ops.drift.history.store import Store
+from koseki_ops.drift.model import Sweep
+from koseki_ops.plan.site import Site
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A sweep as it was kept, and what must be said: waivers that cover nothing, lost alerts."""
+
+    sweep: Sweep
+    said: tuple[str, ...]
+
+
+def keep(site: Site, found: Sweep, *, alert: bool) -> Kept:
+    """Chain a sweep to a site's history; return it with its beginnings and waivers.
+
+    alert: tell what is new, changed or over, and write the page and the metrics beside the history;
+    for the sweeps of a schedule, not for those of a person who is looking anyway. Raises
+    KosekiError when the history was tampered with; that is told once as well.
+    """
+    store = Store.open(site)
+    if not alert:
+        sweep = store.append(found)
+        return Kept(sweep, _idle(store))
+    # A person who looks does not wait for charts and mail.
+    from koseki_ops.drift.scheduled import keep_and_tell  # noqa: PLC0415
+
+    sweep, faults = keep_and_tell(site, store, found)
+    return Kept(sweep, (*_idle(store), *faults))
+
+
+def _idle(store: Store) -> tuple[str, ...]:
+    return tuple(standing.fault for standing in store.standings if standing.fault)

@@ -1,0 +1,37 @@
+"""A sweep of the schedule: kept, what is new is told, page and metrics are written."""
+
+from __future__ import annotations
+
+import time
+
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.drift.history.store import Store, write_whole
+from koseki_ops.drift.model import Sweep
+from koseki_ops.drift.report.alerts import raise_alerts, raise_fault
+from koseki_ops.drift.report.exports import as_prometheus
+from koseki_ops.drift.report.page import write_page
+from koseki_ops.plan.site import Site
+from koseki_ops.verify.expectations import Plan
+
+METRICS_FILE = "drift.prom"
+
+
+def keep_and_tell(site: Site, store: Store, found: Sweep) -> tuple[Sweep, list[str]]:
+    """Chain a sweep to the history and tell of it; return it, and what could not be told.
+
+    Raises KosekiError when the history was tampered with; that is told once as well.
+    """
+    plan = Plan.of(site)
+    settings, timezone = plan.platform.drift_alerts, plan.platform.timezone
+    try:
+        sweep = store.append(found)
+    except KosekiError as error:
+        lost = raise_fault(store.folder, site.name, str(error), settings)
+        if lost:
+            raise KosekiError(error.what, error.seen, f"{error.remedy}; {lost}") from error
+        raise
+    lost = raise_fault(store.folder, site.name, "", settings)
+    faults = raise_alerts(store, sweep, settings, timezone).faults
+    write_whole(store.folder / METRICS_FILE, as_prometheus(sweep, store.standings))
+    write_page(plan, store, time.time())
+    return sweep, list(filter(None, (lost, *faults)))

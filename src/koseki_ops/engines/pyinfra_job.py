@@ -1,0 +1,153 @@
+"""One job of pyinfra, in a process of its own: `pyinfra_run` starts it and reads its answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pyinfra.api import Config, Inventory, QuoteString, State, StringCommand
+from pyinfra.api.connect import connect_all
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.operations import run_ops
+from pyinfra.api.state import BaseStateCallback, StateStage
+from pyinfra.context import ctx_host, ctx_state
+
+from koseki_ops.core.results import HostResult
+from koseki_ops.drift.judge.declared import Declared
+from koseki_ops.engines.connector import NoAnswerError
+from koseki_ops.plan.site import Site
+from koseki_ops.remote import first_contact
+
+
+def main(job: dict[str, Any]) -> dict[str, HostResult]:
+    """Run one job in this process; return what happened on each host."""
+    # pyinfra's own words would mix with ours: it reports through its state.
+    logging.getLogger("pyinfra").setLevel(logging.CRITICAL + 1)
+    site = Site.open(job["inventory"], job["name"])
+    sys.path.insert(0, str(site.root))
+    results = {name: HostResult() for name in job["limit"]}
+    inventory = Inventory(([f"@koseki/{job['inventory']}"], {}), override_data=job["data"])
+    state = State(inventory, Config(SUDO=True))
+    state.limit_hosts = [inventory.get_host(name) for name in job["limit"]]
+    state.add_callback_handler(_reporter(results))
+    executed = False
+    broken: Exception | None = None
+    try:
+        state.set_stage(StateStage.Connect)
+        connect_all(state)
+        for host in state.activated_hosts:
+            results[host.name].bare = _is_bare(site, host, note=not job["check"])
+        state.set_stage(StateStage.Prepare)
+        # The state is one for all greenlets, the host is each greenlet's own.
+        with ctx_state.use(state):
+            for path in job["deploys"]:
+                _prepare(state, site.root / path)
+        for host in state.active_hosts:
+            host.connector.prefetch.note()
+        pending = any(state.get_meta_for_host(host).ops_change for host in state.active_hosts)
+        if pending and not job["check"]:
+            executed = True
+            _guard(state)
+            state.set_stage(StateStage.Execute)
+            run_ops(state)
+    except PyinfraError as error:
+        # Raised when no host is left; each host's own sentence is told below.
+        broken = error
+    for host in state.activated_hosts:
+        result = results[host.name]
+        _count(state, host, result, executed=executed)
+        result.declared = Declared.of(host.name).rows
+        if host in state.failed_hosts and not result.failed:
+            # It fell out over a question, before there was anything to do.
+            result.failed += 1
+            why = host.connector.trouble or "its answer could not be read"
+            result.errors.append(f"{host.name} could not be asked ({why}): run it again")
+    if broken and not any(result.errors for result in results.values()):
+        raise broken
+    return results
+
+
+def _reporter(results: dict[str, HostResult]) -> Any:  # noqa: ANN401 - pyinfra is untyped here
+    """Return a handler that turns pyinfra's events into results and lines of progress."""
+
+    class Report(BaseStateCallback):  # type: ignore[misc] # pyinfra's classes are untyped here
+        @staticmethod
+        def host_connect_error(_state: Any, host: Any, error: Exception) -> None:  # noqa: ANN401
+            results[host.name].unreachable = True
+            results[host.name].errors.append(str(error))
+
+        @staticmethod
+        def operation_start(state: Any, op_hash: str) -> None:  # noqa: ANN401
+            name = _name(state, op_hash)
+            print(f"> ground: {name.split(' | ')[-1]}", file=sys.stderr, flush=True)
+
+    return Report()
+
+
+def _prepare(state: Any, path: Path) -> None:  # noqa: ANN401 - pyinfra is untyped here
+    """Read a deploy for every host at once; each learns what it would change."""
+
+    def read(host: Any) -> None:  # noqa: ANN401
+        # A host that falls out is told of at the end; the others go on.
+        with ctx_host.use(host), suppress(NoAnswerError):
+            runpy.run_path(str(path))
+
+    hosts = state.inventory.get_active_hosts()
+    for greenlet in [state.pool.spawn(read, host) for host in hosts]:
+        greenlet.get()
+
+
+def _is_bare(site: Site, host: Any, *, note: bool) -> bool:  # noqa: ANN401
+    """Say whether a host is as its installer left it, now or in an apply that was broken off."""
+    if host.connector.first_contact and note:
+        first_contact.begin(site, host.name)
+    return host.connector.first_contact or first_contact.has_begun(site, host.name)
+
+
+def _guard(state: Any) -> None:  # noqa: ANN401 - pyinfra is untyped here
+    """Let an operation that gets no answer while it is executed fail on its own host alone."""
+
+    def guarded(commands: Callable[[], Iterator[Any]], host: Any) -> Iterator[Any]:  # noqa: ANN401
+        try:
+            yield from commands()
+        except NoAnswerError:
+            yield StringCommand("echo", QuoteString(host.connector.trouble), ">&2; exit 1")
+
+    for host in state.active_hosts:
+        for op_hash in state.ops[host]:
+            data = state.get_op_data_for_host(host, op_hash)
+            data.command_generator = partial(guarded, data.command_generator, host)
+
+
+def _name(state: Any, op_hash: str) -> str:  # noqa: ANN401 - pyinfra is untyped here
+    """Return an operation's name; hosts that run different deploys may share a place in order."""
+    return " / ".join(sorted(state.get_op_meta(op_hash).names))
+
+
+def _count(state: Any, host: Any, result: HostResult, *, executed: bool) -> None:  # noqa: ANN401
+    """Count failures and changes: those made or, when nothing was executed, those due."""
+    for op_hash in state.ops[host]:
+        meta = state.get_op_data_for_host(host, op_hash).operation_meta
+        if meta.is_complete() and meta.did_error():
+            said = meta.stderr_lines or meta.stdout_lines or ["no output"]
+            result.failed += 1
+            result.errors.append(f"{host.name}: {_name(state, op_hash)}: {said[-1]}")
+        if meta.is_complete():
+            result.said += meta.stdout_lines
+        made = meta.is_complete() and meta.did_change()
+        if made if executed else meta.will_change:
+            result.changed += 1
+            result.changes.append(_name(state, op_hash))
+
+
+if __name__ == "__main__":
+    done = main(json.loads(sys.argv[1]))
+    print(json.dumps({name: asdict(result) for name, result in done.items()}))
