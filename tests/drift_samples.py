@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from koseki_ops.core import files
 from koseki_ops.drift.history import store as store_module
 from koseki_ops.drift.history.store import Store
 from koseki_ops.drift.history.waivers import Terms, terms_of
@@ -169,7 +170,7 @@ def keep_writing(folder: Path, kill_at_line: int = 0) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
         return at_line
 
-    ours = {store_module.__file__, site_key.__file__}
+    ours = {store_module.__file__, site_key.__file__, files.__file__}
 
     def at_call(frame: Any, _event: str, _argument: object) -> Any:  # noqa: ANN401 - a trace function
         return at_line if frame.f_code.co_filename in ours else None

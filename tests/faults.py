@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 # What of the system a write asks for, in whatever order: the process dies at one of these.
-CALLS = ("open", "fchmod", "write", "fsync", "close", "rename")
+CALLS = ("open", "fchmod", "write", "fsync", "close", "rename", "link", "unlink")
 KILLED = 9
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from faults import KILLED, dying
-from koseki_ops.core.files import PRIVATE, write_atomic, write_private
+from koseki_ops.core.files import PRIVATE, create_private, write_atomic, write_private
+from koseki_ops.plan.site import project_root
 
 BEFORE, NOW = "what was there\n" * 50, "今ここにあるもの\n" * 5000
 MOST_CALLS = 30
@@ -83,3 +85,41 @@ def test_what_another_process_is_writing_is_left_alone(tmp_path: Path):
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(
         [path.name, other.name, running.name]
     )
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_the_first_one_counts_whatever_kills_the_second(tmp_path: Path, after: bool):
+    """Nothing or the whole of it; then what is there stays, and nothing is left beside it."""
+    path = tmp_path / "key"
+    codes = set()
+    for at in range(1, MOST_CALLS):
+        path.unlink(missing_ok=True)
+        codes.add(dying(at, after, lambda: create_private(path, NOW.encode())))
+        assert not path.exists() or path.read_text(encoding="utf-8") == NOW
+        made = path.exists()
+        create_private(path, BEFORE.encode())
+        assert path.read_text(encoding="utf-8") == (NOW if made else BEFORE)
+        assert [left.name for left in tmp_path.iterdir()] == ["key"]
+        assert stat.S_IMODE(path.stat().st_mode) == PRIVATE
+    assert codes == {0, KILLED}
+
+
+def test_files_are_put_in_place_here_alone():
+    """What is renamed elsewhere is a folder, or what another program wrote; each is known."""
+    known = {
+        "core/files.py",
+        "evidence/ledger.py",  # an old ledger that was taken over, out of the way
+        "image/build.py",  # a disk that is built for minutes
+        "lab/lab.py",  # a snapshot's folders
+        "supply/base_tree.py",
+        "supply/mirror.py",
+        "supply/station.py",  # as the two above: a folder that was built aside
+    }
+    sources = project_root() / "src/koseki_ops"
+    renaming = {
+        str(path.relative_to(sources))
+        for path in sources.rglob("*.py")
+        if re.search(r"\.rename\(|os\.replace\(", path.read_text(encoding="utf-8"))
+    }
+    # What bench/link.py does there, a town's program does on its host.
+    assert renaming - {"bench/link.py"} == known

@@ -20,6 +20,38 @@ def write_atomic(path: Path, content: str | bytes, mode: int = READABLE) -> None
     Folders that are missing are made. What an earlier write of this file left aside is removed, if
     its process has ended.
     """
+    _written_aside(path, content, mode).rename(path)
+    _sync(path.parent)
+
+
+def write_private(path: Path, content: str | bytes) -> None:
+    """Write a file whole that its owner alone may read."""
+    write_atomic(path, content, PRIVATE)
+
+
+def create_private(path: Path, content: bytes) -> None:
+    """Write a file whole that its owner alone may read, unless there is one: the first one counts.
+
+    Safe against another process that makes it at the same time.
+    """
+    aside = _written_aside(path, content, PRIVATE)
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return
+    finally:
+        aside.unlink()
+    _sync(path.parent)
+
+
+def write_changed(path: Path, content: str) -> None:
+    """Write a file whole only when its content would be another: a reader may be at work."""
+    if not path.exists() or path.read_text(encoding="utf-8") != content:
+        write_atomic(path, content)
+
+
+def _written_aside(path: Path, content: str | bytes, mode: int) -> Path:
+    """Write a file beside the place that it is for, synced; return where."""
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_left(path)
@@ -37,19 +69,7 @@ def write_atomic(path: Path, content: str | bytes, mode: int = READABLE) -> None
         aside.unlink()
         raise
     os.close(handle)
-    aside.rename(path)
-    _sync(path.parent)
-
-
-def write_private(path: Path, content: str | bytes) -> None:
-    """Write a file whole that its owner alone may read."""
-    write_atomic(path, content, PRIVATE)
-
-
-def write_changed(path: Path, content: str) -> None:
-    """Write a file whole only when its content would be another: a reader may be at work."""
-    if not path.exists() or path.read_text(encoding="utf-8") != content:
-        write_atomic(path, content)
+    return aside
 
 
 def _remove_left(path: Path) -> None:

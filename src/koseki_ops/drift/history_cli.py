@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo
 import click
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import write_atomic
 from koseki_ops.core.formatting import in_zone, one_line
-from koseki_ops.drift.history.store import Entry, Store, write_whole
+from koseki_ops.drift.history.store import Entry, Store
 from koseki_ops.drift.model import Answer, Finding
 from koseki_ops.drift.report.exports import FORMATS
 from koseki_ops.drift.report.page import write_page
@@ -161,7 +162,7 @@ def export_command(site: Site, *, form: str, output: Path | None) -> None:
         click.echo(text, nl=False)
         return
     try:
-        write_whole(output, text)
+        write_atomic(output, text)
     except OSError as error:
         raise KosekiError(
             "the export cannot be written", f"{output}: {error.strerror}", "choose another --output"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.drift.history.store import Store, write_whole
+from koseki_ops.core.files import write_atomic
+from koseki_ops.drift.history.store import Store
 from koseki_ops.drift.model import Sweep
 from koseki_ops.drift.report.alerts import raise_alerts, raise_fault
 from koseki_ops.drift.report.exports import as_prometheus
@@ -32,6 +33,6 @@ def keep_and_tell(site: Site, store: Store, found: Sweep) -> tuple[Sweep, list[s
         raise
     lost = raise_fault(store.folder, site.name, "", settings)
     faults = raise_alerts(store, sweep, settings, timezone).faults
-    write_whole(store.folder / METRICS_FILE, as_prometheus(sweep, store.standings))
+    write_atomic(store.folder / METRICS_FILE, as_prometheus(sweep, store.standings))
     write_page(plan, store, time.time())
     return sweep, list(filter(None, (lost, *faults)))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import write_atomic
 from koseki_ops.core.subprocesses import run
 from koseki_ops.lab import clock, recording
 from koseki_ops.lab.cgroup import remove_groups
@@ -117,9 +118,7 @@ class Lab:
         return state
 
     def _write(self, state: dict[str, Any]) -> None:
-        aside = self.state_file.with_suffix(f".{os.getpid()}")
-        aside.write_text(json.dumps(state, indent=1), encoding="utf-8")
-        aside.rename(self.state_file)
+        write_atomic(self.state_file, json.dumps(state, indent=1))
 
     def _remember(self, name: str, process: Process | None) -> None:
         state = self._read()
@@ -522,9 +521,7 @@ def _immutable_in(layer: Path) -> list[str]:
     kept = layer.with_name(f"{layer.name}.immutable.json")
     if not kept.exists():
         paths = [f"/{path.relative_to(layer)}" for path in layer.rglob("*") if _was_immutable(path)]
-        aside = kept.with_suffix(f".{os.getpid()}")
-        aside.write_text(json.dumps(paths), encoding="utf-8")
-        aside.rename(kept)
+        write_atomic(kept, json.dumps(paths))
     found: list[str] = json.loads(kept.read_text(encoding="utf-8"))
     return found
 

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import write_private
 from koseki_ops.plan.inventory import SECRETS_FILE, Inventory
 from koseki_ops.plan.site import Site
 
@@ -139,21 +140,10 @@ def init_secrets(site: Site) -> int:
         present = {}
         if not password_file.exists():
             password_file.parent.mkdir(parents=True, exist_ok=True)
-            _write_private(password_file, random_source.token_urlsafe(LENGTH).encode() + b"\n")
+            write_private(password_file, random_source.token_urlsafe(LENGTH).encode() + b"\n")
     content, made = _filled(wanted_secrets(Inventory(site.inventory)), present)
     if made:
         vault = VaultLib([("default", VaultSecret(read_password(site)))])
         plain = yaml.safe_dump(content, allow_unicode=True, sort_keys=True)
-        _write_private(path, vault.encrypt(plain))
+        write_private(path, vault.encrypt(plain))
     return made
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    """Replace a file in one step, readable by its owner only."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)

@@ -6,7 +6,6 @@ written by the toolkit; it cannot stop whoever may read the key, so heads are al
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import create_private, write_atomic
 
 KEY_FILE = "signing.key"
 # The public half, for hosts that read what was signed here and sign nothing of it themselves.
@@ -40,18 +40,7 @@ def make_key(folder: Path) -> None:
     encoded = Ed25519PrivateKey.generate().private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )
-    aside = folder / f".{KEY_FILE}.{os.getpid()}"
-    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(encoded)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(aside, path)
-    except FileExistsError:
-        return
-    finally:
-        aside.unlink()
+    create_private(path, encoded)
 
 
 def _load(folder: Path) -> Ed25519PrivateKey:
@@ -81,9 +70,7 @@ def publish(folder: Path) -> None:
     encoded = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     path = folder / PUBLIC_FILE
     if not path.exists() or path.read_bytes() != encoded:
-        aside = folder / f".{PUBLIC_FILE}.{os.getpid()}"
-        aside.write_bytes(encoded)
-        aside.rename(path)
+        write_atomic(path, encoded)
 
 
 def _published(folder: Path) -> Ed25519PublicKey:

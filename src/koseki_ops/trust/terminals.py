@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import write_atomic
 from koseki_ops.plan.model import Platform, Terminal
 from koseki_ops.plan.site import Site
 from koseki_ops.trust.secrets import load_secrets
@@ -205,15 +206,8 @@ def _keep(site: Site, certificate: str) -> Path:
     serial = x509.load_pem_x509_certificate(certificate.encode()).serial_number
     path = folder_of(site) / "issued" / f"{serial_text(serial)}.crt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, certificate)
+    write_atomic(path, certificate)
     return path
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file in one step, so that a crash leaves the old or the new one."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="ascii")
-    aside.rename(path)
 
 
 def _revoked(site: Site) -> dict[int, datetime]:
@@ -230,7 +224,7 @@ def _note_revoked(site: Site, serials: Sequence[int]) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
     rows = _revoked(site) | dict.fromkeys(serials, now)
     text = {serial_text(serial): moment.isoformat() for serial, moment in sorted(rows.items())}
-    _replace(folder_of(site) / "revoked.json", json.dumps(text, indent=1) + "\n")
+    write_atomic(folder_of(site) / "revoked.json", json.dumps(text, indent=1) + "\n")
 
 
 def _publish(site: Site, platform: Platform, authority: Authority) -> None:
@@ -239,7 +233,7 @@ def _publish(site: Site, platform: Platform, authority: Authority) -> None:
     policy = platform.certificate_policy
     if path.exists() and _still_says(path, authority, revoked, policy.renew_when_days_left):
         return
-    _replace(path, authority.pem + revocation_list(authority, revoked, policy.lifetime_days))
+    write_atomic(path, authority.pem + revocation_list(authority, revoked, policy.lifetime_days))
 
 
 def _still_says(
@@ -288,7 +282,7 @@ def ensure_stand_ins(site: Site, platform: Platform) -> None:
         if name == REVOKED:
             _keep(site, text)
             _note_revoked(site, [_serial(text)])
-        _replace(folder / f"{name}.crt", text)
+        write_atomic(folder / f"{name}.crt", text)
     _publish(site, platform, authority)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from koseki_ops.calendar.eras import in_era
+from koseki_ops.core.files import write_atomic
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.report.picture import Picture, Stand, draw, environment
 from koseki_ops.verify.expectations import Plan
@@ -155,6 +156,4 @@ def _reasons(tests: Iterable[TestResult]) -> dict[str, list[Group]]:
 
 def write_report(plan: Plan, results: Results, path: Path) -> None:
     """Write the report in one step, so that a reader never meets half of it."""
-    aside = path.with_suffix(".new")
-    aside.write_text(render(plan, results), encoding="utf-8")
-    aside.rename(path)
+    write_atomic(path, render(plan, results))

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import write_private
 from koseki_ops.drift.history.waivers import (
     Standing,
     Terms,
@@ -498,7 +499,7 @@ class Store:
 
     def _write_head_file(self, number: int, chain: bytes, signature: bytes) -> None:
         plain = {"number": number, "hash": chain.hex(), "signature": signature.hex()}
-        write_whole(self.head_file, json.dumps(plain) + "\n", private=True)
+        write_private(self.head_file, json.dumps(plain) + "\n")
 
     # What a row says.
 
@@ -552,19 +553,6 @@ def _granted(inventory: Inventory) -> Sequence[Waiver]:
     from koseki_ops.plan.rules import load_platform  # noqa: PLC0415 - the model is slow to import
 
     return load_platform(inventory).waivers
-
-
-def write_whole(path: Path, text: str, *, private: bool = False) -> None:
-    """Write a file in one step, so that a reader or a kill never meets half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.new")
-    mode = 0o600 if private else 0o644
-    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)
 
 
 def _hosts(content: dict[str, Any]) -> tuple[HostSweep, ...]:

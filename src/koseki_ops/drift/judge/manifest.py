@@ -11,7 +11,6 @@ A host that was not bare and has no manifest yet is adopted once, as found, and 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import time
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import create_private, write_atomic
 from koseki_ops.drift.judge.declared import Rows
 from koseki_ops.drift.observe.items import ANY, COLUMNS, PART_OF, Items, State, pack, unpack
 from koseki_ops.drift.observe.probe import scope
@@ -83,10 +83,7 @@ def hash_key(site: Site) -> str:
         )
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        aside.touch(mode=0o600)
-        aside.write_text(secrets.token_hex(32), encoding="ascii")
-        aside.rename(path)
+        create_private(path, secrets.token_hex(32).encode())
     return path.read_text(encoding="ascii").strip()
 
 
@@ -114,9 +111,7 @@ def write(site: Site, manifest: Manifest) -> None:
     site_key.publish(folder(site))
     path = path_of(site, manifest.host)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(f"{signature}\n".encode() + body + b"\n")
-    aside.rename(path)
+    write_atomic(path, f"{signature}\n".encode() + body + b"\n")
     first_contact.end(site, manifest.host)
 
 

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import write_private
 from koseki_ops.core.formatting import in_zone, one_line, rfc3339
-from koseki_ops.drift.history.store import Store, finding_from, write_whole
+from koseki_ops.drift.history.store import Store, finding_from
 from koseki_ops.drift.model import Answer, Finding, Sweep
 
 if TYPE_CHECKING:
@@ -80,13 +81,13 @@ def raise_alerts(store: Store, sweep: Sweep, settings: DriftAlerts, timezone: st
     rows = [_alert(sweep.site, f, sweep.at + holds) for f in present.values()]
     rows += [_alert(sweep.site, f, at) for f, at in ended.values()]
     text = json.dumps(rows, ensure_ascii=False, indent=1)
-    write_whole(folder / ALERTS_FILE, text + "\n", private=True)
+    write_private(folder / ALERTS_FILE, text + "\n")
     faults = []
     try:
         if told.anything:
             _mail(message(told, sweep, settings, timezone, store.head()), settings)
         # What was not mailed counts as not told: the next sweep tries again.
-        write_whole(folder / STATE_FILE, _State(present, ended).as_text(), private=True)
+        write_private(folder / STATE_FILE, _State(present, ended).as_text())
     except KosekiError as error:
         faults.append(str(error))
     if settings.webhook:
@@ -114,7 +115,7 @@ def raise_fault(folder: Path, site: str, fault: str, settings: DriftAlerts) -> s
         _mail(mail, settings)
     except KosekiError as error:
         return str(error)
-    write_whole(path, fault, private=True)
+    write_private(path, fault)
     return ""
 
 

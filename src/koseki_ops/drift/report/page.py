@@ -14,8 +14,9 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup
 
 from koseki_ops.calendar.eras import in_era
+from koseki_ops.core.files import write_private
 from koseki_ops.core.formatting import in_zone, one_line, printable
-from koseki_ops.drift.history.store import Entry, Store, write_whole
+from koseki_ops.drift.history.store import Entry, Store
 from koseki_ops.drift.history.waivers import Standing
 from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
 from koseki_ops.drift.report.charts import Day, lines, trend, worst_of_days
@@ -310,5 +311,5 @@ def _urgency(standing: Standing) -> tuple[int, str]:
 def write_page(plan: Plan, store: Store, now: float) -> Path:
     """Write the page beside the history in one step; return where it is."""
     path = store.folder / PAGE_FILE
-    write_whole(path, render(plan, store, now), private=True)
+    write_private(path, render(plan, store, now))
     return path
