@@ -16,8 +16,8 @@ from koseki_ops.drift.history import store as store_module
 from koseki_ops.drift.history.store import Store
 from koseki_ops.drift.history.waivers import Terms, terms_of
 from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
+from koseki_ops.evidence import site_key
 from koseki_ops.plan.model import Waiver
-from koseki_ops.trust import site_key
 
 HOSTS = (
     "primary1",

@@ -17,9 +17,10 @@ from click.testing import CliRunner, Result
 
 from drift_samples import NOW, drifted, not_verified, sweep, waiver
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.drift.cli import drift_group
+from koseki_ops.core.lazy_group import LazyGroup
+from koseki_ops.drift.cli import HISTORY, drift_group
 from koseki_ops.drift.history.store import DATABASE_FILE, HEAD_FILE, Store
-from koseki_ops.drift.history_cli import EVIDENCE_COMMANDS, since_moment
+from koseki_ops.drift.history_cli import since_moment
 from koseki_ops.drift.record import keep
 from koseki_ops.drift.report.alerts import ALERTS_FILE
 from koseki_ops.drift.report.page import PAGE_FILE
@@ -48,10 +49,12 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     return Site.open("lab")
 
 
+GROUP = LazyGroup("drift", places=HISTORY)
+
+
 def run(*words: str) -> Result:
     """Run a command as the group would."""
-    group = click.Group("drift", {str(command.name): command for command in EVIDENCE_COMMANDS})
-    return CliRunner().invoke(group, list(words), catch_exceptions=True)
+    return CliRunner().invoke(GROUP, list(words), catch_exceptions=True)
 
 
 def last_line(result: Result) -> dict[str, object]:
@@ -224,5 +227,11 @@ def test_a_tampered_history_is_told_once(site: Site, tmp_path: Path):
 
 def test_each_command_has_an_example():
     """A command's help shows how it is called."""
-    for command in EVIDENCE_COMMANDS:
-        assert f"Example: koseki drift {command.name}" in str(command.help)
+    context = click.Context(GROUP)
+    for name, (_, line) in HISTORY.items():
+        command = GROUP.get_command(context, name)
+        assert command is not None
+        assert command.name == name
+        assert f"Example: koseki drift {name}" in str(command.help)
+        # The line in the group's help begins as the command's own.
+        assert str(command.help).startswith(line.removesuffix("."))

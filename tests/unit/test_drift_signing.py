@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.trust.site_key import KEY_FILE, make_key, sign, verify
+from koseki_ops.evidence.site_key import KEY_FILE, make_key, sign, verify
 
 
 def test_a_signature_holds_for_its_content_only(tmp_path: Path):

@@ -31,7 +31,7 @@ from drift_samples import (
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.history.store import DATABASE_FILE, HEAD_FILE
 from koseki_ops.drift.model import Answer
-from koseki_ops.trust.site_key import KEY_FILE, make_key
+from koseki_ops.evidence.site_key import KEY_FILE, make_key
 
 KILLS = 112
 YEAR = 365 * 24 * 4

@@ -15,9 +15,9 @@ from click.testing import CliRunner
 from faults import KILLED, dying
 from koseki_ops.cli import cli
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.evidence import site_key
 from koseki_ops.evidence.ledger import LEDGERS, TAKEN_OVER, Ledger
 from koseki_ops.plan.site import Site
-from koseki_ops.trust import site_key
 
 WRITER = """
 import sys

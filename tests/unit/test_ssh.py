@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from koseki_ops.core.subprocesses import run
+from koseki_ops.evidence.ledger import Ledger, Verdict
 from koseki_ops.plan.inventory import Inventory
-from koseki_ops.plan.site import Site
+from koseki_ops.plan.site import WORKSHOP, Site
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 from koseki_ops.trust.ssh_ca import files_of, host_certificate
 
@@ -51,3 +54,29 @@ def test_an_authority_that_was_replaced_counts_for_nothing(site: Site):
     engines = files.automation_key.with_name("automation-cert.pub")
     signer = run(["ssh-keygen", "-l", "-f", str(files.user_ca.with_suffix(".pub"))]).split()[1]
     assert signer in run(["ssh-keygen", "-L", "-f", str(engines)])
+
+
+def test_every_certificate_is_recorded_before_it_is_signed(site: Site, tmp_path: Path):
+    """Its serial is the record's number; what an earlier toolkit noted keeps its own."""
+    ledger = Ledger(site, "certificates")
+    (first,) = ledger.rows()
+    assert (first.record["kind"], first.record["principals"]) == ("user", ["automation"])
+    shown = run(["ssh-keygen", "-L", "-f", str(files_of(site).folder / "automation-cert.pub")])
+    assert "Serial: 1\n" in shown
+    other = Site(tmp_path, "lab", "older")
+    old = other.state / "ssh/certificates.jsonl"
+    old.parent.mkdir(parents=True)
+    rows = [{"serial": number, "kind": "host", "identity": f"h{number}"} for number in (1, 2, 3)]
+    old.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    ensure_site_ssh(other, Inventory(other.inventory))
+    shown = run(["ssh-keygen", "-L", "-f", str(files_of(other).folder / "automation-cert.pub")])
+    assert "Serial: 4\n" in shown
+    recorded = list(Ledger(other, "certificates").rows())
+    assert [row.record.get("serial", row.number) for row in recorded] == [1, 2, 3, 4]
+    assert Ledger(other, "certificates").verify() == Verdict(4)
+
+
+def test_a_workshops_certificates_are_the_sites(site: Site):
+    """One authority, one row of serials, whoever asks."""
+    workshop = replace(site, name=f"{site.name}{WORKSHOP}")
+    assert Ledger(workshop, "certificates").path == Ledger(site, "certificates").path

@@ -36,7 +36,7 @@ HISTORY = {
         "history": "Tell what began, changed and ended, sweep by sweep.",
         "page": "Write the page about the newest sweep.",
         "verify-history": "Hold every kept sweep against its chain.",
-        "waivers": "Show how each waiver of the inventory stands.",
+        "waivers": "Show how each waiver of the inventory stood at the newest sweep.",
     }.items()
 }
 

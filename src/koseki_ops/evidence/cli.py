@@ -14,7 +14,7 @@ from koseki_ops.plan.site import Site
 
 @click.group("evidence")
 def evidence_group() -> None:
-    """Show and verify the site's records: joinings and leavings, rehearsed restores."""
+    """Show and verify the site's records: certificates, joinings and leavings, rehearsals."""
 
 
 @evidence_group.command("verify")
@@ -48,7 +48,7 @@ def verify_command(site: Site, *, as_json: bool) -> None:
 @site_options
 @json_option
 def show_command(site: Site, *, records: str, as_json: bool) -> None:
-    """Print what was recorded, oldest first: joinings or rehearsals.
+    """Print what was recorded, oldest first.
 
     Example: koseki evidence show joinings
     """

@@ -27,14 +27,18 @@ from typing import IO, Any
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
+from koseki_ops.evidence import site_key
 from koseki_ops.plan.site import Site
-from koseki_ops.trust import site_key
 
 FIRST = "0" * 64
 HEAD_SUFFIX = ".head.json"
 TAKEN_OVER = ".taken-over"
 # What is recorded, by ledger, and where it lay before there were ledgers.
-LEDGERS = {"joinings": "joinings.jsonl", "rehearsals": "reports/rehearsals.jsonl"}
+LEDGERS = {
+    "certificates": "ssh/certificates.jsonl",
+    "joinings": "joinings.jsonl",
+    "rehearsals": "reports/rehearsals.jsonl",
+}
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class Ledger:
 
     def __init__(self, site: Site, name: str) -> None:
         """Choose it. name: a key of `LEDGERS`; any other is a mistake of the caller."""
+        site = site.main
         self.name, self.old = name, site.state / LEDGERS[name]
         self.path = site.state / "evidence" / f"{name}.jsonl"
         self.keys, self.published = site.state / "drift", site.station is not None

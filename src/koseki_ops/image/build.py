@@ -103,7 +103,7 @@ def open_workshop(site: Site) -> Site:
     workshop = site.workshop
     ssh = workshop.state / "ssh"
     ssh.mkdir(mode=0o700, parents=True, exist_ok=True)
-    shared = [f"ssh/{name}" for name in ("user_ca", "host_ca", "certificates.jsonl")]
+    shared = [f"ssh/{name}" for name in ("user_ca", "host_ca")]
     shared += ["ssh/user_ca.pub", "ssh/host_ca.pub", "terminals", "release", "link"]
     for name in shared:
         link = workshop.state / name

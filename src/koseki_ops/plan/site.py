@@ -126,6 +126,11 @@ class Site:
         return replace(self, name=self.name + WORKSHOP)
 
     @property
+    def main(self) -> Site:
+        """The site itself or, of a workshop, the one whose authorities and records it uses."""
+        return replace(self, name=self.name.removesuffix(WORKSHOP))
+
+    @property
     def seat(self) -> str:
         """The end of the plan's flows that this toolkit stands at."""
         return self.station.host if self.station else WORKSTATION

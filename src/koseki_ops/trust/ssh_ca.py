@@ -5,7 +5,6 @@ Everything is in `var/<site>/ssh/`; no authority leaves the administrator's seat
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_changed
 from koseki_ops.core.subprocesses import run
+from koseki_ops.evidence.ledger import Ledger
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 
@@ -56,11 +56,6 @@ class SshFiles:
     def automation_key(self) -> Path:
         """The engines' private key."""
         return self.folder / "automation"
-
-    @property
-    def ledger(self) -> Path:
-        """Every certificate that was signed, one JSON object a line."""
-        return self.folder / "certificates.jsonl"
 
     @property
     def pinned(self) -> Path:
@@ -154,31 +149,28 @@ def _sign(
     *,
     host: bool = False,
 ) -> Path:
-    """Sign a public key; return the certificate's path and keep a line in the ledger."""
+    """Record a certificate, then sign it; return its path. Its serial is the record's number."""
     if site.station:
         raise KosekiError(
             f"{site.seat} holds no authority and signs nothing",
             identity,
             "run `koseki apply` at the administrator's seat",
         )
-    files = files_of(site)
-    lines = files.ledger.read_text(encoding="utf-8").splitlines() if files.ledger.exists() else []
-    serial = len(lines) + 1
-    argv = ["ssh-keygen", "-q", "-s", str(authority), "-I", identity, "-z", str(serial)]
+    # What was recorded and not signed does no harm; the other way round it would.
+    row = Ledger(site, "certificates").append(
+        {
+            "kind": "host" if host else "user",
+            "identity": identity,
+            "principals": list(principals),
+            "valid_seconds": seconds,
+            "public_key": public.read_text(encoding="utf-8").strip(),
+        }
+    )
+    argv = ["ssh-keygen", "-q", "-s", str(authority), "-I", identity, "-z", str(row.number)]
     argv += ["-n", ",".join(principals), "-V", f"-{BACKDATE_SECONDS}s:+{seconds}s"]
     for option in options:
         argv += ["-O", option]
     run([*argv, *(["-h"] if host else []), str(public)])
-    entry = {
-        "serial": serial,
-        "kind": "host" if host else "user",
-        "identity": identity,
-        "principals": list(principals),
-        "signed_at": int(time.time()),
-        "valid_seconds": seconds,
-    }
-    with files.ledger.open("a", encoding="utf-8") as ledger:
-        ledger.write(json.dumps(entry, ensure_ascii=False) + "\n")
     return public.with_name(f"{public.stem}-cert.pub")
 
 

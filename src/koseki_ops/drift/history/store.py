@@ -32,9 +32,9 @@ from koseki_ops.drift.history.waivers import (
     terms_of,
 )
 from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
+from koseki_ops.evidence.site_key import make_key, sign, verify
 from koseki_ops.plan.inventory import WORKSTATION, Inventory
 from koseki_ops.plan.site import Site
-from koseki_ops.trust.site_key import make_key, sign, verify
 
 if TYPE_CHECKING:
     from koseki_ops.plan.model import Waiver

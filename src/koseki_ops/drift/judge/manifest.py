@@ -23,10 +23,10 @@ from koseki_ops.core.files import create_private, write_atomic
 from koseki_ops.drift.judge.declared import Rows
 from koseki_ops.drift.observe.items import ANY, COLUMNS, PART_OF, Items, State, pack, unpack
 from koseki_ops.drift.observe.probe import scope
+from koseki_ops.evidence import site_key
 from koseki_ops.plan.revision import Inputs
 from koseki_ops.plan.site import Site
 from koseki_ops.remote import first_contact
-from koseki_ops.trust import site_key
 
 VERSION = 2
 
