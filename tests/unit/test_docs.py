@@ -1,0 +1,29 @@
+"""What the documents name is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from koseki_ops.plan.site import project_root
+
+ROOT = project_root()
+# Where a path in a document may begin, as patterns; a role's own path is meant of any role.
+BASES = (
+    *("src/koseki_ops", "docs", "tests", "inventories/iida", "inventories/iida/group_vars"),
+    *("roles", "roles/*", "roles/*/files/usr/local/lib/*"),
+)
+NAMED = re.compile(r"`([\w./-]+/[\w.-]+\.(?:py|sh|sql|yml|j2|md|toml|lock))`")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=[str(p.relative_to(ROOT)) for p in DOCUMENTS])
+def test_the_files_it_names_exist(document: Path):
+    """A file that moved takes its mentions along; what a run makes, or a host has, is left out."""
+    text = document.read_text(encoding="utf-8")
+    named = {name for name in NAMED.findall(text) if not name.startswith(("/", "var/"))}
+    bases = [ROOT, document.parent, *(path for base in BASES for path in ROOT.glob(base))]
+    gone = sorted(name for name in named if not any((base / name).exists() for base in bases))
+    assert not gone
