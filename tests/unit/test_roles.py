@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from koseki_ops.engines.ansible_run import ROLES_WITH_SERVICES
 from koseki_ops.plan.reference import reference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +35,17 @@ def test_public_names_carry_the_role(role: Path):
     """A variable is known by its role's name."""
     options = read(role / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
     assert [name for name in options if not name.startswith(f"{role.name}_")] == []
+
+
+def test_an_image_leaves_every_service_at_rest():
+    """Whoever makes an image tells each role that has such a word, and no role that has none."""
+    with_it = [
+        role.name
+        for role in ROLES
+        if f"{role.name}_at_rest"
+        in read(role / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    ]
+    assert sorted(with_it) == sorted(ROLES_WITH_SERVICES)
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)

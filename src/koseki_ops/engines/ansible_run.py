@@ -19,6 +19,8 @@ from koseki_ops.drift.judge.declared import merge
 from koseki_ops.plan.site import Site
 
 ENGINE = "ansible"
+# Whose `<role>_at_rest` keeps services as they are.
+ROLES_WITH_SERVICES = ("db_proxy", "etcd", "postgresql", "registry_link", "web_gateway")
 
 
 def environment(site: Site, *, accelerated: bool = True) -> dict[str, str]:
@@ -66,7 +68,8 @@ def run_playbook(
     started = time.monotonic()
     argv = ["ansible-playbook", "--inventory", str(site.inventory), "--limit", ",".join(limit)]
     argv += [*(["--check"] if check else []), *(["--tags", ",".join(tags)] if tags else [])]
-    argv += ["--extra-vars", json.dumps({"services_at_rest": True})] if at_rest else []
+    rest = {f"{role}_at_rest": True for role in ROLES_WITH_SERVICES}
+    argv += ["--extra-vars", json.dumps(rest)] if at_rest else []
     argv.append(str(site.root / playbook))
     with tempfile.TemporaryDirectory() as folder:
         summary = Path(folder) / "summary.json"
