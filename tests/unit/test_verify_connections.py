@@ -1,4 +1,4 @@
-"""What the suite of flows calls shut was tried: a busy or a poor machine answers for nobody."""
+"""What is called shut was tried: a busy or a poor machine answers for nobody."""
 
 from __future__ import annotations
 
@@ -7,26 +7,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from koseki_ops.plan.site import project_root
-
-
-def loaded() -> ModuleType:
-    """Return the suite as a module."""
-    spec = spec_from_file_location("suite_flows", project_root() / "tests/testinfra/test_flows.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules["suite_flows"] = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-suite = loaded()
+from koseki_ops.verify.connections import HOST_PROBE, SEAT_PROBE, SHUT
 
 
 @pytest.fixture
@@ -46,7 +31,7 @@ def said(argv: list[str], **options: object) -> list[str]:
 
 def test_an_open_port_is_open_however_late_the_process_is(port: int):
     """Its time was up before it looked: the kernel had connected all the same."""
-    argv = [sys.executable, "-c", suite.WORKSTATION_PROBE]
+    argv = [sys.executable, "-c", SEAT_PROBE]
     assert said([*argv, f"127.0.0.1,{port},0", "127.0.0.1,1,0"]) == ["open", "Connection refused"]
 
 
@@ -57,10 +42,10 @@ def test_an_attempt_without_a_descriptor_is_none(port: int):
     def poor() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
 
-    found = said([sys.executable, "-c", suite.WORKSTATION_PROBE, *jobs], preexec_fn=poor)
+    found = said([sys.executable, "-c", SEAT_PROBE, *jobs], preexec_fn=poor)
     assert len(found) == len(jobs)
     assert {"open"} < set(found)
-    assert not set(found) & set(suite.SHUT)
+    assert not set(found) & set(SHUT)
 
 
 def test_a_host_that_had_no_time_says_nothing(port: int, tmp_path: Path):
@@ -68,7 +53,7 @@ def test_a_host_that_had_no_time_says_nothing(port: int, tmp_path: Path):
     slow = tmp_path / "bash"
     slow.write_text("#!/bin/sh\nsleep 5\n", encoding="ascii")
     slow.chmod(0o755)
-    script = f"{suite.PROBE}\nprobe 127.0.0.1 tcp {port} 0.3"
+    script = f"{HOST_PROBE}\nprobe 127.0.0.1 tcp {port} 0.3"
     assert said(["sh", "-c", script]) == ["open"]
     (found,) = said(["sh", "-c", script], env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
-    assert found not in {"open", *suite.SHUT}
+    assert found not in {"open", *SHUT}
