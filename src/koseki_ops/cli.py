@@ -46,6 +46,7 @@ ROOMS = {
         "The platform's own signed package mirror.",
     ),
     "municipalities": ("koseki_ops.plan.cli:municipalities_command", "Who has joined by a day."),
+    "procedure": ("koseki_ops.procedures.cli:procedure_group", "Ordered work, and its last runs."),
     "release": (
         "koseki_ops.supply.release_cli:release_group",
         "Build, sign and verify the application.",
@@ -53,6 +54,10 @@ ROOMS = {
     "request": (
         "koseki_ops.registers.requests.cli:request_group",
         "Sessions on a municipality's registers.",
+    ),
+    "restart": (
+        "koseki_ops.procedures.restart_members:restart_command",
+        "Restart database servers for which a setting waits.",
     ),
     "restore": (
         "koseki_ops.procedures.rehearse_restore:restore_group",

@@ -57,7 +57,8 @@ DISTURBED = (
     "requests", "schedule", "takeover", "time", "vault",
 )  # fmt: skip
 # Cores that a command keeps busy; what is not listed holds none.
-BUSY = {"apply": 2, "verify": 2, "restore": 2, "enroll": 2, "withdraw": 2, "drift": 1, "lab": 1}
+TWO_CORES = ("apply", "verify", "restore", "enroll", "withdraw")
+BUSY = dict.fromkeys(TWO_CORES, 2) | dict.fromkeys(("restart", "drift", "lab"), 1)
 ONLY_GROUND = ("--only", "ground")
 HERE = Path(__file__).parent
 # The longest first, so that two processes end at about the same time; what shares a state of the
@@ -103,6 +104,7 @@ def at_work(*arguments: str) -> Iterator[None]:
         "verify": "suites" if [word for word in arguments[1:] if word[0] != "-"] else "verify",
         "drift": "sweep",
         "restore": "rehearsal",
+        "restart": "playbook",
         "enroll": "apply",
         "withdraw": "apply",
     }.get(verb)

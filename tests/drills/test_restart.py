@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drills.conftest import Platform, playbook, settled, wait_for
+from drills.conftest import Platform, settled, wait_for
 
 LOWERED = "123"
 
@@ -28,7 +28,19 @@ def test_members_restart_when_told_to(platform: Platform):
         "pending on every member",
     )
     assert in_force(platform, "primary1") != LOWERED
-    playbook(platform, "restart-members")
+    said = platform.koseki("restart", "--dry-run").stdout.splitlines()
+    follows = [host for host in ("primary1", "secondary1") if host != leader]
+    assert [line.split()[1].rstrip(",") for line in said[:-1]] == [*follows, leader]
+    assert in_force(platform, "primary1") != LOWERED
+    report = platform.report("restart", "--reason", "訓練")
+    assert report["restarted"] == [*follows, leader]
     settled(platform)
     assert {in_force(platform, host) for host in ("primary1", "secondary1")} == {LOWERED}
     assert platform.leader() == leader
+    assert platform.report("restart")["restarted"] == []
+    (last,) = [
+        row["last"]
+        for row in platform.report("procedure", "list")["procedures"]
+        if row["name"] == "restart"
+    ]
+    assert last["outcome"] == "completed"

@@ -53,6 +53,11 @@ class EngineResult:
         return sum(host.refused for host in self.hosts.values())
 
     @property
+    def errors(self) -> list[str]:
+        """Every failure on all hosts, a sentence each."""
+        return [error for host in self.hosts.values() for error in host.errors]
+
+    @property
     def unreachable(self) -> list[str]:
         """The hosts that did not answer."""
         return [name for name, host in self.hosts.items() if host.unreachable]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.locks import exclusive
 from koseki_ops.core.results import EngineResult, HostResult, merge
 from koseki_ops.drift.judge.sweep import after_apply, before_apply
 from koseki_ops.drift.observe.items import State
@@ -70,25 +68,9 @@ def prepare(site: Site, inventory: Inventory) -> None:
     ensure_site_ssh(site, inventory)
 
 
-@contextmanager
-def one_at_a_time(site: Site) -> Iterator[None]:
+def one_at_a_time(site: Site) -> AbstractContextManager[None]:
     """Hold the site's lock; a second apply is refused at once instead of waiting."""
-    path = site.state / "apply.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            raise KosekiError(
-                f"another apply is at work on {site.name}",
-                f"process {lock.read().strip()}",
-                "wait until it has ended",
-            ) from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
+    return exclusive(site.state / "apply.lock", f"another apply is at work on {site.name}")
 
 
 def apply(site: Site, plan: Plan, say: Say) -> EngineResult:

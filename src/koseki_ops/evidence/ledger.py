@@ -34,9 +34,10 @@ FIRST = "0" * 64
 HEAD_SUFFIX = ".head.json"
 TAKEN_OVER = ".taken-over"
 # What is recorded, by ledger, and where it lay before there were ledgers.
-LEDGERS = {
+LEDGERS: Mapping[str, str | None] = {
     "certificates": "ssh/certificates.jsonl",
     "joinings": "joinings.jsonl",
+    "procedures": None,
     "rehearsals": "reports/rehearsals.jsonl",
 }
 
@@ -65,7 +66,8 @@ class Ledger:
     def __init__(self, site: Site, name: str) -> None:
         """Choose it. name: a key of `LEDGERS`; any other is a mistake of the caller."""
         site = site.main
-        self.name, self.old = name, site.state / LEDGERS[name]
+        old = LEDGERS[name]
+        self.name, self.old = name, site.state / old if old else None
         self.path = site.state / "evidence" / f"{name}.jsonl"
         self.keys, self.published = site.state / "drift", site.station is not None
 
@@ -171,7 +173,7 @@ class Ledger:
 
         These are the ledger's first rows, so whoever was killed meanwhile goes on behind his last.
         """
-        if self.old.exists():
+        if self.old and self.old.exists():
             lines = self.old.read_text(encoding="utf-8").splitlines()
             for line in lines[last.number if last else 0 :]:
                 record = {"taken_over_from": self.old.name, **json.loads(line)}

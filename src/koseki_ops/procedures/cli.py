@@ -1,9 +1,10 @@
-"""`koseki enroll` and `koseki withdraw`: a municipality joins, or leaves with its data."""
+"""`koseki procedure`, `koseki enroll` and `koseki withdraw`: what may be done, and who is in."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,16 +13,72 @@ from koseki_ops.core.progress import Progress
 from koseki_ops.engines.cli import print_result
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.site import Site
-from koseki_ops.procedures import joining
+from koseki_ops.procedures.base import LastRun, Order, Procedure, last_runs
+from koseki_ops.procedures.delete import Delete
+from koseki_ops.procedures.enroll import Enroll
+from koseki_ops.procedures.municipality import Outcome
+from koseki_ops.procedures.options import carry_out, procedure_options
+from koseki_ops.procedures.rehearse_restore import RehearseRestore
+from koseki_ops.procedures.restart_members import RestartMembers
+from koseki_ops.procedures.switchover import Switchover
+from koseki_ops.procedures.withdraw import Withdraw
 from koseki_ops.verify.cli import print_results
 from koseki_ops.verify.results import FAILED, PASSED
+
+PROCEDURES: tuple[type[Procedure[Any]], ...] = (
+    *(Switchover, RestartMembers, RehearseRestore),
+    *(Enroll, Withdraw, Delete),
+)
+
+
+@click.group("procedure")
+def procedure_group() -> None:
+    """Ordered work on the running platform, and what became of it."""
+
+
+@procedure_group.command("list")
+@site_options
+@json_option
+def list_command(site: Site, *, as_json: bool) -> None:
+    """List every procedure, and when and how its last run ended.
+
+    Each is a command of its own: `koseki NAME --help`, `koseki NAME --dry-run`.
+
+    Example: koseki procedure list
+    """
+    runs = last_runs(site)
+    for kind in PROCEDURES:
+        click.echo(f"{kind.name:18} {kind.title}")
+        click.echo(f"{'':18} {_sentence(runs.get(kind.name))}")
+    if as_json:
+        print_json(
+            {
+                "procedures": [
+                    {
+                        "name": kind.name,
+                        "title": kind.title,
+                        "last": vars(runs[kind.name]) if kind.name in runs else None,
+                    }
+                    for kind in PROCEDURES
+                ]
+            }
+        )
+
+
+def _sentence(run: LastRun | None) -> str:
+    if run is None:
+        return "never run here"
+    took = "" if run.seconds is None else f" after {run.seconds:.0f} s"
+    why = f": {run.reason}" if run.reason else ""
+    return f"{run.at} by {run.by}, {run.outcome}{took}{why}"
 
 
 @click.command("enroll")
 @click.argument("slug")
+@procedure_options
 @site_options
 @json_option
-def enroll_command(site: Site, slug: str, *, as_json: bool) -> None:
+def enroll_command(site: Site, slug: str, order: Order | None, *, as_json: bool) -> None:
     """Bring a municipality onto the running platform; the others notice nothing.
 
     Its row, its day and the ids of 認容, 議決, 調印 stand in the inventory first. May be repeated.
@@ -30,8 +87,9 @@ def enroll_command(site: Site, slug: str, *, as_json: bool) -> None:
     Example: koseki enroll urugi
     """
     progress = Progress([])
-    outcome = joining.enroll(site, slug, progress.say)
-    _tell(slug, outcome, round(progress.elapsed(), 1), as_json=as_json)
+    outcome = carry_out(Enroll(site, slug), order, progress)
+    if outcome:
+        _tell(slug, outcome, round(progress.elapsed(), 1), as_json=as_json)
 
 
 @click.command("withdraw")
@@ -46,6 +104,7 @@ def enroll_command(site: Site, slug: str, *, as_json: bool) -> None:
 @click.option("--confirmation", help="Id of its confirmation that it holds its data.")
 @click.option("--by", help="The operator who deletes.")
 @click.option("--approver", help="Another operator, who approved it.")
+@procedure_options
 @site_options
 @json_option
 def withdraw_command(  # noqa: PLR0913 - click gives each option its argument
@@ -56,6 +115,7 @@ def withdraw_command(  # noqa: PLR0913 - click gives each option its argument
     confirmation: str | None,
     by: str | None,
     approver: str | None,
+    order: Order | None,
     *,
     deletes: bool,
     as_json: bool,
@@ -77,8 +137,9 @@ def withdraw_command(  # noqa: PLR0913 - click gives each option its argument
                 f"--confirmation {confirmation}, --by {by}, --approver {approver}",
                 "give all three",
             )
-        outcome = joining.delete(site, slug, confirmation, (by, approver), progress.say)
-        _tell(slug, outcome, round(progress.elapsed(), 1), as_json=as_json)
+        deleted = carry_out(Delete(site, slug, confirmation, (by, approver)), order, progress)
+        if deleted:
+            _tell(slug, deleted, round(progress.elapsed(), 1), as_json=as_json)
         return
     if folder is None or recipient is None:
         raise KosekiError(
@@ -86,14 +147,17 @@ def withdraw_command(  # noqa: PLR0913 - click gives each option its argument
             f"--to {folder}, --recipient {recipient}",
             "give both",
         )
-    outcome, export = joining.withdraw(site, slug, recipient, folder, progress.say)
+    found = carry_out(Withdraw(site, slug, recipient, folder), order, progress)
+    if found is None:
+        return
+    outcome, export = found
     click.echo(f"{export.file}: {sum(export.rows.values())} rows, sha256 {export.sha256}")
     _tell(slug, outcome, round(progress.elapsed(), 1), as_json=as_json, export=vars(export))
 
 
 def _tell(
     slug: str,
-    outcome: joining.Outcome,
+    outcome: Outcome,
     seconds: float,
     *,
     as_json: bool,

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import click
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.progress import Progress
+from koseki_ops.core.results import EngineResult
 from koseki_ops.engines import pyinfra_run
 from koseki_ops.evidence.ledger import Ledger
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
+from koseki_ops.procedures.base import Order, Procedure, Say
+from koseki_ops.procedures.options import carry_out, procedure_options
 from koseki_ops.remote.cluster import members
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 
-PROCEDURE = "pyinfra_deploys/procedures/rehearse_restore.py"
+DEPLOY = "pyinfra_deploys/procedures/rehearse_restore.py"
 
 # Rows and sum of a database at one moment.
 Digest = tuple[str, str]
@@ -49,6 +52,15 @@ class Rehearsal:
     def holds(self) -> bool:
         """Whether the copy was restored and nothing in it is different."""
         return self.seconds is not None and bool(self.equal) and not self.different
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """What was rehearsed. at: when it began, in seconds since 1970; result: pyinfra's."""
+
+    at: int
+    rehearsals: Sequence[Rehearsal]
+    result: EngineResult
 
 
 def compare(
@@ -82,6 +94,66 @@ def compare(
     return found
 
 
+class RehearseRestore(Procedure[Rehearsed]):
+    """Restore each vault's newest copy beside a running member; nothing that runs is touched."""
+
+    name = "restore rehearse"
+    title = "Restore every vault's newest copy beside a member, and compare."
+    changes = False
+
+    def __init__(self, site: Site, vaults: Sequence[str]) -> None:
+        """Take the names of the vaults, empty for all."""
+        super().__init__(site)
+        self.vaults = _chosen(self.inventory, vaults)
+        self.leader = self.member = ""
+
+    @property
+    def arguments(self) -> Mapping[str, str]:
+        """Which vaults, and where it was restored."""
+        return {"vaults": ", ".join(self.vaults), "on": self.member}
+
+    def preflight(self) -> None:
+        """Ask who leads, and beside whom the copies can be restored."""
+        ensure_site_ssh(self.site, self.inventory)
+        self.leader, self.member = _places(self.site, self.inventory)
+
+    def describe(self) -> Sequence[str]:
+        """Return what it will do."""
+        return [
+            f"{self.leader} names a moment in the log and counts every database's rows",
+            *(f"{self.member} restores the newest copy of {name}" for name in self.vaults),
+            "every row of every database is compared",
+        ]
+
+    def run(self, say: Say) -> Rehearsed:
+        """Restore, compare, and record what each vault's copy was worth."""
+        begun = time.time()
+        say(f"{self.member} restores what {self.leader} has sealed")
+        result = pyinfra_run.run_deploys(
+            self.site,
+            [DEPLOY],
+            limit=[self.leader, self.member],
+            check=False,
+            progress=say,
+            data={
+                "rehearsal": time.strftime("rehearsal-%Y%m%dT%H%M%SZ", time.gmtime(begun)),
+                "marks": self.leader,
+                "restores": self.member,
+                "repositories": ",".join(map(str, self.vaults.values())),
+            },
+        )
+        said = [result.hosts[host].said for host in (self.leader, self.member)]
+        rehearsals = compare(list(self.vaults.items()), *said)
+        Ledger(self.site, "rehearsals").append(
+            {"at": round(begun), "vaults": [asdict(row) for row in rehearsals]}
+        )
+        return Rehearsed(round(begun), rehearsals, result)
+
+    def succeeded(self, outcome: Rehearsed) -> bool:
+        """Say whether every copy is whole."""
+        return not outcome.result.unreachable and all(row.holds for row in outcome.rehearsals)
+
+
 @click.group("restore")
 def restore_group() -> None:
     """Bring sealed copies back, or rehearse it."""
@@ -89,9 +161,12 @@ def restore_group() -> None:
 
 @restore_group.command("rehearse")
 @click.option("--vault", "chosen", multiple=True, metavar="VAULT", help="Only this (repeatable).")
+@procedure_options
 @site_options
 @json_option
-def rehearse_command(site: Site, *, chosen: tuple[str, ...], as_json: bool) -> None:
+def rehearse_command(
+    site: Site, chosen: tuple[str, ...], order: Order | None, *, as_json: bool
+) -> None:
     """Restore each vault's newest copy beside a running member; compare every row with the leader.
 
     Nothing that runs is touched; the member needs room for a second copy meanwhile. It is recorded
@@ -100,38 +175,19 @@ def rehearse_command(site: Site, *, chosen: tuple[str, ...], as_json: bool) -> N
 
     Example: koseki restore rehearse --vault remote
     """
-    inventory = Inventory(site.inventory)
-    vaults = _chosen(inventory, chosen)
-    ensure_site_ssh(site, inventory)
-    leader, member = _places(site, inventory)
-    begun = time.time()
-    progress = Progress([])
-    progress.say(f"{member} restores what {leader} has sealed")
-    result = pyinfra_run.run_deploys(
-        site,
-        [PROCEDURE],
-        limit=[leader, member],
-        check=False,
-        progress=progress.say,
-        data={
-            "rehearsal": time.strftime("rehearsal-%Y%m%dT%H%M%SZ", time.gmtime(begun)),
-            "marks": leader,
-            "restores": member,
-            "repositories": ",".join(map(str, vaults.values())),
-        },
-    )
-    for error in (error for row in result.hosts.values() for error in row.errors):
+    procedure = RehearseRestore(site, chosen)
+    found = carry_out(procedure, order, Progress([]))
+    if found is None:
+        return
+    for error in found.result.errors:
         click.echo(f"koseki: {error}", err=True)
-    rehearsals = compare(list(vaults.items()), result.hosts[leader].said, result.hosts[member].said)
-    report = {"at": round(begun), "vaults": [asdict(row) for row in rehearsals]}
-    Ledger(site, "rehearsals").append(report)
-    for row in rehearsals:
+    for row in found.rehearsals:
         click.echo(_sentence(row))
     if as_json:
-        print_json(report)
-    if result.unreachable:
+        print_json({"at": found.at, "vaults": [asdict(row) for row in found.rehearsals]})
+    if found.result.unreachable:
         sys.exit(2)
-    sys.exit(0 if all(row.holds for row in rehearsals) else 1)
+    sys.exit(0 if procedure.succeeded(found) else 1)
 
 
 def _chosen(inventory: Inventory, names: Sequence[str]) -> dict[str, int]:
@@ -151,7 +207,9 @@ def _places(site: Site, inventory: Inventory) -> tuple[str, str]:
     if len(leaders) != 1 or not others:
         seen = ", ".join(f"{row.name} {row.role} {row.state}" for row in found)
         raise KosekiError(
-            "a rehearsal needs a leader and a member that records along", seen, "heal it first"
+            "a rehearsal needs a leader and a synchronous or streaming replica",
+            seen,
+            "see `koseki verify replication`",
         )
     return leaders[0], others[0]
 

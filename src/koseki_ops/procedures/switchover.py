@@ -3,72 +3,119 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 
 import click
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.progress import Progress
+from koseki_ops.core.results import EngineResult
 from koseki_ops.engines import pyinfra_run
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
-from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
+from koseki_ops.procedures.base import Order, Procedure, Say
+from koseki_ops.procedures.options import carry_out, procedure_options
 from koseki_ops.remote.cluster import LEADING, Member, members
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 
-PROCEDURE = "pyinfra_deploys/procedures/switchover.py"
+DEPLOY = "pyinfra_deploys/procedures/switchover.py"
+
+
+class Switchover(Procedure[EngineResult | None]):
+    """Hand the lead to another member; the outcome is what pyinfra did, None when it led already.
+
+    Patroni itself goes back to the old leader when the new one cannot take over: there is nothing
+    to roll back.
+    """
+
+    name = "switchover"
+    title = "Hand the lead to the other database server."
+
+    def __init__(self, site: Site, host: str | None) -> None:
+        """Take the host that shall lead; None: the synchronous standby."""
+        super().__init__(site)
+        self.wanted = self.inventory.resolve(host)[0] if host else None
+        self.leader = self.chosen = ""
+
+    @property
+    def arguments(self) -> Mapping[str, str]:
+        """Who led, and who was chosen."""
+        return {"from": self.leader, "to": self.chosen}
+
+    def preflight(self) -> None:
+        """Ask who leads, and whether a synchronous standby is at hand."""
+        ensure_site_ssh(self.site, self.inventory)
+        self.leader, self.chosen = choose(members(self.site, self.inventory), self.wanted)
+
+    def describe(self) -> Sequence[str]:
+        """Return what it will do."""
+        if self.leader == self.chosen:
+            return [f"{self.chosen} leads already: there is nothing to do"]
+        return [
+            f"{self.leader} hands the lead over to {self.chosen}; writers wait for some seconds",
+            "wait until both record again",
+        ]
+
+    def run(self, say: Say) -> EngineResult | None:
+        """Hand over, and wait until both record again."""
+        if self.leader == self.chosen:
+            return None
+        say(f"{self.leader} hands over to {self.chosen}")
+        return pyinfra_run.run_deploys(
+            self.site,
+            [DEPLOY],
+            limit=self.inventory.hosts_in("databases"),
+            check=False,
+            progress=say,
+            data={"switchover_to": self.chosen},
+        )
+
+    def succeeded(self, outcome: EngineResult | None) -> bool:
+        """Say whether the one that was chosen leads and both record."""
+        return outcome is None or not outcome.failed
 
 
 def choose(found: list[Member], to: str | None) -> tuple[str, str]:
     """Return who leads and who shall lead; refuse unless a synchronous standby is at hand."""
     leaders = [row for row in found if (row.role, row.state) == LEADING]
+    seen = ", ".join(f"{row.name} {row.role} {row.state}" for row in found)
     if len(leaders) != 1:
-        seen = ", ".join(f"{row.name} {row.role} {row.state}" for row in found)
-        raise KosekiError("the cluster has no leader", seen, "heal it first")
+        raise KosekiError("the cluster has no leader", seen, "see `koseki verify replication`")
     leader = leaders[0]
     ready = [row.name for row in found if row.role == "Sync Standby" and row.state == "streaming"]
     if to == leader.name:
         return leader.name, leader.name
     if not ready or (to is not None and to not in ready):
-        seen = ", ".join(f"{row.name} {row.role} {row.state}" for row in found)
         raise KosekiError(
             f"{to or 'no member'} is no synchronous standby",
             seen,
-            "wait until both record, or heal the member first",
+            "wait until `koseki verify replication` says that both record",
         )
     return leader.name, to or ready[0]
 
 
 @click.command("switchover")
 @click.argument("host", required=False)
+@procedure_options
 @site_options
 @json_option
-def switchover_command(site: Site, host: str | None, *, as_json: bool) -> None:
+def switchover_command(site: Site, host: str | None, order: Order | None, *, as_json: bool) -> None:
     """Hand the lead to HOST (default: the synchronous standby); wait until both record again.
 
     Refused unless a synchronous standby is at hand. Writers wait for some seconds.
 
     Example: koseki switchover primary1
     """
-    inventory = Inventory(site.inventory)
-    to = inventory.resolve(host)[0] if host else None
-    ensure_site_ssh(site, inventory)
-    leader, chosen = choose(members(site, inventory), to)
-    progress = Progress([])
-    if leader != chosen:
-        progress.say(f"{leader} hands over to {chosen}")
-        result = pyinfra_run.run_deploys(
-            site,
-            [PROCEDURE],
-            limit=inventory.hosts_in("databases"),
-            check=False,
-            progress=progress.say,
-            data={"switchover_to": chosen},
-        )
-        for error in (error for row in result.hosts.values() for error in row.errors):
-            click.echo(f"koseki: {error}", err=True)
-        if result.failed:
-            sys.exit(1)
+    procedure, progress = Switchover(site, host), Progress([])
+    result = carry_out(procedure, order, progress)
+    for error in result.errors if result else ():
+        click.echo(f"koseki: {error}", err=True)
+    if result and result.failed:
+        sys.exit(1)
     seconds = round(progress.elapsed(), 1)
-    click.echo(f"{chosen} leads, {seconds} s" if leader != chosen else f"{chosen} leads already")
+    leader, chosen = procedure.leader, procedure.chosen
+    if order:
+        done = f"{chosen} leads, {seconds} s"
+        click.echo(done if leader != chosen else f"{chosen} leads already")
     if as_json:
         print_json({"from": leader, "to": chosen, "seconds": seconds})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.inventory import Inventory
@@ -17,12 +19,16 @@ LEADING = ("Leader", "running")
 
 @dataclass(frozen=True)
 class Member:
-    """A member of the cluster as Patroni lists it. timeline: 0 while it is not known."""
+    """A member of the cluster as Patroni lists it.
+
+    timeline: 0 while it is not known; pending_restart: a changed setting waits for one.
+    """
 
     name: str
     role: str
     state: str
     timeline: int
+    pending_restart: bool = False
 
 
 def members(site: Site, inventory: Inventory) -> list[Member]:
@@ -31,12 +37,19 @@ def members(site: Site, inventory: Inventory) -> list[Member]:
     for host in inventory.hosts_in("databases"):
         listed = run(site, host, LIST)
         if listed.code == 0:
-            return [
-                Member(row["Member"], row["Role"], row["State"], int(row.get("TL") or 0))
-                for row in json.loads(listed.stdout)
-            ]
+            return [_member(row) for row in json.loads(listed.stdout)]
         reason = listed.reason
     raise KosekiError("no database host tells of the cluster", reason, "see `koseki verify etcd`")
+
+
+def _member(row: Mapping[str, Any]) -> Member:
+    return Member(
+        row["Member"],
+        row["Role"],
+        row["State"],
+        int(row.get("TL") or 0),
+        bool(row.get("Pending restart")),
+    )
 
 
 def leader(site: Site, inventory: Inventory) -> str:

@@ -1,0 +1,31 @@
+"""Work that one process does at a time: whoever comes second is refused at once."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from koseki_ops.core.errors import KosekiError
+
+
+@contextmanager
+def exclusive(path: Path, taken: str) -> Iterator[None]:
+    """Hold a lock file while the block runs; the kernel lets go of it with the process.
+
+    taken: what is said to whoever comes second, with the process that holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            holder = f"process {lock.read().strip()}"
+            raise KosekiError(taken, holder, "wait until it has ended") from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield

@@ -1,0 +1,94 @@
+"""A municipality joins the running platform; the others notice nothing (K-02)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.model import Joining
+from koseki_ops.plan.municipalities import active, left
+from koseki_ops.plan.site import Site
+from koseki_ops.procedures.base import Procedure, Say
+from koseki_ops.procedures.municipality import SUITES, Outcome, bring_about, record, row_of
+
+
+class Enroll(Procedure[Outcome]):
+    """Bring a municipality onto the platform, and prove it.
+
+    Whoever is in already stays so: nothing is changed then. What broke off is finished by running
+    it again; the plan says that it is in, so there is nothing to take back.
+    """
+
+    name = "enroll"
+    title = "Bring a municipality onto the running platform."
+
+    def __init__(self, site: Site, slug: str) -> None:
+        """Take the municipality's slug."""
+        super().__init__(site)
+        self.slug = slug
+
+    @property
+    def arguments(self) -> Mapping[str, str]:
+        """Which municipality."""
+        return {"municipality": self.slug}
+
+    def preflight(self) -> None:
+        """Ask for its documents and its day."""
+        may_go_live(self.inventory, self.slug)
+
+    def describe(self) -> Sequence[str]:
+        """Return what it will do."""
+        name = row_of(self.inventory, self.slug)["name"]
+        return [
+            f"apply the plan, in which {name} has joined",
+            f"verify {', '.join(SUITES)} on all hosts",
+        ]
+
+    def run(self, say: Say) -> Outcome:
+        """Apply, verify, and record who joined by which documents."""
+        outcome = bring_about(self.site, say)
+        documents = self.inventory.shared["joinings"][self.slug]
+        row = {"action": "enroll", "municipality": self.slug, **documents}
+        record(self.site, {**row, "held": outcome.holds})
+        return outcome
+
+    def succeeded(self, outcome: Outcome) -> bool:
+        """Say whether it is in and every suite agrees."""
+        return outcome.holds
+
+    def facts(self, outcome: Outcome) -> Mapping[str, Any]:
+        """Return how many changes were made."""
+        return {"changed": outcome.applied.changed}
+
+
+def may_go_live(inventory: Inventory, slug: str) -> None:
+    """Raise KosekiError with what is missing before a municipality goes live (K-02)."""
+    row = row_of(inventory, slug)
+    names = {"approval": "認容", "resolution": "議決", "agreement": "調印"}
+    documents = inventory.shared.get("joinings", {}).get(slug) or {}
+    lacks = [names[name] for name in Joining.model_fields if not documents.get(name)]
+    if lacks:
+        raise KosekiError(
+            f"{row['name']} cannot go live without the ids of its documents",
+            f"{', '.join(lacks)} missing",
+            f"add them to joinings.{slug} in joinings.yml",
+        )
+    day = inventory.effective_day
+    if row.get("joined_on") is None:
+        raise KosekiError(
+            f"{row['name']} has no day of joining",
+            "joined_on is null",
+            "write it into municipalities.yml",
+        )
+    if row in left([row], day):
+        raise KosekiError(
+            f"{row['name']} has left", f"left_on {row['left_on']}", "look at municipalities.yml"
+        )
+    if not active([row], day):
+        raise KosekiError(
+            f"{row['name']} has not joined yet",
+            f"joined_on {row['joined_on']}, today is {day}",
+            "wait for its day, or correct municipalities.yml",
+        )

@@ -1,0 +1,162 @@
+"""A municipality leaves the platform and takes its data along (K-02)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import write_atomic
+from koseki_ops.plan.municipalities import tenants
+from koseki_ops.plan.site import Site
+from koseki_ops.procedures.base import Procedure, Say
+from koseki_ops.procedures.municipality import (
+    SUITES,
+    Outcome,
+    bring_about,
+    departed,
+    export_path,
+    program_on_host,
+    record,
+    row_of,
+)
+from koseki_ops.remote.cluster import leader
+
+
+@dataclass(frozen=True)
+class Export:
+    """A municipality's data as it was handed over.
+
+    file: where it was written; sha256: of the file; content_sha256: of the SQL in it; rows: by
+    table; recipient: SHA-256 fingerprint of the certificate that opens it.
+    """
+
+    slug: str
+    file: str
+    sha256: str
+    content_sha256: str
+    rows: Mapping[str, int]
+    recipient: str
+    at: str
+
+
+class Withdraw(Procedure[tuple[Outcome, Export]]):
+    """Close every way in for a municipality that has left, and write its data for it.
+
+    Half of its data is removed again where writing it broke off; its ways stay closed.
+    """
+
+    name = "withdraw"
+    title = "Close a municipality that has left, and hand over its data."
+
+    def __init__(self, site: Site, slug: str, recipient: Path, folder: Path) -> None:
+        """Take the municipality's slug, and whom its data is for.
+
+        recipient: a certificate (PEM) whose key the municipality holds; folder: where the data, and
+        what is in it (JSON), are written.
+        """
+        super().__init__(site)
+        self.slug, self.recipient, self.folder = slug, recipient, folder
+
+    @property
+    def arguments(self) -> Mapping[str, str]:
+        """Which municipality."""
+        return {"municipality": self.slug}
+
+    def preflight(self) -> None:
+        """Ask for its day of leaving, a certificate that is valid, and the folder."""
+        departed(self.inventory, self.slug)
+        _certificate(self.recipient)
+        if not self.folder.is_dir():
+            raise KosekiError(
+                "this is no folder", str(self.folder), "make it, on a disk of this machine"
+            )
+
+    def describe(self) -> Sequence[str]:
+        """Return what it will do."""
+        name = row_of(self.inventory, self.slug)["name"]
+        return [
+            f"apply the plan, in which {name} has left: every way in is closed",
+            f"verify {', '.join(SUITES)} on all hosts",
+            f"write its data to {self.folder}, encrypted for the holder of {self.recipient}",
+        ]
+
+    def run(self, say: Say) -> tuple[Outcome, Export]:
+        """Close, hand over, and record what was handed over."""
+        certificate = _certificate(self.recipient)
+        moment = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        file = self.folder / f"koseki-{self.slug}-{moment}.sql.cms"
+        outcome = bring_about(self.site, say)
+        if outcome.applied.failed or outcome.applied.unreachable:
+            raise KosekiError(
+                f"the ways of {row_of(self.inventory, self.slug)['name']} could not all be closed",
+                f"{outcome.applied.failed} failed",
+                "run `koseki apply`, then this once more",
+            )
+        say(f"{self.slug}: writing its data")
+        export = self._export(certificate, file)
+        text = json.dumps(vars(export), ensure_ascii=False, indent=1) + "\n"
+        write_atomic(file.with_suffix(".json"), text)
+        write_atomic(export_path(self.site, self.slug), text)
+        row = {"action": "withdraw", "municipality": self.slug, "sha256": export.sha256}
+        record(self.site, row)
+        return outcome, export
+
+    def succeeded(self, outcome: tuple[Outcome, Export]) -> bool:
+        """Say whether it is out, the others are where they were, and its data was written."""
+        return outcome[0].holds
+
+    def facts(self, outcome: tuple[Outcome, Export]) -> Mapping[str, Any]:
+        """Return what was handed over."""
+        return {"sha256": outcome[1].sha256, "rows": sum(outcome[1].rows.values())}
+
+    def _export(self, certificate: x509.Certificate, file: Path) -> Export:
+        (tenant,) = tenants([row_of(self.inventory, self.slug)])
+        host = leader(self.site, self.inventory)
+        recipient = self.recipient.read_bytes()
+        try:
+            with file.open("xb") as out:
+                file.chmod(0o600)
+                said = program_on_host(
+                    self.site, host, "export.sh", tenant["database"], recipient, out
+                )
+            told = json.loads(said.splitlines()[-1])
+        except BaseException:
+            # Half of a municipality's registers helps nobody.
+            file.unlink(missing_ok=True)
+            raise
+        with file.open("rb") as written:
+            whole = hashlib.file_digest(written, "sha256")
+        return Export(
+            self.slug,
+            str(file.resolve()),
+            whole.hexdigest(),
+            told["sha256"],
+            told["rows"],
+            certificate.fingerprint(SHA256()).hex(),
+            f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        )
+
+
+def _certificate(path: Path) -> x509.Certificate:
+    try:
+        found = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise KosekiError(
+            "this is no certificate to encrypt for", f"{path}: {error}", "give it as PEM"
+        ) from error
+    if not found.not_valid_before_utc <= datetime.now(UTC) <= found.not_valid_after_utc:
+        raise KosekiError(
+            "the certificate is not valid today",
+            f"{path}: until {found.not_valid_after_utc:%Y-%m-%d}",
+            "ask the municipality for one that is",
+        )
+    return found
