@@ -1,20 +1,17 @@
 """Flows: what the plan lists is open, and nothing else, in both directions (K-01).
 
-Every end tries every other end: the hosts with bash's own sockets (the datacenter host has no
-Python), the workstation with Python's.
+Every end tries every other end, all of them at once.
 """
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import dataclass
 
 import pytest
 
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import ANSWER_SECONDS, Question
-from koseki_ops.verify.connections import HOST_PROBE, OPEN, SEAT_PROBE, SHUT
+from koseki_ops.verify.connections import OPEN, SHUT, from_host, from_seat
 from koseki_ops.verify.expect import expect, hold, not_verified
 from koseki_ops.verify.expectations import Plan, pairs
 from koseki_ops.verify.plugin import PLAN, Everywhere, Facts, Questions, on_hosts
@@ -69,20 +66,14 @@ def questions(plan: Plan, host: str) -> Questions:
         if source == host
         for way in ways(plan, source, target)
     ]
-    if host == WORKSTATION:
-        jobs = [
-            f"{way.address},{way.port},{OPEN_SECONDS if way.listed else SHUT_SECONDS}"
-            for way in tried
-        ]
-        program = shlex.join([sys.executable, "-c", SEAT_PROBE, *jobs])
-        return {"probes": Question(program, aside=True)}
-    calls = [
-        f"probe {way.address} {way.protocol} {way.port}"
-        f" {OPEN_SECONDS if way.listed else SHUT_SECONDS} &"
+    jobs = [
+        f"{way.address},{way.protocol},{way.port},{OPEN_SECONDS if way.listed else SHUT_SECONDS}"
         for way in tried
     ]
+    if host == WORKSTATION:
+        return {"probes": Question(from_seat(jobs), aside=True)}
     return {
-        "probes": Question("\n".join([HOST_PROBE, *calls, "wait"]), aside=True),
+        "probes": Question(from_host(jobs), aside=True),
         "rules": "nft -j list ruleset",
         "routes": "ip route show; ip -6 route show default",
         "listening": "ss -Hlntu",

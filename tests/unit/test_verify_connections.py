@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import resource
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from koseki_ops.verify.connections import HOST_PROBE, SEAT_PROBE, SHUT
+from koseki_ops.verify.connections import SHUT, from_host, from_seat
+
+From = Callable[[Iterable[str]], str]
+ENDS = pytest.mark.parametrize("end", [from_host, from_seat])
 
 
 @pytest.fixture
@@ -23,37 +23,50 @@ def port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def said(argv: list[str], **options: object) -> list[str]:
-    """Return what came of each attempt."""
-    done = subprocess.run(argv, capture_output=True, text=True, check=True, **options)  # type: ignore[call-overload]
-    return [line.split(" ", 3)[3] for line in done.stdout.splitlines()]
+def said(command: str) -> dict[str, list[str]]:
+    """Return what came of each attempt, by protocol and port."""
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    found: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        address, protocol, port, outcome = line.split(" ", 3)
+        assert address == "127.0.0.1"
+        found.setdefault(f"{protocol} {port}", []).append(outcome)
+    return found
 
 
-def test_an_open_port_is_open_however_late_the_process_is(port: int):
+@ENDS
+def test_an_open_port_is_open_however_late_the_process_is(end: From, port: int):
     """Its time was up before it looked: the kernel had connected all the same."""
-    argv = [sys.executable, "-c", SEAT_PROBE]
-    assert said([*argv, f"127.0.0.1,{port},0", "127.0.0.1,1,0"]) == ["open", "Connection refused"]
+    found = said(end([f"127.0.0.1,tcp,{port},0", "127.0.0.1,tcp,1,0"]))
+    assert found == {f"tcp {port}": ["open"], "tcp 1": ["Connection refused"]}
 
 
-def test_an_attempt_without_a_descriptor_is_none(port: int):
+@ENDS
+def test_whoever_does_not_answer_is_waited_for(end: From):
+    """A listener whose queue is full answers nobody."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        name = listener.getsockname()
+        with socket.create_connection(name):
+            jobs = [f"127.0.0.1,tcp,{name[1]},0.5"]
+            assert said(end(jobs)) == {f"tcp {name[1]}": ["no answer"]}
+
+
+@ENDS
+def test_an_attempt_without_a_descriptor_is_none(end: From, port: int):
     """Whoever ran out of them did not find the rest shut."""
-    jobs = [f"127.0.0.1,{port},1"] * 40
-
-    def poor() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
-
-    found = said([sys.executable, "-c", SEAT_PROBE, *jobs], preexec_fn=poor)
+    jobs = [f"127.0.0.1,tcp,{port},1"] * 40
+    (found,) = said(f"ulimit -Hn 20; ulimit -n 20; {end(jobs)}").values()
     assert len(found) == len(jobs)
     assert {"open"} < set(found)
     assert not set(found) & set(SHUT)
 
 
-def test_a_host_that_had_no_time_says_nothing(port: int, tmp_path: Path):
-    """Its shell came too late to try."""
-    slow = tmp_path / "bash"
-    slow.write_text("#!/bin/sh\nsleep 5\n", encoding="ascii")
-    slow.chmod(0o755)
-    script = f"{HOST_PROBE}\nprobe 127.0.0.1 tcp {port} 0.3"
-    assert said(["sh", "-c", script]) == ["open"]
-    (found,) = said(["sh", "-c", script], env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
-    assert found not in {"open", *SHUT}
+def test_a_datagram_is_open_when_nothing_refuses_the_next():
+    """One that somebody takes, and one that nobody does."""
+    with socket.socket(type=socket.SOCK_DGRAM) as taker:
+        taker.bind(("127.0.0.1", 0))
+        port = taker.getsockname()[1]
+        found = said(from_host([f"127.0.0.1,udp,{port},1", "127.0.0.1,udp,9,1"]))
+    assert found == {f"udp {port}": ["open"], "udp 9": ["Connection refused"]}

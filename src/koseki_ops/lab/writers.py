@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import reason_of
 from koseki_ops.lab.lab import Lab
+from koseki_ops.plan.municipalities import names_of
+from koseki_ops.plan.naming import database_of, key_of
 
 UNIT = "koseki-drill-writer"
 FOLDER = "/run/koseki-drill"
@@ -54,19 +56,21 @@ class Acknowledged:
 
 def town_writer(lab: Lab, slug: str) -> Writer:
     """Return the writer that goes through the proxy as a municipality's role."""
-    keys = f"/etc/koseki/municipalities/{slug}"
+    rows = lab.inventory.shared["municipalities"]
+    (names,) = (names_of(row) for row in rows if row["slug"] == slug)
+    own = key_of(slug)
     connection = (
-        f"host=127.0.0.1 port=5000 dbname=koseki_{slug} user=koseki_{slug}_app connect_timeout=2 "
-        f"sslmode=verify-ca sslrootcert=/etc/koseki/pki/ca.crt "
-        f"sslcert={keys}/client.crt sslkey={keys}/client.key"
+        f"host=127.0.0.1 port=5000 dbname={names.database} user={names.application_role} "
+        "connect_timeout=2 sslmode=verify-ca sslrootcert=/etc/koseki/pki/ca.crt "
+        f"sslcert={own.certificate} sslkey={own.key}"
     )
-    return Writer(lab.inventory.hosts_in("application")[0], f"koseki-{slug}", connection, 0)
+    return Writer(lab.inventory.hosts_in("application")[0], names.unix_user, connection, 0)
 
 
 def server_writer(lab: Lab, host: str, slug: str) -> Writer:
     """Return the writer that goes straight into one server."""
     number = lab.inventory.hosts_in("databases").index(host) + 1
-    return Writer(host, "postgres", f"dbname=koseki_{slug}", number * RANGE)
+    return Writer(host, "postgres", f"dbname={database_of(slug)}", number * RANGE)
 
 
 def start(lab: Lab, writer: Writer, pause: float = 0.1) -> None:
@@ -111,7 +115,7 @@ def _on_rows(lab: Lab, leader: str, slug: str, writer: Writer, what: str) -> str
     """Do something to a writer's rows alone; return what psql printed."""
     last = writer.first + RANGE
     sql = f"{what} FROM platform.probe WHERE id > {writer.first} AND id < {last}"
-    argv = ["runuser", "-u", "postgres", "--", "psql", "-XqtA", "-d", f"koseki_{slug}", "-c", sql]
+    argv = ["runuser", "-u", "postgres", "--", "psql", "-XqtA", "-d", database_of(slug), "-c", sql]
     return _run(lab, leader, argv)
 
 

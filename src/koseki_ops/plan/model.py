@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from koseki_ops.plan.municipalities import effective_day, today_in
+from koseki_ops.plan.naming import database_of
 
 CODE_LENGTH = 6
 CODE_WEIGHTS = (6, 5, 4, 3, 2)
@@ -145,7 +146,7 @@ class Municipality(Table):
     @property
     def database(self) -> str:
         """The municipality's database and tablespace."""
-        return f"koseki_{self.slug}"
+        return database_of(self.slug)
 
 
 class Joining(Table):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
+from pathlib import PurePosixPath
 from typing import Any
 from zoneinfo import ZoneInfo
+
+from koseki_ops.plan.naming import EXCHANGES, Names, key_of
 
 TODAY = "today"
 
@@ -40,28 +43,32 @@ def _by(name: str, row: Mapping[str, Any], day: date) -> bool:
     return value is not None and date.fromisoformat(value) <= day
 
 
+def names_of(row: Mapping[str, Any]) -> Names:
+    """Return what the things of a municipality's row are called."""
+    return Names(row["slug"], row["code6"])
+
+
 def tenants(municipalities: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Return what each municipality is called: database, roles, Unix user, tablespace folder."""
-    return [
-        {
-            "slug": row["slug"],
-            "code6": row["code6"],
-            "database": f"koseki_{row['slug']}",
-            "tablespace": f"koseki_{row['slug']}",
-            "owner": f"koseki_{row['slug']}_owner",
-            "application": f"koseki_{row['slug']}_app",
-            "link": f"koseki_{row['slug']}_link",
-            "read": f"koseki_{row['slug']}_read",
-            "correct": f"koseki_{row['slug']}_correct",
-            # Only where the host municipality may issue in a failure.
-            "takeover": (
-                f"koseki_{row['slug']}_takeover" if row.get("issued_by_host_in_failure") else ""
-            ),
-            "unix_user": f"koseki-{row['slug']}",
-            "folder": f"/var/lib/koseki/tablespaces/{row['code6']}",
-        }
-        for row in municipalities
-    ]
+    return [_tenant(row, names_of(row)) for row in municipalities]
+
+
+def _tenant(row: Mapping[str, Any], names: Names) -> dict[str, str]:
+    return {
+        "slug": names.slug,
+        "code6": names.code6,
+        "database": names.database,
+        "tablespace": names.tablespace,
+        "owner": names.owner_role,
+        "application": names.application_role,
+        "link": names.link_role,
+        "read": names.read_role,
+        "correct": names.correct_role,
+        # Only where the host municipality may issue in a failure.
+        "takeover": names.takeover_role if row.get("issued_by_host_in_failure") else "",
+        "unix_user": names.unix_user,
+        "folder": names.tablespace_folder,
+    }
 
 
 def operators_on(
@@ -97,14 +104,14 @@ def takeovers(
     hosts = [slug for slug, row in rows.items() if row.get("host")]
     return [
         {
-            "slug": f"takeover-{town}",
+            "slug": (names := names_of(rows[town])).takeover_instance,
             "town": town,
             "host": hosts[0],
-            "code6": rows[town]["code6"],
+            "code6": names.code6,
             "name": rows[town]["name"],
-            "database": f"koseki_{town}",
-            "application": f"koseki_{town}_takeover",
-            "unix_user": f"koseki-takeover-{town}",
+            "database": names.database,
+            "application": names.takeover_role,
+            "unix_user": names.takeover_unix_user,
             "signatory": text["signatory"],
             "margin_note": text["margin_note"],
         }
@@ -125,8 +132,7 @@ def client_certificates(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any
             "name": row["slug"],
             "common_name": row["application"],
             "names": [],
-            "key": f"/etc/koseki/municipalities/{row['slug']}/client.key",
-            "certificate": f"/etc/koseki/municipalities/{row['slug']}/client.crt",
+            **vars(key_of(row["slug"])),
             "owner": row["unix_user"],
             "group": row["unix_user"],
         }
@@ -141,8 +147,7 @@ def link_certificates(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]
             **row,
             "name": f"{tenant['slug']} link",
             "common_name": tenant["link"],
-            "key": f"/etc/koseki/municipalities/{tenant['slug']}/link.key",
-            "certificate": f"/etc/koseki/municipalities/{tenant['slug']}/link.crt",
+            **vars(key_of(tenant["slug"], "link")),
         }
         for tenant in rows
         for row in client_certificates([tenant])
@@ -165,18 +170,18 @@ def exchanges(
     for row, tenant in zip(rows := list(municipalities), tenants(rows), strict=True):
         slug = row["slug"]
         (own,) = link_certificates([tenant])
-        folder = f"/srv/koseki/exchange/{slug}"
+        names = names_of(row)
         found.append(
             {
                 "slug": slug,
-                "account": f"link-{slug}",
+                "account": names.exchange_account,
                 "unix_user": tenant["unix_user"],
-                "folder": folder,
+                "folder": names.exchange_folder,
                 "peer": str(peers[slug]),
                 "settings": {
                     "slug": slug,
                     "code6": row["code6"],
-                    "folder": folder,
+                    "folder": names.exchange_folder,
                     "database": (
                         f"host=127.0.0.1 port={port} dbname={tenant['database']} "
                         f"user={tenant['link']} sslmode=verify-full sslrootcert={authority} "
@@ -207,7 +212,7 @@ def exchange_folders(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     account's group, which the engine's unit is given and no process else.
     """
     # sshd takes no chroot whose way somebody else than root could change.
-    found = ["755 root root /srv/koseki", "755 root root /srv/koseki/exchange"]
+    found = [f"755 root root {PurePosixPath(EXCHANGES).parent}", f"755 root root {EXCHANGES}"]
     for row in rows:
         peer, engine, folder = row["account"], row["unix_user"], row["folder"]
         found += [

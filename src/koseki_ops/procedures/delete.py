@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.plan.municipalities import tenants
+from koseki_ops.plan.municipalities import names_of, tenants
 from koseki_ops.plan.site import Site
 from koseki_ops.procedures.base import Procedure, Say
 from koseki_ops.procedures.municipality import (
@@ -64,7 +64,7 @@ class Delete(Procedure[Outcome]):
         """Return what it will do."""
         return [
             f"delete the database {self._tenant['database']} and its files on both servers",
-            f"delete its exchange of files, /srv/koseki/exchange/{self.slug}",
+            f"delete its exchange of files, {self._exchange}",
             "apply the plan and verify the others",
         ]
 
@@ -80,8 +80,7 @@ class Delete(Procedure[Outcome]):
             empty = f"until [ ! -d {folder} ] || rmdir {folder}; do sleep 1; done"
             run_as_root(site, host, ["timeout", "60", "sh", "-c", f"{empty} 2>/dev/null"])
         for host in self.inventory.hosts_in("registry_link"):
-            exchange = f"/srv/koseki/exchange/{self.slug}"
-            run_as_root(site, host, ["rm", "-rf", "--one-file-system", exchange])
+            run_as_root(site, host, ["rm", "-rf", "--one-file-system", self._exchange])
         by, approver = self.who
         record(
             site,
@@ -98,6 +97,10 @@ class Delete(Procedure[Outcome]):
     def succeeded(self, outcome: Outcome) -> bool:
         """Say whether the others are where they were."""
         return outcome.holds
+
+    @property
+    def _exchange(self) -> str:
+        return names_of(row_of(self.inventory, self.slug)).exchange_folder
 
     @property
     def _tenant(self) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ from koseki_ops.plan.cli_options import (
     site_options,
     who,
 )
+from koseki_ops.plan.naming import database_of
 from koseki_ops.plan.site import Site
 from koseki_ops.registers.requests import service
 
@@ -87,7 +88,7 @@ def list_command(
     noted, silent = service.events(desk, days)
     if only_open:
         rows, noted = [row for row in rows if row["state"] == "open"], []
-    databases = {f"koseki_{slug}" for slug in chosen}
+    databases = {database_of(slug) for slug in chosen}
     noted = [event for event in noted if not slugs or event.database in databases]
     for row in rows:
         end = row["ended_at"] if row["state"] == "closed" else row["expires_at"]

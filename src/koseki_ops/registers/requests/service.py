@@ -19,6 +19,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
 from koseki_ops.plan.municipalities import active, operators_on
+from koseki_ops.plan.naming import database_of
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.psql import literal, say
@@ -187,9 +188,8 @@ def open_request(desk: Desk, wanted: Wanted, opened_by: str) -> str:
         "opened_by": opened_by,
         "expires_at": wanted.until.isoformat(),
     }
-    script = (
-        f"\\connect koseki_{wanted.slug}\nSELECT platform.open_a_request({literal(told)}::jsonb);\n"
-    )
+    opening = f"SELECT platform.open_a_request({literal(told)}::jsonb);"
+    script = f"\\connect {database_of(wanted.slug)}\n{opening}\n"
     return f"{wanted.slug}-{say(desk.site, desk.inventory, script).strip()}"
 
 
@@ -202,15 +202,16 @@ def close_request(desk: Desk, request: str, closed_by: str) -> None:
     desk.town(slug)
     desk.operator(closed_by)
     script = (
-        f"\\connect koseki_{slug}\nSELECT platform.close_a_request({number}, {literal(closed_by)});"
-        "\nSELECT platform.end_sessions();\n"
+        f"\\connect {database_of(slug)}\n"
+        f"SELECT platform.close_a_request({number}, {literal(closed_by)});\n"
+        "SELECT platform.end_sessions();\n"
     )
     say(desk.site, desk.inventory, script)
 
 
 def listed(desk: Desk, slugs: Sequence[str]) -> list[dict[str, object]]:
     """Return every request of these municipalities, as JSON names it, oldest first in each."""
-    script = "\n".join(f"\\connect koseki_{slug}\n{LIST.format(slug=slug)}" for slug in slugs)
+    script = "\n".join(f"\\connect {database_of(slug)}\n{LIST.format(slug=slug)}" for slug in slugs)
     rows = [json.loads(line) for line in say(desk.site, desk.inventory, script).splitlines()]
     return [{"id": f"{row['municipality']}-{row['number']}", **row} for row in rows]
 

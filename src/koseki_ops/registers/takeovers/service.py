@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.model import Takeover
+from koseki_ops.plan.naming import database_of
 from koseki_ops.registers.requests.service import Desk, ends_within, one_line
 from koseki_ops.remote.psql import literal, say
 
@@ -77,7 +78,7 @@ def declare(desk: Desk, wanted: Wanted, typed_by: str) -> str:
         "ends_at": wanted.until.isoformat(),
     }
     script = (
-        f"\\connect koseki_{row.municipality}\n"
+        f"\\connect {database_of(row.municipality)}\n"
         f"SELECT platform.declare_takeover({literal(told)}::jsonb);\n"
     )
     return f"{row.municipality}-{say(desk.site, desk.inventory, script).strip()}"
@@ -87,7 +88,7 @@ def end(desk: Desk, town: str, ended_by: str) -> str:
     """End what is declared for a municipality before its time; return its slug."""
     slug = clause(desk, town).municipality
     script = (
-        f"\\connect koseki_{slug}\n"
+        f"\\connect {database_of(slug)}\n"
         f"SELECT platform.end_takeover({literal(desk.operator(ended_by))});\n"
         "SELECT platform.end_sessions();\n"
     )
@@ -114,7 +115,9 @@ def status(desk: Desk, towns: Sequence[str]) -> list[Standing]:
     chosen = [clause(desk, town).municipality for town in towns] or [
         row.municipality for row in desk.platform.takeovers if row.municipality in desk.towns
     ]
-    script = "\n".join(f"\\connect koseki_{slug}\n{STATUS.format(slug=slug)}" for slug in chosen)
+    script = "\n".join(
+        f"\\connect {database_of(slug)}\n{STATUS.format(slug=slug)}" for slug in chosen
+    )
     found = []
     for line in say(desk.site, desk.inventory, script).splitlines() if chosen else []:
         row = json.loads(line)
