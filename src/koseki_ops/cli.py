@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from koseki_ops.core.environment import forget_caller
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.lazy_group import LazyGroup
 
@@ -96,6 +97,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command; a KosekiError or an interrupt becomes one sentence and exit code 2."""
+    forget_caller()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # A command that sets an exit code leaves by SystemExit; click returns those of its own.

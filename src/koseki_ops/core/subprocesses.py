@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,10 +19,15 @@ def reason_of(stderr: str | bytes, code: int) -> str:
     return (text.strip().splitlines() or [f"exit {code}"])[-1]
 
 
-def run(argv: Sequence[str], stdin: str | None = None) -> str:
-    """Run a program, return what it printed; raise KosekiError with its last line on failure."""
+def run(argv: Sequence[str], stdin: str | None = None, env: Mapping[str, str] | None = None) -> str:
+    """Run a program, return what it printed; raise KosekiError with its last line on failure.
+
+    env: another environment than this process's.
+    """
     try:
-        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            argv, input=stdin, env=env, capture_output=True, text=True, check=False
+        )
     except FileNotFoundError as error:
         raise KosekiError("a program is missing", argv[0], "run `make set-up`") from error
     if done.returncode:

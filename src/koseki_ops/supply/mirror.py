@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from koseki_ops.core.environment import for_fetching
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.inventory import Inventory
@@ -161,12 +162,12 @@ def build_mirror(
     try:
         with _private_apt(lines) as apt:
             say("package mirror: reading the upstream index")
-            run([*apt, "update", "-qq"])
+            _fetch([*apt, "update", "-qq"])
             wanted = {release: _resolve(apt, every), VAULT_SUITE: _resolve(apt, vault)}
             union = {**wanted[VAULT_SUITE], **wanted[release]}
             say(f"package mirror: fetching {len(union)} packages")
-            run([*apt, "install", "-qq", "--yes", "--download-only", *ESSENTIAL, *every])
-            run([*apt, "install", "-qq", "--yes", "--download-only", *ESSENTIAL, *vault])
+            _fetch([*apt, "install", "-qq", "--yes", "--download-only", *ESSENTIAL, *every])
+            _fetch([*apt, "install", "-qq", "--yes", "--download-only", *ESSENTIAL, *vault])
             _fill_pool(apt, union, aside / "pool")
         for suite, files in wanted.items():
             _write_suite(aside, suite, files)
@@ -194,8 +195,8 @@ def download(site: Site, package: str, folder: Path) -> Path:
     release = Inventory(site.inventory).shared["debian_release"]
     own = own_release(Path("/etc/os-release").read_text(encoding="utf-8"))
     with _private_apt(upstream_lines(_machine_sources(), own, release)) as apt:
-        run([*apt, "update", "-qq"])
-        run(["env", f"--chdir={folder}", *apt, "download", "-qq", package])
+        _fetch([*apt, "update", "-qq"])
+        _fetch(["env", f"--chdir={folder}", *apt, "download", "-qq", package])
     return next(folder.glob(f"{package}_*.deb"))
 
 
@@ -228,9 +229,13 @@ def _private_apt(lines: list[str]) -> Iterator[list[str]]:
         yield ["apt-get", *(f"-o{key}={value}" for key, value in options.items())]
 
 
+def _fetch(argv: list[str]) -> str:
+    return run(argv, env=for_fetching())
+
+
 def _resolve(apt: list[str], names: list[str]) -> dict[str, str]:
     """Return file name and hash of every package that `names` need, themselves included."""
-    printed = run([*apt, "install", "-qq", "--yes", "--print-uris", *ESSENTIAL, *names])
+    printed = _fetch([*apt, "install", "-qq", "--yes", "--print-uris", *ESSENTIAL, *names])
     found: dict[str, str] = {}
     for line in printed.splitlines():
         match = re.fullmatch(r"'(\S+)' (\S+) (\d+) SHA256:([0-9a-f]{64})", line)

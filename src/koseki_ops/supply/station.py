@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from koseki_ops.core.environment import for_fetching
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.inventory import Inventory
@@ -106,7 +107,8 @@ def build_wheelhouse(site: Site, say: Callable[[str], None]) -> None:
                 *(sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check"),
                 *("--no-deps", "--require-hashes", "--only-binary=:all:"),
                 *("--python-version", PYTHON, "-r", str(site.root / LOCK), "-d", str(aside)),
-            ]
+            ],
+            env=for_fetching(),
         )
         aside.rename(folder)
     finally:

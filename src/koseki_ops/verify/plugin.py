@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -217,6 +217,13 @@ def facts(everywhere: Everywhere, host_name: str) -> Facts:
 def suite_of(module: ModuleType) -> str:
     """Return a suite's name: its module's, without `test_`."""
     return module.__name__.rsplit(".", 1)[-1].removeprefix("test_")
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """Refuse to give a verdict on less than what was asked for, whoever left it out."""
+    if items[0].config.getoption("koseki_results"):
+        named = f"{len(items)} tests were left out, {items[0].name} the first of them"
+        raise pytest.UsageError(f"{named}: a verification leaves out none")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
