@@ -22,6 +22,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.flows import firewall_of
 from koseki_ops.plan.inventory import LINE_ENDS, REGISTRIES, WORKSTATION, Inventory
 from koseki_ops.plan.model import Platform
+from koseki_ops.plan.yaml_forms import ambiguous
 
 SERVER_GROUPS = ("primary", "secondary", "application", "registry_link", "remote_backup")
 # What the plan calls its hosts by.
@@ -67,7 +68,11 @@ def check_inventory(inventory: Inventory, today: date | None = None) -> list[Fin
 
     Types come first: rules that span tables are asked only when every table can be read.
     """
-    findings = list(_templated_values(inventory))
+    findings = list(_ambiguous_values(inventory))
+    if findings:
+        # Whoever reads them reads something else than was written.
+        return findings
+    findings += _templated_values(inventory)
     findings += _unknown_names(inventory)
     try:
         platform = Platform.model_validate(inventory.shared)
@@ -77,6 +82,16 @@ def check_inventory(inventory: Inventory, today: date | None = None) -> list[Fin
     for rule in ALL_RULES:
         findings += rule(rules)
     return findings
+
+
+def _ambiguous_values(inventory: Inventory) -> Iterator[Finding]:
+    """Yield what YAML reads otherwise than it is written, in any file of the inventory."""
+    files = [inventory.folder / "hosts.yml"]
+    files += [path for group in inventory.groups for path in inventory.files_of(group)]
+    for path in files:
+        place = path.relative_to(inventory.folder.parent.parent)
+        for form in ambiguous(path.read_text(encoding="utf-8")):
+            yield Finding(place, form.key, _shown(form.seen), form.remedy)
 
 
 def load_platform(inventory: Inventory, today: date | None = None) -> Platform:
