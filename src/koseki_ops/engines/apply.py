@@ -20,8 +20,9 @@ from koseki_ops.registers.link import service as link
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 from koseki_ops.supply import release, station
 from koseki_ops.supply.mirror import verify_mirror
-from koseki_ops.trust import terminals
+from koseki_ops.trust import authorities, terminals
 from koseki_ops.trust.secrets import load_secrets
+from koseki_ops.trust.x509 import open_authority
 
 DEPLOYS = (
     "pyinfra_deploys/foundation/deploy.py",
@@ -51,7 +52,8 @@ def prepare(site: Site, inventory: Inventory) -> None:
     signs the stand-in by itself, and plays the terminals.
     """
     platform = load_platform(inventory)
-    load_secrets(site)
+    secrets = load_secrets(site)
+    authorities.hold(site)
     verify_mirror(site)
     wanted = platform.application_release
     if site.is_lab and wanted.name == release.STAND_IN_NAME:
@@ -60,6 +62,8 @@ def prepare(site: Site, inventory: Inventory) -> None:
     release.verify(archive, release.signers_of(site))
     # A host that keeps watch is no authority: it has what an apply left there.
     if not site.station:
+        days = platform.certificate_policy.authority_days
+        open_authority(site.state / "pki", str(secrets["pki_ca_passphrase"]), days)
         terminals.ensure_authority(site, platform)
         if site.is_lab:
             terminals.ensure_stand_ins(site, platform)

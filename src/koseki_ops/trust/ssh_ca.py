@@ -24,6 +24,7 @@ from koseki_ops.core.subprocesses import run
 from koseki_ops.evidence.ledger import Ledger
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
+from koseki_ops.trust import authorities
 
 DAY = 86400
 HOUR = 3600
@@ -78,6 +79,7 @@ def make_authorities(site: Site, inventory: Inventory) -> None:
 
     Their certificate is signed anew when less than half of its life is left.
     """
+    authorities.hold(site)
     files = files_of(site)
     files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for key, comment in (

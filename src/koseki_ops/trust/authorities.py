@@ -1,0 +1,42 @@
+"""The authorities of a site, which cannot be remade: hosts believe these and no others.
+
+They are made before the first host is met. Afterwards one that is missing is a loss, and a new one
+in its place would be believed by nobody: connections would end, counters would be shut out.
+"""
+
+from __future__ import annotations
+
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.plan.site import WORKSHOP, Site
+
+# By their place in the site's state: what each certifies.
+AUTHORITIES = {
+    "ssh/user_ca": "people and engines at the hosts' sshd",
+    "ssh/host_ca": "the hosts to whoever connects",
+    "pki/ca.key": "the hosts and services to one another",
+    "pki/ca.crt": "the hosts and services to one another",
+    "terminals/ca.key": "the municipalities' terminals",
+    "terminals/ca.crt": "the municipalities' terminals",
+}
+
+
+def hold(site: Site) -> None:
+    """Raise KosekiError when hosts were met and an authority that they believe is not here.
+
+    A host that keeps watch has none; what an image is made with is thrown away.
+    """
+    if site.station or site.name.endswith(WORKSHOP) or not _hosts_were_met(site):
+        return
+    for place, certifies in AUTHORITIES.items():
+        path = site.state / place
+        if not path.exists():
+            raise KosekiError(
+                f"the authority that certifies {certifies} is not here",
+                str(path),
+                f"bring back the copy of var/{site.name} that is kept elsewhere; nothing was made "
+                "in its place",
+            )
+
+
+def _hosts_were_met(site: Site) -> bool:
+    return any(site.manifests.glob("*.json"))
