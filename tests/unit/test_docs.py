@@ -27,3 +27,16 @@ def test_the_files_it_names_exist(document: Path):
     bases = [ROOT, document.parent, *(path for base in BASES for path in ROOT.glob(base))]
     gone = sorted(name for name in named if not any((base / name).exists() for base in bases))
     assert not gone
+
+
+# In running text alone: what a block of code shows is no link.
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=[str(p.relative_to(ROOT)) for p in DOCUMENTS])
+def test_the_links_lead_somewhere(document: Path):
+    """From where the document lies; what is elsewhere in the world is not asked for."""
+    text = BLOCK.sub("", document.read_text(encoding="utf-8"))
+    gone = [name for name in LINK.findall(text) if not (document.parent / name).exists()]
+    assert gone == []

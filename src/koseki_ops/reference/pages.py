@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from koseki_ops.reference import requirements, roles
+from koseki_ops.reference import commands, requirements, roles
 
 # Below the checkout, by path; each function takes the checkout and returns the whole page.
 PAGES: Mapping[str, Callable[[Path], str]] = {
+    "docs/reference/cli.md": commands.page,
     "docs/requirements.md": requirements.page,
     "docs/variables.md": roles.page,
 }
