@@ -321,7 +321,7 @@ def leader_lost(platform: Platform, at: str, seconds: float, *arguments: str) ->
 
 
 def playbook(platform: Platform, name: str, *arguments: str) -> None:
-    """Run one of the playbooks by plain Ansible, as its README line says."""
+    """Run one of the playbooks by plain Ansible, as docs/operations/daily.md says."""
     with cores(1):
         LEDGER.count("playbook")
         done = subprocess.run(

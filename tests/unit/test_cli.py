@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+import shlex
 import subprocess
 import sys
 
@@ -9,8 +12,15 @@ import click
 import pytest
 
 from koseki_ops.cli import ROOMS, cli
+from koseki_ops.reference.commands import commands, examples, exit_codes
 
-CONTEXT = click.Context(cli)
+CONTEXT = click.Context(cli, **cli.context_settings)
+# Those that do something by themselves: each command, and a group that can be called without one.
+CALLABLE = [
+    context
+    for context in commands()
+    if not isinstance(context.command, click.Group) or context.command.invoke_without_command
+]
 # What takes long to import, and what `koseki --help` needs none of.
 SLOW = ("pydantic", "cryptography", "ansible", "pyinfra", "pytest")
 
@@ -32,13 +42,41 @@ def test_help_lists_everything_and_imports_nothing_slow():
 
 
 @pytest.mark.parametrize("name", cli.list_commands(CONTEXT))
-def test_every_command_is_there_and_says_what_it_does(name: str):
-    """With an example where it is no group."""
+def test_every_command_is_where_the_tree_says(name: str):
+    """By the name that it is listed under."""
     command = cli.get_command(CONTEXT, name)
     assert command is not None
     assert command.name == name
     assert command.help
-    assert isinstance(command, click.Group) or "Example: koseki" in command.help
+
+
+@pytest.mark.parametrize("context", CALLABLE, ids=lambda context: context.command_path)
+def test_every_command_has_examples_that_it_takes(context: click.Context):
+    """Each of them is a call that this very command understands."""
+    assert examples(context)
+    for example in examples(context):
+        # One is a substitution in another program's command line.
+        inner = re.search(r"\$\((.+?)\)", example)
+        _, *words = shlex.split(inner[1] if inner else example)
+        path = context.command_path.split()[1:]
+        assert words[: len(path)] == path, example
+        assert context.command.make_context(context.info_name, words[len(path) :], CONTEXT)
+
+
+@pytest.mark.parametrize("context", list(commands()), ids=lambda context: context.command_path)
+def test_every_option_says_what_it_is_for(context: click.Context):
+    """In the help, and so in docs/reference/cli.md."""
+    options = [item for item in context.command.params if isinstance(item, click.Option)]
+    assert [option.name for option in options if not option.help] == []
+
+
+@pytest.mark.parametrize("context", CALLABLE, ids=lambda context: context.command_path)
+def test_a_command_with_exit_codes_of_its_own_names_them(context: click.Context):
+    """Who calls it from a script reads them in its help."""
+    assert context.command.callback
+    body = inspect.getsource(inspect.unwrap(context.command.callback))
+    if "sys.exit(" in body or "_become(" in body:
+        assert exit_codes(context)
 
 
 def test_every_room_has_a_line():

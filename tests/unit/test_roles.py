@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from koseki_ops.engines.ansible_run import ROLES_WITH_SERVICES
-from koseki_ops.plan.reference import reference
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted((ROOT / "roles").iterdir())
@@ -58,11 +57,6 @@ def test_no_inventory_group_inside_a_role(role: Path):
         if path.is_file() and path.suffix != ".pyc" and "groups[" in path.read_text("utf-8")
     ]
     assert found == []
-
-
-def test_the_reference_is_current():
-    """docs/variables.md is what `python -m koseki_ops.plan.reference` writes."""
-    assert (ROOT / "docs/variables.md").read_text(encoding="utf-8") == reference(ROOT)
 
 
 def test_nothing_swallows_a_failure():

@@ -69,7 +69,9 @@ def down(name: str | None) -> None:
 @lab_option
 @json_option
 def status(name: str | None, *, as_json: bool) -> None:
-    """Say which hosts run, where, and what memory they hold. Exit 1 when one does not run.
+    """Say which hosts run, where, and what memory they hold.
+
+    Exit 0: all run; 1: one does not; 2: it could not be asked.
 
     Example: koseki lab status --json
     """
@@ -97,7 +99,9 @@ def status(name: str | None, *, as_json: bool) -> None:
 @click.argument("host")
 @words
 def exec_command(name: str | None, host: str, command: tuple[str, ...]) -> None:
-    """Run a command on a host as root, as from its console; its exit code is ours.
+    """Run a command on a host as root, as from its console.
+
+    Exit N: as COMMAND itself; 2 also when there is no such lab or host.
 
     Example: koseki lab exec primary1 -- systemctl --failed
     """
@@ -110,6 +114,8 @@ def exec_command(name: str | None, host: str, command: tuple[str, ...]) -> None:
 @words
 def run_command(name: str | None, command: tuple[str, ...]) -> None:
     """Run a command of this machine inside the lab's network, as on the workstation.
+
+    Exit N: as COMMAND itself; 2 also when there is no such lab.
 
     Example: koseki lab run -- ping -c 1 10.158.10.11
     """
@@ -125,6 +131,8 @@ def terminal_command(name: str | None, municipality: str, command: tuple[str, ..
     """Run a command of this machine as on a municipality's terminal: on its line, in its subnet.
 
     The keys of the lab's terminals are in var/<site>/terminals/lab/.
+
+    Exit N: as COMMAND itself; 2 also when there is no such lab or municipality.
 
     Example: koseki lab terminal oshika -- curl --cacert var/lab/pki/ca.crt
     --cert var/lab/terminals/lab/oshika-01.crt --key var/lab/terminals/lab/oshika-01.key

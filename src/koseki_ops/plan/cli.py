@@ -20,6 +20,8 @@ from koseki_ops.plan.site import Site
 def check_command(site: Site, *, as_json: bool) -> None:
     """Hold the inventory against the model: file, key, value seen and remedy of each fault.
 
+    Exit 0: the inventory holds; 2: it does not, or cannot be read.
+
     Example: koseki check -i iida
     """
     inventory = Inventory(site.inventory)

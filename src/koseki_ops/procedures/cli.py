@@ -124,6 +124,8 @@ def withdraw_command(  # noqa: PLR0913 - click gives each option its argument
 
     Its day (left_on) stands in the inventory first. What it leaves stays sealed, in the database
     and in the vaults' copies, until it is deleted with --delete. May be repeated.
+    Exit 0: it is out, and the suites say so; 1: something failed; 2: something is missing before,
+    or a host did not answer.
 
     Example: koseki withdraw urugi --to handover --recipient urugi.pem
 

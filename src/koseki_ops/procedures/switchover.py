@@ -103,6 +103,7 @@ def switchover_command(site: Site, host: str | None, order: Order | None, *, as_
     """Hand the lead to HOST (default: the synchronous standby); wait until both record again.
 
     Refused unless a synchronous standby is at hand. Writers wait for some seconds.
+    Exit 0: it leads; 1: the hand-over failed; 2: it was refused, or broken off.
 
     Example: koseki switchover primary1
     """

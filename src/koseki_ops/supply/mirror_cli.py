@@ -40,7 +40,9 @@ def build_command(site: Site, *, refresh: bool) -> None:
 @site_options
 @json_option
 def verify_command(site: Site, *, as_json: bool) -> None:
-    """Re-check the signature and every hash; anything altered is named (exit 2).
+    """Re-check the signature and every hash; name what was altered.
+
+    Exit 0: all of it holds; 2: something was altered or is missing.
 
     Example: koseki mirror verify
     """

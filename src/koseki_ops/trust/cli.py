@@ -104,6 +104,8 @@ def secrets_init(site: Site) -> None:
 def secrets_check(site: Site) -> None:
     """Say whether the vault opens and holds every secret that the inventory asks for.
 
+    Exit 0: it does; 1: one is missing; 2: it does not open.
+
     Example: koseki secrets check -i iida
     """
     present = load_secrets(site)

@@ -78,7 +78,7 @@ def list_command(
 ) -> None:
     """List every request with its end, and what the hosts noted of sessions, refusals and sudo.
 
-    Exit 2: a host did not answer, so that its refusals are not in the list.
+    Exit 0: listed; 2: a host did not answer, so that its refusals are not in the list.
 
     Example: koseki request list oshika --json
     """

@@ -71,7 +71,7 @@ def end_command(site: Site, *, town: str, ended_by: str) -> None:
 def status_command(site: Site, *, towns: tuple[str, ...], as_json: bool) -> None:
     """Say what was declared and issued, and reconcile the issued numbers.
 
-    Exit 1: a number has no document, or a document no number or no declaration.
+    Exit 0: they agree; 1: a number has no document, or a document no number or no declaration.
 
     Example: koseki takeover status --json
     """

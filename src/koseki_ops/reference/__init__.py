@@ -1,0 +1,1 @@
+"""The generated pages: commands, values of the inventory, roles' variables, requirements."""

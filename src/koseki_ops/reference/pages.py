@@ -1,0 +1,24 @@
+"""Which pages are generated, and by what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from koseki_ops.reference import commands, requirements, roles, values
+
+# Below the checkout, by path; each function takes the checkout and returns the whole page.
+PAGES: Mapping[str, Callable[[Path], str]] = {
+    "docs/reference/cli.md": commands.page,
+    "docs/reference/inventory.md": values.page,
+    "docs/requirements.md": requirements.page,
+    "docs/variables.md": roles.page,
+}
+
+
+def write(root: Path) -> None:
+    """Write every page of a checkout."""
+    for name, page in PAGES.items():
+        path = root / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(page(root), encoding="utf-8")
