@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from drift_samples import NOW, drifted, not_verified, store, sweep, waiver
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.history.store import Store
-from koseki_ops.drift.history.waivers import committed_waivers, terms_of
+from koseki_ops.drift.history.waivers import HANDED_OUT, committed_waivers, hand_out, terms_of
 from koseki_ops.plan.inventory import Inventory
-from koseki_ops.plan.site import Site
+from koseki_ops.plan.site import Site, Station
 
 DAY = 86_400
 
@@ -148,3 +151,43 @@ def test_the_plans_own_waivers_are_read():
     assert history.folder == site.state / "drift"
     assert {"primary1", "remote-backup1", "workstation"} <= history.hosts
     assert len(history.waivers) == len(Inventory(site.inventory).shared["waivers"])
+
+
+def test_a_host_that_keeps_watch_counts_what_the_seat_signed(checkout: Site):
+    """It has no repository: nothing before the first apply, then the seat's, and no other's."""
+    row = waiver(drifted())
+    path = checkout.root / "inventories/iida/group_vars/all/waivers.yml"
+    write(path, {"waivers": [row.model_dump(mode="json", exclude_none=True)]})
+    git(checkout.root, "add", "-A")
+    git(checkout.root, "commit", "-qm", "A waiver")
+    watch = replace(checkout, station=Station("workstation1", "lab", "lab", ""))
+    assert committed_waivers(watch) == ()
+    hand_out(checkout)
+    shutil.rmtree(checkout.root / ".git")
+    assert committed_waivers(watch) == (terms_of(row),)
+    signed = checkout.state / "drift" / HANDED_OUT
+    whole = signed.read_bytes()
+    other = waiver(drifted(), expires="2027-01-01T00:00:00Z")
+    for wrong in (
+        whole.replace(b"W-2026-001", b"W-2026-002"),
+        whole.split(b"\n", 1)[1],
+        b"",
+        b"00\n{}\n",
+        whole.replace(terms_of(row)["expires"].encode(), terms_of(other)["expires"].encode()),
+    ):
+        signed.write_bytes(wrong)
+        with pytest.raises(KosekiError, match="are not what was signed"):
+            committed_waivers(watch)
+
+
+def test_without_a_repository_nothing_is_committed(checkout: Site):
+    """And nobody asks for git."""
+    shutil.rmtree(checkout.root / ".git")
+    assert committed_waivers(checkout) == ()
+
+
+def test_a_git_that_is_missing_is_one_sentence(checkout: Site, monkeypatch: pytest.MonkeyPatch):
+    """Not a traceback in the middle of a sweep."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(KosekiError, match="there is no git here"):
+        committed_waivers(checkout)

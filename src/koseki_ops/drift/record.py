@@ -24,14 +24,14 @@ def keep(site: Site, found: Sweep, *, alert: bool) -> Kept:
     for the sweeps of a schedule, not for those of a person who is looking anyway. Raises
     KosekiError when the history was tampered with; that is told once as well.
     """
-    store = Store.open(site)
     if not alert:
+        store = Store.open(site)
         sweep = store.append(found)
         return Kept(sweep, _idle(store))
     # A person who looks does not wait for charts and mail.
     from koseki_ops.drift.scheduled import keep_and_tell  # noqa: PLC0415
 
-    sweep, faults = keep_and_tell(site, store, found)
+    store, sweep, faults = keep_and_tell(site, found)
     return Kept(sweep, (*_idle(store), *faults))
 
 

@@ -6,7 +6,7 @@ import time
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
-from koseki_ops.drift.history.store import Store
+from koseki_ops.drift.history.store import Store, folder_of
 from koseki_ops.drift.model import Sweep
 from koseki_ops.drift.report.alerts import raise_alerts, raise_fault
 from koseki_ops.drift.report.exports import as_prometheus
@@ -17,17 +17,19 @@ from koseki_ops.verify.expectations import Plan
 METRICS_FILE = "drift.prom"
 
 
-def keep_and_tell(site: Site, store: Store, found: Sweep) -> tuple[Sweep, list[str]]:
-    """Chain a sweep to the history and tell of it; return it, and what could not be told.
+def keep_and_tell(site: Site, found: Sweep) -> tuple[Store, Sweep, list[str]]:
+    """Chain a sweep to the history and tell of it; return both, and what could not be told.
 
-    Raises KosekiError when the history was tampered with; that is told once as well.
+    Raises KosekiError when it cannot be kept: history or waivers were tampered with, or cannot be
+    read. That is told once as well.
     """
     plan = Plan.of(site)
     settings, timezone = plan.platform.drift_alerts, plan.platform.timezone
     try:
+        store = Store.open(site)
         sweep = store.append(found)
     except KosekiError as error:
-        lost = raise_fault(store.folder, site.name, str(error), settings)
+        lost = raise_fault(folder_of(site), site.name, str(error), settings)
         if lost:
             raise KosekiError(error.what, error.seen, f"{error.remedy}; {lost}") from error
         raise
@@ -35,4 +37,4 @@ def keep_and_tell(site: Site, store: Store, found: Sweep) -> tuple[Sweep, list[s
     faults = raise_alerts(store, sweep, settings, timezone).faults
     write_atomic(store.folder / METRICS_FILE, as_prometheus(sweep, store.standings))
     write_page(plan, store, time.time())
-    return sweep, list(filter(None, (lost, *faults)))
+    return store, sweep, list(filter(None, (lost, *faults)))

@@ -10,6 +10,7 @@ from typing import Any
 
 from koseki_ops.core.locks import exclusive
 from koseki_ops.core.results import EngineResult, HostResult, merge
+from koseki_ops.drift.history.waivers import hand_out
 from koseki_ops.drift.judge.sweep import after_apply, before_apply
 from koseki_ops.drift.observe.items import State
 from koseki_ops.engines import ansible_run, pyinfra_run
@@ -162,6 +163,7 @@ def _hand_over(
     It is a copy of this workstation's own records: no change of the platform.
     """
     result = EngineResult("hand-over")
+    hand_out(site)
     for host in station.stations(inventory):
         if _bad(so_far.hosts.get(host, HostResult())):
             continue  # its own sentence has been said

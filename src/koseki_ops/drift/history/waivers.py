@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,13 +14,17 @@ from typing import TYPE_CHECKING
 import yaml
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import write_atomic
 from koseki_ops.drift.model import Answer, Finding, Sweep
+from koseki_ops.evidence import site_key
 from koseki_ops.plan.site import Site
 
 if TYPE_CHECKING:
     from koseki_ops.plan.model import Waiver
 
 WAIVERS_FILE = "waivers.yml"
+# Beside the manifests, for hosts that keep watch.
+HANDED_OUT = "waivers.signed"
 SECONDS_PER_DAY = 86_400
 Terms = dict[str, str]
 
@@ -46,8 +51,11 @@ def terms_of(waiver: Waiver) -> Terms:
 def committed_waivers(site: Site) -> tuple[Terms, ...]:
     """Return the terms of the waivers in the inventory's commit; empty when there is no commit.
 
-    A row that was never committed was never approved: an editor alone does not grant a waiver.
+    A row that was never committed was never approved: an editor alone does not grant a waiver. A
+    host that keeps watch has no repository: what the seat signed at its last apply counts there.
     """
+    if site.station:
+        return _handed_over(site)
     path = (site.inventory / "group_vars" / "all" / WAIVERS_FILE).resolve()
     try:
         inside = path.relative_to(site.root.resolve())
@@ -55,14 +63,50 @@ def committed_waivers(site: Site) -> tuple[Terms, ...]:
         raise KosekiError(
             "the waivers lie outside the checkout", str(path), "bring them back into it"
         ) from error
-    shown = subprocess.run(
-        ["git", "-C", str(site.root), "show", f"HEAD:./{inside.as_posix()}"],
-        capture_output=True,
-        check=False,
-    )
+    if not (site.root / ".git").exists():
+        return ()
+    git = ["git", "-C", str(site.root), "show", f"HEAD:./{inside.as_posix()}"]
+    try:
+        shown = subprocess.run(git, capture_output=True, check=False)
+    except FileNotFoundError as error:
+        raise KosekiError(
+            "whether the waivers are committed cannot be asked",
+            "there is no git here",
+            "run `apt-get install git`",
+        ) from error
     if shown.returncode:
         return ()
     return _rows(shown.stdout, path)
+
+
+def hand_out(site: Site) -> None:
+    """Sign the committed waivers for the hosts that keep watch."""
+    rows = {"site": site.name, "waivers": committed_waivers(site)}
+    body = json.dumps(rows, ensure_ascii=False, sort_keys=True).encode()
+    keys = site.state / "drift"
+    site_key.make_key(keys)
+    site_key.publish(keys)
+    write_atomic(keys / HANDED_OUT, site_key.sign(keys, body).hex().encode() + b"\n" + body + b"\n")
+
+
+def _handed_over(site: Site) -> tuple[Terms, ...]:
+    path = site.state / "drift" / HANDED_OUT
+    if not path.exists():
+        return ()
+    signature, _, body = path.read_bytes().rstrip(b"\n").partition(b"\n")
+    try:
+        signed = bytes.fromhex(signature.decode())
+        found = json.loads(body)
+        ours = site_key.verify(path.parent, body, signed, published=True)
+    except ValueError:
+        ours = False
+    if not ours or found["site"] != site.name:
+        raise KosekiError(
+            "the waivers are not what was signed",
+            str(path),
+            "run `koseki apply` at the administrator's seat",
+        )
+    return tuple(found["waivers"])
 
 
 def _rows(content: bytes, path: Path) -> tuple[Terms, ...]:
