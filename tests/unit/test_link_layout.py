@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -78,6 +79,12 @@ def altered(change: Callable[[bytes], bytes]) -> bytes:
     return sealed(change(body_of(composed(record(), record(2)))))
 
 
+def header(**fields: object) -> bytes:
+    """Return a file of one record with other values in its header."""
+    first, rest = body_of(composed(record())).split(b"\n", 1)
+    return sealed(json.dumps({**json.loads(first), **fields}).encode() + b"\n" + rest)
+
+
 REFUSALS = {
     "cut off": ("incomplete", composed(record())[:-20]),
     "cut off at a line": ("incomplete", body_of(composed(record()))),
@@ -104,6 +111,9 @@ REFUSALS = {
     "wrong check digit": ("check-digit", composed(record(resident="12345678900"))),
     "wrong town": ("wrong-municipality", composed(record(), name=replace(NAME, code6="204170"))),
     "town's check digit": ("check-digit", composed(name=replace(NAME, code6="202054"))),
+    "town's code as a number": ("malformed", header(municipality=202053)),
+    "town's code as a list": ("malformed", header(municipality=["202053"])),
+    "count that is no number": ("malformed", header(count="2")),
     "another number": ("name", composed(name=replace(NAME, sequence=8))),
     "long line": ("oversize", composed(record(name="見" * LINE_BYTES))),
     "long name": ("malformed", composed(record(name="見" * 301))),
