@@ -44,7 +44,7 @@ def members(listed: dict[str, dict[str, object]], group: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", ["iida", "lab"])
-def test_groups_and_values_are_ansibles(name: str):
+def test_groups_and_values_are_ansibles(name: str) -> None:
     """The same hosts in the same groups, and the same shared values."""
     inventory, listed = Inventory(ROOT / "inventories" / name), by_ansible(name)
     assert set(inventory.hosts) == members(listed, "all")
@@ -56,7 +56,7 @@ def test_groups_and_values_are_ansibles(name: str):
         assert theirs == inventory.shared, host
 
 
-def test_names_are_resolved_or_refused():
+def test_names_are_resolved_or_refused() -> None:
     """A host, a group, or a sentence that names what there is."""
     inventory = Inventory(Site.open().inventory)
     assert inventory.resolve("databases") == ["primary1", "secondary1"]

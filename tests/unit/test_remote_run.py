@@ -35,7 +35,9 @@ def site(tmp_path: Path) -> Site:
         ("/nowhere/at-all", 255, "Connection closed"),
     ],
 )
-def test_a_host_that_gives_nothing_is_an_answer_too(site: Site, line: str, code: int, reason: str):
+def test_a_host_that_gives_nothing_is_an_answer_too(
+    site: Site, line: str, code: int, reason: str
+) -> None:
     """A line that is cut, that hangs, or that has no other end: a code and a reason each time."""
     site.ssh_config.write_text(f"Host *\n  ProxyCommand {line}\n", encoding="ascii")
     done = run(site, "host1", "true", seconds=1)
@@ -43,7 +45,7 @@ def test_a_host_that_gives_nothing_is_an_answer_too(site: Site, line: str, code:
     assert reason in done.reason
 
 
-def test_ssh_is_started_in_one_place():
+def test_ssh_is_started_in_one_place() -> None:
     """Its limits, its configuration and the words of its failure are the same for everybody."""
     starting = set()
     for path in SOURCES.rglob("*.py"):

@@ -19,7 +19,7 @@ def read(path: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
-def test_spec_and_defaults_are_equal(role: Path):
+def test_spec_and_defaults_are_equal(role: Path) -> None:
     """What the spec calls a default is the default; what is required has none."""
     options = read(role / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
     defaults = read(role / "defaults/main.yml")
@@ -30,13 +30,13 @@ def test_spec_and_defaults_are_equal(role: Path):
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
-def test_public_names_carry_the_role(role: Path):
+def test_public_names_carry_the_role(role: Path) -> None:
     """A variable is known by its role's name."""
     options = read(role / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
     assert [name for name in options if not name.startswith(f"{role.name}_")] == []
 
 
-def test_an_image_leaves_every_service_at_rest():
+def test_an_image_leaves_every_service_at_rest() -> None:
     """Whoever makes an image tells each role that has such a word, and no role that has none."""
     with_it = [
         role.name
@@ -48,7 +48,7 @@ def test_an_image_leaves_every_service_at_rest():
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
-def test_no_inventory_group_inside_a_role(role: Path):
+def test_no_inventory_group_inside_a_role(role: Path) -> None:
     """Roles take lists; group_vars build them from groups."""
     found = [
         str(path.relative_to(ROOT))
@@ -59,7 +59,7 @@ def test_no_inventory_group_inside_a_role(role: Path):
     assert found == []
 
 
-def test_nothing_swallows_a_failure():
+def test_nothing_swallows_a_failure() -> None:
     """No ignore_errors, failed_when: false or `|| true` anywhere."""
     bad = ("ignore_errors:", "failed_when: false", "|| true")
     found = [
