@@ -41,6 +41,12 @@ def plan() -> Plan:
     return Plan.of(Site.open("lab"))
 
 
+def _log(browser: Chrome, name: str) -> list[dict[str, Any]]:
+    """Return what was noted since it was last asked for."""
+    rows: list[dict[str, Any]] = browser.get_log(name)  # type: ignore[no-untyped-call] # selenium's
+    return rows
+
+
 class Page:
     """The drift page as the browser shows it."""
 
@@ -49,7 +55,7 @@ class Page:
         self.browser, self.path = browser, path
         self.resize(DESKTOP)
         for log in ("performance", "browser"):
-            browser.get_log(log)
+            _log(browser, log)
         browser.get(path.as_uri())
 
     def resize(self, size: tuple[int, int], media: str = "screen") -> None:
@@ -73,9 +79,7 @@ class Page:
 
     def requests(self) -> list[str]:
         """Return every address that was asked for."""
-        rows = [
-            json.loads(row["message"])["message"] for row in self.browser.get_log("performance")
-        ]
+        rows = [json.loads(row["message"])["message"] for row in _log(self.browser, "performance")]
         return [
             row["params"]["request"]["url"]
             for row in rows
@@ -84,7 +88,7 @@ class Page:
 
     def said(self) -> list[str]:
         """Return what the console says."""
-        return [row["message"] for row in self.browser.get_log("browser")]
+        return [row["message"] for row in _log(self.browser, "browser")]
 
 
 @pytest.fixture

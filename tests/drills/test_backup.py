@@ -141,5 +141,5 @@ def test_a_backup_that_was_slept_through_is_made_up_for(platform: Platform) -> N
 
     wait_for(made_up_for, "both kinds in both repositories", 240)
     for host in members:
-        wait_for(lambda host=host: not platform.at_work(host, COPIES), f"backups of {host}", 240)
+        wait_for(lambda: not platform.at_work(host, COPIES), f"backups of {host}", 240)  # noqa: B023 - called now
         assert not platform.sh(host, "systemctl --failed --no-legend --plain")

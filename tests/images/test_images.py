@@ -78,7 +78,8 @@ def check(
 @pytest.fixture(scope="module", autouse=True)
 def _begun_first(request: pytest.FixtureRequest) -> None:
     """Begin the check before the first test, if any of those that were chosen awaits it."""
-    if any("check" in item.fixturenames for item in request.session.items):
+    items = (item for item in request.session.items if isinstance(item, pytest.Function))
+    if any("check" in item.fixturenames for item in items):
         request.getfixturevalue("check")
 
 

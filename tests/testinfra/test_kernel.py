@@ -415,7 +415,7 @@ def test_volumes_are_mounted_as_planned(plan: Plan, facts: Facts) -> None:
     for volume in plan.inventory.shared["volumes"]:
         if not plan.is_in(facts.host, *(volume.get("groups") or ["all"])):
             continue
-        row = mounted.get(volume["mount"])
+        row = mounted.get(volume["mount"], [])
         hold(row, f"a volume at {volume['mount']}", sorted(mounted), "build the image anew")
         missing = set(volume["options"]) - set(row[2].split(","))
         expect(missing, set(), f"mount {volume['mount']} as /etc/fstab says")

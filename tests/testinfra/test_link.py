@@ -243,7 +243,7 @@ def knock(plan: Plan, everywhere: Everywhere, line: str, account: str, kind: str
 
 def states(facts: Facts) -> dict[tuple[str, str], str]:
     """Return what systemd says of each unit, by unit and field."""
-    found = {}
+    found: dict[tuple[str, str], str] = {}
     for block in facts["states"].text.split("\n\n"):
         rows = dict(line.split("=", 1) for line in block.splitlines())
         found |= {(rows["Id"], field): value for field, value in rows.items()}

@@ -53,12 +53,10 @@ def test_every_engine_is_asked_for_the_same_content() -> None:
     assert set(told["user"]) == set(content.users)
     assert set(told["package"]) == set(content.packages)
     for program in (content.deploy(), content.assertions()):
-        literals = [node.value for node in ast.walk(ast.parse(program)) if _is_text(node)]
-        assert set(content.files) | set(content.users) | set(content.packages) <= set(literals)
-
-
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+        literals = {
+            node.value for node in ast.walk(ast.parse(program)) if isinstance(node, ast.Constant)
+        }
+        assert set(content.files) | set(content.users) | set(content.packages) <= literals
 
 
 def test_what_is_laid_is_what_is_declared(tmp_path: Path) -> None:

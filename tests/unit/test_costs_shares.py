@@ -98,7 +98,7 @@ def cases(draw: st.DrawFn) -> tuple[Agreement, list[Municipality]]:
         joined = draw(st.integers(-400, span + 40))
         stays = draw(st.none() | st.integers(1, 2 * span))
         day = BEGAN + timedelta(joined)
-        towns.append(town(number, day, stays and day + timedelta(stays)))
+        towns.append(town(number, day, day + timedelta(stays) if stays else None))
     alone = {row.code6: draw(st.integers(1, 10**9)) for row in towns}
     kind = draw(st.sampled_from(["once", "fee"]))
     said = item(draw(st.integers(1, 10**12)), kind=kind)

@@ -283,7 +283,7 @@ def test_the_platforms_sql_leaves_transactions_to_the_toolkit() -> None:
 
 def test_who_stands_in_is_told_whose_it_is() -> None:
     """Its own role, key and path, read only, with the words of its documents (K-06)."""
-    towns = [
+    towns: list[dict[str, Any]] = [
         {"slug": "iida", "code6": "202053", "name": "飯田市", "host": True},
         {"slug": "oshika", "code6": "204170", "name": "大鹿村", "issued_by_host_in_failure": True},
         {"slug": "takamori", "code6": "204030", "name": "高森町"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 import threading
 from collections.abc import Iterator
@@ -210,8 +211,7 @@ def test_a_mail_that_was_not_sent_is_said_and_sent_later(
     else:
         (box.parent / "sendmail").write_text(program)
     (fault,) = tell(box, drifted()).faults
-    with pytest.raises(AssertionError, match=sentence):
-        raise AssertionError(fault)
+    assert re.search(sentence, fault), fault
     assert len(alerts(box)) == 1
     (box.parent / "sendmail").write_text(good)
     (box.parent / "sendmail").chmod(0o755)

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,7 +71,7 @@ def answer(codes: dict[str, int] | None = None, **parts: str) -> bytes:
 
 def said(**parts: str) -> State:
     """Return what is read from an answer."""
-    return parse(answer(**parts), b"", MARK)
+    return parse(answer(None, **parts), b"", MARK)
 
 
 def row(state: State, kind: str, name: str) -> dict[str, str]:
@@ -114,7 +115,9 @@ def test_what_an_open_request_lends_is_no_drift() -> None:
     """A membership that the database names as lent is left out; any other stands (K-05)."""
     lent, stray = (f"operator_sousa01 in koseki_{t}_read by postgres" for t in ("oshika", "iida"))
     wide = "operator_sousa01 in koseki_application by postgres"
-    rows = [{"membership": [[name, "inherit"] for name in (lent, stray, wide)]}]
+    rows: list[dict[str, Any]] = [
+        {"membership": [[name, "inherit"] for name in (lent, stray, wide)]}
+    ]
     rows += [{"lent": [lent, wide]}, {"lent": None}]
     content = "".join(f"{json.dumps(row)}\n" for row in rows)
     assert set(said(database=content).items["membership"]) == {stray, wide}

@@ -42,7 +42,8 @@ def test_an_empty_history_is_empty_and_makes_nothing(tmp_path: Path) -> None:
     """An empty history is empty and makes nothing."""
     history = store(tmp_path / "drift")
     assert history.latest() is None
-    assert list(history.history()) == history.trend() == []
+    assert list(history.history()) == []
+    assert history.trend() == []
     assert history.head() == ""
     assert history.verify().sweeps == 0
     assert not history.verify().fault
@@ -242,7 +243,13 @@ def older_copy(folder: Path) -> None:
     (other / DATABASE_FILE).rename(folder / DATABASE_FILE)
 
 
-TAMPERED: dict[str, tuple[Callable[[Path], None], str]] = {
+def unlink(*paths: Path) -> None:
+    """Remove files."""
+    for path in paths:
+        path.unlink()
+
+
+TAMPERED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a count": (by_sql("UPDATE sweeps SET drifted = 0 WHERE number = 2"), "sweep 2 .*tampered"),
     "a moment": (by_sql("UPDATE sweeps SET at = at + 1 WHERE number = 1"), "sweep 1 .*tampered"),
     "a body": (
@@ -260,7 +267,7 @@ TAMPERED: dict[str, tuple[Callable[[Path], None], str]] = {
     "the head file": (overwrite(HEAD_FILE, b'{"number": 9'), "head file .*(damaged|not signed)"),
     "the head file gone": (lambda folder: (folder / HEAD_FILE).unlink(), "head file .*missing"),
     "the database gone": (
-        lambda folder: [path.unlink() for path in folder.glob("history.db*")] and None,
+        lambda folder: unlink(*folder.glob("history.db*")),
         "is gone, but its head",
     ),
     "an older copy": (older_copy, "head file says sweep|not the one that its head file"),
@@ -270,7 +277,9 @@ TAMPERED: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize(("tamper", "sentence"), TAMPERED.values(), ids=TAMPERED.keys())
-def test_tampering_is_named(tmp_path: Path, tamper: Callable[[Path], None], sentence: str) -> None:
+def test_tampering_is_named(
+    tmp_path: Path, tamper: Callable[[Path], object], sentence: str
+) -> None:
     """Whatever is changed, one sentence names it."""
     history = store(tmp_path)
     for number in range(5):

@@ -171,7 +171,9 @@ def test_two_who_write_at_one_time_do_not_meet(site: Site) -> None:
 @pytest.mark.parametrize("done", [0, 1, 2])
 def test_what_was_recorded_before_is_taken_over_once(site: Site, done: int) -> None:
     """Also when whoever took it over was killed behind some of its rows."""
-    old = site.state / LEDGERS["joinings"]
+    place = LEDGERS["joinings"]
+    assert place is not None
+    old = site.state / place
     old.parent.mkdir(parents=True)
     before = [{"at": "2026-01-01T00:00:00Z", "action": "enroll", "number": n} for n in (1, 2)]
     ledger = Ledger(site, "joinings")

@@ -84,7 +84,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     return made
 
 
-class BareHost(FakeConnector):  # type: ignore[misc] # pyinfra's classes are untyped here
+class BareHost(FakeConnector):
     """A host as its installer left it, which keeps what is put there."""
 
     first_contact = True
@@ -141,10 +141,10 @@ def placed(site: Site, name: str) -> Iterator[tuple[str, str]]:
     """Yield path and content of every file that the ground and the vaults put on a bare host."""
     plan = Plan(site.inventory)
     data = {**plan.values_of(name), "koseki_site": site, "koseki_inventory": plan}
-    groups = {group: ([f"@fake/{name}"], {}) for group in plan.groups_of(name)}
-    state = State(
-        Inventory(([(f"@fake/{name}", {**data, "fake_delay": 0})], {}), **groups), Config(SUDO=True)
-    )
+    groups: dict[str, Any] = {group: ([f"@fake/{name}"], {}) for group in plan.groups_of(name)}
+    names: tuple[list[Any], dict[str, Any]] = ([(f"@fake/{name}", {**data, "fake_delay": 0})], {})
+    inventory = Inventory(names, **groups)  # type: ignore[no-untyped-call] # pyinfra's own
+    state = State(inventory, Config(SUDO=True))  # type: ignore[no-untyped-call] # as above
     (host,) = state.inventory.get_active_hosts() or list(state.inventory)
     host.name = name
     public_key = files_of(site).host_ca.with_suffix(".pub").read_text(encoding="ascii").strip()

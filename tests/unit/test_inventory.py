@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from koseki_ops.plan.site import Site, project_root
 ROOT = project_root()
 
 
-def by_ansible(name: str) -> dict[str, dict[str, object]]:
+def by_ansible(name: str) -> dict[str, dict[str, Any]]:
     """Return what Ansible makes of an inventory."""
     done = subprocess.run(
         [
@@ -30,14 +31,14 @@ def by_ansible(name: str) -> dict[str, dict[str, object]]:
         text=True,
         check=True,
     )
-    listed: dict[str, dict[str, object]] = json.loads(done.stdout)
+    listed: dict[str, dict[str, Any]] = json.loads(done.stdout)
     return listed
 
 
-def members(listed: dict[str, dict[str, object]], group: str) -> set[str]:
+def members(listed: dict[str, dict[str, Any]], group: str) -> set[str]:
     """Return a group's hosts with those of its children."""
     row = listed.get(group, {})
-    found = set(row.get("hosts", []))
+    found = set[str](row.get("hosts", []))
     for child in row.get("children", []):
         found |= members(listed, child)
     return found

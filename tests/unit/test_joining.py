@@ -27,7 +27,7 @@ from koseki_ops.procedures.enroll import Enroll, may_go_live
 from koseki_ops.procedures.withdraw import Withdraw
 
 ROOT = project_root()
-Edit = Callable[[dict[str, Any]], None]
+Edit = Callable[[dict[str, Any]], object]
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def test_what_the_option_is_for(tmp_path: Path, option: str, complains: int) -> 
     """find(1) reads a folder whole before it looks at what stands in it: here all goes between."""
     for number in range(9):
         (tmp_path / f"file{number}").touch()
-    empties = ["-exec", "sh", "-c", 'rm -f "$1"/*', "sh", tmp_path, ";"]
+    empties = ["-exec", "sh", "-c", 'rm -f "$1"/*', "sh", str(tmp_path), ";"]
     done = subprocess.run(
         ["find", tmp_path, option, "-perm", "/400", "-type", "f", *empties],
         capture_output=True,

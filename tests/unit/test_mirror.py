@@ -102,13 +102,13 @@ def test_the_real_mirror_holds(copied: Site) -> None:
     assert verify_mirror(copied) > 100
 
 
-TAMPERINGS: dict[str, tuple[Callable[[Path], None], str]] = {
+TAMPERINGS: dict[str, tuple[Callable[[Path], object], str]] = {
     "one byte of a package": (
         lambda folder: rewrite(package(folder), lambda old: old[:-1] + bytes([old[-1] ^ 1])),
         "is altered (",
     ),
     "a package too many": (
-        lambda folder: shutil.copy(package(folder), folder / "pool/guest_1_all.deb") and None,
+        lambda folder: shutil.copy(package(folder), folder / "pool/guest_1_all.deb"),
         "altered by an unsigned file",
     ),
     "a package too few": (lambda folder: package(folder).unlink(), "incomplete"),

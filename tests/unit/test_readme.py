@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -139,12 +140,11 @@ def test_every_command_that_is_named_is_there(document: Path) -> None:
 def test_the_demonstration_prints_what_the_readme_shows(capsys: pytest.CaptureFixture[str]) -> None:
     """Each line of the excerpt is one that `make demo` prints, in this order."""
     (shown,) = [block for block in BLOCK.findall(text_of(ROOT / "README.md")) if "[1/5]" in block]
-    passed, unknown, seconds = re.search(
-        r"^(\d+) passed, 0 failed, (\d+) not verified, ([\d.]+) s$", shown, re.MULTILINE
-    ).groups()
-    row = dict.fromkeys(
-        ("test", "id", "host", "parameters", "why", "docstring", "requirements"), ""
-    )
+    line = r"^(\d+) passed, 0 failed, (\d+) not verified, ([\d.]+) s$"
+    (counts,) = re.findall(line, shown, re.MULTILINE)
+    passed, unknown, seconds = counts
+    texts = dict.fromkeys(("test", "id", "host", "parameters", "why", "docstring"), "")
+    row: dict[str, Any] = {**texts, "requirements": []}
     tests = [
         TestResult(**row, suite="a", outcome=outcome, seconds=0)
         for outcome, count in ((PASSED, passed), (SKIPPED, unknown))

@@ -152,7 +152,9 @@ def program(tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> Modu
     """The hosts' program, at home in a temporary folder."""
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     loader = SourceFileLoader("koseki_release_program", str(PROGRAM))
-    module = module_from_spec(spec_from_loader(loader.name, loader))
+    spec = spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = module_from_spec(spec)
     monkeypatch.setitem(sys.modules, loader.name, module)
     loader.exec_module(module)
     for name in ("BASE", "STATE", "ENVIRONMENT"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -49,7 +50,7 @@ def test_a_request_that_is_whole_is_allowed(desk: Desk) -> None:
     ],
 )
 def test_a_request_that_is_not_whole_is_refused(
-    desk: Desk, change: dict[str, object], said: str
+    desk: Desk, change: dict[str, Any], said: str
 ) -> None:
     """Town, operator, approver, basis, requester and end: each alone (K-05)."""
     with pytest.raises(KosekiError, match=said):

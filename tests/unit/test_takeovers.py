@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_one_municipality_has_the_clause(desk: Desk) -> None:
     ],
 )
 def test_a_declaration_that_is_not_whole_is_refused(
-    desk: Desk, change: dict[str, object], said: str
+    desk: Desk, change: dict[str, Any], said: str
 ) -> None:
     """Before the leader hears of it: nothing is asked over the network."""
     with pytest.raises(KosekiError, match=said):

@@ -43,7 +43,9 @@ def test_a_guess_is_found_at_every_place_of_the_inventory() -> None:
     for path in sorted(PLAN.rglob("*.yml")):
         text = path.read_text(encoding="utf-8")
         assert list(ambiguous(text)) == [], path
-        for key, node in scalars(yaml.compose(text, LOADER)):
+        composed = yaml.compose(text, LOADER)
+        assert composed is not None, path
+        for key, node in scalars(composed):
             if node.start_mark.line != node.end_mark.line:
                 continue
             guess = GUESSED[count % len(GUESSED)]
