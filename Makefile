@@ -23,7 +23,7 @@ test: set-up ## Every test: lint, types, unit, browser, molecule, suites and dri
 lint: set-up ## Style of Python, YAML, Ansible and shell
 	@tools/run-tests lint
 
-types: set-up ## Types of the toolkit's Python
+types: set-up ## Types of all Python
 	@tools/run-tests types
 
 unit: set-up ## Tests without a host

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import cast
 
 # What of the system a write asks for, in whatever order: the process dies at one of these.
 CALLS = ("open", "fchmod", "write", "fsync", "close", "rename", "link", "unlink")
 KILLED = 9
 
 
-def dying(at: int, after: bool, work: Callable[[], None]) -> int:
+def dying(at: int, after: bool, work: Callable[[], object]) -> int:
     """Run work in a process that is killed before or after its n-th call; return its exit code."""
     child = os.fork()
     if child:
@@ -23,9 +24,10 @@ def dying(at: int, after: bool, work: Callable[[], None]) -> int:
             count += 1
             if count == at and not after:
                 os._exit(KILLED)
-            if call is write and len(arguments[1]) > 100:  # type: ignore[arg-type]
+            if call is write:
+                data = memoryview(cast("bytes", arguments[1]))
                 # The kernel may take a part of what it was given.
-                arguments = (arguments[0], arguments[1][: len(arguments[1]) // 2])  # type: ignore[index]
+                arguments = (arguments[0], data[: len(data) // 2] if len(data) > 100 else data)
             done = call(*arguments, **options)
             if count == at:
                 os._exit(KILLED)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
 from datetime import date
 from io import BytesIO
-from typing import Any
 
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand, deploy, operation
 from pyinfra_deploys.foundation.host_data import HostData, OperatorAccount
-from pyinfra_deploys.foundation.operations import File, ShellAnswer, ask, place, settle
+from pyinfra_deploys.foundation.operations import Commands, File, ShellAnswer, ask, place, settle
 from pyinfra_deploys.foundation.templates import render
 
 from koseki_ops.drift.judge.declared import Declared
@@ -71,7 +69,7 @@ def wanted_state(account: OperatorAccount, max_days: int) -> str:
 
 
 @operation()
-def operator_account(site: Site, account: OperatorAccount, max_days: int) -> Iterator[Any]:
+def operator_account(site: Site, account: OperatorAccount, max_days: int) -> Commands:
     """Keep one operator's account: open with its validity, or locked and expired.
 
     Where the operator has no place, an account that is there all the same is locked.

@@ -27,13 +27,13 @@ def foundation() -> None:
     data = HostData.of(host)
     today = data.inventory.today
     prove_what_was_left(name="Prove what a broken-off run left")
-    package_source(data)
-    system(data)
-    accounts(data, today)
-    sshd(data, today)
-    firewall(data)
-    hardening_kernel(data)
-    audit(data)
+    package_source(data=data)
+    system(data=data)
+    accounts(data=data, today=today)
+    sshd(data=data, today=today)
+    firewall(data=data)
+    hardening_kernel(data=data)
+    audit(data=data)
     place(
         name="Note which inventory this ground is from",
         files=(File(MARK, f"{inputs_of(data.site).tree}\n"),),

@@ -7,6 +7,8 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+from pyinfra.api import Host
+
 from koseki_ops.plan.inventory import WORKSTATION, Inventory
 from koseki_ops.plan.model import AccountPolicy, AuditPolicy, Operator
 from koseki_ops.plan.site import Site
@@ -42,7 +44,7 @@ class HostData:
     inventory: Inventory
 
     @classmethod
-    def of(cls, host: Any) -> HostData:  # noqa: ANN401 - pyinfra's host is untyped here
+    def of(cls, host: Host) -> HostData:
         """Read pyinfra's host."""
         data = host.data
         return cls(

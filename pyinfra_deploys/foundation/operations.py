@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 from pyinfra import host, state
 from pyinfra.api import FactBase, FileUploadCommand, StringCommand, operation
+from pyinfra.api.command import PyinfraCommand
 
 from koseki_ops.drift.judge.declared import Declared
-from koseki_ops.engines.connector import NoAnswerError
+from koseki_ops.engines.connector import KosekiConnector, NoAnswerError
 
 STAGE = "/run/koseki-stage"
 ROLLBACK = "/run/koseki-rollback"
@@ -29,14 +30,23 @@ FORGET = f"systemctl stop {ROLLBACK_UNIT}.timer && rm -r {ROLLBACK}"
 UNDO = f"sh {ROLLBACK}/undo && {FORGET}"
 
 
-def ask(fact: type[FactBase], **about: Any) -> Any:  # noqa: ANN401 - as the fact's own
+# What an operation yields.
+Commands = Generator[PyinfraCommand, None, None]
+
+
+def connector() -> KosekiConnector:
+    """Return this host's connector, which is ours."""
+    return cast("KosekiConnector", host.connector)
+
+
+def ask[T](fact: type[FactBase[T]], **about: Any) -> T:  # noqa: ANN401 - as the fact's own
     """Return what this host answers; raise NoAnswerError when it fell out of the run over it.
 
     pyinfra itself goes on with an empty answer, and a change would be made from nothing.
     """
     answer = host.get_fact(fact, **about)
     if host in state.failed_hosts:
-        raise NoAnswerError(host.connector.trouble)
+        raise NoAnswerError(connector().trouble)
     return answer
 
 
@@ -74,7 +84,7 @@ class Absent:
     state: str = "absent"
 
 
-class FileStates(FactBase):  # type: ignore[misc] # pyinfra's classes are untyped here
+class FileStates(FactBase[dict[str, str]]):
     """Mode, owner, group and hash of each path, or its link target, or that it is absent."""
 
     def command(self, paths: tuple[str, ...]) -> str:
@@ -93,7 +103,7 @@ class FileStates(FactBase):  # type: ignore[misc] # pyinfra's classes are untype
         return dict(line.split(" ", 1) for line in output)
 
 
-class ShellAnswer(FactBase):  # type: ignore[misc] # pyinfra's classes are untyped here
+class ShellAnswer(FactBase[list[str]]):
     """What a shell question prints, as lines."""
 
     def command(self, question: str) -> str:
@@ -112,7 +122,7 @@ def place(
     then: str | None = None,
     *,
     prove: bool = False,
-) -> Iterator[Any]:
+) -> Commands:
     """Keep files; when one differs, stage all that differ, validate, move, then do `then`.
 
     validate: a shell command that sees the staged files below `$STAGE`; when it fails nothing is
@@ -156,7 +166,7 @@ def _declare(files: Sequence[File | Absent]) -> None:
 
 
 @operation()
-def prove_what_was_left() -> Iterator[Any]:
+def prove_what_was_left() -> Commands:
     """Prove the change of a run that was broken off before its proof, while its timer still runs.
 
     Otherwise the timer would undo, behind this run's back, what this run found in place. A change
@@ -164,16 +174,16 @@ def prove_what_was_left() -> Iterator[Any]:
     """
     question = f'printf "%s\\n" "$(systemctl is-active {ROLLBACK_UNIT}.timer)"'
     if ask(ShellAnswer, question=question) == ["active"]:
-        yield StringCommand(FORGET if host.connector.new_connection_works() else UNDO)
+        yield StringCommand(FORGET if connector().new_connection_works() else UNDO)
 
 
-def _prove() -> Iterator[Any]:
+def _prove() -> Commands:
     """Stop the timer when a new connection works; undo at once when none does."""
-    if host.connector.new_connection_works():
+    if connector().new_connection_works():
         yield StringCommand(FORGET)
     else:
         said = (
-            f"a new connection did not work ({host.connector.trouble}), so the change was undone: "
+            f"a new connection did not work ({connector().trouble}), so the change was undone: "
             "compare flows and accounts with what was changed"
         )
         yield StringCommand(f"{UNDO}; echo {shlex.quote(said)} >&2; exit 1")
@@ -196,7 +206,7 @@ def _move(file: File | Absent) -> str:
     )
 
 
-def _arm_rollback(files: Sequence[File | Absent], then: str) -> Iterator[Any]:
+def _arm_rollback(files: Sequence[File | Absent], then: str) -> Commands:
     """Keep what stands now, and let the host itself bring it back after a while."""
     undo = ""
     for number, file in enumerate(files):
@@ -221,7 +231,7 @@ def settle(
     wanted: Sequence[str],
     change: str,
     owns: Sequence[tuple[str, str, dict[str, str]]] = (),
-) -> Iterator[Any]:
+) -> Commands:
     """Ask a shell question; when the answer's lines are not `wanted`, run `change`.
 
     Nothing wanted: nothing is asked. owns: kind, name and fields of what this keeps, for the

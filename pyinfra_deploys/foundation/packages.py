@@ -6,14 +6,13 @@ import hashlib
 import re
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from shlex import join
-from typing import Any
 
 from pyinfra import host
 from pyinfra.api import FactBase, FileUploadCommand, StringCommand, deploy, operation
 from pyinfra_deploys.foundation.host_data import HostData
-from pyinfra_deploys.foundation.operations import Absent, File, FileStates, ask, place
+from pyinfra_deploys.foundation.operations import Absent, Commands, File, FileStates, ask, place
 
 from koseki_ops.drift.judge.declared import Declared
 from koseki_ops.supply.mirror import KEYRING, VAULT_SUITE
@@ -61,7 +60,7 @@ APT = f"apt-get -o DPkg::Lock::Timeout={PATIENCE_SECONDS}"
 UPDATE = f"{APT} update -qq"
 
 
-class PackageStates(FactBase):  # type: ignore[misc] # pyinfra's classes are untyped here
+class PackageStates(FactBase[dict[str, str]]):
     """Each package's status by name; a run that was broken off may have left it half way."""
 
     def command(self) -> str:
@@ -74,7 +73,7 @@ class PackageStates(FactBase):  # type: ignore[misc] # pyinfra's classes are unt
 
 
 @operation()
-def install(names: list[str]) -> Iterator[Any]:
+def install(names: list[str]) -> Commands:
     """Install what is missing of `names`, without recommendations.
 
     What a run that was broken off left half installed is finished first.
@@ -93,7 +92,7 @@ def install(names: list[str]) -> Iterator[Any]:
 
 
 @operation()
-def push(data: HostData) -> Iterator[Any]:
+def push(data: HostData) -> Commands:
     """Push the vault suite of the mirror over the management connection, when it differs.
 
     The datacenter host opens no connection of its own, not even for packages. Nothing to do on

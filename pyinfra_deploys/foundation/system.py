@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Any
 
 from pyinfra.api import StringCommand, deploy, operation
 from pyinfra_deploys.foundation.host_data import HostData
-from pyinfra_deploys.foundation.operations import File, ShellAnswer, ask, place
+from pyinfra_deploys.foundation.operations import Commands, File, ShellAnswer, ask, place
 from pyinfra_deploys.foundation.templates import render
 
 from koseki_ops.engines.prefetch import AT_THIS_MOMENT
@@ -28,7 +26,7 @@ def hosts_file(data: HostData) -> str:
 
 
 @operation()
-def set_clock(data: HostData) -> Iterator[Any]:
+def set_clock(data: HostData) -> Commands:
     """Set the clock of a host that asks nobody, over the management connection, when it is off."""
     if data.time_sources:
         return

@@ -7,19 +7,19 @@ pyinfra @koseki/lab pyinfra_deploys/procedures/rehearse_restore.py --data rehear
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand, operation
+from pyinfra_deploys.foundation.operations import Commands
 
 PROGRAM = Path(__file__).parent / "files/rehearse-restore"
 ON_HOST = "/run/koseki-rehearse-restore"
 
 
 @operation()
-def rehearse(place: str, *words: str) -> Iterator[Any]:
+def rehearse(place: str, words: Sequence[str]) -> Commands:
     """On the host `place`: run the program with these words, and take it away; elsewhere nothing.
 
     Every host passes every step, so that one host's step waits for the other's before it.
@@ -30,11 +30,13 @@ def rehearse(place: str, *words: str) -> Iterator[Any]:
     yield StringCommand(f"sh {ON_HOST} {' '.join(words)}; code=$?; rm {ON_HOST}; exit $code")
 
 
-rehearse(host.data.marks, "mark", host.data.rehearsal, name="Name this moment in the log")
 rehearse(
-    host.data.restores,
-    "restore",
-    host.data.rehearsal,
-    *str(host.data.repositories).split(","),
+    name="Name this moment in the log",
+    place=host.data.marks,
+    words=["mark", host.data.rehearsal],
+)
+rehearse(
     name="Restore every vault's copy beside the running server",
+    place=host.data.restores,
+    words=["restore", host.data.rehearsal, *str(host.data.repositories).split(",")],
 )

@@ -7,12 +7,10 @@ pyinfra @koseki/lab pyinfra_deploys/procedures/switchover.py --data switchover_t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
 
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
-from pyinfra_deploys.foundation.operations import ShellAnswer, ask
+from pyinfra_deploys.foundation.operations import Commands, ShellAnswer, ask
 
 PATRONICTL = "patronictl -c /etc/patroni/config.yml"
 WAIT_SECONDS = 90
@@ -28,10 +26,11 @@ sys.exit(not (leads == [sys.argv[1]] and len(along) >= 1 and len(lines) == 1))
 
 
 @operation()
-def hand_over(to: str) -> Iterator[Any]:
+def hand_over(to: str) -> Commands:
     """On the member that leads: hand over to `to`; on any other: nothing."""
     question = f"{PATRONICTL} list --format=json"
-    rows = json.loads("".join(ask(ShellAnswer, question=question)))
+    printed = ask(ShellAnswer, question=question)
+    rows = json.loads("".join(printed))
     leaders = [row["Member"] for row in rows if row["Role"] == "Leader"]
     if leaders != [host.name] or to == host.name:
         return

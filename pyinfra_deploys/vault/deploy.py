@@ -6,15 +6,21 @@ By hand: pyinfra @koseki/lab pyinfra_deploys/vault/deploy.py
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from pyinfra import host
 from pyinfra.api import StringCommand, deploy, operation
 from pyinfra_deploys.foundation.accounts import VAULT_GROUP
 from pyinfra_deploys.foundation.host_data import HostData
-from pyinfra_deploys.foundation.operations import File, FileStates, ShellAnswer, ask, place, settle
+from pyinfra_deploys.foundation.operations import (
+    Commands,
+    File,
+    FileStates,
+    ShellAnswer,
+    ask,
+    place,
+    settle,
+)
 from pyinfra_deploys.foundation.templates import environment
 
 from koseki_ops.drift.judge.declared import Declared
@@ -41,7 +47,7 @@ def keys_folder(data: HostData) -> Path:
 
 
 @operation()
-def upload_key(data: HostData) -> Iterator[Any]:
+def upload_key(data: HostData) -> Commands:
     """Keep a database host's own key for its uploads, and note its public half here."""
     if "databases" not in data.groups:
         return
@@ -75,7 +81,7 @@ def authorized_keys(data: HostData) -> str:
 
 
 @operation()
-def upload_keys(data: HostData, vaults: list[Vault]) -> Iterator[Any]:
+def upload_keys(data: HostData, vaults: list[Vault]) -> Commands:
     """Admit the databases' keys; they are read when the turn comes, since they may be new."""
     keys = authorized_keys(data)
     yield from place._inner(  # noqa: SLF001 - pyinfra's own way to call an operation inside another
@@ -201,8 +207,8 @@ def vault() -> None:
     """Settle one host's part in the vaults."""
     data = HostData.of(host)
     vaults = [Vault.model_validate(row) for row in data.value("vaults")]
-    uploader(data)
-    vault_rooms(data, [vault for vault in vaults if vault.group in data.groups])
+    uploader(data=data)
+    vault_rooms(data=data, vaults=[vault for vault in vaults if vault.group in data.groups])
 
 
 vault()

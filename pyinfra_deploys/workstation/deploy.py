@@ -6,14 +6,21 @@ By hand: pyinfra @koseki/lab pyinfra_deploys/workstation/deploy.py
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand, deploy, operation
 from pyinfra_deploys.foundation.host_data import HostData
-from pyinfra_deploys.foundation.operations import File, FileStates, ShellAnswer, ask, place, settle
+from pyinfra_deploys.foundation.operations import (
+    Commands,
+    File,
+    FileStates,
+    ShellAnswer,
+    ask,
+    place,
+    settle,
+)
 from pyinfra_deploys.foundation.templates import environment
 
 from koseki_ops.drift.judge.declared import Declared
@@ -47,7 +54,7 @@ REST = "; ".join(
 
 
 @operation()
-def key(data: HostData) -> Iterator[Any]:
+def key(data: HostData) -> Commands:
     """Keep this host's own key, made here, and the certificate that lets it ask the others."""
     folder = f"{STATE}/{data.site.name}/ssh"
     path = f"{folder}/automation"
@@ -69,7 +76,7 @@ def key(data: HostData) -> Iterator[Any]:
 
 
 @operation()
-def toolkit(data: HostData) -> Iterator[Any]:
+def toolkit(data: HostData) -> Commands:
     """Keep the toolkit and its packages; each is known by one hash, which is written last."""
     packages, wanted = wheelhouse(data.site).name, toolkit_digest(data.site, data.name)
     question = f"for f in {VENV} {TOOLKIT}; do cat $f/.koseki 2>/dev/null || echo nothing; done"
@@ -93,7 +100,7 @@ def toolkit(data: HostData) -> Iterator[Any]:
     )
 
 
-def _unpacked(make: Callable[[], bytes], folder: str) -> Iterator[Any]:
+def _unpacked(make: Callable[[], bytes], folder: str) -> Commands:
     """Yield what lays a tar file's members down in a fresh folder; it is made in an apply only."""
     yield StringCommand(f"mkdir -p {OPT} && rm -rf {folder} && mkdir -m 0755 {folder}")
     with tempfile.NamedTemporaryFile(suffix=".tar") as file:
@@ -192,9 +199,9 @@ def workstation() -> None:
     """Settle one host that keeps watch; on any other nothing."""
     data = HostData.of(host)
     if WATCH_HOSTS in data.groups:
-        equipment(data)
-        mail(data)
-        schedule(data)
+        equipment(data=data)
+        mail(data=data)
+        schedule(data=data)
 
 
 workstation()

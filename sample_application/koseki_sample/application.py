@@ -295,7 +295,9 @@ class Application:
                 number,
                 request.form.get("operator", ""),
                 self.settings.signatory,
-                lambda *content: certificate.certificate(*content, self.issuer),
+                lambda row, persons, taken, as_of: certificate.certificate(
+                    row, persons, taken, as_of, self.issuer
+                ),
             )
         return self.document(issued)
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg2
 import psycopg2.extensions
@@ -17,6 +18,14 @@ Cursor = psycopg2.extensions.cursor
 LIMIT = 6
 # A connection that rested for longer is asked before it is used.
 IDLE_SECONDS = 2.0
+
+
+def only(cursor: Cursor) -> tuple[Any, ...]:
+    """Return the one row of an answer that always has one."""
+    row = cursor.fetchone()
+    if row is None:
+        raise LookupError("the database gave no row where there is always one")
+    return row
 
 
 class Pool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from koseki_sample.database import Cursor
+from koseki_sample.database import Cursor, only
 from koseki_sample.text import starts_with
 
 FOUND_AT_MOST = 50
@@ -77,7 +77,8 @@ def search(cursor: Cursor, *, kana: str = "", name: str = "") -> list[Row]:
     By exact characters: 葛 does not find 葛󠄂, since what follows it only selects another form.
     """
     if kana:
-        where, values = "family_kana || head_kana LIKE %s", [starts_with(kana)]
+        where = "family_kana || head_kana LIKE %s"
+        values: list[str | int] = [starts_with(kana)]
     else:
         # The character after what was typed must not be a variation selector.
         where = (
@@ -111,7 +112,7 @@ def _next(cursor: Cursor, name: str) -> int:
     cursor.execute(
         "UPDATE koseki.numbers SET last = last + 1 WHERE name = %s RETURNING last", [name]
     )
-    (number,) = cursor.fetchone()
+    (number,) = only(cursor)
     return int(number)
 
 
@@ -286,7 +287,7 @@ def issue(
     # While its row is held nobody changes this register: it is printed as it is at that time.
     cursor.execute("SELECT 1 FROM koseki.registers WHERE id = %s FOR SHARE", [number])
     cursor.execute("SELECT clock_timestamp()")
-    (as_of,) = cursor.fetchone()
+    (as_of,) = only(cursor)
     row, persons = register(cursor, number)
     pdf = render(row, persons, taken, as_of)
     cursor.execute(
@@ -299,7 +300,7 @@ def issue(
 def now(cursor: Cursor) -> datetime:
     """Return the moment that this transaction reads at; the first thing that is asked in it."""
     cursor.execute("SELECT transaction_timestamp()")
-    (moment,) = cursor.fetchone()
+    moment: datetime = only(cursor)[0]
     return moment
 
 
@@ -316,7 +317,7 @@ def issue_for_another(
     """
     _named("発行者", told["issued_by"])
     cursor.execute("SELECT platform.takeover_number()")
-    (number,) = cursor.fetchone()
+    (number,) = only(cursor)
     pdf = render(number)
     written = {**told, "as_of": as_of.isoformat(), "sha256": hashlib.sha256(pdf).hexdigest()}
     cursor.execute("SELECT platform.takeover_document(%s)", [json.dumps(written)])
@@ -331,12 +332,12 @@ def there_and_back(cursor: Cursor, text: str) -> str:
     """Write a text and read it again; the caller rolls back."""
     cursor.execute("INSERT INTO platform.probe (id, note) VALUES (%s, %s)", [PROBE, text])
     cursor.execute("SELECT note FROM platform.probe WHERE id = %s", [PROBE])
-    (note,) = cursor.fetchone()
+    (note,) = only(cursor)
     return str(note)
 
 
 def schema_version(cursor: Cursor) -> int:
     """Return the number of the last schema file that was applied here."""
     cursor.execute("SELECT max(number) FROM platform.schema_files")
-    (number,) = cursor.fetchone()
+    (number,) = only(cursor)
     return int(number or 0)

@@ -30,6 +30,8 @@ LINE_LIMIT = 8192
 class Answer(ServerHandler):
     """How a request is answered; a fault is noted without what it was about."""
 
+    request_handler: Handler
+
     def log_exception(self, exc_info: Any) -> None:  # noqa: ANN401 - the library's own type
         """Note kind and place only: a message may hold a name out of a register."""
         kind, _, trace = exc_info
@@ -40,6 +42,7 @@ class Answer(ServerHandler):
 class Handler(WSGIRequestHandler):
     """One request; nothing of it is logged here: the gateway's log has no personal data either."""
 
+    server: Server
     timeout = SECONDS
     server_version = "koseki"
     sys_version = ""
@@ -57,7 +60,8 @@ class Handler(WSGIRequestHandler):
             return
         if not self.parse_request():
             return
-        handler = Answer(self.rfile, self.wfile, self.get_stderr(), self.get_environ())
+        streams = (self.rfile, self.wfile, self.get_stderr())
+        handler = Answer(*streams, self.get_environ())  # type: ignore[arg-type] # typeshed's rfile is no IO
         handler.server_software = "koseki"
         handler.request_handler = self
         handler.run(self.server.application)

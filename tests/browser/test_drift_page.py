@@ -41,6 +41,12 @@ def plan() -> Plan:
     return Plan.of(Site.open("lab"))
 
 
+def _log(browser: Chrome, name: str) -> list[dict[str, Any]]:
+    """Return what was noted since it was last asked for."""
+    rows: list[dict[str, Any]] = browser.get_log(name)  # type: ignore[no-untyped-call] # selenium's
+    return rows
+
+
 class Page:
     """The drift page as the browser shows it."""
 
@@ -49,7 +55,7 @@ class Page:
         self.browser, self.path = browser, path
         self.resize(DESKTOP)
         for log in ("performance", "browser"):
-            browser.get_log(log)
+            _log(browser, log)
         browser.get(path.as_uri())
 
     def resize(self, size: tuple[int, int], media: str = "screen") -> None:
@@ -73,9 +79,7 @@ class Page:
 
     def requests(self) -> list[str]:
         """Return every address that was asked for."""
-        rows = [
-            json.loads(row["message"])["message"] for row in self.browser.get_log("performance")
-        ]
+        rows = [json.loads(row["message"])["message"] for row in _log(self.browser, "performance")]
         return [
             row["params"]["request"]["url"]
             for row in rows
@@ -84,7 +88,7 @@ class Page:
 
     def said(self) -> list[str]:
         """Return what the console says."""
-        return [row["message"] for row in self.browser.get_log("browser")]
+        return [row["message"] for row in _log(self.browser, "browser")]
 
 
 @pytest.fixture
@@ -125,7 +129,7 @@ SOME = (
 )
 
 
-def test_the_whole_page_asks_nobody_and_complains_of_nothing(page: Any):  # noqa: ANN401
+def test_the_whole_page_asks_nobody_and_complains_of_nothing(page: Any) -> None:  # noqa: ANN401
     """The page is one file: no request but its own, nothing on the console."""
     shown = page(*SOME, days=2, silent=["remote-backup1"], waived=SOME[4])
     assert shown.requests() == [shown.path.as_uri()]
@@ -134,7 +138,7 @@ def test_the_whole_page_asks_nobody_and_complains_of_nothing(page: Any):  # noqa
     assert shown.run(links) == 0
 
 
-def test_the_state_comes_first_then_the_open_drifts(page: Any):  # noqa: ANN401
+def test_the_state_comes_first_then_the_open_drifts(page: Any) -> None:  # noqa: ANN401
     """Verdict, picture, drifts, what is not verified, then the rest; seen without scrolling far."""
     shown = page(*SOME, days=1, silent=["remote-backup1"], waived=SOME[4])
     tops = shown.run(
@@ -158,7 +162,7 @@ def test_the_state_comes_first_then_the_open_drifts(page: Any):  # noqa: ANN401
     assert "10日 d" in shown.text("#waivers")
 
 
-def test_charts_are_drawn(page: Any):  # noqa: ANN401
+def test_charts_are_drawn(page: Any) -> None:  # noqa: ANN401
     """Bars have a height and lines a length; their words can be read."""
     shown = page(*SOME, days=3)
     bars = shown.run(
@@ -180,7 +184,7 @@ def test_charts_are_drawn(page: Any):  # noqa: ANN401
     assert "バックアップからの時間" in shown.text(".measure:nth-of-type(2)")
 
 
-def test_nothing_found_says_so(page: Any):  # noqa: ANN401
+def test_nothing_found_says_so(page: Any) -> None:  # noqa: ANN401
     """Green in words, a symbol and a colour; no list of nothing."""
     shown = page()
     assert "すべて最後の適用どおりです。\nEverything is as the last apply left it." in shown.text()
@@ -189,7 +193,7 @@ def test_nothing_found_says_so(page: Any):  # noqa: ANN401
     assert shown.text(".picture").count("✓") == len(HOSTS)
 
 
-def test_an_empty_history_is_no_good_news(page: Any, tmp_path: Path):  # noqa: ANN401
+def test_an_empty_history_is_no_good_news(page: Any, tmp_path: Path) -> None:  # noqa: ANN401
     """Before the first sweep nothing is green."""
     shown = page.of(store(tmp_path / "none"), time.time())
     assert "まだ一度も確認していません。\nNo sweep has been kept yet." in shown.text("#verdict")
@@ -199,7 +203,7 @@ def test_an_empty_history_is_no_good_news(page: Any, tmp_path: Path):  # noqa: A
     assert shown.said() == []
 
 
-def test_silent_hosts_are_never_green(page: Any):  # noqa: ANN401
+def test_silent_hosts_are_never_green(page: Any) -> None:  # noqa: ANN401
     """All hosts silent: not verified, and what was known before is still told."""
     known = page(drifted(), ago=900)
     assert known.count(".finding") == 1
@@ -210,7 +214,7 @@ def test_silent_hosts_are_never_green(page: Any):  # noqa: ANN401
     assert "/etc/patroni/config.yml" in shown.text("#unseen")
 
 
-def test_five_hundred_are_all_there_and_can_be_narrowed(page: Any):  # noqa: ANN401
+def test_five_hundred_are_all_there_and_can_be_narrowed(page: Any) -> None:  # noqa: ANN401
     """Each finding has its row; the filter leaves those that match."""
     shown = page(*(drifted(number, HOSTS[number % len(HOSTS)]) for number in range(500)))
     ids = "return new Set([...document.querySelectorAll('.finding')].map(e => e.dataset.id)).size"
@@ -221,7 +225,7 @@ def test_five_hundred_are_all_there_and_can_be_narrowed(page: Any):  # noqa: ANN
     assert shown.run(left) == expected > 0
 
 
-def test_hostile_text_stays_text(page: Any):  # noqa: ANN401
+def test_hostile_text_stays_text(page: Any) -> None:  # noqa: ANN401
     """A host's words run nothing, break nothing out and turn no other words round."""
     hostile = [
         drifted(0, name=HOSTILE, seen=HOSTILE, expected=HOSTILE, repair=HOSTILE),
@@ -238,7 +242,7 @@ def test_hostile_text_stays_text(page: Any):  # noqa: ANN401
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_nothing_runs_out_of_the_screen(page: Any, size: tuple[int, int]):  # noqa: ANN401
+def test_nothing_runs_out_of_the_screen(page: Any, size: tuple[int, int]) -> None:  # noqa: ANN401
     """The page itself never scrolls sideways, however long a name is; hosts can be read."""
     long = drifted(0, name="/srv/" + "x" * 300, seen="y" * 400, repair="koseki " + "z" * 200)
     shown = page(long, *SOME, *(drifted(n, name="w" * 150 + str(n)) for n in range(20)), days=1)
@@ -250,7 +254,7 @@ def test_nothing_runs_out_of_the_screen(page: Any, size: tuple[int, int]):  # no
     assert shown.count(".picture") == (0 if size == PHONE else 1)
 
 
-def test_on_paper(page: Any):  # noqa: ANN401
+def test_on_paper(page: Any) -> None:  # noqa: ANN401
     """Printed: white, all drifts, the picture whole, nothing that only a screen needs."""
     shown = page(*SOME, *(drifted(n) for n in range(8, 20)), days=1)
     shown.resize(PAPER, "print")
@@ -266,7 +270,7 @@ def test_on_paper(page: Any):  # noqa: ANN401
 
 
 @pytest.mark.parametrize(("ago", "old"), [(0, False), (7200, True)])
-def test_an_old_page_says_so(page: Any, ago: int, old: bool):  # noqa: ANN401 - a case of the test
+def test_an_old_page_says_so(page: Any, ago: int, old: bool) -> None:  # noqa: ANN401 - a case of the test
     """A page that was made right after its sweep and is opened two hours later is not trusted."""
     shown = page(ago=ago)
     assert shown.count("#old") == old

@@ -71,7 +71,7 @@ def last_row(platform: Platform) -> dict[str, str]:
 
 @pytest.mark.drill
 @pytest.mark.leaves
-def test_releases_come_and_go_without_a_failed_request(platform: Platform):
+def test_releases_come_and_go_without_a_failed_request(platform: Platform) -> None:
     """Forward under traffic; a release that does not start goes back; an older one is refused."""
     good, wrong = releases.later(1), releases.later(2)
     releases.prepare(platform.site, good)
@@ -104,7 +104,7 @@ def test_releases_come_and_go_without_a_failed_request(platform: Platform):
 
 @pytest.mark.drill
 @pytest.mark.leaves
-def test_the_leader_is_lost_while_a_release_comes(platform: Platform):
+def test_the_leader_is_lost_while_a_release_comes(platform: Platform) -> None:
     """Its schema is applied once in every town, its program runs, as if nothing had been (K-03)."""
     version = releases.later(1)
     schema = ("0003-drill.sql", "CREATE TABLE koseki.drill (id int);\n")

@@ -45,7 +45,7 @@ def failed(done: subprocess.CompletedProcess[str]) -> str:
 
 
 @pytest.mark.drill
-def test_right_after_an_apply_nothing_is_due(platform: Platform):
+def test_right_after_an_apply_nothing_is_due(platform: Platform) -> None:
     """The contract's object: changed 0, failed 0, and every host in it."""
     report: dict[str, Any] = platform.report("apply", "--check")
     assert (report["changed"], report["failed"]) == (0, 0)
@@ -54,7 +54,7 @@ def test_right_after_an_apply_nothing_is_due(platform: Platform):
 
 
 @pytest.mark.drill
-def test_a_host_that_does_not_answer_is_named(platform: Platform):
+def test_a_host_that_does_not_answer_is_named(platform: Platform) -> None:
     """The others go on: what was due on another host is done; exit 2."""
     platform.lab.kill("registry-link1")
     platform.sh("secondary1", "rm /etc/hosts")
@@ -67,7 +67,7 @@ def test_a_host_that_does_not_answer_is_named(platform: Platform):
 
 
 @pytest.mark.drill
-def test_another_release_and_a_full_disk_are_refused(platform: Platform):
+def test_another_release_and_a_full_disk_are_refused(platform: Platform) -> None:
     """A host that is not Debian 13, one without room: each is named, and nothing is changed there.
 
     The one with what it runs, the other with the place and what is left of it.
@@ -89,7 +89,7 @@ def test_another_release_and_a_full_disk_are_refused(platform: Platform):
 
 
 @pytest.mark.drill
-def test_a_disk_that_fills_up_on_the_way(platform: Platform):
+def test_a_disk_that_fills_up_on_the_way(platform: Platform) -> None:
     """No space left for a file: host and reason are named, nothing half written; then healed."""
     platform.sh(
         "application1",
@@ -107,7 +107,7 @@ def test_a_disk_that_fills_up_on_the_way(platform: Platform):
 
 
 @pytest.mark.drill
-def test_a_host_that_cannot_be_asked_falls_out(platform: Platform):
+def test_a_host_that_cannot_be_asked_falls_out(platform: Platform) -> None:
     """It answers and lets nobody look: it is named with its own words, the others are served."""
     platform.sh("registry-link1", "chmod 0000 /usr/bin/sudo")
     platform.sh("secondary1", "rm /etc/hosts")
@@ -139,14 +139,14 @@ def goes_on_after(platform: Platform, undo: str, change: str = "true") -> None:
 
 
 @pytest.mark.drill
-def test_a_firewall_that_was_broken_off_stays(platform: Platform):
+def test_a_firewall_that_was_broken_off_stays(platform: Platform) -> None:
     """A run that ended before its proof left a timer that undoes its rules: the next one proves."""
     goes_on_after(platform, undo="nft flush ruleset")
     assert "policy drop" in platform.sh("secondary1", "nft list ruleset")
 
 
 @pytest.mark.drill
-def test_a_door_that_was_broken_off_is_undone(platform: Platform):
+def test_a_door_that_was_broken_off_is_undone(platform: Platform) -> None:
     """A run that ended before its proof left a door that opens to nobody: the next one heals it.
 
     It gets in by the connection that is still open; no new one would.
@@ -159,7 +159,7 @@ def test_a_door_that_was_broken_off_is_undone(platform: Platform):
 
 
 @pytest.mark.drill
-def test_an_unhealthy_cluster_is_refused(platform: Platform):
+def test_an_unhealthy_cluster_is_refused(platform: Platform) -> None:
     """Services are not touched while a member is unwell, and that member is named."""
     stop = 'kill -{} "$(systemctl show -p MainPID --value patroni.service)"'
     platform.sh("secondary1", stop.format("STOP"))
@@ -175,7 +175,7 @@ def test_an_unhealthy_cluster_is_refused(platform: Platform):
 
 
 @pytest.mark.drill
-def test_two_applies_at_once(platform: Platform):
+def test_two_applies_at_once(platform: Platform) -> None:
     """The second is refused at once, by the first one's process id; the first ends well."""
     with beside(platform.site, "apply", *GROUND, stdout=subprocess.DEVNULL) as first:
         assert first.stderr is not None
@@ -191,7 +191,7 @@ def test_two_applies_at_once(platform: Platform):
 @pytest.mark.drill
 def test_without_the_vaults_password_no_host_is_asked(
     platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """Missing, then wrong: one sentence each, before anything is touched."""
     password = tmp_path / "password"
     monkeypatch.setenv("KOSEKI_VAULT_PASSWORD_FILE", str(password))
@@ -203,7 +203,7 @@ def test_without_the_vaults_password_no_host_is_asked(
 
 
 @pytest.mark.drill
-def test_no_secret_is_told(platform: Platform):
+def test_no_secret_is_told(platform: Platform) -> None:
     """No secret's value in what the engines wrote on the workstation, nor in a host's journal."""
     secrets = load_secrets(platform.site)
     values = [value for value in secrets.values() if isinstance(value, str)]

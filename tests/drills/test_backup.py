@@ -25,7 +25,7 @@ LOCK = "/run/koseki-seal.remote.lock"
 
 
 @pytest.mark.drill
-def test_the_canary_is_found_whoever_closes_the_log(platform: Platform):
+def test_the_canary_is_found_whoever_closes_the_log(platform: Platform) -> None:
     """The log is closed behind the canary by somebody else: it is looked for where it lies."""
     leader = platform.leader()
     assert leader is not None
@@ -35,7 +35,7 @@ def test_the_canary_is_found_whoever_closes_the_log(platform: Platform):
 
 
 @pytest.mark.drill
-def test_a_seal_waits_for_who_looks_at_it(platform: Platform):
+def test_a_seal_waits_for_who_looks_at_it(platform: Platform) -> None:
     """The beat comes while a verification reads the sealed copies: it seals when that is done."""
     looks = f"flock -s {LOCK} sh -c 'sleep 3; date -u +%Y%m%dT%H%M%SZ' & sleep 0.5"
     newest = "koseki-seal list remote | tail -n 1 | cut -d ' ' -f 1"
@@ -67,7 +67,7 @@ echo EXPIRED; for turn in 1 2 3 4; do seal make drill; done; seal list drill; se
 
 
 @pytest.mark.drill
-def test_a_seal_is_whole_or_none(platform: Platform):
+def test_a_seal_is_whole_or_none(platform: Platform) -> None:
     """No room: no generation, none expires, one sentence; what nobody may read is named.
 
     Generations whose time is over leave the chain of the others whole.
@@ -89,7 +89,7 @@ def test_a_seal_is_whole_or_none(platform: Platform):
 
 
 @pytest.mark.drill
-def test_a_backup_is_safe_in_anybodys_hands(platform: Platform):
+def test_a_backup_is_safe_in_anybodys_hands(platform: Platform) -> None:
     """Root becomes the server's account; others, and half a command, are refused at once."""
     leader = platform.leader()
     (follows,) = [host for host in ("primary1", "secondary1") if host != leader]
@@ -119,7 +119,7 @@ def backups(platform: Platform, kind: str) -> dict[int, set[str]]:
 
 
 @pytest.mark.drill
-def test_a_backup_that_was_slept_through_is_made_up_for(platform: Platform):
+def test_a_backup_that_was_slept_through_is_made_up_for(platform: Platform) -> None:
     """Both members were off at the beat: whoever leads afterwards makes the copy, in both vaults.
 
     The beat comes while the servers still start, and that of another kind with it.
@@ -141,5 +141,5 @@ def test_a_backup_that_was_slept_through_is_made_up_for(platform: Platform):
 
     wait_for(made_up_for, "both kinds in both repositories", 240)
     for host in members:
-        wait_for(lambda host=host: not platform.at_work(host, COPIES), f"backups of {host}", 240)
+        wait_for(lambda: not platform.at_work(host, COPIES), f"backups of {host}", 240)  # noqa: B023 - called now
         assert not platform.sh(host, "systemctl --failed --no-legend --plain")

@@ -20,7 +20,7 @@ READ = "pdftotext -layout - - | tr -d '[:space:]'"
 
 
 @pytest.mark.drill
-def test_a_clerk_files_approves_and_prints(registers: Platform, tmp_path: Path):
+def test_a_clerk_files_approves_and_prints(registers: Platform, tmp_path: Path) -> None:
     """One clerk receives and prints, another approves; nobody approves alone (K-01, K-19)."""
     site = registers.site
     address = registers.lab.inventory.shared["host_addresses"]["application1"]["city"]

@@ -36,7 +36,7 @@ def writer(platform: Platform) -> Iterator[writers.Writer]:
 )
 def test_the_second_recording_is_lost(
     platform: Platform, writer: writers.Writer, word: str, *, goes_on: bool
-):
+) -> None:
     """The word of the plan decides; when 副 is back both record again, and nothing is missing."""
     lab = platform.lab
     playbook(platform, "record-twice", "--extra-vars", f"double_recording={word}")

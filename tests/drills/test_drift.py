@@ -77,7 +77,7 @@ def misbehaving(platform: Platform) -> Iterator[Platform]:
 
 
 @pytest.mark.drill
-def test_drift_says_where_it_comes_from(platform: Platform):
+def test_drift_says_where_it_comes_from(platform: Platform) -> None:
     """Changed on the host, not applied, from another commit; an apply mends what is its own."""
     host = "application1"
     role = platform.site.root / "roles/etcd/defaults/main.yml"
@@ -117,7 +117,7 @@ def test_drift_says_where_it_comes_from(platform: Platform):
 
 @pytest.mark.drill
 @pytest.mark.leaves
-def test_an_untouched_platform_shows_no_drift(platform: Platform):
+def test_an_untouched_platform_shows_no_drift(platform: Platform) -> None:
     """After an apply all holds; so it does when the ordinary life of the hosts goes on.
 
     正 and 副 change places, journals rotate, package lists are fetched, timers' work is done.
@@ -157,7 +157,7 @@ def test_an_untouched_platform_shows_no_drift(platform: Platform):
 
 @pytest.mark.drill
 @pytest.mark.leaves
-def test_every_seeded_drift_is_found_and_named_right(platform: Platform):
+def test_every_seeded_drift_is_found_and_named_right(platform: Platform) -> None:
     """Hundreds of drifts at once, more than a third of them things that nobody declared."""
     leader = platform.leader()
     assert leader
@@ -204,7 +204,7 @@ MISCHIEF = {
 
 @pytest.mark.drill
 @pytest.mark.leaves
-def test_a_host_that_misbehaves_is_named_and_the_others_finish(misbehaving: Platform):
+def test_a_host_that_misbehaves_is_named_and_the_others_finish(misbehaving: Platform) -> None:
     """Each host in its own way at once, then another key, a wrong clock, a full disk."""
     platform = misbehaving
     inventory = platform.lab.inventory

@@ -65,7 +65,7 @@ def overlap(one: list[Acknowledged], other: list[Acknowledged]) -> bool:
 @pytest.mark.parametrize(("lose", "mend"), [(kill, bring_back), (cut, heal)], ids=["kill", "cut"])
 def test_the_leader_is_lost_under_load(
     platform: Platform, lose: Callable[[Platform], None], mend: Callable[[Platform], None]
-):
+) -> None:
     """No acknowledged row is missing, one leader at a time, the old one rejoins by itself."""
     lab = platform.lab
     assert platform.leader() == LOST
@@ -124,7 +124,7 @@ def archived(platform: Platform, host: str, segment: str) -> bool:
 
 @pytest.mark.drill
 @pytest.mark.leaves
-def test_every_beat_comes_while_nobody_leads(platform: Platform):
+def test_every_beat_comes_while_nobody_leads(platform: Platform) -> None:
     """What the clock starts then, and what 正 slept through, ends well without anybody's help.
 
     正 takes closed segments with it that it never archived, and the other sees one vault alone.
@@ -156,5 +156,5 @@ def test_every_beat_comes_while_nobody_leads(platform: Platform):
     settled(platform)
 
     for host in (LOST, *others):
-        wait_for(lambda host=host: not platform.at_work(host), f"the beats of {host}", 300)
+        wait_for(lambda: not platform.at_work(host), f"the beats of {host}", 300)  # noqa: B023 - called now
     platform.green(*DISTURBED)

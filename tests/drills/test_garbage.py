@@ -78,7 +78,7 @@ def thrown(platform: Platform, slug: str) -> dict[str, object]:
 
 
 @pytest.mark.drill
-def test_garbage_is_refused_cleanly(registers: Platform):
+def test_garbage_is_refused_cleanly(registers: Platform) -> None:
     """No 5xx but the gateway's own refusal, no name or code of another town, and all goes on."""
     with ThreadPoolExecutor(len(TOWNS)) as towns:
         found = list(towns.map(lambda slug: thrown(registers, slug), TOWNS))
@@ -90,7 +90,7 @@ def test_garbage_is_refused_cleanly(registers: Platform):
 
 
 @pytest.mark.drill
-def test_described_requests_get_described_answers(registers: Platform, tmp_path: Path):
+def test_described_requests_get_described_answers(registers: Platform, tmp_path: Path) -> None:
     """Composed from the description by Schemathesis, on a town's line with its certificate."""
     key = stand_ins_of(registers.site) / f"{DESCRIBED}-01"
     seen = tmp_path / "seen.har"

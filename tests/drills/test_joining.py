@@ -39,7 +39,7 @@ def count(platform: Platform) -> int:
 
 @pytest.mark.drill
 @pytest.mark.leaves
-def test_a_town_leaves_with_its_data_and_joins_anew(registers: Platform, tmp_path: Path):
+def test_a_town_leaves_with_its_data_and_joins_anew(registers: Platform, tmp_path: Path) -> None:
     """Closed and sealed, handed over whole, deleted when confirmed; in again, whoever dies."""
     platform = registers
     there = count(platform)

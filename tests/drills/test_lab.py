@@ -68,7 +68,7 @@ def answers(lab: Lab, address: str, host: str) -> bool:
 
 
 @pytest.mark.drill
-def test_two_labs_side_by_side(labs: tuple[Lab, Lab]):
+def test_two_labs_side_by_side(labs: tuple[Lab, Lab]) -> None:
     """Each has its own hosts on the same addresses; a cut in one is none in the other."""
     here, beside = labs
     for lab in labs:
@@ -91,7 +91,7 @@ def test_two_labs_side_by_side(labs: tuple[Lab, Lab]):
 
 
 @pytest.mark.drill
-def test_a_host_that_goes_takes_nobody_elses_way(labs: tuple[Lab, Lab]):
+def test_a_host_that_goes_takes_nobody_elses_way(labs: tuple[Lab, Lab]) -> None:
     """Whichever host loses its power, the others reach the datacenter by the router at once."""
     here, _ = labs
     here.up()
@@ -111,7 +111,7 @@ def test_a_host_that_goes_takes_nobody_elses_way(labs: tuple[Lab, Lab]):
 
 @pytest.mark.drill
 @pytest.mark.parametrize("moment", [0.4, 1.0, 1.8])
-def test_nothing_stays_of_a_crash(labs: tuple[Lab, Lab], moment: float):
+def test_nothing_stays_of_a_crash(labs: tuple[Lab, Lab], moment: float) -> None:
     """`lab up` is killed at some moment; `lab down` still finds everything."""
     site = labs[0].site
     with subprocess.Popen(
@@ -128,7 +128,7 @@ def test_nothing_stays_of_a_crash(labs: tuple[Lab, Lab], moment: float):
 
 
 @pytest.mark.drill
-def test_an_interrupt_takes_back_what_it_began(labs: tuple[Lab, Lab]):
+def test_an_interrupt_takes_back_what_it_began(labs: tuple[Lab, Lab]) -> None:
     """Ctrl-C during `lab up`: one sentence, exit 2, nothing left; the next one comes up."""
     site = labs[0].site
     with subprocess.Popen(
@@ -148,7 +148,7 @@ def test_an_interrupt_takes_back_what_it_began(labs: tuple[Lab, Lab]):
 
 
 @pytest.mark.drill
-def test_a_snapshot_is_a_place_to_return_to(labs: tuple[Lab, Lab]):
+def test_a_snapshot_is_a_place_to_return_to(labs: tuple[Lab, Lab]) -> None:
     """What was written before is there again, what came later is not, immutable stays so."""
     lab = labs[0]
     lab.up()
@@ -164,7 +164,7 @@ def test_a_snapshot_is_a_place_to_return_to(labs: tuple[Lab, Lab]):
 
 
 @pytest.mark.drill
-def test_a_clone_starts_on_the_others_snapshot(labs: tuple[Lab, Lab]):
+def test_a_clone_starts_on_the_others_snapshot(labs: tuple[Lab, Lab]) -> None:
     """Another root, the same site: its hosts begin there, and nothing of theirs comes back."""
     lab = labs[0]
     lab.up()
@@ -188,7 +188,7 @@ def test_a_clone_starts_on_the_others_snapshot(labs: tuple[Lab, Lab]):
 
 
 @pytest.mark.drill
-def test_exec_gives_the_programs_own_answer(labs: tuple[Lab, Lab]):
+def test_exec_gives_the_programs_own_answer(labs: tuple[Lab, Lab]) -> None:
     """Output, errors and exit code are the program's; a host that is down is a sentence."""
     lab = labs[0]
     lab.up()
@@ -200,7 +200,7 @@ def test_exec_gives_the_programs_own_answer(labs: tuple[Lab, Lab]):
 
 
 @pytest.mark.drill
-def test_a_bare_host_is_asked_without_a_fault(labs: tuple[Lab, Lab]):
+def test_a_bare_host_is_asked_without_a_fault(labs: tuple[Lab, Lab]) -> None:
     """`apply --check` on hosts as an installer leaves them says what is due and changes nothing."""
     lab = labs[0]
     lab.up()

@@ -204,7 +204,7 @@ def outgoing(flow: str) -> dict[str, str]:
 
 @pytest.mark.drill
 @pytest.mark.leaves
-def test_files_are_applied_in_order_or_set_aside(platform: Platform, registry: Registry):
+def test_files_are_applied_in_order_or_set_aside(platform: Platform, registry: Registry) -> None:
     """Good ones both ways byte-identical; each bad one with its code; what follows waits."""
     hard = [person(n, name=name, kana=kana) for n, (name, kana) in enumerate(SURVIVORS, 1)]
     registry.send(
@@ -361,7 +361,7 @@ def approve_a_filing(platform: Platform) -> dict[str, str]:
 
 @pytest.mark.drill
 @pytest.mark.leaves
-def test_nothing_is_lost_or_applied_twice(platform: Platform, registry: Registry):
+def test_nothing_is_lost_or_applied_twice(platform: Platform, registry: Registry) -> None:
     """SIGKILL at random moments, the leader's host dies; a difference is found (K-03, K-17)."""
     files = [
         file(

@@ -25,7 +25,7 @@ def psql(town: str, statement: str) -> str:
 
 
 @pytest.mark.drill
-def test_a_request_opens_one_town_and_ends_by_itself(platform: Platform):
+def test_a_request_opens_one_town_and_ends_by_itself(platform: Platform) -> None:
     """Before, elsewhere, beyond its scope and after its end: refused, and all of it is listed."""
     leader = platform.leader()
     assert leader
@@ -71,7 +71,7 @@ def test_a_request_opens_one_town_and_ends_by_itself(platform: Platform):
 
 
 @pytest.mark.drill
-def test_a_closed_request_is_over_at_once(platform: Platform):
+def test_a_closed_request_is_over_at_once(platform: Platform) -> None:
     """Who corrects may do no more than the application; the close ends what runs (K-05)."""
     leader = platform.leader()
     assert leader

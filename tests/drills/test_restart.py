@@ -16,7 +16,7 @@ def in_force(platform: Platform, host: str) -> str:
 
 @pytest.mark.drill
 @pytest.mark.leaves
-def test_members_restart_when_told_to(platform: Platform):
+def test_members_restart_when_told_to(platform: Platform) -> None:
     """Lowered settings are the hard case: no replica may have less than its leader."""
     leader = platform.leader()
     patronictl = "patronictl -c /etc/patroni/config.yml"

@@ -82,7 +82,7 @@ def restored(platform: Platform, repository: int) -> str:
 
 
 @pytest.mark.drill
-def test_text_goes_all_the_way(registers: Platform, tmp_path: Path):
+def test_text_goes_all_the_way(registers: Platform, tmp_path: Path) -> None:
     """Counter, database, registry, print, both sealed copies: the same bytes each time (K-19)."""
     platform = registers
     registry = Registry(platform, tmp_path)
@@ -123,7 +123,7 @@ def test_text_goes_all_the_way(registers: Platform, tmp_path: Path):
 
 @pytest.mark.drill
 @pytest.mark.leaves
-def test_every_copy_is_restored_and_a_broken_one_is_told(registers: Platform):
+def test_every_copy_is_restored_and_a_broken_one_is_told(registers: Platform) -> None:
     """All municipalities equal from both vaults; a bundle that is gone fails its vault alone."""
     platform = registers
     insert = f"insert into platform.probe (id, note) values (4400, '{HARD_TEXT}')"  # noqa: S608 - a constant of our own

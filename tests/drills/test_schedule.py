@@ -38,7 +38,7 @@ def said(platform: Platform, unit: str) -> str:
 
 
 @pytest.mark.drill
-def test_a_run_that_is_killed_holds_up_nothing(platform: Platform):
+def test_a_run_that_is_killed_holds_up_nothing(platform: Platform) -> None:
     """SIGKILL in the middle, several times; the next one asks every host and ends well."""
     for pause in (0.2, 0.8, 1.5):
         platform.sh(STATION, f"systemctl start --no-block {SWEEP}; sleep {pause}")
@@ -49,7 +49,7 @@ def test_a_run_that_is_killed_holds_up_nothing(platform: Platform):
 
 
 @pytest.mark.drill
-def test_two_runs_never_overlap(platform: Platform):
+def test_two_runs_never_overlap(platform: Platform) -> None:
     """A beat that comes while a run is at work starts no second one."""
     platform.sh(STATION, f"systemctl start --no-block {SWEEP}; sleep 0.5")
     first = platform.sh(STATION, f"systemctl show -P MainPID {SWEEP}").strip()
@@ -59,7 +59,7 @@ def test_two_runs_never_overlap(platform: Platform):
 
 
 @pytest.mark.drill
-def test_a_host_that_is_down_is_not_verified(platform: Platform):
+def test_a_host_that_is_down_is_not_verified(platform: Platform) -> None:
     """It is named, the others were asked, and the run does not end as if all were well."""
     platform.lab.kill("registry-link1")
     try:
@@ -73,7 +73,7 @@ def test_a_host_that_is_down_is_not_verified(platform: Platform):
 
 
 @pytest.mark.drill
-def test_what_was_slept_through_is_made_up_for(platform: Platform):
+def test_what_was_slept_through_is_made_up_for(platform: Platform) -> None:
     """A machine that was off at its beat sweeps by itself as soon as it is there again."""
     platform.sh(STATION, f"touch -d '-1 hour' {STAMP} && sync")
     platform.lab.kill(STATION)
@@ -85,7 +85,7 @@ def test_what_was_slept_through_is_made_up_for(platform: Platform):
 
 
 @pytest.mark.drill
-def test_new_drift_is_mailed_once_and_so_is_its_end(platform: Platform):
+def test_new_drift_is_mailed_once_and_so_is_its_end(platform: Platform) -> None:
     """The host's own MTA keeps a mail for the change, none for the next sweep, one for its end."""
     # What was there before has been told by then.
     wait_for(lambda: not run(platform, SWEEP), "a sweep that ends well")
@@ -114,7 +114,7 @@ def mails(platform: Platform) -> list[EmailMessage]:
 
 
 @pytest.mark.drill
-def test_the_second_opinion_names_a_change_by_hand(platform: Platform):
+def test_the_second_opinion_names_a_change_by_hand(platform: Platform) -> None:
     """The engines, asked from the watch under check, tell the host, the change and the remedy."""
     platform.sh("secondary1", "chmod 0600 /etc/hosts")
     try:

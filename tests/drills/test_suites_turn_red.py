@@ -73,21 +73,21 @@ def outcomes(results: Results) -> dict[str, str]:
     return {test.id: test.outcome for test in results.tests}
 
 
-def test_there_is_a_break_for_every_suite():
+def test_there_is_a_break_for_every_suite() -> None:
     """A new suite brings its own proof that it can fail."""
     assert sorted(row.suite for row in BREAKS) == known_suites(Site.open())
 
 
 @pytest.mark.drill
 @pytest.mark.parametrize("row", BREAKS, ids=[row.suite for row in BREAKS])
-def test_exactly_the_right_test_fails(findings: Findings, row: Break):
+def test_exactly_the_right_test_fails(findings: Findings, row: Break) -> None:
     """What must see a break is red while it is there, in exactly its rounds, and green without."""
     wrong = [findings.wrong[test] for test in row.reddens if test in findings.wrong]
     assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.drill
-def test_nothing_else_turns_red(findings: Findings):
+def test_nothing_else_turns_red(findings: Findings) -> None:
     """Of all other tests of all suites none is red, silent or left out because of a break."""
     known = {test for row in BREAKS for test in row.reddens}
     others = [said for test, said in findings.wrong.items() if test not in known]
@@ -95,7 +95,7 @@ def test_nothing_else_turns_red(findings: Findings):
 
 
 @pytest.mark.drill
-def test_whatever_is_red_says_what_to_do(findings: Findings):
+def test_whatever_is_red_says_what_to_do(findings: Findings) -> None:
     """Each failure says what was expected, what was seen, and a remedy."""
     failed = [test for results in findings.results for test in results.with_outcome(FAILED)]
     assert failed
@@ -103,7 +103,7 @@ def test_whatever_is_red_says_what_to_do(findings: Findings):
 
 
 @pytest.mark.drill
-def test_all_is_green_once_it_is_mended(healthy: Platform, findings: Findings):
+def test_all_is_green_once_it_is_mended(healthy: Platform, findings: Findings) -> None:
     """Each break is taken back whole: the next verification of everything is green."""
     assert findings.results
     healthy.koseki("verify")

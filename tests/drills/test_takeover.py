@@ -67,7 +67,7 @@ def standing(platform: Platform) -> dict[str, Any]:
 
 
 @pytest.mark.drill
-def test_the_host_municipality_issues_while_it_is_declared(registers: Platform):
+def test_the_host_municipality_issues_while_it_is_declared(registers: Platform) -> None:
     """Before, for others, by others and after: refused; between: read, issue, and nothing more."""
     platform = registers
     leader = platform.leader()

@@ -78,12 +78,13 @@ def check(
 @pytest.fixture(scope="module", autouse=True)
 def _begun_first(request: pytest.FixtureRequest) -> None:
     """Begin the check before the first test, if any of those that were chosen awaits it."""
-    if any("check" in item.fixturenames for item in request.session.items):
+    items = (item for item in request.session.items if isinstance(item, pytest.Function))
+    if any("check" in item.fixturenames for item in items):
         request.getfixturevalue("check")
 
 
 @pytest.mark.image
-def test_a_second_build_gives_the_same_bytes(beside: Maker, image: Path):
+def test_a_second_build_gives_the_same_bytes(beside: Maker, image: Path) -> None:
     """The same commit, another hour, another machine id, other keys: the same disk."""
     second = beside.build("primary1")
     for suffix in (image.suffix, seal.SBOM):
@@ -93,7 +94,7 @@ def test_a_second_build_gives_the_same_bytes(beside: Maker, image: Path):
 
 
 @pytest.mark.image
-def test_the_disk_holds_no_secret(maker: Maker, image: Path, tmp_path: Path):
+def test_the_disk_holds_no_secret(maker: Maker, image: Path, tmp_path: Path) -> None:
     """Every secret's value is looked for in every byte of the raw disk."""
     raw = tmp_path / "raw"
     subprocess.run(["qemu-img", "convert", "-O", "raw", str(image), str(raw)], check=True)
@@ -132,7 +133,7 @@ def _texts(content: object) -> Iterator[str]:
 
 
 @pytest.mark.image
-def test_what_is_listed_is_what_is_installed(image: Path):
+def test_what_is_listed_is_what_is_installed(image: Path) -> None:
     """The list of packages is SPDX, signed with the image, and names kernel and database."""
     listed = json.loads(image.with_suffix(seal.SBOM).read_text(encoding="utf-8"))
     assert listed["spdxVersion"].startswith("SPDX-2")
@@ -141,7 +142,7 @@ def test_what_is_listed_is_what_is_installed(image: Path):
 
 
 @pytest.mark.image
-def test_an_interrupted_build_leaves_nothing(beside: Maker):
+def test_an_interrupted_build_leaves_nothing(beside: Maker) -> None:
     """Neither a half-made disk nor a machine; the image that was there is whole."""
     image = beside.image_of("primary1")
     before = seal.digest(image)
@@ -166,7 +167,7 @@ def test_an_interrupted_build_leaves_nothing(beside: Maker):
 
 
 @pytest.mark.image
-def test_a_full_disk_is_one_sentence(beside: Maker):
+def test_a_full_disk_is_one_sentence(beside: Maker) -> None:
     """Too little room is said before anything is begun."""
     image = beside.image_of("primary1")
     folder = seal.folder_of(beside.site)
@@ -188,7 +189,7 @@ def test_a_full_disk_is_one_sentence(beside: Maker):
 
 
 @pytest.mark.image
-def test_an_unknown_host_is_refused(maker: Maker):
+def test_an_unknown_host_is_refused(maker: Maker) -> None:
     """The sentence names those that there are."""
     done = maker.koseki("image", "build", "primary9")
     assert done.returncode == 2
@@ -197,7 +198,7 @@ def test_an_unknown_host_is_refused(maker: Maker):
 
 
 @pytest.mark.image
-def test_it_holds_on_a_machine_that_boots_it(check: Check, image: Path):
+def test_it_holds_on_a_machine_that_boots_it(check: Check, image: Path) -> None:
     """UEFI, joined, verified, restarted, cut off while it writes, BIOS: all holds."""
     done = check.end()
     assert done.returncode == 0, done.stdout + done.stderr
@@ -209,7 +210,7 @@ def test_it_holds_on_a_machine_that_boots_it(check: Check, image: Path):
 
 
 @pytest.mark.image
-def test_one_flipped_bit_is_refused(maker: Maker, image: Path):
+def test_one_flipped_bit_is_refused(maker: Maker, image: Path) -> None:
     """Nothing boots what is not as it was signed."""
     with image.open("r+b") as file:
         file.seek(image.stat().st_size // 2)
@@ -227,7 +228,7 @@ def test_one_flipped_bit_is_refused(maker: Maker, image: Path):
 
 
 @pytest.mark.image
-def test_an_altered_mirror_is_refused(maker: Maker):
+def test_an_altered_mirror_is_refused(maker: Maker) -> None:
     """No image is made from packages that nobody signed."""
     package = next((mirror_folder(maker.site) / "pool").glob("nano_*.deb"))
     waiting = maker.site.state / package.name

@@ -116,7 +116,7 @@ def pair(maker: Maker, image: Path) -> Iterator[Pair]:
 
 
 @pytest.mark.image
-def test_an_image_and_a_container_make_the_cluster(half: Pair):
+def test_an_image_and_a_container_make_the_cluster(half: Pair) -> None:
     """As two images do; and on the image the database was made, led and copied from the start."""
     _make_the_cluster(half)
     image = next(row for row in half.members(PAIR[0]) if row["Member"] == PAIR[0])
@@ -125,7 +125,7 @@ def test_an_image_and_a_container_make_the_cluster(half: Pair):
 
 
 @pytest.mark.image
-def test_two_images_make_the_cluster(pair: Pair):
+def test_two_images_make_the_cluster(pair: Pair) -> None:
     """They record twice, with the lab's witness; what they have with the others holds."""
     _make_the_cluster(pair)
     pair.held.add(CLUSTER)
@@ -144,7 +144,7 @@ def _make_the_cluster(pair: Pair) -> None:
 
 
 @pytest.mark.image
-def test_the_lost_leader_comes_back(pair: Pair):
+def test_the_lost_leader_comes_back(pair: Pair) -> None:
     """Its power is cut: the other image leads, and takes it in again when it is back."""
     seen = pair.roles("primary1")
     leader = next(member for member, role in seen.items() if role.startswith("Leader"))

@@ -89,7 +89,7 @@ def expiry(facts: Facts, account: str) -> str:
 
 
 @on_hosts("all")
-def test_every_operator_has_an_account_where_the_plan_says(plan: Plan, facts: Facts):
+def test_every_operator_has_an_account_where_the_plan_says(plan: Plan, facts: Facts) -> None:
     """An operator's row gives an account on exactly the hosts it covers (K-11)."""
     wanted = {operator.id for operator in plan.operators_on(facts.host)}
     known = {operator.id for operator in plan.platform.operators}
@@ -97,7 +97,7 @@ def test_every_operator_has_an_account_where_the_plan_says(plan: Plan, facts: Fa
 
 
 @on_hosts("all")
-def test_operators_end_on_their_day(plan: Plan, facts: Facts):
+def test_operators_end_on_their_day(plan: Plan, facts: Facts) -> None:
     """An account ends by itself on its last day, so that nobody has to remember (K-11)."""
     for operator in plan.operators_on(facts.host):
         if not plan.is_valid(operator):
@@ -115,7 +115,7 @@ def test_operators_end_on_their_day(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_ended_operators_are_locked_and_keep_their_id(plan: Plan, facts: Facts):
+def test_ended_operators_are_locked_and_keep_their_id(plan: Plan, facts: Facts) -> None:
     """An ended person's account stays, locked and expired: its id is never reused (K-11)."""
     today = datetime.now(tz=UTC).date()
     for operator in ended(plan):
@@ -133,7 +133,7 @@ def test_ended_operators_are_locked_and_keep_their_id(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_ended_operators_cannot_log_in(plan: Plan, host_name: str, everywhere: Everywhere):
+def test_ended_operators_cannot_log_in(plan: Plan, host_name: str, everywhere: Everywhere) -> None:
     """Even a certificate that the platform's CA signs for an ended person is refused (K-11)."""
     if not ended(plan):
         not_verified("no operator has ended")
@@ -150,7 +150,7 @@ def test_ended_operators_cannot_log_in(plan: Plan, host_name: str, everywhere: E
 
 
 @on_hosts("all")
-def test_principals_name_the_person_and_nobody_else(plan: Plan, facts: Facts):
+def test_principals_name_the_person_and_nobody_else(plan: Plan, facts: Facts) -> None:
     """A certificate opens its owner's account only, from the workstation only (K-11)."""
     table = plan.platform.workstation_addresses
     source = f'from="{table.city},{table.line}"'
@@ -163,7 +163,7 @@ def test_principals_name_the_person_and_nobody_else(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_nobody_else_can_log_in(plan: Plan, facts: Facts):
+def test_nobody_else_can_log_in(plan: Plan, facts: Facts) -> None:
     """No shared and no forgotten account: a usable password belongs to an operator (K-11)."""
     allowed = {row.id for row in plan.operators_on(facts.host) if plan.is_valid(row)}
     usable = {name for name, state in status(facts).items() if state != "L"}
@@ -171,7 +171,7 @@ def test_nobody_else_can_log_in(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_accounts_of_people_are_in_the_plan(plan: Plan, facts: Facts):
+def test_accounts_of_people_are_in_the_plan(plan: Plan, facts: Facts) -> None:
     """Every account with a person's id and a shell stands in the plan (K-11)."""
     allowed = {row.id for row in plan.operators_on(facts.host)} | {plan.platform.automation_account}
     people = {
@@ -183,21 +183,21 @@ def test_accounts_of_people_are_in_the_plan(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_root_is_locked_and_alone(facts: Facts):
+def test_root_is_locked_and_alone(facts: Facts) -> None:
     """Nobody is root: the password is locked and no second account has user id 0 (K-11)."""
     expect(status(facts).get("root"), "L", facts.remedy)
     expect({n for n, f in accounts(facts).items() if f[2] == "0"}, {"root"}, "remove the other")
 
 
 @on_hosts("all")
-def test_automation_has_no_password(plan: Plan, facts: Facts):
+def test_automation_has_no_password(plan: Plan, facts: Facts) -> None:
     """The engines' account is entered with a certificate only (K-11)."""
     name = plan.platform.automation_account
     expect(status(facts).get(name), "L", facts.remedy)
 
 
 @on_hosts("all")
-def test_no_key_opens_an_account_without_a_certificate(plan: Plan, facts: Facts):
+def test_no_key_opens_an_account_without_a_certificate(plan: Plan, facts: Facts) -> None:
     """A key left in a home folder would outlive its owner's certificates (K-11)."""
     vault_roots = tuple(vault.root for vault in plan.vaults_on(facts.host))
     left = [file for file in facts["keys"].lines if not file.startswith(vault_roots or ("//",))]
@@ -205,7 +205,7 @@ def test_no_key_opens_an_account_without_a_certificate(plan: Plan, facts: Facts)
 
 
 @on_hosts("all")
-def test_sudo_asks_for_the_persons_own_password(plan: Plan, facts: Facts):
+def test_sudo_asks_for_the_persons_own_password(plan: Plan, facts: Facts) -> None:
     """Who may become root does so with their own password; the others may not (K-11)."""
     for operator in plan.operators_on(facts.host):
         said = facts[f"sudo {operator.id}"].text
@@ -220,7 +220,7 @@ def test_sudo_asks_for_the_persons_own_password(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_passwords_age(plan: Plan, facts: Facts):
+def test_passwords_age(plan: Plan, facts: Facts) -> None:
     """A password is changed within the policy's days (K-11)."""
     days = plan.platform.account_policy.password_max_days
     valid = [row.id for row in plan.operators_on(facts.host) if plan.is_valid(row)]

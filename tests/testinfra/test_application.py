@@ -80,7 +80,7 @@ def names(plan: Plan) -> list[str]:
 
 
 @on_hosts("application")
-def test_every_byte_is_what_was_signed(plan: Plan, facts: Facts):
+def test_every_byte_is_what_was_signed(plan: Plan, facts: Facts) -> None:
     """The signature of the kept archive holds, and what is unpacked is what it holds (K-08)."""
     seen = facts["audit"]
     hold(seen.rc == 0, "an archive with an allowed signature", seen, facts.remedy)
@@ -90,20 +90,20 @@ def test_every_byte_is_what_was_signed(plan: Plan, facts: Facts):
 
 
 @on_hosts("application")
-def test_the_change_record_is_whole(facts: Facts):
+def test_the_change_record_is_whole(facts: Facts) -> None:
     """Each row of the change record follows the one before; none was edited or lost (K-08)."""
     seen = facts["audit"].json["record"]
     hold(seen is None, "a record without a break", f"row {seen}", "compare it with the journal")
 
 
 @on_hosts("application")
-def test_the_release_belongs_to_root(facts: Facts):
+def test_the_release_belongs_to_root(facts: Facts) -> None:
     """No instance can change the program that it, or its neighbour, runs (K-01)."""
     expect(facts["folders"].lines, [], facts.remedy)
 
 
 @on_hosts("application")
-def test_each_town_has_its_instance(plan: Plan, facts: Facts):
+def test_each_town_has_its_instance(plan: Plan, facts: Facts) -> None:
     """One process a municipality, as its own account, of the plan's version (K-01, K-08)."""
     seen = sorted(" ".join(line.split()[:2]) for line in facts["processes"].lines)
     version = plan.platform.application_release.version
@@ -112,7 +112,7 @@ def test_each_town_has_its_instance(plan: Plan, facts: Facts):
 
 
 @on_hosts("application")
-def test_each_instance_is_healthy(facts: Facts, town: Municipality):
+def test_each_instance_is_healthy(facts: Facts, town: Municipality) -> None:
     """It runs, comes back after a boot, and reaches its database with its schema (K-08)."""
     seen = facts["status"].json["instances"].get(town.slug, {"ails": "no such instance"})
     unit = f"koseki-application@{town.slug}"
@@ -122,34 +122,34 @@ def test_each_instance_is_healthy(facts: Facts, town: Municipality):
 
 
 @on_hosts("application")
-def test_no_instance_of_a_town_that_has_not_joined(plan: Plan, facts: Facts):
+def test_no_instance_of_a_town_that_has_not_joined(plan: Plan, facts: Facts) -> None:
     """What is served is what has joined by the effective date (K-02)."""
     expect(set(facts["status"].json["instances"]), set(names(plan)), facts.remedy)
 
 
 @on_hosts("application")
-def test_each_socket_opens_for_the_gateway_only(plan: Plan, facts: Facts):
+def test_each_socket_opens_for_the_gateway_only(plan: Plan, facts: Facts) -> None:
     """A municipality's socket is root's and the gateway's, nobody else's (K-01)."""
     wanted = {f"{SOCKETS}/{name}.sock root {GATEWAY_GROUP} 660" for name in names(plan)}
     expect(set(facts["sockets"].lines), wanted, facts.remedy)
 
 
 @on_hosts("application")
-def test_no_town_reaches_another(facts: Facts, visit: tuple[str, str]):
+def test_no_town_reaches_another(facts: Facts, visit: tuple[str, str]) -> None:
     """Neither another's socket nor its key: refused for lack of a right, not by chance (K-01)."""
     rows = {tuple(line.split()[:2]): line.split()[2:] for line in facts["visits"].lines}
     expect(rows.get(visit, []), ["EACCES", "EACCES"], facts.remedy)
 
 
 @on_hosts("application")
-def test_each_instance_sees_its_own_keys_only(plan: Plan, facts: Facts):
+def test_each_instance_sees_its_own_keys_only(plan: Plan, facts: Facts) -> None:
     """Within its own view of the files there is one municipality (K-01)."""
     seen = {line.split()[0]: line.split()[2:] for line in facts["processes"].lines}
     expect(seen, {f"koseki-{name}": [name] for name in names(plan)}, facts.remedy)
 
 
 @on_hosts("application")
-def test_each_instance_is_locked_in(facts: Facts, town: Municipality):
+def test_each_instance_is_locked_in(facts: Facts, town: Municipality) -> None:
     """systemd-analyze counts at most 2.0 of 10 against each instance (K-01)."""
     found = dict(re.findall(r"koseki-application@(\w+)\.service: ([\d.]+)", facts["security"].text))
     hold(

@@ -203,7 +203,7 @@ def archived(said: Answer, per_file: int = 256) -> list[Segment]:
     ]
 
 
-def test_both_repositories_are_sound_and_encrypted(plan: Plan, everywhere: Everywhere):
+def test_both_repositories_are_sound_and_encrypted(plan: Plan, everywhere: Everywhere) -> None:
     """Each vault's repository opens with its own key, and with a cipher of the plan (K-04)."""
     facts = leading(plan, everywhere)
     rows = {row["key"]: row for row in info(plan, everywhere)["repo"]}
@@ -214,7 +214,7 @@ def test_both_repositories_are_sound_and_encrypted(plan: Plan, everywhere: Every
     )
 
 
-def test_each_repository_has_a_whole_backup(plan: Plan, everywhere: Everywhere):
+def test_each_repository_has_a_whole_backup(plan: Plan, everywhere: Everywhere) -> None:
     """A full backup without errors, and every backup that is listed is really there (K-04)."""
     facts = leading(plan, everywhere)
     for number in repositories(plan):
@@ -233,7 +233,7 @@ def test_each_repository_has_a_whole_backup(plan: Plan, everywhere: Everywhere):
         )
 
 
-def test_the_newest_backup_is_recent(plan: Plan, everywhere: Everywhere):
+def test_the_newest_backup_is_recent(plan: Plan, everywhere: Everywhere) -> None:
     """Restoring starts from the newest backup: a day old at most, in either vault (K-04)."""
     now = datetime.now(tz=UTC)
     for number in repositories(plan):
@@ -249,7 +249,7 @@ def test_the_newest_backup_is_recent(plan: Plan, everywhere: Everywhere):
         )
 
 
-def test_the_log_has_no_gap(plan: Plan, everywhere: Everywhere):
+def test_the_log_has_no_gap(plan: Plan, everywhere: Everywhere) -> None:
     """From the oldest backup on every segment of the log is in either vault (K-04)."""
     facts = leading(plan, everywhere)
     for number in repositories(plan):
@@ -265,7 +265,7 @@ def test_the_log_has_no_gap(plan: Plan, everywhere: Everywhere):
         )
 
 
-def test_the_log_is_archived_now(plan: Plan, everywhere: Everywhere):
+def test_the_log_is_archived_now(plan: Plan, everywhere: Everywhere) -> None:
     """A segment closed now reaches both vaults at once; the archiver has no open failure (K-04)."""
     facts = leading(plan, everywhere)
     said = facts["canary"]
@@ -283,7 +283,7 @@ def test_the_log_is_archived_now(plan: Plan, everywhere: Everywhere):
     )
 
 
-def test_the_canary_is_in_both_archives(plan: Plan, everywhere: Everywhere):
+def test_the_canary_is_in_both_archives(plan: Plan, everywhere: Everywhere) -> None:
     """With the keys the text is found in either archive: what is searched for is there (K-04)."""
     if not plan.towns:
         not_verified("no municipality has joined: there is no table to write a canary to")
@@ -293,7 +293,7 @@ def test_the_canary_is_in_both_archives(plan: Plan, everywhere: Everywhere):
     hold(seen == wanted, wanted, facts["canary"], "read the archiver's journal", host=facts.host)
 
 
-def test_the_canary_is_in_no_raw_byte(plan: Plan, everywhere: Everywhere):
+def test_the_canary_is_in_no_raw_byte(plan: Plan, everywhere: Everywhere) -> None:
     """Without the keys nothing that was uploaded since holds the text, in either vault (K-04)."""
     if not plan.towns:
         not_verified("no municipality has joined: there is no table to write a canary to")
@@ -315,7 +315,7 @@ def test_the_canary_is_in_no_raw_byte(plan: Plan, everywhere: Everywhere):
             expect(said.lines, [], remedy, host=host)
 
 
-def test_everything_in_the_vaults_is_ciphertext(plan: Plan, everywhere: Everywhere):
+def test_everything_in_the_vaults_is_ciphertext(plan: Plan, everywhere: Everywhere) -> None:
     """Every file begins with its encryption's mark; compression alone would hide a text (K-04)."""
     for vault in plan.platform.vaults:
         host = plan.vault_host(vault)
@@ -326,7 +326,7 @@ def test_everything_in_the_vaults_is_ciphertext(plan: Plan, everywhere: Everywhe
 
 
 @on_hosts("databases")
-def test_text_is_unchanged_on_both_servers(plan: Plan, facts: Facts):
+def test_text_is_unchanged_on_both_servers(plan: Plan, facts: Facts) -> None:
     """Selectors, rare and private characters come back byte for byte from 正 and 副 (K-19)."""
     if not plan.towns:
         not_verified("no municipality has joined: there is no table to write a text to")
@@ -339,7 +339,7 @@ def test_text_is_unchanged_on_both_servers(plan: Plan, facts: Facts):
 
 
 @on_hosts("databases")
-def test_no_setting_may_drop_the_log(facts: Facts):
+def test_no_setting_may_drop_the_log(facts: Facts) -> None:
     """With archive-push-queue-max pgBackRest throws the log away when a vault is slow (K-04)."""
     hold(facts["configuration"].text, "a configuration", facts["configuration"], facts.remedy)
     seen = [line for line in facts["configuration"].lines if "queue-max" in line]
@@ -348,7 +348,7 @@ def test_no_setting_may_drop_the_log(facts: Facts):
 
 
 @on_hosts("databases")
-def test_only_the_database_reads_the_keys(facts: Facts):
+def test_only_the_database_reads_the_keys(facts: Facts) -> None:
     """The repositories' keys lie in one file that only postgres and root read (K-04)."""
     seen = facts["permissions"].text.split()
     hold(
@@ -360,7 +360,7 @@ def test_only_the_database_reads_the_keys(facts: Facts):
 
 
 @on_hosts("databases")
-def test_backups_are_made_by_the_clock(facts: Facts):
+def test_backups_are_made_by_the_clock(facts: Facts) -> None:
     """Full, differential and incremental backups, and the lag's alarm, each have a timer (K-04)."""
     said = facts["timers"].text
     missing = [kind for kind in ("full", "diff", "incr", "lag") if kind not in said]
@@ -368,14 +368,14 @@ def test_backups_are_made_by_the_clock(facts: Facts):
 
 
 @on_hosts("databases")
-def test_no_backup_has_failed(facts: Facts):
+def test_no_backup_has_failed(facts: Facts) -> None:
     """A unit that failed says that a backup was missed or that the lag alarms (K-04)."""
     failed = [line for line in facts["failed"].lines if "backup" in line or "backrest" in line]
     unit = failed[0].split()[0] if failed else ""
     expect(failed, [], "read the unit's journal, then start it again", unit)
 
 
-def test_the_second_backup_is_close_behind(plan: Plan, everywhere: Everywhere):
+def test_the_second_backup_is_close_behind(plan: Plan, everywhere: Everywhere) -> None:
     """The lag that the alarm measured is below its limit, and was measured lately (K-04)."""
     facts = leading(plan, everywhere)
     limit = plan.platform.backup_policy.lag_alarm_minutes

@@ -164,7 +164,7 @@ def half_of(certificate: x509.Certificate) -> bytes:
 
 
 @on_hosts("city")
-def test_every_certificate_is_the_platforms(facts: Facts, everywhere: Everywhere):
+def test_every_certificate_is_the_platforms(facts: Facts, everywhere: Everywhere) -> None:
     """What names the platform's CA was signed by it, so that a forged one is found (K-01)."""
     ca = authority(everywhere)
     found = own(facts, ca)
@@ -176,7 +176,7 @@ def test_every_certificate_is_the_platforms(facts: Facts, everywhere: Everywhere
 @on_hosts("city")
 def test_certificates_live_and_are_renewed_in_time(
     plan: Plan, facts: Facts, everywhere: Everywhere
-):
+) -> None:
     """None has run out, and none is older than an ordinary apply lets it get (K-08)."""
     policy = plan.platform.certificate_policy
     now = datetime.now(tz=UTC)
@@ -193,7 +193,7 @@ def test_certificates_live_and_are_renewed_in_time(
 @on_hosts("city")
 def test_certificates_do_not_live_longer_than_the_policy(
     plan: Plan, facts: Facts, everywhere: Everywhere
-):
+) -> None:
     """A stolen key is worth at most the policy's days (K-08)."""
     days = plan.platform.certificate_policy.lifetime_days
     long = {
@@ -205,7 +205,9 @@ def test_certificates_do_not_live_longer_than_the_policy(
 
 
 @on_hosts("etcd_members", "databases", "application")
-def test_ports_present_the_hosts_certificate(plan: Plan, facts: Facts, everywhere: Everywhere):
+def test_ports_present_the_hosts_certificate(
+    plan: Plan, facts: Facts, everywhere: Everywhere
+) -> None:
     """What a daemon presents now is the CA's, alive, and for this host: not what a file says."""
     ca, now = authority(everywhere), datetime.now(tz=UTC)
     names = {f"{facts.host}.{plan.platform.domain}", str(plan.address(facts.host, facts.host))}
@@ -230,7 +232,7 @@ def test_ports_present_the_hosts_certificate(plan: Plan, facts: Facts, everywher
 
 
 @on_hosts("all")
-def test_private_keys_are_private(facts: Facts):
+def test_private_keys_are_private(facts: Facts) -> None:
     """Only a key's owner, or a service's own group, reads it; nobody else on the host (K-04)."""
     open_keys = {
         f"{file.path} {file.owner}:{file.group} {file.mode:o}"
@@ -241,7 +243,7 @@ def test_private_keys_are_private(facts: Facts):
 
 
 @on_hosts("city")
-def test_every_certificate_has_its_key_on_its_host(facts: Facts, everywhere: Everywhere):
+def test_every_certificate_has_its_key_on_its_host(facts: Facts, everywhere: Everywhere) -> None:
     """A certificate without its key here is of no use, or its key is somewhere else (K-08)."""
     halves = {
         public_half(file.text)
@@ -253,7 +255,7 @@ def test_every_certificate_has_its_key_on_its_host(facts: Facts, everywhere: Eve
     expect(alone, [], facts.remedy)
 
 
-def test_no_key_is_on_two_hosts(plan: Plan, everywhere: Everywhere):
+def test_no_key_is_on_two_hosts(plan: Plan, everywhere: Everywhere) -> None:
     """A private key is made on its host and never leaves it; the CA's stays here (K-08)."""
     holders: dict[bytes, set[str]] = {}
     for host in plan.hosts_in("city"):
@@ -268,7 +270,7 @@ def test_no_key_is_on_two_hosts(plan: Plan, everywhere: Everywhere):
 
 
 @on_hosts("db_clients")
-def test_each_town_has_a_key_of_its_own(plan: Plan, facts: Facts, everywhere: Everywhere):
+def test_each_town_has_a_key_of_its_own(plan: Plan, facts: Facts, everywhere: Everywhere) -> None:
     """A municipality's certificate names its role; only its own Unix user reads the key (K-01)."""
     found = own(facts, authority(everywhere))
     keys = {Path(file.path): file for file in kept(facts["keys"].text)}
@@ -286,7 +288,7 @@ def test_each_town_has_a_key_of_its_own(plan: Plan, facts: Facts, everywhere: Ev
             expect(seen, (f"koseki-{town.slug}", "0o0"), facts.remedy)
 
 
-def test_the_second_backup_holds_no_key_of_the_platform(plan: Plan, everywhere: Everywhere):
+def test_the_second_backup_holds_no_key_of_the_platform(plan: Plan, everywhere: Everywhere) -> None:
     """The datacenter cannot read or pretend anything: its only keys are its own sshd's (K-04)."""
     for host in plan.hosts_in("remote_backup"):
         strange = [

@@ -119,7 +119,7 @@ def catalog(plan: Plan, everywhere: Everywhere) -> dict[str, Any]:
     return not_verified("no database host leads; see the suite replication")
 
 
-def test_no_town_enters_another(plan: Plan, everywhere: Everywhere, visit: tuple[str, str]):
+def test_no_town_enters_another(plan: Plan, everywhere: Everywhere, visit: tuple[str, str]) -> None:
     """Knocking with its own certificate at another's database, a town is refused (K-01).
 
     Refused by the server, for who it is: an attempt that failed on the way would prove nothing.
@@ -149,7 +149,7 @@ def split_visits(said: str) -> list[tuple[str, str]]:
 
 
 @on_hosts("db_clients")
-def test_each_town_enters_its_own(facts: Facts, town: Municipality):
+def test_each_town_enters_its_own(facts: Facts, town: Municipality) -> None:
     """With its certificate, through the proxy, as its own role; writes reach the leader (K-01)."""
     said = facts[f"own {town.slug} {WRITE_PORT}"]
     expect(
@@ -161,7 +161,7 @@ def test_each_town_enters_its_own(facts: Facts, town: Municipality):
 
 
 @on_hosts("db_clients")
-def test_reads_go_to_the_second_recording(facts: Facts, town: Municipality):
+def test_reads_go_to_the_second_recording(facts: Facts, town: Municipality) -> None:
     """The reading port leads to a replica, so that 副 carries its part (K-03)."""
     said = facts[f"own {town.slug} {READ_PORT}"]
     expect(
@@ -172,7 +172,7 @@ def test_reads_go_to_the_second_recording(facts: Facts, town: Municipality):
     )
 
 
-def test_the_catalogue_lets_no_town_into_another(plan: Plan, everywhere: Everywhere):
+def test_the_catalogue_lets_no_town_into_another(plan: Plan, everywhere: Everywhere) -> None:
     """Beneath the network's lists the database itself grants CONNECT to the owner's role (K-01)."""
     pairs = catalog(plan, everywhere)["may connect"]
     # Persons, and who stands in for a town, come by the suites requests and takeover.
@@ -190,7 +190,7 @@ def test_the_catalogue_lets_no_town_into_another(plan: Plan, everywhere: Everywh
     expect(elsewhere, set(), "revoke CONNECT from PUBLIC: run `koseki apply --limit databases`")
 
 
-def test_each_active_town_has_its_own_of_everything(plan: Plan, everywhere: Everywhere):
+def test_each_active_town_has_its_own_of_everything(plan: Plan, everywhere: Everywhere) -> None:
     """Database, tablespace, owner and login role: one each, for who has joined (K-02)."""
     seen = catalog(plan, everywhere)
     wanted = {
@@ -211,7 +211,7 @@ def test_each_active_town_has_its_own_of_everything(plan: Plan, everywhere: Ever
     )
 
 
-def test_what_a_town_left_behind_is_sealed(plan: Plan, everywhere: Everywhere):
+def test_what_a_town_left_behind_is_sealed(plan: Plan, everywhere: Everywhere) -> None:
     """Kept until its deletion is confirmed, and open to nobody, no superuser either (K-02)."""
     seen = catalog(plan, everywhere)
     gone = {town.database for town in plan.gone}
@@ -228,7 +228,7 @@ def test_what_a_town_left_behind_is_sealed(plan: Plan, everywhere: Everywhere):
     )
 
 
-def test_roles_can_do_their_part_only(plan: Plan, everywhere: Everywhere):
+def test_roles_can_do_their_part_only(plan: Plan, everywhere: Everywhere) -> None:
     """Only postgres is superuser; owners cannot log in; nobody has a password to lose (K-11)."""
     roles = catalog(plan, everywhere)["roles"]
     expect({n for n, row in roles.items() if row["super"]}, {"postgres"}, "alter the others")
@@ -258,7 +258,7 @@ def test_roles_can_do_their_part_only(plan: Plan, everywhere: Everywhere):
     )
 
 
-def test_no_role_stands_for_another_town(plan: Plan, everywhere: Everywhere):
+def test_no_role_stands_for_another_town(plan: Plan, everywhere: Everywhere) -> None:
     """A membership across municipalities would be a door behind the wall (K-01)."""
     crossing = [
         f"{member} in {role}"
@@ -271,7 +271,7 @@ def test_no_role_stands_for_another_town(plan: Plan, everywhere: Everywhere):
 
 
 @on_hosts("databases")
-def test_the_list_of_doors_has_no_wide_one(plan: Plan, facts: Facts):
+def test_the_list_of_doors_has_no_wide_one(plan: Plan, facts: Facts) -> None:
     """Over the network: TLS and a certificate, one database and role a line, then reject (K-01)."""
     rules = facts["catalog"].json["hba"]
     expect([rule["error"] for rule in rules if rule["error"]], [], facts.remedy, "patroni")
@@ -300,7 +300,7 @@ def test_the_list_of_doors_has_no_wide_one(plan: Plan, facts: Facts):
 
 
 @on_hosts("databases")
-def test_each_town_has_a_disk_area_of_its_own(plan: Plan, facts: Facts):
+def test_each_town_has_a_disk_area_of_its_own(plan: Plan, facts: Facts) -> None:
     """The ministry's condition: an independent area per municipality, on 正 and 副 alike (K-01)."""
     wanted = {f"/var/lib/koseki/tablespaces/{t.code6} postgres 700" for t in plan.towns}
     kept = {f"/var/lib/koseki/tablespaces/{t.code6} postgres 700" for t in plan.gone}
@@ -310,7 +310,7 @@ def test_each_town_has_a_disk_area_of_its_own(plan: Plan, facts: Facts):
 
 
 @on_hosts("db_clients")
-def test_each_town_has_a_unix_account_that_cannot_log_in(plan: Plan, facts: Facts):
+def test_each_town_has_a_unix_account_that_cannot_log_in(plan: Plan, facts: Facts) -> None:
     """Programs of a municipality run as its own account, which is nobody's login (K-01)."""
     rows = {line.split(":")[0]: line.split(":") for line in facts["accounts"].lines}
     seen = {

@@ -72,7 +72,7 @@ def questions(plan: Plan, host: str) -> Questions:
 
 
 @on_hosts("etcd_members")
-def test_all_members_are_healthy(plan: Plan, facts: Facts):
+def test_all_members_are_healthy(plan: Plan, facts: Facts) -> None:
     """Each member reaches all the others and commits with them: losing one loses nothing (K-03)."""
     rows = facts["health"].json
     ill = [f"{row['endpoint']}: {row.get('error', 'ill')}" for row in rows if not row["health"]]
@@ -81,7 +81,7 @@ def test_all_members_are_healthy(plan: Plan, facts: Facts):
 
 
 @on_hosts("etcd_members")
-def test_members_are_the_plans(plan: Plan, facts: Facts):
+def test_members_are_the_plans(plan: Plan, facts: Facts) -> None:
     """Exactly the plan's members vote; a forgotten one would count towards the majority (K-03)."""
     rows = facts["members"].json["members"]
     wanted = {
@@ -93,7 +93,7 @@ def test_members_are_the_plans(plan: Plan, facts: Facts):
     expect(learners, [], "promote the learner, or remove it", "etcd")
 
 
-def test_members_agree(plan: Plan, everywhere: Everywhere):
+def test_members_agree(plan: Plan, everywhere: Everywhere) -> None:
     """One cluster, one leader, one term: every member tells the same story (K-03)."""
     stories = {}
     for member in plan.hosts_in("etcd_members"):
@@ -115,13 +115,13 @@ def test_members_agree(plan: Plan, everywhere: Everywhere):
 
 
 @on_hosts("application")
-def test_the_witness_leads(facts: Facts):
+def test_the_witness_leads(facts: Facts) -> None:
     """Etcd's leader stands beside no database: both dying at once is missed longer (K-03)."""
     expect(facts["leading"].lines, KEEPS_ITS_BEAT, facts.remedy, LEAD)
 
 
 @on_hosts("etcd_members")
-def test_members_follow_closely(facts: Facts):
+def test_members_follow_closely(facts: Facts) -> None:
     """No member lags behind the log, so that any of them may lead at once (K-03)."""
     rows = [row["Status"] for row in facts["status"].json]
     lag = max(row["raftIndex"] for row in rows) - min(row["raftAppliedIndex"] for row in rows)
@@ -129,14 +129,14 @@ def test_members_follow_closely(facts: Facts):
 
 
 @on_hosts("etcd_members")
-def test_there_is_no_alarm(facts: Facts):
+def test_there_is_no_alarm(facts: Facts) -> None:
     """A full or corrupt store raises an alarm and stops writing; Patroni would demote (K-03)."""
     hold(facts["alarms"].rc == 0, "an answer", facts["alarms"], facts.remedy, "etcd")
     expect(facts["alarms"].lines, [], "run `etcdctl defrag`, then `etcdctl alarm disarm`", "etcd")
 
 
 @on_hosts("etcd_members")
-def test_the_series_is_supported(facts: Facts):
+def test_the_series_is_supported(facts: Facts) -> None:
     """Etcd 3.4 is at its end; all members run the 3.5 series."""
     seen = {row["Status"]["version"] for row in facts["status"].json}
     hold(
@@ -148,7 +148,7 @@ def test_the_series_is_supported(facts: Facts):
 
 
 @on_hosts("etcd_members")
-def test_a_stranger_is_refused(facts: Facts):
+def test_a_stranger_is_refused(facts: Facts) -> None:
     """Without a certificate of the platform nobody reads or moves the leader key (K-01)."""
     stranger, plain = facts["stranger"], facts["plain"]
     told = "alert certificate required" in stranger.errors and not stranger.text
@@ -157,7 +157,7 @@ def test_a_stranger_is_refused(facts: Facts):
 
 
 @on_hosts("etcd_members")
-def test_peers_speak_tls_both_ways(facts: Facts):
+def test_peers_speak_tls_both_ways(facts: Facts) -> None:
     """The running process asks clients and peers for certificates, and listens on TLS only."""
     settings = dict(line.removeprefix("--").partition("=")[::2] for line in facts["process"].lines)
     named = {key.removeprefix("ETCD_").replace("-", "_").upper(): v for key, v in settings.items()}
@@ -169,12 +169,12 @@ def test_peers_speak_tls_both_ways(facts: Facts):
 
 
 @on_hosts("etcd_members")
-def test_it_starts_with_the_machine(facts: Facts):
+def test_it_starts_with_the_machine(facts: Facts) -> None:
     """After a power cut the majority comes back without a person (K-18)."""
     expect(facts["enabled"].text, "enabled", facts.remedy, "etcd")
 
 
 @on_hosts("etcd_members")
-def test_the_store_is_private(facts: Facts):
+def test_the_store_is_private(facts: Facts) -> None:
     """Only etcd reads its own store."""
     expect(facts["data"].text, "etcd 700", facts.remedy)

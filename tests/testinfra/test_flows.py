@@ -106,7 +106,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("way", all_pairs, ids=[f"{a}-to-{b}" for a, b in all_pairs])
 
 
-def test_listed_ways_are_open(plan: Plan, everywhere: Everywhere, way: tuple[str, str]):
+def test_listed_ways_are_open(plan: Plan, everywhere: Everywhere, way: tuple[str, str]) -> None:
     """Each way that the plan lists answers; a flow that is shut stops the work it is for (K-01)."""
     source, target = way
     seen = outcomes(everywhere[source])
@@ -126,7 +126,7 @@ def test_listed_ways_are_open(plan: Plan, everywhere: Everywhere, way: tuple[str
         )
 
 
-def test_unlisted_ways_are_shut(plan: Plan, everywhere: Everywhere, way: tuple[str, str]):
+def test_unlisted_ways_are_shut(plan: Plan, everywhere: Everywhere, way: tuple[str, str]) -> None:
     """What the plan does not list is refused, whoever asks and whatever listens there (K-01)."""
     source, target = way
     seen = outcomes(everywhere[source])
@@ -153,7 +153,7 @@ def test_unlisted_ways_are_shut(plan: Plan, everywhere: Everywhere, way: tuple[s
 
 
 @on_hosts("all")
-def test_the_firewall_drops_by_default(facts: Facts):
+def test_the_firewall_drops_by_default(facts: Facts) -> None:
     """In, out and through: what no rule names is dropped, also after a restart (K-01)."""
     chains = [item["chain"] for item in facts["rules"].json["nftables"] if "chain" in item]
     for hook in ("input", "output", "forward"):
@@ -167,7 +167,7 @@ def test_the_firewall_drops_by_default(facts: Facts):
 
 
 @on_hosts("all")
-def test_no_rule_accepts_everything(facts: Facts):
+def test_no_rule_accepts_everything(facts: Facts) -> None:
     """A bare `accept` would turn the list of flows into decoration (K-01)."""
     bare = []
     for item in facts["rules"].json["nftables"]:
@@ -183,7 +183,7 @@ def test_no_rule_accepts_everything(facts: Facts):
 
 
 @on_hosts("all")
-def test_there_is_no_way_out(plan: Plan, facts: Facts):
+def test_there_is_no_way_out(plan: Plan, facts: Facts) -> None:
     """No default route: a server that cannot reach the internet cannot leak to it (K-01)."""
     routes = facts["routes"].lines
     hold(routes, "routes to its own networks", "no route at all", facts.remedy)
@@ -194,13 +194,13 @@ def test_there_is_no_way_out(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_hosts_do_not_route(facts: Facts):
+def test_hosts_do_not_route(facts: Facts) -> None:
     """A server that forwards packets would be a way around the line's end (K-01)."""
     expect(facts["forwarding"].text, "0", "run `sysctl -w net.ipv4.ip_forward=0`")
 
 
 @on_hosts("all")
-def test_nothing_listens_unlisted(plan: Plan, facts: Facts):
+def test_nothing_listens_unlisted(plan: Plan, facts: Facts) -> None:
     """What listens beyond loopback is what a flow leads to; the rest should not run (K-01)."""
     wanted = {
         (row.protocol, row.port)
@@ -224,7 +224,7 @@ def test_nothing_listens_unlisted(plan: Plan, facts: Facts):
 
 
 @on_hosts("remote_backup")
-def test_the_datacenter_may_open_nothing(plan: Plan, facts: Facts):
+def test_the_datacenter_may_open_nothing(plan: Plan, facts: Facts) -> None:
     """The datacenter's host is asked and never asks: no flow starts there (K-01, K-04)."""
     if not plan.hosts_in("remote_backup"):
         not_verified("the plan has no second backup")

@@ -220,7 +220,9 @@ def remedy_of(plan: Plan) -> str:
     return f"run `koseki apply --limit {plan.hosts_in('application')[0]}`, then verify again"
 
 
-def test_each_terminal_reaches_its_own_town(plan: Plan, everywhere: Everywhere, town: Municipality):
+def test_each_terminal_reaches_its_own_town(
+    plan: Plan, everywhere: Everywhere, town: Municipality
+) -> None:
     """With its certificate, from its line: its own municipality's pages (K-01)."""
     found = knock(plan, everywhere, town.slug, own_terminal(plan, town.slug))
     (host, *_) = plan.hosts_in("application")
@@ -229,7 +231,9 @@ def test_each_terminal_reaches_its_own_town(plan: Plan, everywhere: Everywhere, 
         expect(found.title, f"{town.name}　戸籍", remedy_of(plan), UNIT, host)
 
 
-def test_no_terminal_passes_for_another(plan: Plan, everywhere: Everywhere, visit: tuple[str, str]):
+def test_no_terminal_passes_for_another(
+    plan: Plan, everywhere: Everywhere, visit: tuple[str, str]
+) -> None:
     """A certificate on another's line: refused, with the bytes that strangers get (K-01)."""
     certificate, line = visit
     found = knock(plan, everywhere, line, own_terminal(plan, certificate))
@@ -243,7 +247,7 @@ def test_no_terminal_passes_for_another(plan: Plan, everywhere: Everywhere, visi
     )
 
 
-def test_what_was_revoked_or_never_ours_opens_nothing(plan: Plan, everywhere: Everywhere):
+def test_what_was_revoked_or_never_ours_opens_nothing(plan: Plan, everywhere: Everywhere) -> None:
     """Revoked, expired or another CA's: refused alike, though names and line are right (K-01)."""
     wanted = (REFUSED, refusal(plan, everywhere))
     for name in NEVER_ADMITTED:
@@ -252,7 +256,7 @@ def test_what_was_revoked_or_never_ours_opens_nothing(plan: Plan, everywhere: Ev
         hold(seen == wanted, f"the refusal for what is {name}", seen, remedy_of(plan), UNIT)
 
 
-def test_a_refusal_tells_nothing(plan: Plan, everywhere: Everywhere):
+def test_a_refusal_tells_nothing(plan: Plan, everywhere: Everywhere) -> None:
     """No municipality's name, no reason, and for a path that does not exist the same (K-01)."""
     text = refusal(plan, everywhere)
     words = [word for row in plan.platform.municipalities for word in (row.name, row.slug)]
@@ -261,7 +265,7 @@ def test_a_refusal_tells_nothing(plan: Plan, everywhere: Everywhere):
     expect(bytes_of(elsewhere.said), text, remedy_of(plan), UNIT)
 
 
-def test_a_body_that_is_too_large_is_refused(plan: Plan, everywhere: Everywhere):
+def test_a_body_that_is_too_large_is_refused(plan: Plan, everywhere: Everywhere) -> None:
     """One KiB more than the plan's limit does not reach the application (K-08)."""
     first = plan.towns[0].slug
     found = knock(plan, everywhere, first, own_terminal(plan, first), TOO_LARGE)
@@ -269,7 +273,7 @@ def test_a_body_that_is_too_large_is_refused(plan: Plan, everywhere: Everywhere)
 
 
 @on_hosts("application")
-def test_without_certificate_and_line_nobody_enters(facts: Facts):
+def test_without_certificate_and_line_nobody_enters(facts: Facts) -> None:
     """From the host itself, which is on no line: refused (K-01)."""
     hold(
         f" {REFUSED} " in facts["without"].text.partition("\n")[0],
@@ -281,7 +285,7 @@ def test_without_certificate_and_line_nobody_enters(facts: Facts):
 
 
 @on_hosts("application")
-def test_older_tls_is_refused(facts: Facts):
+def test_older_tls_is_refused(facts: Facts) -> None:
     """TLS 1.2 ends in an alert: 1.3 alone is spoken (K-01)."""
     seen = facts["old tls"]
     hold(
@@ -294,7 +298,7 @@ def test_older_tls_is_refused(facts: Facts):
 
 
 @on_hosts("application")
-def test_the_log_holds_nothing_of_a_person(plan: Plan, facts: Facts):
+def test_the_log_holds_nothing_of_a_person(plan: Plan, facts: Facts) -> None:
     """Municipality, certificate, outcome: no address, path, query, not one word more (K-20)."""
     lines = facts["log"].lines
     requests = [json.loads(line) for line in lines if line.startswith("{")]
@@ -311,14 +315,14 @@ def test_the_log_holds_nothing_of_a_person(plan: Plan, facts: Facts):
 
 
 @on_hosts("application")
-def test_the_gateway_runs_by_a_configuration_that_holds(facts: Facts):
+def test_the_gateway_runs_by_a_configuration_that_holds(facts: Facts) -> None:
     """It runs, comes back after a boot, and nginx finds no fault with its file (K-08)."""
     hold(facts["configuration"].rc == 0, "no fault", facts["configuration"], facts.remedy, UNIT)
     expect(facts["state"].lines, ["active", "enabled", "no"], facts.remedy, UNIT)
 
 
 @on_hosts("application")
-def test_the_gateway_is_locked_in(facts: Facts):
+def test_the_gateway_is_locked_in(facts: Facts) -> None:
     """Never as root, and systemd-analyze counts at most 2.0 of 10 against its unit (K-01)."""
     expect(facts["account"].text, "www-data", facts.remedy, UNIT)
     found = re.search(r": ([\d.]+)", facts["security"].text)
@@ -332,7 +336,7 @@ def test_the_gateway_is_locked_in(facts: Facts):
 
 
 @on_hosts("application")
-def test_the_list_of_revoked_certificates_is_fresh(plan: Plan, facts: Facts):
+def test_the_list_of_revoked_certificates_is_fresh(plan: Plan, facts: Facts) -> None:
     """A list that has run out shuts every counter: renewed in time, as certificates are (K-08)."""
     text = facts["authority"].text
     found = x509.load_pem_x509_crl(text[text.index("-----BEGIN X509 CRL") :].encode())

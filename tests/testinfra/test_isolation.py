@@ -115,7 +115,9 @@ def met(plan: Plan, everywhere: Everywhere) -> dict[tuple[str, str, int], str]:
     return _met(said.text)
 
 
-def test_no_line_leads_to_another(plan: Plan, everywhere: Everywhere, visit: tuple[str, str]):
+def test_no_line_leads_to_another(
+    plan: Plan, everywhere: Everywhere, visit: tuple[str, str]
+) -> None:
     """A counter that listens hears its own line, and no packet of another town's (K-01).
 
     An open door at home shows that the silence abroad is the line's, not a closed door's.
@@ -134,7 +136,7 @@ def test_no_line_leads_to_another(plan: Plan, everywhere: Everywhere, visit: tup
 
 def test_a_line_leads_to_its_own_doors_alone(
     plan: Plan, everywhere: Everywhere, town: Municipality
-):
+) -> None:
     """Of all hosts and doors of the city only those that the plan lists for counters (K-01)."""
     found = met(plan, everywhere)
     seen = {

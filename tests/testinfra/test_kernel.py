@@ -180,7 +180,7 @@ def parameters(plan: Plan, facts: Facts, *, own: bool) -> tuple[dict[str, str], 
 
 
 @on_hosts("all")
-def test_the_network_is_the_plans(plan: Plan, facts: Facts):
+def test_the_network_is_the_plans(plan: Plan, facts: Facts) -> None:
     """No host passes packets on or believes whoever tells it another way (K-01)."""
     seen, wanted = parameters(plan, facts, own=True)
     hold(wanted, "parameters in the plan", "none", "fill kernel_parameters")
@@ -188,7 +188,7 @@ def test_the_network_is_the_plans(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_the_kernel_is_the_plans(plan: Plan, facts: Facts):
+def test_the_kernel_is_the_plans(plan: Plan, facts: Facts) -> None:
     """What would help whoever is on the host already is switched off (K-01)."""
     if facts.container:
         not_verified(NO_KERNEL)
@@ -198,13 +198,13 @@ def test_the_kernel_is_the_plans(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_no_memory_image_is_written(facts: Facts):
+def test_no_memory_image_is_written(facts: Facts) -> None:
     """A program that dies leaves no copy of the registers it held (K-01)."""
     expect(facts["memory image"].text, "0", facts.remedy)
 
 
 @on_hosts("all")
-def test_the_command_line_is_the_plans(plan: Plan, facts: Facts):
+def test_the_command_line_is_the_plans(plan: Plan, facts: Facts) -> None:
     """The kernel was started with the plan's words: records from the first process on (K-20)."""
     if facts.container:
         not_verified(NO_BOOT)
@@ -219,7 +219,7 @@ def test_the_command_line_is_the_plans(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_modules_are_refused(plan: Plan, facts: Facts):
+def test_modules_are_refused(plan: Plan, facts: Facts) -> None:
     """Rare file systems and protocols are a way into the kernel: none can be loaded (K-01)."""
     if facts.container:
         not_verified(NO_KERNEL)
@@ -246,7 +246,7 @@ def test_modules_are_refused(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_usb_storage_cannot_be_loaded(facts: Facts):
+def test_usb_storage_cannot_be_loaded(facts: Facts) -> None:
     """Root itself asks for the module of USB sticks and does not get it (K-01)."""
     if facts.container:
         not_verified(NO_KERNEL)
@@ -258,7 +258,7 @@ def test_usb_storage_cannot_be_loaded(facts: Facts):
 
 
 @on_hosts("all")
-def test_the_boot_loader_asks_for_a_password(facts: Facts):
+def test_the_boot_loader_asks_for_a_password(facts: Facts) -> None:
     """Whoever stands before the machine cannot start it as root (K-09)."""
     if facts.container:
         not_verified(NO_BOOT)
@@ -280,7 +280,7 @@ def test_the_boot_loader_asks_for_a_password(facts: Facts):
 
 
 @on_hosts("all")
-def test_the_firmware_starts_only_what_is_signed(facts: Facts):
+def test_the_firmware_starts_only_what_is_signed(facts: Facts) -> None:
     """A boot loader or a kernel that somebody put in its place is not started (K-09)."""
     if facts.container:
         not_verified(NO_BOOT)
@@ -290,7 +290,7 @@ def test_the_firmware_starts_only_what_is_signed(facts: Facts):
 
 
 @on_hosts("all")
-def test_records_of_use_are_kept(facts: Facts):
+def test_records_of_use_are_kept(facts: Facts) -> None:
     """The kernel's records are taken by a daemon that starts with the machine (K-11, K-20)."""
     if facts.container:
         not_verified(NO_AUDIT)
@@ -301,7 +301,7 @@ def test_records_of_use_are_kept(facts: Facts):
 
 
 @on_hosts("all")
-def test_nobody_changes_the_rules(facts: Facts):
+def test_nobody_changes_the_rules(facts: Facts) -> None:
     """Root itself can neither switch the records off nor pass for another person (K-11, K-20)."""
     if facts.container:
         not_verified(NO_AUDIT)
@@ -312,7 +312,7 @@ def test_nobody_changes_the_rules(facts: Facts):
 
 
 @on_hosts("all")
-def test_the_rules_are_loaded(plan: Plan, facts: Facts):
+def test_the_rules_are_loaded(plan: Plan, facts: Facts) -> None:
     """What the kernel records is what the ground's file says, and what the books need (K-20)."""
     if facts.container:
         not_verified(NO_AUDIT)
@@ -334,7 +334,7 @@ def test_the_rules_are_loaded(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_what_is_done_is_recorded(facts: Facts):
+def test_what_is_done_is_recorded(facts: Facts) -> None:
     """A thing is done, and its record is there: rules that are loaded and silent are worthless."""
     if facts.container:
         not_verified(NO_AUDIT)
@@ -343,7 +343,7 @@ def test_what_is_done_is_recorded(facts: Facts):
 
 
 @on_hosts("all")
-def test_a_login_is_recorded(facts: Facts):
+def test_a_login_is_recorded(facts: Facts) -> None:
     """Every login has its row: the one that this question came by, too (K-11)."""
     if facts.container:
         not_verified(NO_AUDIT)
@@ -357,7 +357,7 @@ def test_a_login_is_recorded(facts: Facts):
 
 
 @on_hosts("all")
-def test_records_have_room_and_do_not_stop(plan: Plan, facts: Facts):
+def test_records_have_room_and_do_not_stop(plan: Plan, facts: Facts) -> None:
     """Records never stop by themselves, nor stop the registers; only root reads them (K-20)."""
     policy = plan.platform.audit_policy
     seen = dict(line.split(" = ", 1) for line in facts["audit settings"].lines)
@@ -380,7 +380,7 @@ def test_records_have_room_and_do_not_stop(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_the_journal_holds_this_boot(facts: Facts):
+def test_the_journal_holds_this_boot(facts: Facts) -> None:
     """What the kernel said at boot is on the disk, for the next boot to read (K-20)."""
     if facts.container:
         not_verified(NO_BOOT)
@@ -394,7 +394,7 @@ def test_the_journal_holds_this_boot(facts: Facts):
 
 
 @on_hosts("all")
-def test_no_unit_has_failed(facts: Facts):
+def test_no_unit_has_failed(facts: Facts) -> None:
     """A unit that failed is somebody's task that is not done.
 
     The watch's runs end so when they found something: that is told by their own alerts, and a night
@@ -407,7 +407,7 @@ def test_no_unit_has_failed(facts: Facts):
 
 
 @on_hosts("all")
-def test_volumes_are_mounted_as_planned(plan: Plan, facts: Facts):
+def test_volumes_are_mounted_as_planned(plan: Plan, facts: Facts) -> None:
     """Records cannot fill the system's volume, nor programs start where data lies (K-01)."""
     if facts.container:
         not_verified(NO_VOLUMES)
@@ -415,7 +415,7 @@ def test_volumes_are_mounted_as_planned(plan: Plan, facts: Facts):
     for volume in plan.inventory.shared["volumes"]:
         if not plan.is_in(facts.host, *(volume.get("groups") or ["all"])):
             continue
-        row = mounted.get(volume["mount"])
+        row = mounted.get(volume["mount"], [])
         hold(row, f"a volume at {volume['mount']}", sorted(mounted), "build the image anew")
         missing = set(volume["options"]) - set(row[2].split(","))
         expect(missing, set(), f"mount {volume['mount']} as /etc/fstab says")
@@ -430,14 +430,14 @@ def test_volumes_are_mounted_as_planned(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_nothing_is_writable_for_everybody(facts: Facts):
+def test_nothing_is_writable_for_everybody(facts: Facts) -> None:
     """What everybody can write, anybody can replace; shared folders have the sticky bit (K-01)."""
     hold(facts["world-writable"].rc == 0, "an answer", facts["world-writable"], facts.remedy)
     expect(facts["world-writable"].lines, [], "run `chmod o-w` on them, and ask who made them")
 
 
 @on_hosts("all")
-def test_few_programs_lend_rights(facts: Facts):
+def test_few_programs_lend_rights(facts: Facts) -> None:
     """A setuid program more is a way to root more (K-01)."""
     hold(facts["lending"].rc == 0, "an answer", facts["lending"], facts.remedy)
     seen = set(facts["lending"].lines)

@@ -243,7 +243,7 @@ def knock(plan: Plan, everywhere: Everywhere, line: str, account: str, kind: str
 
 def states(facts: Facts) -> dict[tuple[str, str], str]:
     """Return what systemd says of each unit, by unit and field."""
-    found = {}
+    found: dict[tuple[str, str], str] = {}
     for block in facts["states"].text.split("\n\n"):
         rows = dict(line.split("=", 1) for line in block.splitlines())
         found |= {(rows["Id"], field): value for field, value in rows.items()}
@@ -257,7 +257,7 @@ def remedy_of(plan: Plan) -> str:
 
 def test_each_registry_enters_its_own_exchange(
     plan: Plan, everywhere: Everywhere, town: Municipality
-):
+) -> None:
     """With its key, from its address: its own room, no way out of it, no shell (K-17)."""
     found = knock(plan, everywhere, town.slug, f"link-{town.slug}", "own")
     (host, *_) = plan.hosts_in("registry_link")
@@ -267,7 +267,7 @@ def test_each_registry_enters_its_own_exchange(
 
 def test_no_registry_enters_another_exchange(
     plan: Plan, everywhere: Everywhere, visit: tuple[str, str]
-):
+) -> None:
     """Its key at another town's account: refused (K-01)."""
     line, account = visit
     found = knock(plan, everywhere, line, f"link-{account}", "key")
@@ -275,7 +275,9 @@ def test_no_registry_enters_another_exchange(
     expect(found["said"], REFUSED, remedy_of(plan), EXCHANGE, host)
 
 
-def test_a_key_opens_from_its_own_line_only(plan: Plan, everywhere: Everywhere, town: Municipality):
+def test_a_key_opens_from_its_own_line_only(
+    plan: Plan, everywhere: Everywhere, town: Municipality
+) -> None:
     """The right key for an account, on another town's line: refused (K-01)."""
     slugs = [row.slug for row in plan.towns]
     if len(slugs) == 1:
@@ -285,7 +287,7 @@ def test_a_key_opens_from_its_own_line_only(plan: Plan, everywhere: Everywhere, 
     expect(found["said"], REFUSED, remedy_of(plan), EXCHANGE)
 
 
-def test_nobody_else_enters_the_exchange(plan: Plan, everywhere: Everywhere):
+def test_nobody_else_enters_the_exchange(plan: Plan, everywhere: Everywhere) -> None:
     """A counter's terminal does not reach it; it knows no account but the registries' (K-01)."""
     (first, *_) = [town.slug for town in plan.towns]
     terminal = knock(plan, everywhere, first, f"link-{first}", "terminal")
@@ -296,7 +298,7 @@ def test_nobody_else_enters_the_exchange(plan: Plan, everywhere: Everywhere):
 
 
 @on_hosts("registry_link")
-def test_exchange_and_engines_run(plan: Plan, facts: Facts):
+def test_exchange_and_engines_run(plan: Plan, facts: Facts) -> None:
     """They run, come back after a boot, and read the units that are there (K-17)."""
     seen = states(facts)
     running = [EXCHANGE]
@@ -308,7 +310,7 @@ def test_exchange_and_engines_run(plan: Plan, facts: Facts):
 
 
 @on_hosts("registry_link")
-def test_registry_and_register_agree(facts: Facts, town: Municipality):
+def test_registry_and_register_agree(facts: Facts, town: Municipality) -> None:
     """The last reconciliation found no difference; one that did left its report in out/ (K-17)."""
     unit = RECONCILE.format(town.slug) + ".service"
     expect(
@@ -320,7 +322,7 @@ def test_registry_and_register_agree(facts: Facts, town: Municipality):
 
 
 @on_hosts("registry_link")
-def test_folders_belong_to_whom_the_plan_says(plan: Plan, facts: Facts):
+def test_folders_belong_to_whom_the_plan_says(plan: Plan, facts: Facts) -> None:
     """The chroot is root's; the registry writes in/ and out/, the engine the others (K-01)."""
     wanted = {"755 root root"}
     for town in plan.towns:
@@ -343,7 +345,7 @@ def test_folders_belong_to_whom_the_plan_says(plan: Plan, facts: Facts):
 
 
 @on_hosts("registry_link")
-def test_an_engine_sees_its_own_town(facts: Facts, town: Municipality):
+def test_an_engine_sees_its_own_town(facts: Facts, town: Municipality) -> None:
     """Neither its process nor its account reaches another town's files or keys (K-01)."""
     slug = town.slug
     seen = [line for line in facts["sees"].lines if line.startswith(f"{slug} ")]
@@ -351,7 +353,7 @@ def test_an_engine_sees_its_own_town(facts: Facts, town: Municipality):
 
 
 @on_hosts("registry_link")
-def test_accounts_of_registries_open_nothing_else(plan: Plan, facts: Facts):
+def test_accounts_of_registries_open_nothing_else(plan: Plan, facts: Facts) -> None:
     """They are in no group but their own, so that the host's own sshd does not know them (K-01)."""
     expect(facts["groups"].lines, [f"link-{town.slug}" for town in plan.towns], facts.remedy)
     hold(
@@ -364,7 +366,7 @@ def test_accounts_of_registries_open_nothing_else(plan: Plan, facts: Facts):
 
 
 @on_hosts("registry_link")
-def test_the_exchange_carries_files_alone(plan: Plan, facts: Facts):
+def test_the_exchange_carries_files_alone(plan: Plan, facts: Facts) -> None:
     """SFTP in a chroot: no shell, no tunnel, no password, no certificate of a person (K-01)."""
     seen = dict(line.split(" ", 1) for line in facts["sshd"].lines if " " in line)
     wanted = {
@@ -390,14 +392,14 @@ def test_the_exchange_carries_files_alone(plan: Plan, facts: Facts):
 
 
 @on_hosts("registry_link")
-def test_no_session_writes_more_than_a_file(plan: Plan, facts: Facts):
+def test_no_session_writes_more_than_a_file(plan: Plan, facts: Facts) -> None:
     """The kernel ends an upload that goes on for ever (K-17)."""
     most = plan.platform.link_policy.file_mb << 20
     expect(facts["longest"].text.strip(), str(most), facts.remedy, EXCHANGE)
 
 
 @on_hosts("registry_link")
-def test_the_units_are_locked_in(facts: Facts):
+def test_the_units_are_locked_in(facts: Facts) -> None:
     """systemd-analyze counts at most 2.0 of 10 against an engine; sshd has root's least (K-01)."""
     for name, most in (("engine", EXPOSURE), ("exchange", EXCHANGE_EXPOSURE)):
         found = re.search(r": ([\d.]+)", facts[name].text)
@@ -410,7 +412,7 @@ def test_the_units_are_locked_in(facts: Facts):
         )
 
 
-def test_the_books_are_there_and_append_only(plan: Plan, everywhere: Everywhere):
+def test_the_books_are_there_and_append_only(plan: Plan, everywhere: Everywhere) -> None:
     """Flows, and a ledger that the link's role can neither change nor empty; no register (K-17)."""
     hosts = [host for host in plan.hosts_in("databases") if is_leader(everywhere[host])]
     if not hosts:

@@ -57,7 +57,7 @@ def module_settings(stack: str, module: str) -> dict[str, str] | None:
 
 
 @on_hosts("all")
-def test_wrong_passwords_lock_the_account(plan: Plan, facts: Facts):
+def test_wrong_passwords_lock_the_account(plan: Plan, facts: Facts) -> None:
     """After the policy's attempts an account is locked for the policy's time (K-11)."""
     policy = plan.platform.account_policy
     arguments = module_settings(facts["auth"].text, "pam_faillock.so")
@@ -74,7 +74,7 @@ def test_wrong_passwords_lock_the_account(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_the_lock_holds_before_the_password(facts: Facts):
+def test_the_lock_holds_before_the_password(facts: Facts) -> None:
     """A locked account is refused even with the right password: preauth is required (K-11)."""
     stack = [line.split() for line in facts["auth"].lines]
     guards = [n for n, words in enumerate(stack) if "pam_faillock.so" in words[2:]]
@@ -88,7 +88,7 @@ def test_the_lock_holds_before_the_password(facts: Facts):
 
 
 @on_hosts("all")
-def test_passwords_are_good_ones(plan: Plan, facts: Facts):
+def test_passwords_are_good_ones(plan: Plan, facts: Facts) -> None:
     """A new password has the policy's length and kinds of characters, also for root (K-11)."""
     policy = plan.platform.account_policy
     arguments = module_settings(facts["password"].text, "pam_pwquality.so")
@@ -108,7 +108,7 @@ def test_passwords_are_good_ones(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_an_idle_console_logs_out(plan: Plan, facts: Facts):
+def test_an_idle_console_logs_out(plan: Plan, facts: Facts) -> None:
     """A console left open closes itself, and its user cannot switch that off (K-09)."""
     seconds = str(plan.platform.account_policy.console_idle_seconds)
     seen = dict(line.partition(" ")[::2] for line in facts["idle"].lines)
@@ -127,13 +127,13 @@ def test_an_idle_console_logs_out(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_the_three_keys_do_nothing(facts: Facts):
+def test_the_three_keys_do_nothing(facts: Facts) -> None:
     """Whoever stands before the machine cannot restart it with Ctrl-Alt-Del (K-09)."""
     expect(facts["three keys"].text, "masked", facts.remedy)
 
 
 @on_hosts("all")
-def test_no_shell_without_login(facts: Facts):
+def test_no_shell_without_login(facts: Facts) -> None:
     """The debug shell of systemd would be root on a console without a password (K-09)."""
     hold(
         facts["debug shell"].text in {"disabled", "masked", ""},
@@ -144,7 +144,7 @@ def test_no_shell_without_login(facts: Facts):
 
 
 @on_hosts("all")
-def test_usb_storage_is_refused(facts: Facts):
+def test_usb_storage_is_refused(facts: Facts) -> None:
     """Registers do not leave on a stick: the kernel's module is never loaded (K-01)."""
     rules = [line.split() for line in facts["usb"].lines if line.startswith("install ")]
     refused = {words[1] for words in rules if words[2:] and words[2].rsplit("/", 1)[-1] == "false"}
@@ -157,7 +157,7 @@ def test_usb_storage_is_refused(facts: Facts):
 
 
 @on_hosts("all")
-def test_usb_storage_is_not_loaded(facts: Facts):
+def test_usb_storage_is_not_loaded(facts: Facts) -> None:
     """What was loaded before the rule came would still take a stick (K-01)."""
     if facts.container:
         not_verified("a container shares the machine's kernel; shown on a booted image")

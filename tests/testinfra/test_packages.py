@@ -69,13 +69,13 @@ def mirrored(folder: Path, suite: str) -> frozenset[tuple[str, str]]:
 
 
 @on_hosts("all")
-def test_the_release_is_the_plans(plan: Plan, facts: Facts):
+def test_the_release_is_the_plans(plan: Plan, facts: Facts) -> None:
     """One Debian release on every host: versions that were tested together (K-08)."""
     expect(facts["release"].text, plan.platform.debian_release, "reinstall the host")
 
 
 @on_hosts("all")
-def test_what_the_plan_asks_for_is_installed(plan: Plan, facts: Facts):
+def test_what_the_plan_asks_for_is_installed(plan: Plan, facts: Facts) -> None:
     """Every package of the inventory's concerns is there and whole (K-08)."""
     wanted = plan.packages_for(facts.host)
     missing = sorted(wanted - installed(facts).keys())
@@ -83,7 +83,7 @@ def test_what_the_plan_asks_for_is_installed(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_nothing_is_half_installed(facts: Facts):
+def test_nothing_is_half_installed(facts: Facts) -> None:
     """An interrupted installation leaves a daemon that fails at the next restart (K-08)."""
     expect(facts["audit"].text, "", "run `dpkg --configure -a` and read what it says")
     expect(facts["held"].lines, [], "run `apt-mark unhold` or write down why it is held")
@@ -94,7 +94,7 @@ def test_nothing_is_half_installed(facts: Facts):
 
 
 @on_hosts("all")
-def test_everything_came_from_the_mirror(plan: Plan, facts: Facts):
+def test_everything_came_from_the_mirror(plan: Plan, facts: Facts) -> None:
     """Each installed package stands in the signed mirror with that very version (K-08)."""
     suite = plan.platform.debian_release if plan.stands_in_city(facts.host) else "vault"
     known = mirrored(mirror_folder(plan.site), suite)
@@ -108,7 +108,7 @@ def test_everything_came_from_the_mirror(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_the_mirror_is_the_only_source(plan: Plan, facts: Facts):
+def test_the_mirror_is_the_only_source(plan: Plan, facts: Facts) -> None:
     """No other place to install from is configured, not even one that is unreachable (K-08)."""
     if plan.stands_in_city(facts.host):
         address = plan.address(WORKSTATION, facts.host)
@@ -131,7 +131,7 @@ def test_the_mirror_is_the_only_source(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_only_the_platforms_key_is_trusted(facts: Facts, everywhere: Everywhere):
+def test_only_the_platforms_key_is_trusted(facts: Facts, everywhere: Everywhere) -> None:
     """A package that the platform did not sign is not installed (K-08)."""
     keyrings = {line.split("|")[2] for line in facts["targets"].lines}
     hold(len(keyrings) == 1 and "" not in keyrings, "one keyring for all", keyrings, facts.remedy)
@@ -144,7 +144,7 @@ def test_only_the_platforms_key_is_trusted(facts: Facts, everywhere: Everywhere)
 
 
 @on_hosts("all")
-def test_nothing_upgrades_by_itself(facts: Facts):
+def test_nothing_upgrades_by_itself(facts: Facts) -> None:
     """An upgrade at night once restarted Patroni and moved the leader; only apply upgrades."""
     present = set(BY_ITSELF) & installed(facts).keys()
     expect(present, set(), "purge them")
@@ -152,6 +152,6 @@ def test_nothing_upgrades_by_itself(facts: Facts):
 
 
 @on_hosts("remote_backup")
-def test_the_datacenter_host_has_no_python(facts: Facts):
+def test_the_datacenter_host_has_no_python(facts: Facts) -> None:
     """What the sealed copy's host cannot run cannot be turned against it (K-04)."""
     expect(facts["python"].lines, [], "purge it, and whatever installed it")

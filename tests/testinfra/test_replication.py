@@ -128,13 +128,15 @@ def leader_of(plan: Plan, everywhere: Everywhere) -> str:
     return leaders[0]
 
 
-def test_exactly_one_server_leads(plan: Plan, everywhere: Everywhere):
+def test_exactly_one_server_leads(plan: Plan, everywhere: Everywhere) -> None:
     """Two servers that both take writes would make two truths of one register (K-03)."""
     leader_of(plan, everywhere)
 
 
 @on_hosts("databases")
-def test_patroni_says_the_same_as_the_servers(plan: Plan, facts: Facts, everywhere: Everywhere):
+def test_patroni_says_the_same_as_the_servers(
+    plan: Plan, facts: Facts, everywhere: Everywhere
+) -> None:
     """Each member names the leader that PostgreSQL names, and counts every server (K-03)."""
     members = {row["name"]: row["role"] for row in facts["patroni"].json["cluster"]["members"]}
     leader = leader_of(plan, everywhere)
@@ -147,7 +149,7 @@ def test_patroni_says_the_same_as_the_servers(plan: Plan, facts: Facts, everywhe
     )
 
 
-def test_the_second_recording_is_synchronous(plan: Plan, everywhere: Everywhere):
+def test_the_second_recording_is_synchronous(plan: Plan, everywhere: Everywhere) -> None:
     """What the leader acknowledged the other has too: losing one loses nothing (K-03)."""
     leader = leader_of(plan, everywhere)
     others = set(plan.hosts_in("databases")) - {leader}
@@ -167,7 +169,7 @@ def test_the_second_recording_is_synchronous(plan: Plan, everywhere: Everywhere)
     )
 
 
-def test_replicas_replay_what_they_receive(plan: Plan, everywhere: Everywhere):
+def test_replicas_replay_what_they_receive(plan: Plan, everywhere: Everywhere) -> None:
     """A replica that receives but does not replay would serve yesterday's register (K-03)."""
     leader = leader_of(plan, everywhere)
     rows = servers(plan, everywhere)
@@ -191,7 +193,7 @@ def test_replicas_replay_what_they_receive(plan: Plan, everywhere: Everywhere):
     )
 
 
-def test_replicas_refuse_writes(plan: Plan, everywhere: Everywhere):
+def test_replicas_refuse_writes(plan: Plan, everywhere: Everywhere) -> None:
     """Tried as the superuser: a replica takes nothing, whoever asks (K-03)."""
     leader = leader_of(plan, everywhere)
     for host in set(plan.hosts_in("databases")) - {leader}:
@@ -208,7 +210,7 @@ def test_replicas_refuse_writes(plan: Plan, everywhere: Everywhere):
         )
 
 
-def test_timelines_are_equal(plan: Plan, everywhere: Everywhere):
+def test_timelines_are_equal(plan: Plan, everywhere: Everywhere) -> None:
     """After a change of leader both servers go on in the same history (K-03)."""
     rows = servers(plan, everywhere)
     seen = {host: (row["timeline"], row["system"]) for host, row in rows.items()}
@@ -222,13 +224,13 @@ def test_timelines_are_equal(plan: Plan, everywhere: Everywhere):
     )
 
 
-def test_versions_are_equal(plan: Plan, everywhere: Everywhere):
+def test_versions_are_equal(plan: Plan, everywhere: Everywhere) -> None:
     """A replica of another version would refuse the log, or restore what cannot be read (K-08)."""
     seen = {host: row["version"] for host, row in servers(plan, everywhere).items()}
     hold(len(set(seen.values())) == 1, "one version", seen, "run `koseki apply --limit databases`")
 
 
-def test_collations_are_equal(plan: Plan, everywhere: Everywhere):
+def test_collations_are_equal(plan: Plan, everywhere: Everywhere) -> None:
     """An index sorted by another collation version silently misses people (K-19)."""
     rows = {host: row["collations"] for host, row in servers(plan, everywhere).items()}
     remedy = "reindex the database, then `alter database … refresh collation version`"
@@ -239,7 +241,7 @@ def test_collations_are_equal(plan: Plan, everywhere: Everywhere):
 
 
 @on_hosts("databases")
-def test_text_is_sorted_without_the_hosts_libraries(facts: Facts):
+def test_text_is_sorted_without_the_hosts_libraries(facts: Facts) -> None:
     """UTF-8 and the builtin C.UTF-8 locale: no upgrade of a host changes an order (K-19)."""
     wrong = [
         row
@@ -250,7 +252,7 @@ def test_text_is_sorted_without_the_hosts_libraries(facts: Facts):
 
 
 @on_hosts("databases")
-def test_nothing_that_protects_data_is_switched_off(facts: Facts):
+def test_nothing_that_protects_data_is_switched_off(facts: Facts) -> None:
     """Checksums, full pages, fsync, archiving and audit are on in the running server (K-08)."""
     seen = dict(facts["server"].json["settings"])
     libraries = seen.pop("shared_preload_libraries")
@@ -268,19 +270,19 @@ def test_nothing_that_protects_data_is_switched_off(facts: Facts):
 
 
 @on_hosts("databases")
-def test_nobody_opts_out_of_the_second_recording(facts: Facts):
+def test_nobody_opts_out_of_the_second_recording(facts: Facts) -> None:
     """A role or database with its own synchronous_commit would lose acknowledged rows (K-03)."""
     expect(facts["server"].json["opting out"], 0, "run `alter role … reset synchronous_commit`")
 
 
 @on_hosts("databases")
-def test_no_restart_is_pending(facts: Facts):
+def test_no_restart_is_pending(facts: Facts) -> None:
     """What is configured is what runs; a change that waits is not yet true (K-08)."""
     expect(facts["server"].json["restart"], [], "run `patronictl restart`, replicas first")
 
 
 @on_hosts("databases")
-def test_patroni_follows_the_plan(plan: Plan, facts: Facts):
+def test_patroni_follows_the_plan(plan: Plan, facts: Facts) -> None:
     """Timings, double recording and failsafe are the plan's, in the cluster itself (K-03)."""
     seen, timing = facts["patroni"].json["config"], plan.timing
     wanted = {
@@ -298,14 +300,14 @@ def test_patroni_follows_the_plan(plan: Plan, facts: Facts):
 
 
 @on_hosts("databases")
-def test_patroni_answers_certificates_only(facts: Facts):
+def test_patroni_answers_certificates_only(facts: Facts) -> None:
     """Who may ask Patroni may switch servers: without a certificate nobody is answered (K-01)."""
     seen = facts["patroni"].json["stranger"]
     hold(seen.startswith("refused"), "refused", seen, facts.remedy, "patroni")
 
 
 @on_hosts("databases")
-def test_only_patroni_starts_the_server(facts: Facts):
+def test_only_patroni_starts_the_server(facts: Facts) -> None:
     """A server that the package's own unit starts would not ask who leads (K-03)."""
     expect(facts["enabled"].text, "enabled", facts.remedy, "patroni")
     hold(facts["packaged"].rc == 0, "an answer", facts["packaged"], facts.remedy)
@@ -313,12 +315,12 @@ def test_only_patroni_starts_the_server(facts: Facts):
 
 
 @on_hosts("databases")
-def test_a_member_that_comes_back_finds_a_record(facts: Facts):
+def test_a_member_that_comes_back_finds_a_record(facts: Facts) -> None:
     """While nobody writes, a rewound member would wait for the next record for minutes (K-03)."""
     expect(facts["record"].lines, KEEPS_ITS_BEAT, facts.remedy, SNAPSHOT)
 
 
 @on_hosts("databases")
-def test_the_data_is_private(facts: Facts):
+def test_the_data_is_private(facts: Facts) -> None:
     """Only the database's own account reads the register's files (K-01)."""
     expect(facts["data"].text, "postgres 700", facts.remedy)

@@ -134,7 +134,7 @@ def leading(plan: Plan, everywhere: Everywhere) -> Facts:
     return not_verified("no database host leads; see the suite replication")
 
 
-def test_one_person_one_role_without_any_power(plan: Plan, everywhere: Everywhere):
+def test_one_person_one_role_without_any_power(plan: Plan, everywhere: Everywhere) -> None:
     """Who is an operator today has a role that can log in and nothing else (K-05, K-11)."""
     facts = leading(plan, everywhere)
     wanted = {f"{PREFIX}{name}": (True, False) for name in workers(plan, facts.host)}
@@ -143,7 +143,7 @@ def test_one_person_one_role_without_any_power(plan: Plan, everywhere: Everywher
     expect(of_cluster(facts)["named"], [], "take back what was granted to these by name or owned")
 
 
-def test_what_a_person_does_is_noted_without_names(plan: Plan, everywhere: Everywhere):
+def test_what_a_person_does_is_noted_without_names(plan: Plan, everywhere: Everywhere) -> None:
     """Which tables were read or changed, never the statement: it holds names (K-05, K-20)."""
     facts = leading(plan, everywhere)
     wanted = {
@@ -158,7 +158,7 @@ def test_what_a_person_does_is_noted_without_names(plan: Plan, everywhere: Every
     expect(seen, wanted, REMEDY, "patroni", facts.host)
 
 
-def test_a_person_holds_what_a_request_lends(plan: Plan, everywhere: Everywhere):
+def test_a_person_holds_what_a_request_lends(plan: Plan, everywhere: Everywhere) -> None:
     """Every membership of a person is one open request's, to use and not to hand on (K-05)."""
     facts = leading(plan, everywhere)
     lent = {tuple(pair) for town in plan.towns for pair in of_town(facts, town)["open"]}
@@ -169,7 +169,9 @@ def test_a_person_holds_what_a_request_lends(plan: Plan, everywhere: Everywhere)
     expect(seen, lent, "close the request, or revoke that membership", SERVICE, facts.host)
 
 
-def test_only_a_request_opens_the_door(plan: Plan, everywhere: Everywhere, town: Municipality):
+def test_only_a_request_opens_the_door(
+    plan: Plan, everywhere: Everywhere, town: Municipality
+) -> None:
     """CONNECT is with whom this town's open requests name, and nobody else (K-05)."""
     facts = leading(plan, everywhere)
     seen = of_town(facts, town)
@@ -177,14 +179,14 @@ def test_only_a_request_opens_the_door(plan: Plan, everywhere: Everywhere, town:
 
 
 @on_hosts("databases")
-def test_the_database_asks_at_every_login(facts: Facts, town: Municipality):
+def test_the_database_asks_at_every_login(facts: Facts, town: Municipality) -> None:
     """The login trigger is there, always on, the superuser's: a late timer opens nothing (K-05)."""
     seen = [tuple(row) for row in of_town(facts, town)["login"]]
     expect(seen, [("login", "A", "postgres", "postgres", True)], REMEDY, "patroni")
 
 
 @on_hosts("databases")
-def test_the_register_of_requests_is_only_added_to(facts: Facts, town: Municipality):
+def test_the_register_of_requests_is_only_added_to(facts: Facts, town: Municipality) -> None:
     """No row is changed or deleted, and nobody but the superuser may touch the tables (K-05)."""
     seen = of_town(facts, town)
     expect(seen["append only"], list(RECORD), REMEDY, "patroni")
@@ -192,7 +194,7 @@ def test_the_register_of_requests_is_only_added_to(facts: Facts, town: Municipal
 
 
 @on_hosts("databases")
-def test_what_has_expired_has_ended(facts: Facts, town: Municipality):
+def test_what_has_expired_has_ended(facts: Facts, town: Municipality) -> None:
     """The clock's end is written down, and no session outlives its request (K-05)."""
     seen = of_town(facts, town)
     expect(seen["unended"], [], "see the journal of the timer's service", SERVICE)
@@ -202,7 +204,7 @@ def test_what_has_expired_has_ended(facts: Facts, town: Municipality):
 
 
 @on_hosts("databases")
-def test_requests_end_by_the_clock(facts: Facts):
+def test_requests_end_by_the_clock(facts: Facts) -> None:
     """A timer on the server itself looks each minute, whether a workstation is on or not (K-05)."""
     active, enabled, result, *rest = facts["timer"].lines
     expect((active, enabled, result), ("active", "enabled", "success"), facts.remedy, SERVICE)
@@ -211,7 +213,7 @@ def test_requests_end_by_the_clock(facts: Facts):
 
 
 @on_hosts("databases")
-def test_a_session_without_a_request_is_refused_and_recorded(plan: Plan, facts: Facts):
+def test_a_session_without_a_request_is_refused_and_recorded(plan: Plan, facts: Facts) -> None:
     """A person knocks at a town's database: turned away, with a line in the journal (K-05)."""
     if not plan.towns or not workers(plan, facts.host):
         not_verified("no municipality has joined, or no operator works here")

@@ -120,7 +120,7 @@ def shown(facts: Facts, question: str) -> dict[str, str]:
 
 
 @on_hosts("watch_hosts")
-def test_every_run_has_its_timer(facts: Facts):
+def test_every_run_has_its_timer(facts: Facts) -> None:
     """Enabled and waiting: nobody has to remember to look (K-08)."""
     for beat, unit in UNITS.items():
         seen = shown(facts, f"timer {beat}")
@@ -131,7 +131,7 @@ def test_every_run_has_its_timer(facts: Facts):
 
 
 @on_hosts("watch_hosts")
-def test_the_beat_is_the_plans(plan: Plan, facts: Facts):
+def test_the_beat_is_the_plans(plan: Plan, facts: Facts) -> None:
     """Each run comes as often as the plan says, and makes up once for what was slept through."""
     for beat, unit in UNITS.items():
         seen = shown(facts, f"timer {beat}")
@@ -153,7 +153,7 @@ def normal(text: str) -> str:
 
 
 @on_hosts("watch_hosts")
-def test_no_run_is_overdue(facts: Facts):
+def test_no_run_is_overdue(facts: Facts) -> None:
     """The last beat was kept: a watch that has stopped is worse than none (K-08)."""
     for beat, unit in UNITS.items():
         answer = facts[f"beats {beat}"]
@@ -170,7 +170,7 @@ def test_no_run_is_overdue(facts: Facts):
 
 
 @on_hosts("watch_hosts")
-def test_runs_end_and_never_overlap(plan: Plan, facts: Facts):
+def test_runs_end_and_never_overlap(plan: Plan, facts: Facts) -> None:
     """A unit is one at a time, has an end, and takes with it whatever it started."""
     for beat, unit in UNITS.items():
         seen = shown(facts, f"service {beat}")
@@ -192,7 +192,7 @@ def seconds(text: str) -> int:
 
 
 @on_hosts("watch_hosts")
-def test_the_watch_can_tell(facts: Facts):
+def test_the_watch_can_tell(facts: Facts) -> None:
     """Its own MTA takes mail from this host alone, and none has been waiting for an hour (K-08)."""
     expect(facts["mta"].lines, ["enabled", "active"], facts.remedy, MTA)
     doors = [line.split()[4] for line in facts["doors"].lines if '"smtpd"' in line]
@@ -204,7 +204,7 @@ def test_the_watch_can_tell(facts: Facts):
 
 
 @on_hosts("watch_hosts")
-def test_the_watch_is_confined(facts: Facts):
+def test_the_watch_is_confined(facts: Facts) -> None:
     """It may open connections and write its own state; it is nobody on its own host (K-11)."""
     for beat, unit in UNITS.items():
         seen = shown(facts, f"service {beat}")
@@ -213,7 +213,7 @@ def test_the_watch_is_confined(facts: Facts):
 
 
 @on_hosts("watch_hosts")
-def test_nobody_becomes_the_watch(facts: Facts):
+def test_nobody_becomes_the_watch(facts: Facts) -> None:
     """Its account is locked, has no shell and no group but its own (K-11)."""
     lines = facts["account"].lines
     hold(len(lines) == 3, f"the account {ACCOUNT}", facts["account"], facts.remedy)
@@ -222,13 +222,13 @@ def test_nobody_becomes_the_watch(facts: Facts):
 
 
 @on_hosts("watch_hosts")
-def test_the_watch_reaches_nothing_it_should_not(facts: Facts):
+def test_the_watch_reaches_nothing_it_should_not(facts: Facts) -> None:
     """Tried: others read nothing of it; it neither changes its program nor reads the password."""
     expect(facts["reach"].lines, [], facts.remedy)
 
 
 @on_hosts("watch_hosts")
-def test_the_toolkit_is_as_it_was_packed(facts: Facts):
+def test_the_toolkit_is_as_it_was_packed(facts: Facts) -> None:
     """Every file of its packages has the hash in the package's record (K-08)."""
     right, *wrong = facts["records"].lines or ["0"]
     hold(int(right) > 0, "packages with records", facts["records"], facts.remedy)
@@ -237,7 +237,7 @@ def test_the_toolkit_is_as_it_was_packed(facts: Facts):
 
 
 @on_hosts("watch_hosts")
-def test_no_authority_leaves_the_seat(plan: Plan, facts: Facts):
+def test_no_authority_leaves_the_seat(plan: Plan, facts: Facts) -> None:
     """One private key asks, one signs this host's own history; neither certifies anybody (K-08)."""
     asks, signs = (f"{STATE}/{plan.site.name}/{name}" for name in ("ssh/automation", HISTORY_KEY))
     seen = set(facts["keys"].lines)

@@ -97,26 +97,26 @@ def sshd(facts: Facts, question: str = "sshd") -> dict[str, str]:
 
 
 @on_hosts("all")
-def test_sshd_takes_its_configuration(facts: Facts):
+def test_sshd_takes_its_configuration(facts: Facts) -> None:
     """What is on disk loads: the next restart of sshd locks nobody out."""
     expect(facts["test"].rc, 0, f"correct what sshd says: {facts['test'].errors}", "ssh")
 
 
 @on_hosts("all")
-def test_only_certificates_enter(facts: Facts):
+def test_only_certificates_enter(facts: Facts) -> None:
     """No password, no root, no forwarding; every login leaves the key's id in the log (K-11)."""
     settings = sshd(facts)
     expect({key: settings.get(key) for key in WANTED}, WANTED, facts.remedy, "ssh")
 
 
 @on_hosts("all")
-def test_keys_in_home_folders_do_not_count(facts: Facts):
+def test_keys_in_home_folders_do_not_count(facts: Facts) -> None:
     """Nobody adds a door of their own: authorized_keys files are not read (K-11)."""
     expect(sshd(facts).get("authorizedkeysfile"), "none", facts.remedy, "ssh")
 
 
 @on_hosts("all")
-def test_only_named_accounts_enter(plan: Plan, facts: Facts):
+def test_only_named_accounts_enter(plan: Plan, facts: Facts) -> None:
     """The list admits operators, the engines and the vault's uploader; nobody else (K-11)."""
     settings = sshd(facts)
     users = set(settings.get("allowusers", "").split())
@@ -135,7 +135,7 @@ def test_only_named_accounts_enter(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_algorithms_are_current(facts: Facts):
+def test_algorithms_are_current(facts: Facts) -> None:
     """No SHA-1, no CBC, no DSA: what is recorded from the line today stays closed later (K-01)."""
     settings = sshd(facts)
     outdated = [
@@ -149,7 +149,7 @@ def test_algorithms_are_current(facts: Facts):
 
 
 @on_hosts("all")
-def test_the_host_is_known_by_the_host_ca(facts: Facts, everywhere: Everywhere):
+def test_the_host_is_known_by_the_host_ca(facts: Facts, everywhere: Everywhere) -> None:
     """The engines never trust on first use: the host's key is signed by the platform's CA."""
     text = facts["certificate"].text
     authority = everywhere[WORKSTATION]["host ca"].text.split()
@@ -165,7 +165,7 @@ def test_the_host_is_known_by_the_host_ca(facts: Facts, everywhere: Everywhere):
 
 
 @on_hosts("all")
-def test_the_host_certificate_lives(plan: Plan, facts: Facts):
+def test_the_host_certificate_lives(plan: Plan, facts: Facts) -> None:
     """Nobody can log in to a host whose certificate has run out: renewed a third before its end."""
     found = re.search(r"Valid: from \S+ to (\S+)", facts["certificate"].text)
     hold(found, "a certificate with an end", facts["certificate"], facts.remedy)
@@ -181,7 +181,7 @@ def test_the_host_certificate_lives(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_only_the_user_ca_is_trusted(facts: Facts, everywhere: Everywhere):
+def test_only_the_user_ca_is_trusted(facts: Facts, everywhere: Everywhere) -> None:
     """One CA says who a person is; a second one would be a second door (K-11)."""
     expect(facts["trusted"].lines, everywhere[WORKSTATION]["user ca"].lines, facts.remedy, "ssh")
 
@@ -192,7 +192,7 @@ def test_the_engines_enter_as_themselves(
     everywhere: Everywhere,
     host_name: str,
     host: Any,  # noqa: ANN401 - testinfra has no types
-):
+) -> None:
     """A login of its own, by testinfra: the engines are not root, nor anybody's account (K-11)."""
     everywhere[host_name]
     said = host.run("id -un; id -u; uname -n")
@@ -203,7 +203,7 @@ def test_the_engines_enter_as_themselves(
 
 
 @on_hosts("all")
-def test_root_cannot_log_in(host_name: str, everywhere: Everywhere):
+def test_root_cannot_log_in(host_name: str, everywhere: Everywhere) -> None:
     """Not even with a certificate for root that the platform's own CA has signed (K-11)."""
     everywhere[host_name]
     answer = everywhere[WORKSTATION][f"root@{host_name}"]
@@ -211,7 +211,7 @@ def test_root_cannot_log_in(host_name: str, everywhere: Everywhere):
 
 
 @on_hosts("all")
-def test_the_first_key_is_gone(plan: Plan, host_name: str, everywhere: Everywhere):
+def test_the_first_key_is_gone(plan: Plan, host_name: str, everywhere: Everywhere) -> None:
     """The key that opened the fresh machine opens nothing any more (K-11)."""
     if not plan.site.is_lab:
         not_verified("the first contact's key is not kept for a machine outside the lab")
@@ -221,7 +221,7 @@ def test_the_first_key_is_gone(plan: Plan, host_name: str, everywhere: Everywher
 
 
 @on_hosts("all")
-def test_passwords_are_not_even_asked(host_name: str, everywhere: Everywhere):
+def test_passwords_are_not_even_asked(host_name: str, everywhere: Everywhere) -> None:
     """The host offers no method in which a password could be guessed (K-11)."""
     everywhere[host_name]
     answer = everywhere[WORKSTATION][f"password@{host_name}"]
@@ -236,14 +236,14 @@ def test_passwords_are_not_even_asked(host_name: str, everywhere: Everywhere):
 
 
 @on_hosts("all")
-def test_the_automation_key_alone_opens_nothing(host_name: str, everywhere: Everywhere):
+def test_the_automation_key_alone_opens_nothing(host_name: str, everywhere: Everywhere) -> None:
     """Without its short-lived certificate the engines' key is worthless to a thief (K-11)."""
     everywhere[host_name]
     answer = everywhere[WORKSTATION][f"bare key@{host_name}"]
     hold(is_refused(answer), "Permission denied", answer, "run `koseki apply`", "ssh", host_name)
 
 
-def test_the_automation_certificate_is_bound(plan: Plan, everywhere: Everywhere):
+def test_the_automation_certificate_is_bound(plan: Plan, everywhere: Everywhere) -> None:
     """The engines' certificate is short-lived and holds from the workstation's address only."""
     text = everywhere[WORKSTATION]["automation certificate"].text
     addresses = plan.platform.workstation_addresses

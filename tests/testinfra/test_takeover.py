@@ -137,7 +137,7 @@ def undeclared(plan: Plan, everywhere: Everywhere, town: Municipality) -> None:
 
 def test_only_the_clause_brings_who_stands_in(
     plan: Plan, everywhere: Everywhere, town: Municipality
-):
+) -> None:
     """A role where the plan says issued_by_host_in_failure; for every other town none (K-06)."""
     seen = of_town(leading(plan, everywhere), town)
     expect(seen["role"], True if town in plan.cut_off_towns else None, REMEDY, "patroni")
@@ -145,7 +145,7 @@ def test_only_the_clause_brings_who_stands_in(
 
 def test_who_stands_in_holds_a_right_while_it_is_declared(
     plan: Plan, everywhere: Everywhere, town: Municipality
-):
+) -> None:
     """To read this town alone, by the declaration's row; otherwise just its series (K-06)."""
     seen = of_town(leading(plan, everywhere), town)
     wanted = ["koseki_takeover"] if town in plan.cut_off_towns else []
@@ -154,20 +154,20 @@ def test_who_stands_in_holds_a_right_while_it_is_declared(
 
 
 @on_hosts("databases")
-def test_the_database_asks_who_stands_in(facts: Facts, town: Municipality):
+def test_the_database_asks_who_stands_in(facts: Facts, town: Municipality) -> None:
     """The login trigger is there, always on, the superuser's, in every town's database (K-06)."""
     seen = [tuple(row) for row in of_town(facts, town)["login"]]
     expect(seen, [("login", "A", "postgres", "postgres", True)], REMEDY, "patroni")
 
 
 @on_hosts("databases")
-def test_declarations_and_documents_are_only_added(facts: Facts, town: Municipality):
+def test_declarations_and_documents_are_only_added(facts: Facts, town: Municipality) -> None:
     """No row of a declaration, its end or an issued document is changed or deleted (K-06)."""
     expect(of_town(facts, town)["append only"], RECORD, REMEDY, "patroni")
 
 
 @on_hosts("databases")
-def test_what_has_ended_is_over(facts: Facts, town: Municipality):
+def test_what_has_ended_is_over(facts: Facts, town: Municipality) -> None:
     """The clock's end is written down, and nobody's session outlives it (K-06)."""
     seen = of_town(facts, town)
     expect(seen["unended"], 0, END, "koseki-requests")
@@ -175,7 +175,7 @@ def test_what_has_ended_is_over(facts: Facts, town: Municipality):
         expect(seen["sessions"], 0, END, "koseki-requests")
 
 
-def test_issued_numbers_have_no_gap(plan: Plan, everywhere: Everywhere, town: Municipality):
+def test_issued_numbers_have_no_gap(plan: Plan, everywhere: Everywhere, town: Municipality) -> None:
     """From one to the last that was taken, each number has its document (K-06)."""
     seen = of_town(leading(plan, everywhere), town)
     remedy = "see `koseki takeover status`; find out who removed a document"
@@ -183,7 +183,9 @@ def test_issued_numbers_have_no_gap(plan: Plan, everywhere: Everywhere, town: Mu
 
 
 @on_hosts("application")
-def test_who_stands_in_is_refused_by_the_database(plan: Plan, everywhere: Everywhere, facts: Facts):
+def test_who_stands_in_is_refused_by_the_database(
+    plan: Plan, everywhere: Everywhere, facts: Facts
+) -> None:
     """With its own key, through the proxy, while nothing is declared (K-06)."""
     if not plan.cut_off_towns:
         not_verified("no municipality that has joined has the clause")
@@ -194,7 +196,7 @@ def test_who_stands_in_is_refused_by_the_database(plan: Plan, everywhere: Everyw
 
 
 @on_hosts("application")
-def test_only_who_stands_in_has_such_a_key(plan: Plan, facts: Facts):
+def test_only_who_stands_in_has_such_a_key(plan: Plan, facts: Facts) -> None:
     """No key to another municipality's registers but that of the clause (K-06)."""
     wanted = [f"takeover-{town.slug}" for town in plan.cut_off_towns]
     expect(facts["keys"].lines, wanted, f"remove what is too much; {facts.remedy}")
@@ -202,7 +204,7 @@ def test_only_who_stands_in_has_such_a_key(plan: Plan, facts: Facts):
 
 def test_undeclared_every_terminal_is_refused_alike(
     plan: Plan, everywhere: Everywhere, town: Municipality
-):
+) -> None:
     """The host municipality's too: the very bytes that somebody without a certificate gets (K-06).
 
     With and without the last slash, so that not even the path tells that there is such a clause.

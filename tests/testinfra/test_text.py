@@ -70,7 +70,7 @@ def questions(plan: Plan, host: str) -> Questions:
 
 
 @on_hosts("application")
-def test_text_comes_back_from_each_database(facts: Facts, town: Municipality):
+def test_text_comes_back_from_each_database(facts: Facts, town: Municipality) -> None:
     """Through the proxy into the database and back: the same bytes, and no two are one (K-19)."""
     said = facts[f"text {town.slug}"]
     hold(said.rc == 0, "an answer", said, facts.remedy, "haproxy")
@@ -81,7 +81,7 @@ def test_text_comes_back_from_each_database(facts: Facts, town: Municipality):
 
 
 @on_hosts("application")
-def test_a_print_shows_the_registered_forms(plan: Plan, facts: Facts):
+def test_a_print_shows_the_registered_forms(plan: Plan, facts: Facts) -> None:
     """Application to PDF: the text can be read back and each form is the registered one (K-19).
 
     What the font has no form for is refused: a box, or the ordinary form, would be a lie.

@@ -32,13 +32,13 @@ def questions(_plan: Plan, host: str) -> Questions:
 
 
 @on_hosts("all")
-def test_the_zone_is_the_plans(plan: Plan, facts: Facts):
+def test_the_zone_is_the_plans(plan: Plan, facts: Facts) -> None:
     """Records of all hosts are read side by side: one time zone (K-20)."""
     expect(facts["zone"].text, f"/usr/share/zoneinfo/{plan.platform.timezone}", facts.remedy)
 
 
 @on_hosts("all")
-def test_the_clock_is_right(facts: Facts):
+def test_the_clock_is_right(facts: Facts) -> None:
     """A host's clock differs from the workstation's by less than a second (K-20)."""
     said = float(facts.base("clock").text)
     # The host read its clock at some moment between the question and the answer.
@@ -54,7 +54,7 @@ def test_the_clock_is_right(facts: Facts):
 
 
 @on_hosts("all")
-def test_the_clock_follows_the_plan(plan: Plan, facts: Facts):
+def test_the_clock_follows_the_plan(plan: Plan, facts: Facts) -> None:
     """Clocks follow the plan's sources only; the datacenter's asks nobody (K-20)."""
     hold(facts["configuration"].rc == 0, "a configuration", facts["configuration"], facts.remedy)
     words = [line.split() for line in facts["configuration"].lines]
@@ -64,7 +64,7 @@ def test_the_clock_follows_the_plan(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_only_one_daemon_sets_the_clock(facts: Facts):
+def test_only_one_daemon_sets_the_clock(facts: Facts) -> None:
     """Two daemons that both correct the clock fight over it (K-20)."""
     hold(
         facts["rivals"].text in {"masked", "disabled", "not-found", ""},
@@ -75,7 +75,7 @@ def test_only_one_daemon_sets_the_clock(facts: Facts):
 
 
 @on_hosts("city")
-def test_the_clock_is_synchronised(plan: Plan, facts: Facts):
+def test_the_clock_is_synchronised(plan: Plan, facts: Facts) -> None:
     """The daemon has a source it trusts and says how far away the clock is (K-20)."""
     if facts.container:
         not_verified(NO_CLOCK)
@@ -91,7 +91,7 @@ def test_the_clock_is_synchronised(plan: Plan, facts: Facts):
 
 
 @on_hosts("all")
-def test_the_journal_outlives_a_restart(facts: Facts):
+def test_the_journal_outlives_a_restart(facts: Facts) -> None:
     """Who did what is still there after the machine was switched off (K-20)."""
     hold(
         facts["journal"].lines,
@@ -103,7 +103,7 @@ def test_the_journal_outlives_a_restart(facts: Facts):
 
 
 @on_hosts("all")
-def test_the_journal_cannot_fill_the_disk(facts: Facts):
+def test_the_journal_cannot_fill_the_disk(facts: Facts) -> None:
     """The journal has a limit: a full disk would stop the registers before it stops the log."""
     # The last line of a setting is the one that counts.
     settings = dict(line.partition("=")[::2] for line in facts["journal size"].lines)

@@ -79,7 +79,7 @@ def settings(facts: Facts, vault: Vault) -> dict[str, str]:
 
 
 @on_hosts("vault_hosts")
-def test_the_uploader_has_no_shell(plan: Plan, facts: Facts):
+def test_the_uploader_has_no_shell(plan: Plan, facts: Facts) -> None:
     """The uploading account is locked and has nologin: its key can do nothing but SFTP (K-04)."""
     for vault in plan.vaults_on(facts.host):
         lines = facts[f"account {vault.name}"].lines
@@ -89,7 +89,7 @@ def test_the_uploader_has_no_shell(plan: Plan, facts: Facts):
 
 
 @on_hosts("vault_hosts")
-def test_the_uploader_is_kept_in_its_room(plan: Plan, facts: Facts):
+def test_the_uploader_is_kept_in_its_room(plan: Plan, facts: Facts) -> None:
     """A chroot, SFTP by force, nothing forwarded, no terminal (K-04)."""
     for vault in plan.vaults_on(facts.host):
         seen = settings(facts, vault)
@@ -112,7 +112,7 @@ def test_the_uploader_is_kept_in_its_room(plan: Plan, facts: Facts):
 
 
 @on_hosts("vault_hosts")
-def test_the_room_cannot_be_left(plan: Plan, facts: Facts):
+def test_the_room_cannot_be_left(plan: Plan, facts: Facts) -> None:
     """Every folder above the uploads is root's: nobody can move the room's walls (K-04)."""
     for vault in plan.vaults_on(facts.host):
         rows = [line.split() for line in facts[f"parents {vault.name}"].lines]
@@ -122,7 +122,7 @@ def test_the_room_cannot_be_left(plan: Plan, facts: Facts):
 
 
 @on_hosts("databases")
-def test_the_key_opens_no_shell(plan: Plan, facts: Facts):
+def test_the_key_opens_no_shell(plan: Plan, facts: Facts) -> None:
     """Tried with the uploader's own key from the database host: SFTP only, no command (K-04)."""
     for vault in plan.platform.vaults:
         said = facts[f"shell {vault.name}"]
@@ -135,7 +135,7 @@ def test_the_key_opens_no_shell(plan: Plan, facts: Facts):
 
 
 @on_hosts("vault_hosts")
-def test_the_seal_is_whole(plan: Plan, facts: Facts):
+def test_the_seal_is_whole(plan: Plan, facts: Facts) -> None:
     """Every sealed object has the hash in its manifest, and the chain of manifests holds (K-04)."""
     for vault in plan.vaults_on(facts.host):
         said = facts[f"seal {vault.name}"]
@@ -149,7 +149,7 @@ def test_the_seal_is_whole(plan: Plan, facts: Facts):
 
 
 @on_hosts("vault_hosts")
-def test_there_is_a_fresh_generation(plan: Plan, facts: Facts):
+def test_there_is_a_fresh_generation(plan: Plan, facts: Facts) -> None:
     """The timer seals on its beat, so that a deletion costs at most one interval (K-04)."""
     minutes = plan.platform.vault_seal.every_minutes
     for vault in plan.vaults_on(facts.host):
@@ -179,7 +179,7 @@ def generation_moment(line: str) -> datetime:
 
 
 @on_hosts("vault_hosts")
-def test_the_newest_generation_holds_what_was_uploaded(plan: Plan, facts: Facts):
+def test_the_newest_generation_holds_what_was_uploaded(plan: Plan, facts: Facts) -> None:
     """A seal over nothing is whole as well: every upload at rest stands in the manifest (K-04)."""
     for vault in plan.vaults_on(facts.host):
         head, _, body = facts[f"newest {vault.name}"].text.partition("\nfiles ")
@@ -199,7 +199,7 @@ def test_the_newest_generation_holds_what_was_uploaded(plan: Plan, facts: Facts)
 
 
 @on_hosts("vault_hosts")
-def test_sealed_generations_cannot_be_changed(plan: Plan, facts: Facts):
+def test_sealed_generations_cannot_be_changed(plan: Plan, facts: Facts) -> None:
     """Every sealed file is immutable: not even root changes one by mistake (K-04)."""
     for vault in plan.vaults_on(facts.host):
         lines = facts[f"sealed {vault.name}"].lines
@@ -209,7 +209,7 @@ def test_sealed_generations_cannot_be_changed(plan: Plan, facts: Facts):
 
 
 @on_hosts("vault_hosts")
-def test_the_uploader_cannot_reach_the_seal(plan: Plan, facts: Facts):
+def test_the_uploader_cannot_reach_the_seal(plan: Plan, facts: Facts) -> None:
     """Tried as the uploading account: it neither sees, writes nor finds a sealed file (K-04)."""
     for vault in plan.vaults_on(facts.host):
         said = facts[f"reach {vault.name}"]
@@ -222,13 +222,13 @@ def test_the_uploader_cannot_reach_the_seal(plan: Plan, facts: Facts):
 
 
 @on_hosts("vault_hosts")
-def test_no_key_lies_beside_the_ciphertext(plan: Plan, facts: Facts):
+def test_no_key_lies_beside_the_ciphertext(plan: Plan, facts: Facts) -> None:
     """Whoever carries a vault away carries nothing that opens it (K-04)."""
     for vault in plan.vaults_on(facts.host):
         expect(facts[f"secrets {vault.name}"].lines, [], "remove it, and change that key")
 
 
-def test_the_vaults_have_different_hosts_and_accounts(plan: Plan, everywhere: Everywhere):
+def test_the_vaults_have_different_hosts_and_accounts(plan: Plan, everywhere: Everywhere) -> None:
     """Two copies in one room, or behind one key, would be lost together (K-04)."""
     vaults = plan.platform.vaults
     for what in ("host", "account"):

@@ -28,13 +28,13 @@ def site(tmp_path: Path) -> Site:
     return made
 
 
-def test_a_site_that_has_them_all_is_let_be(site: Site):
+def test_a_site_that_has_them_all_is_let_be(site: Site) -> None:
     """Nothing is said."""
     hold(site)
 
 
 @pytest.mark.parametrize("place", AUTHORITIES)
-def test_each_is_missed_once_a_host_was_met(site: Site, place: str):
+def test_each_is_missed_once_a_host_was_met(site: Site, place: str) -> None:
     """File and remedy are named; before the first host it will be made."""
     (site.state / place).unlink()
     with pytest.raises(KosekiError, match=f"{place}.*bring back the copy"):
@@ -44,7 +44,7 @@ def test_each_is_missed_once_a_host_was_met(site: Site, place: str):
 
 
 @pytest.mark.parametrize("place", [place for place in AUTHORITIES if place.startswith("ssh/")])
-def test_nothing_is_made_in_its_place(site: Site, place: str):
+def test_nothing_is_made_in_its_place(site: Site, place: str) -> None:
     """Whatever command comes first."""
     (site.state / place).unlink()
     before = sorted(path for path in site.state.rglob("*"))
@@ -53,7 +53,7 @@ def test_nothing_is_made_in_its_place(site: Site, place: str):
     assert sorted(path for path in site.state.rglob("*")) == before
 
 
-def test_who_has_none_misses_none(site: Site):
+def test_who_has_none_misses_none(site: Site) -> None:
     """A host that keeps watch; what an image is made with, which is thrown away."""
     for place in AUTHORITIES:
         (site.state / place).unlink()

@@ -33,14 +33,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("items", [10, 50, 500])
-def test_content_has_as_many_items_as_it_says(items: int):
+def test_content_has_as_many_items_as_it_says(items: int) -> None:
     """Eight of ten are files; accounts and packages make up the rest."""
     content = Content(items)
     assert len(content.files) + len(content.users) + len(content.packages) == items
     assert len(content.files) == items * 8 // 10
 
 
-def test_every_engine_is_asked_for_the_same_content():
+def test_every_engine_is_asked_for_the_same_content() -> None:
     """A comparison of different content compares nothing."""
     content = Content(50)
     (play,) = yaml.safe_load(content.playbook())
@@ -53,15 +53,13 @@ def test_every_engine_is_asked_for_the_same_content():
     assert set(told["user"]) == set(content.users)
     assert set(told["package"]) == set(content.packages)
     for program in (content.deploy(), content.assertions()):
-        literals = [node.value for node in ast.walk(ast.parse(program)) if _is_text(node)]
-        assert set(content.files) | set(content.users) | set(content.packages) <= set(literals)
+        literals = {
+            node.value for node in ast.walk(ast.parse(program)) if isinstance(node, ast.Constant)
+        }
+        assert set(content.files) | set(content.users) | set(content.packages) <= literals
 
 
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
-
-
-def test_what_is_laid_is_what_is_declared(tmp_path: Path):
+def test_what_is_laid_is_what_is_declared(tmp_path: Path) -> None:
     """Otherwise every host would begin with drift."""
     tree, layer = tmp_path / "tree", tmp_path / "layer"
     (tree / "etc").mkdir(parents=True)
@@ -80,7 +78,7 @@ def test_what_is_laid_is_what_is_declared(tmp_path: Path):
     assert (layer / "etc/shadow").stat().st_mode & 0o777 == 0o640
 
 
-def test_a_fleet_has_an_inventory_that_the_sweep_and_the_engines_read(tmp_path: Path):
+def test_a_fleet_has_an_inventory_that_the_sweep_and_the_engines_read(tmp_path: Path) -> None:
     """One file of hosts, an address each, no lab of the checkout's."""
     fleet = Fleet(Site(ROOT, "lab", "lab"), tmp_path, 50, Content(10))
     assert len(fleet.inventory.hosts) == 50
@@ -91,7 +89,7 @@ def test_a_fleet_has_an_inventory_that_the_sweep_and_the_engines_read(tmp_path: 
     assert "inventories/fleet/hosts.yml" in inputs_of(fleet.site).files
 
 
-def test_an_engine_that_is_too_slow_is_ended_with_its_children(tmp_path: Path):
+def test_an_engine_that_is_too_slow_is_ended_with_its_children(tmp_path: Path) -> None:
     """The bench is bounded whatever an engine does."""
     begun = time.monotonic()
     program = "import subprocess; subprocess.run(['sleep', '60'])"
@@ -99,7 +97,7 @@ def test_an_engine_that_is_too_slow_is_ended_with_its_children(tmp_path: Path):
     assert time.monotonic() - begun < 20
 
 
-def test_an_engine_that_would_change_something_is_no_measurement(tmp_path: Path):
+def test_an_engine_that_would_change_something_is_no_measurement(tmp_path: Path) -> None:
     """It did not see the content that the others saw."""
     fine = [sys.executable, "-c", "print('node01 : ok=3 changed=0 unreachable=0 failed=0')"]
     assert not bounded(fine, tmp_path, os.environ, 30)
@@ -110,7 +108,7 @@ def test_an_engine_that_would_change_something_is_no_measurement(tmp_path: Path)
         bounded([sys.executable, "-c", "raise SystemExit(3)"], tmp_path, os.environ, 30)
 
 
-def test_a_run_that_was_ended_says_more_than():
+def test_a_run_that_was_ended_says_more_than() -> None:
     """What was not waited for is not told as if it had been."""
     assert str(Cost(60.0, 12.0, ended=True)) == "> 60.0 s, CPU 12.0 s"
     assert median([Cost(1, 5), Cost(3, 1), Cost(2, 3)]) == Cost(2, 3)
@@ -126,7 +124,7 @@ def _costs(cold: float, warm: float, engine: float) -> dict[str, Cost]:
     }
 
 
-def test_ratios_are_taken_within_one_run():
+def test_ratios_are_taken_within_one_run() -> None:
     """Each figure is held against its own reach."""
     small, many, tenfold = _costs(2, 1, 50), _costs(18, 7, 50), _costs(2, 1.4, 50)
     marks = [row.reached for row in reached(small, many, tenfold)]

@@ -17,7 +17,7 @@ OFFICE = Office()
 DAYS = st.dates(date(FIRST_YEAR, 2, 1), date(LAST_YEAR, 11, 30))
 
 
-def test_two_packages_know_the_same_holidays():
+def test_two_packages_know_the_same_holidays() -> None:
     """Every year that is asked for."""
     other = holidays.country_holidays("JP", years=range(FIRST_YEAR, LAST_YEAR + 1))
     day, ours = date(FIRST_YEAR, 1, 1), set()
@@ -43,13 +43,13 @@ def test_two_packages_know_the_same_holidays():
         (date(2026, 11, 30), True),
     ],
 )
-def test_days_of_the_real_calendar(day: date, open_: bool):
+def test_days_of_the_real_calendar(day: date, open_: bool) -> None:
     """Holidays in lieu, between two, of one year alone, and the days around New Year."""
     assert OFFICE.is_open(day) is open_
 
 
 @given(DAYS)
-def test_a_date_moves_to_the_nearest_open_day_of_its_way(day: date):
+def test_a_date_moves_to_the_nearest_open_day_of_its_way(day: date) -> None:
     """Nothing open lies between; an open day stays where it is."""
     later, earlier = OFFICE.moved(day, "next"), OFFICE.moved(day, "previous")
     assert OFFICE.is_open(later)
@@ -61,7 +61,7 @@ def test_a_date_moves_to_the_nearest_open_day_of_its_way(day: date):
 
 
 @given(DAYS, st.integers(1, 15))
-def test_business_days_are_counted_both_ways(day: date, count: int):
+def test_business_days_are_counted_both_ways(day: date, count: int) -> None:
     """So many open days lie after the day, up to the one that is returned."""
     after = OFFICE.after(day, count) if day < date(LAST_YEAR, 11, 1) else day
     if after != day:
@@ -69,7 +69,7 @@ def test_business_days_are_counted_both_ways(day: date, count: int):
         assert OFFICE.after(after, -count) == OFFICE.moved(day, "previous") or OFFICE.is_open(day)
 
 
-def test_a_municipality_opens_for_itself_alone():
+def test_a_municipality_opens_for_itself_alone() -> None:
     """An extra opening day, a closed day of its own, and not both."""
     sunday, monday = date(2026, 11, 29), date(2026, 11, 30)
     own = Office(opens=[sunday], closes=[monday])
@@ -80,7 +80,7 @@ def test_a_municipality_opens_for_itself_alone():
         Office(opens=[sunday], closes=[sunday])
 
 
-def test_the_nth_business_day():
+def test_the_nth_business_day() -> None:
     """The fifth of January 2027 is the 8th; a month has no thirtieth."""
     assert OFFICE.nth(2027, 1, 5) == date(2027, 1, 8)
     assert OFFICE.nth(2026, 12, 1) == date(2026, 12, 1)
@@ -89,14 +89,14 @@ def test_the_nth_business_day():
             OFFICE.nth(2026, 12, count)
 
 
-def test_a_deadline_is_a_moment_of_the_offices_clock():
+def test_a_deadline_is_a_moment_of_the_offices_clock() -> None:
     """Nine in the morning in Tokyo, wherever this runs."""
     due = OFFICE.due(date(2026, 11, 30), time(9))
     assert due == datetime(2026, 11, 30, 0, 0, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("year", [FIRST_YEAR - 1, LAST_YEAR + 1, 2200])
-def test_a_year_that_was_not_published_is_not_known(year: int):
+def test_a_year_that_was_not_published_is_not_known(year: int) -> None:
     """It is no ordinary day either."""
     with pytest.raises(KosekiError, match="not known"):
         closed_by_rule(date(year, 6, 1))

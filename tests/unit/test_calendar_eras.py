@@ -28,24 +28,24 @@ from koseki_ops.core.errors import KosekiError
         (date(1873, 1, 1), "明治6年1月1日"),
     ],
 )
-def test_the_borders(day: date, written: str):
+def test_the_borders(day: date, written: str) -> None:
     """The last day of each era and the first of the next."""
     assert in_era(day) == written
     assert day_of(written) == day
 
 
 @given(st.dates(FIRST_DAY, date(2117, 12, 31)))
-def test_what_is_written_is_read_back(day: date):
+def test_what_is_written_is_read_back(day: date) -> None:
     """Any day."""
     assert day_of(in_era(day)) == day
 
 
-def test_a_moment_is_a_day_too():
+def test_a_moment_is_a_day_too() -> None:
     """Reports have the moment at hand."""
     assert in_era(datetime(2026, 11, 23, 12, tzinfo=UTC)) == "令和8年11月23日"
 
 
-def test_eras_follow_one_another():
+def test_eras_follow_one_another() -> None:
     """The newest first, each before the one above."""
     begins = [first for _, first in ERAS]
     assert begins == sorted(begins, reverse=True)
@@ -59,18 +59,18 @@ def test_eras_follow_one_another():
         *("2015-11-01", "平成 年11月1日", "平成27年11月1日土"),
     ],
 )
-def test_what_is_no_day_of_an_era_is_refused(written: str):
+def test_what_is_no_day_of_an_era_is_refused(written: str) -> None:
     """A day of the next era, one that the month does not have, another form."""
     with pytest.raises(KosekiError, match="令和元年5月1日"):
         day_of(written)
 
 
-def test_full_width_digits_are_digits():
+def test_full_width_digits_are_digits() -> None:
     """As they come from forms."""
     assert day_of("平成２７年 １１月１日") == date(2015, 11, 1)
 
 
-def test_before_the_calendar():
+def test_before_the_calendar() -> None:
     """明治5年 had another calendar."""
     with pytest.raises(KosekiError, match="Gregorian"):
         in_era(FIRST_DAY - timedelta(1))

@@ -25,7 +25,7 @@ CALLABLE = [
 SLOW = ("pydantic", "cryptography", "ansible", "pyinfra", "pytest")
 
 
-def test_help_lists_everything_and_imports_nothing_slow():
+def test_help_lists_everything_and_imports_nothing_slow() -> None:
     """Whoever asks what there is waits for nothing that he does not call."""
     program = (
         "import sys\nfrom koseki_ops.cli import cli\ncli.main(['--help'], standalone_mode=False)\n"
@@ -42,7 +42,7 @@ def test_help_lists_everything_and_imports_nothing_slow():
 
 
 @pytest.mark.parametrize("name", cli.list_commands(CONTEXT))
-def test_every_command_is_where_the_tree_says(name: str):
+def test_every_command_is_where_the_tree_says(name: str) -> None:
     """By the name that it is listed under."""
     command = cli.get_command(CONTEXT, name)
     assert command is not None
@@ -51,7 +51,7 @@ def test_every_command_is_where_the_tree_says(name: str):
 
 
 @pytest.mark.parametrize("context", CALLABLE, ids=lambda context: context.command_path)
-def test_every_command_has_examples_that_it_takes(context: click.Context):
+def test_every_command_has_examples_that_it_takes(context: click.Context) -> None:
     """Each of them is a call that this very command understands."""
     assert examples(context)
     for example in examples(context):
@@ -64,14 +64,14 @@ def test_every_command_has_examples_that_it_takes(context: click.Context):
 
 
 @pytest.mark.parametrize("context", list(commands()), ids=lambda context: context.command_path)
-def test_every_option_says_what_it_is_for(context: click.Context):
+def test_every_option_says_what_it_is_for(context: click.Context) -> None:
     """In the help, and so in docs/reference/cli.md."""
     options = [item for item in context.command.params if isinstance(item, click.Option)]
     assert [option.name for option in options if not option.help] == []
 
 
 @pytest.mark.parametrize("context", CALLABLE, ids=lambda context: context.command_path)
-def test_a_command_with_exit_codes_of_its_own_names_them(context: click.Context):
+def test_a_command_with_exit_codes_of_its_own_names_them(context: click.Context) -> None:
     """Who calls it from a script reads them in its help."""
     assert context.command.callback
     body = inspect.getsource(inspect.unwrap(context.command.callback))
@@ -79,7 +79,7 @@ def test_a_command_with_exit_codes_of_its_own_names_them(context: click.Context)
         assert exit_codes(context)
 
 
-def test_every_room_has_a_line():
+def test_every_room_has_a_line() -> None:
     """A sentence, short enough for one line of a terminal."""
     for name, (target, line) in ROOMS.items():
         assert target.count(":") == 1, name

@@ -70,7 +70,7 @@ def asked(more: dict[str, str], *arguments: str) -> list[object]:
     return found
 
 
-def test_what_steers_other_programs_is_forgotten():
+def test_what_steers_other_programs_is_forgotten() -> None:
     """Whatever is set, a child sees what it sees where nothing is set."""
     plain = asked({})
     steered = asked(STEERING | {"http_proxy": "http://127.0.0.1:9"}, "--an", "argument")
@@ -83,7 +83,7 @@ def test_what_steers_other_programs_is_forgotten():
 
 
 @pytest.mark.parametrize("name", [*sorted(FETCHING), "PIP_CERT", "PIP_INDEX_URL"])
-def test_only_what_fetches_hears_of_the_way_there(name: str):
+def test_only_what_fetches_hears_of_the_way_there(name: str) -> None:
     """Proxies, certificates and pip's settings; also when Python had to be started once more."""
     for more in ({}, {"PYTHONOPTIMIZE": "1"}):
         _, seen, fetching, *_ = asked({name: "said", **more})
@@ -94,7 +94,7 @@ def test_only_what_fetches_hears_of_the_way_there(name: str):
 
 
 @given(st.dictionaries(st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True), st.text()))
-def test_what_is_kept_is_a_list(found: dict[str, str]):
+def test_what_is_kept_is_a_list(found: dict[str, str]) -> None:
     """No name beyond it passes, whatever it is."""
     kept = chosen(found, KEPT, KEPT_PREFIXES)
     assert all(name in KEPT or name.startswith(KEPT_PREFIXES) for name in kept)

@@ -20,7 +20,7 @@ MOST_CALLS = 30
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_kill_at_any_moment_leaves_one_of_both(tmp_path: Path, after: bool):
+def test_a_kill_at_any_moment_leaves_one_of_both(tmp_path: Path, after: bool) -> None:
     """At each call to the system; the next write finds its way, and nothing is left beside it."""
     path = tmp_path / "file"
     seen = set()
@@ -38,7 +38,7 @@ def test_a_kill_at_any_moment_leaves_one_of_both(tmp_path: Path, after: bool):
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-def test_rights_are_those_that_were_asked_for(tmp_path: Path, umask: int):
+def test_rights_are_those_that_were_asked_for(tmp_path: Path, umask: int) -> None:
     """Whatever the caller's umask is, and whatever the file's rights were."""
     path = tmp_path / "made" / "secret"
     before = os.umask(umask)
@@ -56,7 +56,7 @@ def test_rights_are_those_that_were_asked_for(tmp_path: Path, umask: int):
 
 def test_a_write_that_fails_leaves_the_file_and_nothing_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """As when the disk is full."""
     path = tmp_path / "file"
     write_atomic(path, BEFORE)
@@ -71,7 +71,7 @@ def test_a_write_that_fails_leaves_the_file_and_nothing_beside_it(
     assert [left.name for left in tmp_path.iterdir()] == ["file"]
 
 
-def test_what_another_process_is_writing_is_left_alone(tmp_path: Path):
+def test_what_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
     """Only what somebody left who has ended is removed; a name may hold any letter."""
     path = tmp_path / "a[b]*.json"
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
@@ -88,7 +88,7 @@ def test_what_another_process_is_writing_is_left_alone(tmp_path: Path):
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_the_first_one_counts_whatever_kills_the_second(tmp_path: Path, after: bool):
+def test_the_first_one_counts_whatever_kills_the_second(tmp_path: Path, after: bool) -> None:
     """Nothing or the whole of it; then what is there stays, and nothing is left beside it."""
     path = tmp_path / "key"
     codes = set()
@@ -104,7 +104,7 @@ def test_the_first_one_counts_whatever_kills_the_second(tmp_path: Path, after: b
     assert codes == {0, KILLED}
 
 
-def test_files_are_put_in_place_here_alone():
+def test_files_are_put_in_place_here_alone() -> None:
     """What is renamed elsewhere is a folder, or what another program wrote; each is known."""
     known = {
         "core/files.py",

@@ -48,7 +48,7 @@ def declared_for(drills: Rows) -> dict[str, dict[str, int]]:
 
 @given(rows)
 @at_leisure
-def test_sums_lose_nothing(drills: Rows):
+def test_sums_lose_nothing(drills: Rows) -> None:
     """What all files cost is what all rows say."""
     sums = costs.by_file(drills).values()
     assert sum(cost.drills for cost in sums) == len(drills)
@@ -59,7 +59,7 @@ def test_sums_lose_nothing(drills: Rows):
 
 @given(rows)
 @at_leisure
-def test_what_is_declared_is_silent(drills: Rows):
+def test_what_is_declared_is_silent(drills: Rows) -> None:
     """Also when a kind is declared with nothing, or only some of the drills ran."""
     declared = declared_for(drills)
     assert costs.undeclared(declared, drills) == []
@@ -70,7 +70,7 @@ def test_what_is_declared_is_silent(drills: Rows):
 
 @given(rows, st.sampled_from([*costs.KINDS, "drills"]), st.sampled_from([-1, 1]), st.data())
 @at_leisure
-def test_every_other_number_is_told(drills: Rows, kind: str, by: int, data: st.DataObject):
+def test_every_other_number_is_told(drills: Rows, kind: str, by: int, data: st.DataObject) -> None:
     """One more or less of anything is a sentence with the file, the kind and both numbers."""
     declared = declared_for(drills)
     file = data.draw(st.sampled_from(sorted(declared)))
@@ -86,7 +86,7 @@ def test_every_other_number_is_told(drills: Rows, kind: str, by: int, data: st.D
 
 @given(rows, st.integers(0, 11))
 @at_leisure
-def test_a_failed_drill_may_do_less_and_never_more(drills: Rows, which: int):
+def test_a_failed_drill_may_do_less_and_never_more(drills: Rows, which: int) -> None:
     """It stopped somewhere; what it did beyond what is declared is told all the same."""
     failed = drills[which % len(drills)]
     declared = declared_for(drills)
@@ -101,7 +101,7 @@ def test_a_failed_drill_may_do_less_and_never_more(drills: Rows, which: int):
 
 @given(rows)
 @at_leisure
-def test_a_file_without_a_declaration_is_told(drills: Rows):
+def test_a_file_without_a_declaration_is_told(drills: Rows) -> None:
     """With what to write down."""
     sentences = costs.undeclared({}, drills)
     assert len(sentences) == len({row["file"] for row in drills})
@@ -113,7 +113,7 @@ def test_a_file_without_a_declaration_is_told(drills: Rows):
 
 @given(rows)
 @at_leisure
-def test_the_table_shows_the_longest_first(drills: Rows):
+def test_the_table_shows_the_longest_first(drills: Rows) -> None:
     """Stages, then a line a file by its wall, then the sum; every number under its caption."""
     lines = costs.table([STAGE], drills).splitlines()
     assert lines[0].split()[-len(costs.KINDS) :] == list(costs.KINDS)
@@ -130,7 +130,7 @@ def test_the_table_shows_the_longest_first(drills: Rows):
         assert lines[-1][end - len(kind) : end].strip() == (str(total) if total else "")
 
 
-def test_what_failed_is_seen_in_the_table():
+def test_what_failed_is_seen_in_the_table() -> None:
     """A stage with its exit code, a file with how many of its drills did not pass."""
     drill = {"file": "test_lab.py", "wall": 2, "waited": 0, "cores": 1, "counts": {"odd": 1}}
     drills = [{**drill, "outcome": outcome} for outcome in ("passed", "failed", "skipped")]
@@ -140,7 +140,7 @@ def test_what_failed_is_seen_in_the_table():
     assert lines[2].startswith("test_lab.py (2 not passed) ")
 
 
-def test_stages_alone_have_a_sum():
+def test_stages_alone_have_a_sum() -> None:
     """Without drills there are no columns for what drills do."""
     lines = costs.table([STAGE, {**STAGE, "stage": "types", "wall": 0}], []).splitlines()
     assert "restore" not in lines[0]
@@ -148,7 +148,7 @@ def test_stages_alone_have_a_sum():
     assert lines[3].split() == ["all", "stages", "20.0", "2.50"]
 
 
-def test_rows_are_read_as_they_were_written(tmp_path: Path):
+def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
     """In order; a folder that is missing is made; what is not there has no rows."""
     path = tmp_path / "reports/stages.jsonl"
     assert costs.read(path) == []
@@ -157,7 +157,7 @@ def test_rows_are_read_as_they_were_written(tmp_path: Path):
     assert [row["stage"] for row in costs.read(path)] == ["lint", "戸籍"]
 
 
-def test_a_broken_row_is_one_sentence(tmp_path: Path):
+def test_a_broken_row_is_one_sentence(tmp_path: Path) -> None:
     """It names the line and what to do."""
     path = tmp_path / "stages.jsonl"
     costs.append(path, STAGE)
@@ -167,7 +167,7 @@ def test_a_broken_row_is_one_sentence(tmp_path: Path):
         costs.read(path)
 
 
-def test_a_busy_machine_is_measured():
+def test_a_busy_machine_is_measured() -> None:
     """Whatever else runs: a quarter of a second of work is seen."""
     before, here = costs.busy_seconds(), time.process_time()
     while time.process_time() - here < 0.25:

@@ -98,7 +98,7 @@ def cases(draw: st.DrawFn) -> tuple[Agreement, list[Municipality]]:
         joined = draw(st.integers(-400, span + 40))
         stays = draw(st.none() | st.integers(1, 2 * span))
         day = BEGAN + timedelta(joined)
-        towns.append(town(number, day, stays and day + timedelta(stays)))
+        towns.append(town(number, day, day + timedelta(stays) if stays else None))
     alone = {row.code6: draw(st.integers(1, 10**9)) for row in towns}
     kind = draw(st.sampled_from(["once", "fee"]))
     said = item(draw(st.integers(1, 10**12)), kind=kind)
@@ -122,7 +122,7 @@ def cases(draw: st.DrawFn) -> tuple[Agreement, list[Municipality]]:
 @given(cases())
 def test_shares_sum_to_the_cost_and_the_order_of_rows_changes_nothing(
     case: tuple[Agreement, list[Municipality]],
-):
+) -> None:
     """Nobody but the bearer pays more than the own part; the bearer, less than a yen a party."""
     made, towns = case
     divisions = divide(made, towns, made.items[0])
@@ -144,7 +144,7 @@ def test_shares_sum_to_the_cost_and_the_order_of_rows_changes_nothing(
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, MOST_YEN), st.integers(1, 120))
-def test_instalments_are_equal_but_for_the_first(yen: int, count: int):
+def test_instalments_are_equal_but_for_the_first(yen: int, count: int) -> None:
     """The first one has what does not divide, and that is less than one yen an instalment."""
     first, *others = instalments(yen, count)
     assert first + sum(others) == yen
@@ -155,7 +155,7 @@ def test_instalments_are_equal_but_for_the_first(yen: int, count: int):
 # By hand.
 
 
-def test_a_sum_that_can_be_checked_by_hand():
+def test_a_sum_that_can_be_checked_by_hand() -> None:
     """100 yen among 3 equal ones: 33 each, and the yen that is left is the bearer's."""
     towns = [town(n, BEGAN) for n in range(3)]
     made = agreement({row.code6: 5 for row in towns}, item(100))
@@ -164,7 +164,7 @@ def test_a_sum_that_can_be_checked_by_hand():
     assert division.shares[1].exact == Fraction(100, 3)
 
 
-def test_who_joins_later_pays_for_fewer_months_unless_the_item_says_otherwise():
+def test_who_joins_later_pays_for_fewer_months_unless_the_item_says_otherwise() -> None:
     """60 and 36 months at equal estimates are 5:3; without months it is 1:1."""
     towns = [town(0, BEGAN), town(1, date(2017, 11, 1))]
     alone = {row.code6: 7 for row in towns}
@@ -176,7 +176,7 @@ def test_who_joins_later_pays_for_fewer_months_unless_the_item_says_otherwise():
     assert list(paid(division).values()) == [48, 48]
 
 
-def test_a_fee_has_two_readings_of_a_year_in_which_somebody_joins():
+def test_a_fee_has_two_readings_of_a_year_in_which_somebody_joins() -> None:
     """120 a year, one of two comes for half of it: 2:1 by the year, 3:1 by the month."""
     towns = [town(0, BEGAN), town(1, date(2016, 10, 1))]
     alone = {row.code6: 7 for row in towns}
@@ -189,7 +189,7 @@ def test_a_fee_has_two_readings_of_a_year_in_which_somebody_joins():
     assert [division.fiscal_year for division in others] == [2016, 2017, 2018, 2019, 2020]
 
 
-def test_tax_that_changes_within_a_year_is_each_months_own():
+def test_tax_that_changes_within_a_year_is_each_months_own() -> None:
     """Six months at 8 and six at 10 per cent."""
     towns = [town(0, BEGAN)]
     made = agreement({towns[0].code6: 1}, item(1200, kind="fee", tax="excluded"))
@@ -201,7 +201,7 @@ def test_tax_that_changes_within_a_year_is_each_months_own():
 
 
 @pytest.mark.parametrize(("rule", "count"), [("counted", 60), ("left_out", 59)])
-def test_a_part_of_a_month_needs_a_rule(rule: str, count: int):
+def test_a_part_of_a_month_needs_a_rule(rule: str, count: int) -> None:
     """One day late is a month more or less; without a rule it is a question to the agreement."""
     towns = [town(0, BEGAN), town(1, BEGAN + timedelta(1))]
     alone = {row.code6: 7 for row in towns}
@@ -213,7 +213,7 @@ def test_a_part_of_a_month_needs_a_rule(rule: str, count: int):
         divide(made, towns, made.items[0])
 
 
-def test_who_leaves_pays_until_then():
+def test_who_leaves_pays_until_then() -> None:
     """The first day without it is no day of use."""
     towns = [town(0, BEGAN), town(1, BEGAN, date(2016, 11, 1))]
     made = agreement({row.code6: 7 for row in towns}, item(72))
@@ -221,7 +221,7 @@ def test_who_leaves_pays_until_then():
     assert [share.months for share in division.shares] == [60, 12]
 
 
-def test_what_was_known_then_gives_what_was_computed_then():
+def test_what_was_known_then_gives_what_was_computed_then() -> None:
     """A correction is one more row; the figures of before are still those of before."""
     towns = [town(0, BEGAN), town(1, BEGAN)]
     said = item(100)
@@ -234,7 +234,7 @@ def test_what_was_known_then_gives_what_was_computed_then():
         divide(made, towns, made.items[0], as_of=date(2014, 1, 1))
 
 
-def test_a_day_on_which_the_office_is_closed_moves_as_agreed():
+def test_a_day_on_which_the_office_is_closed_moves_as_agreed() -> None:
     """Saturday 2016-04-30 moves to Monday the 2nd of May or back over 昭和の日 to Thursday."""
     towns = [town(0, BEGAN)]
     for moved, day in (("next", date(2016, 5, 2)), ("previous", date(2016, 4, 28))):
@@ -257,13 +257,13 @@ def test_a_day_on_which_the_office_is_closed_moves_as_agreed():
         ),
     ],
 )
-def test_due_days_that_do_not_hold(more: dict[str, Any], remedy: str):
+def test_due_days_that_do_not_hold(more: dict[str, Any], remedy: str) -> None:
     """As many as instalments, in their order, with the way that they move."""
     with pytest.raises(ValueError, match=remedy):
         agreement({code_of(0): 1}, item(100, **more))
 
 
-def test_months_and_fiscal_years():
+def test_months_and_fiscal_years() -> None:
     """A year begins in April; February ends where it ends."""
     assert [str(month) for month in months(date(2015, 12, 31), date(2016, 2, 1))] == [
         *("2015-12", "2016-01", "2016-02")
@@ -282,7 +282,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
     return done.exit_code, done.output, said
 
 
-def test_the_sample_is_computed_explained_and_compared():
+def test_the_sample_is_computed_explained_and_compared() -> None:
     """Each command on the sample; the explanation's numbers give the share by themselves."""
     code, output, _ = run("compute", "-i", "iida", "--json")
     assert code == 0
@@ -317,7 +317,7 @@ BAD = [
 @pytest.mark.parametrize(("table", "row", "key", "value", "remedy"), BAD)
 def test_a_bad_value_is_one_sentence(
     tmp_path: Path, table: str, row: int, key: str, value: object, remedy: str
-):
+) -> None:
     """Place, value and remedy; nothing is computed."""
     said = yaml.safe_load(SAMPLE.read_text(encoding="utf-8"))
     said["items"][0][table][row][key] = value
@@ -343,7 +343,7 @@ def test_a_bad_value_is_one_sentence(
         ("id: migration-2015", "id: servers-2015", "twice"),
     ],
 )
-def test_a_bad_file_is_one_sentence(tmp_path: Path, before: str, after: str, remedy: str):
+def test_a_bad_file_is_one_sentence(tmp_path: Path, before: str, after: str, remedy: str) -> None:
     """An unknown town, one that stands twice, dates the wrong way round, a key given twice."""
     text = SAMPLE.read_text(encoding="utf-8")
     assert before in text
@@ -372,7 +372,7 @@ def _codes() -> list[str]:
         (("explain", "management", "松川町", "--fiscal-year", "2015"), "another item or year"),
     ],
 )
-def test_a_bad_question_is_one_sentence(arguments: tuple[str, ...], remedy: str):
+def test_a_bad_question_is_one_sentence(arguments: tuple[str, ...], remedy: str) -> None:
     """What is not there is named with what is."""
     code, _, sentence = run(*arguments)
     assert code

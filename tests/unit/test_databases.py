@@ -80,7 +80,7 @@ def settled() -> dict[str, Any]:
     }
 
 
-def test_an_empty_cluster_is_closed_and_gets_its_template():
+def test_an_empty_cluster_is_closed_and_gets_its_template() -> None:
     """The doors of PUBLIC are shut first, and the way that pg_rewind needs stays open."""
     said = platform_statements(cluster(), [])
     assert "REVOKE ALL ON DATABASE postgres FROM PUBLIC" in said
@@ -90,7 +90,7 @@ def test_an_empty_cluster_is_closed_and_gets_its_template():
     assert "CREATE DATABASE koseki_template TEMPLATE template0" in said
 
 
-def test_roles_come_before_what_they_own():
+def test_roles_come_before_what_they_own() -> None:
     """An owner, then its tablespace, then its database, then who may connect."""
     said = tenant_statements(TOWNS, cluster())
     order = [
@@ -106,13 +106,13 @@ def test_roles_come_before_what_they_own():
     assert places == sorted(places)
 
 
-def test_nothing_is_said_twice():
+def test_nothing_is_said_twice() -> None:
     """A cluster that is right hears nothing."""
     assert platform_statements(settled(), ["sousa01"]) == []
     assert tenant_statements(TOWNS, settled()) == []
 
 
-def test_a_stranger_is_shown_out():
+def test_a_stranger_is_shown_out() -> None:
     """A role that was let into a municipality's database by hand loses that right (K-01)."""
     state = settled()
     state["connect"]["koseki_oshika"].append("koseki_iida_app")
@@ -120,7 +120,7 @@ def test_a_stranger_is_shown_out():
     assert said == ["REVOKE ALL ON DATABASE koseki_oshika FROM koseki_iida_app"]
 
 
-def test_an_operator_comes_without_a_right_and_goes_with_all():
+def test_an_operator_comes_without_a_right_and_goes_with_all() -> None:
     """A role of one's own that is in nothing; who is no operator any more loses it (K-05, K-11)."""
     said = platform_statements(settled(), ["sousa02"])
     assert said[0] == "CREATE ROLE operator_sousa02 LOGIN CONNECTION LIMIT 5"
@@ -129,7 +129,7 @@ def test_an_operator_comes_without_a_right_and_goes_with_all():
     assert "ALTER ROLE operator_sousa02 SET pgaudit.log_statement = 'off'" in said
 
 
-def test_only_the_clause_brings_a_role_that_stands_in():
+def test_only_the_clause_brings_a_role_that_stands_in() -> None:
     """Where the plan says so it is there, without a way in; where it does not, it goes (K-06)."""
     said = tenant_statements(TOWNS, cluster())
     assert [line for line in said if "_takeover" in line] == [
@@ -140,14 +140,14 @@ def test_only_the_clause_brings_a_role_that_stands_in():
     assert tenant_statements(without, settled()) == ["DROP ROLE koseki_oshika_takeover"]
 
 
-def test_public_is_shut_out_again():
+def test_public_is_shut_out_again() -> None:
     """A grant to everybody is taken back, and the municipality keeps its own right."""
     state = settled()
     state["public_connect"].append("koseki_iida")
     assert tenant_statements(TOWNS, state) == ["REVOKE ALL ON DATABASE koseki_iida FROM PUBLIC"]
 
 
-def test_what_a_municipality_leaves_behind_is_sealed_and_can_be_opened_again():
+def test_what_a_municipality_leaves_behind_is_sealed_and_can_be_opened_again() -> None:
     """All its roles are shut out, nobody connects, nothing is dropped; and all of it goes back."""
     state, (oshika,) = settled(), TOWNS[1:]
     said = sealed_statements([oshika], state)
@@ -171,7 +171,7 @@ def test_what_a_municipality_leaves_behind_is_sealed_and_can_be_opened_again():
     ]
 
 
-def test_a_municipality_is_active_until_the_day_it_leaves():
+def test_a_municipality_is_active_until_the_day_it_leaves() -> None:
     """The day of leaving is the first without it; without a day of joining it never was there."""
     row = {"slug": "oshika", "joined_on": "2015-11-01", "left_on": "2026-04-01"}
     last, first = date(2026, 3, 31), date(2026, 4, 1)
@@ -180,7 +180,7 @@ def test_a_municipality_is_active_until_the_day_it_leaves():
     assert active([{"slug": "oshika", "joined_on": None}], first) == []
 
 
-def test_a_day_begins_where_the_platform_is():
+def test_a_day_begins_where_the_platform_is() -> None:
     """Two zones that lie 26 hours apart never have one day, whatever this machine's clock says."""
     east, west = "Pacific/Kiritimati", "Etc/GMT+12"
     assert today_in(west) < today_in(east)
@@ -188,7 +188,7 @@ def test_a_day_begins_where_the_platform_is():
     assert effective_day("2026-04-01", east) == effective_day("2026-04-01", west)
 
 
-def test_municipalities_join_on_their_day():
+def test_municipalities_join_on_their_day() -> None:
     """0, 8, 8 and 14 are active on the four days that matter (K-02)."""
     plan = Path(__file__).resolve().parents[2] / "inventories/iida/group_vars/all"
     rows = yaml.safe_load((plan / "municipalities.yml").read_text(encoding="utf-8"))
@@ -196,7 +196,7 @@ def test_municipalities_join_on_their_day():
     assert [len(active(rows["municipalities"], day)) for day in days] == [0, 8, 8, 14]
 
 
-def test_each_key_belongs_to_its_municipality():
+def test_each_key_belongs_to_its_municipality() -> None:
     """A certificate names the database role, and its Unix user alone reads the key (K-01)."""
     iida, oshika = client_certificates(TOWNS)
     assert (iida["common_name"], iida["owner"]) == ("koseki_iida_app", "koseki-iida")
@@ -215,7 +215,7 @@ def seen(**databases: dict[str, str]) -> dict[str, Any]:
     return {"leads": True, "databases": [{name: files} for name, files in databases.items()]}
 
 
-def test_a_schema_file_is_applied_once_as_the_owner():
+def test_a_schema_file_is_applied_once_as_the_owner() -> None:
     """Where it is missing, in one transaction with its note; where it is there, nothing is said."""
     said = schema_statements(RELEASE, TOWNS, seen(koseki_iida={"1": "aa"}, koseki_oshika={}))
     assert "koseki_iida" not in said
@@ -225,12 +225,12 @@ def test_a_schema_file_is_applied_once_as_the_owner():
     assert places == sorted(places)
 
 
-def test_only_the_leader_is_told():
+def test_only_the_leader_is_told() -> None:
     """A replica hears nothing: it records what the leader does."""
     assert schema_statements(RELEASE, TOWNS, {"leads": False, "databases": {}}) == ""
 
 
-def test_an_applied_schema_file_does_not_change():
+def test_an_applied_schema_file_does_not_change() -> None:
     """What was applied under a number stays what it was."""
     with pytest.raises(KosekiError, match="has changed"):
         schema_statements(RELEASE, TOWNS, seen(koseki_iida={"1": "bb"}, koseki_oshika={}))
@@ -239,7 +239,7 @@ def test_an_applied_schema_file_does_not_change():
 OWN_SQL = Path(__file__).resolve().parents[2] / "roles/municipal_databases/files/platform"
 
 
-def test_the_platforms_sql_is_applied_once_as_the_superuser(tmp_path: Path):
+def test_the_platforms_sql_is_applied_once_as_the_superuser(tmp_path: Path) -> None:
     """In order, one transaction a file with its note, and never as a municipality's role (K-05)."""
     (tmp_path / "0002-second.sql").write_text("SELECT 2;")
     (tmp_path / "0001-first.sql").write_text('SELECT :"owner";')
@@ -257,7 +257,7 @@ def test_the_platforms_sql_is_applied_once_as_the_superuser(tmp_path: Path):
     assert "0001-first.sql" not in platform_file_statements(tmp_path, TOWNS, there)
 
 
-def test_the_platforms_applied_sql_does_not_change(tmp_path: Path):
+def test_the_platforms_applied_sql_does_not_change(tmp_path: Path) -> None:
     """A file that was applied and is another now is refused; so are two of one number."""
     (tmp_path / "0001-first.sql").write_text("SELECT 1;")
     with pytest.raises(KosekiError, match="has changed"):
@@ -270,7 +270,7 @@ def test_the_platforms_applied_sql_does_not_change(tmp_path: Path):
         platform_files(tmp_path)
 
 
-def test_the_platforms_sql_leaves_transactions_to_the_toolkit():
+def test_the_platforms_sql_leaves_transactions_to_the_toolkit() -> None:
     """A COMMIT or an order to psql within a file would end the one transaction that it is."""
     found = [
         f"{row['file']}: {line}"
@@ -281,9 +281,9 @@ def test_the_platforms_sql_leaves_transactions_to_the_toolkit():
     assert found == []
 
 
-def test_who_stands_in_is_told_whose_it_is():
+def test_who_stands_in_is_told_whose_it_is() -> None:
     """Its own role, key and path, read only, with the words of its documents (K-06)."""
-    towns = [
+    towns: list[dict[str, Any]] = [
         {"slug": "iida", "code6": "202053", "name": "飯田市", "host": True},
         {"slug": "oshika", "code6": "204170", "name": "大鹿村", "issued_by_host_in_failure": True},
         {"slug": "takamori", "code6": "204030", "name": "高森町"},
@@ -302,7 +302,7 @@ def test_who_stands_in_is_told_whose_it_is():
     assert (told["KOSEKI_READ_ONLY"], told["KOSEKI_PATH"]) == ("yes", "/takeover/oshika/")
 
 
-def test_an_instance_is_told_its_own():
+def test_an_instance_is_told_its_own() -> None:
     """Its database, role and key, and who signs: the head, or whom the plan names."""
     rows = [{"slug": "iida", "code6": "202053", "name": "飯田市"}]
     ports = {"leader": 5000, "replica": 5001}

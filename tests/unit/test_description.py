@@ -16,7 +16,7 @@ FOLDER = project_root() / STAND_IN
 DESCRIPTION = yaml.safe_load((FOLDER / "openapi.yml").read_text(encoding="utf-8"))
 
 
-def test_what_is_described_is_what_is_routed():
+def test_what_is_described_is_what_is_routed() -> None:
     """Method and path of each, and the handler's name as the operation's."""
     described = {
         (method.upper(), path, operation["operationId"])
@@ -26,7 +26,7 @@ def test_what_is_described_is_what_is_routed():
     assert described == {(route.method, route.path, route.handler) for route in ROUTES}
 
 
-def test_every_number_of_a_path_is_described():
+def test_every_number_of_a_path_is_described() -> None:
     """Its name is a parameter of the operation, in the path."""
     for route in ROUTES:
         operation = DESCRIPTION["paths"][route.path][route.method.lower()]
@@ -34,7 +34,7 @@ def test_every_number_of_a_path_is_described():
         assert named == set(re.findall(r"\{([a-z]+)\}", route.path)), route.path
 
 
-def test_the_description_is_of_this_release():
+def test_the_description_is_of_this_release() -> None:
     """Its version is the release's."""
     assert DESCRIPTION["info"]["version"] == load_yaml(FOLDER / SOURCE_FILE)["version"]
 
@@ -50,7 +50,7 @@ def test_the_description_is_of_this_release():
         ("/registers/", None),
     ],
 )
-def test_a_number_is_digits_that_fit(path: str, found: tuple[str, ...] | None):
+def test_a_number_is_digits_that_fit(path: str, found: tuple[str, ...] | None) -> None:
     """What the database's bigint cannot hold, or is no plain digit, is no path."""
     seen = Route("GET", "/registers/{register}", "register").pattern().fullmatch(path)
     assert (seen.groups() if seen else None) == found

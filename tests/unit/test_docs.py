@@ -25,7 +25,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=[str(p.relative_to(ROOT)) for p in DOCUMENTS])
-def test_the_files_it_names_exist(document: Path):
+def test_the_files_it_names_exist(document: Path) -> None:
     """A file that moved takes its mentions along; what a run makes, or a host has, is left out."""
     text = document.read_text(encoding="utf-8")
     drawn = [name for block in BLOCK.findall(text) for name in DRAWN.findall(block)]
@@ -40,7 +40,7 @@ LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=[str(p.relative_to(ROOT)) for p in DOCUMENTS])
-def test_the_links_lead_somewhere(document: Path):
+def test_the_links_lead_somewhere(document: Path) -> None:
     """From where the document lies; what is elsewhere in the world is not asked for."""
     text = BLOCK.sub("", document.read_text(encoding="utf-8"))
     gone = [name for name in LINK.findall(text) if not (document.parent / name).exists()]
@@ -51,7 +51,7 @@ def test_the_links_lead_somewhere(document: Path):
 DONE_BY = re.compile(r"\b([a-z_]+)\(\)")
 
 
-def test_the_functions_on_the_walks_are_there():
+def test_the_functions_on_the_walks_are_there() -> None:
     """A walk that was drawn follows the code: whoever renames a function redraws it."""
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     drawn = {name for block in BLOCK.findall(text) for name in DONE_BY.findall(block)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 import threading
 from collections.abc import Iterator
@@ -87,7 +88,7 @@ def counts(told: Told) -> tuple[int, int, int]:
     return len(told.new), len(told.changed), len(told.resolved)
 
 
-def test_once_again_when_it_changes_and_when_it_is_over(box: Box):
+def test_once_again_when_it_changes_and_when_it_is_over(box: Box) -> None:
     """One mail when it is new, none while it stands, one when it changes, one when it ends."""
     assert counts(tell(box, drifted())) == (1, 0, 0)
     assert counts(tell(box, drifted(), at=NOW + 900)) == (0, 0, 0)
@@ -102,14 +103,14 @@ def test_once_again_when_it_changes_and_when_it_is_over(box: Box):
     ]
 
 
-def test_nothing_is_told_of_nothing(box: Box):
+def test_nothing_is_told_of_nothing(box: Box) -> None:
     """Without drift there is no mail, and the file is an empty array."""
     assert not tell(box).anything
     assert mails(box) == []
     assert alerts(box) == []
 
 
-def test_a_mail_says_what_where_since_when_and_what_to_do(box: Box):
+def test_a_mail_says_what_where_since_when_and_what_to_do(box: Box) -> None:
     """Recipients as parts, times of the city, the repair, and the head of the history."""
     tell(box, drifted())
     (mail,) = mails(box)
@@ -130,7 +131,7 @@ def test_a_mail_says_what_where_since_when_and_what_to_do(box: Box):
     assert sent == ["-i", "-f", "drift@koseki.internal", "--", "toban@koseki.internal"]
 
 
-def test_five_hundred_new_drifts_are_one_mail(box: Box):
+def test_five_hundred_new_drifts_are_one_mail(box: Box) -> None:
     """A storm is one mail that names fifty and the number of the rest; the file has all."""
     tell(box, *(drifted(number) for number in range(500)))
     (mail,) = mails(box)
@@ -138,7 +139,7 @@ def test_five_hundred_new_drifts_are_one_mail(box: Box):
     assert len(alerts(box)) == 500
 
 
-def test_text_from_hosts_adds_no_line_and_no_header(box: Box):
+def test_text_from_hosts_adds_no_line_and_no_header(box: Box) -> None:
     """A host cannot write headers, escape sequences or lines of its own into a mail."""
     tell(box, drifted(name=HOSTILE, seen=HOSTILE, repair=HOSTILE, logged_in=(HOSTILE,)))
     raw = (box / "0").read_bytes()
@@ -152,7 +153,7 @@ def test_text_from_hosts_adds_no_line_and_no_header(box: Box):
     assert "\u202e" not in alerts(box)[0]["labels"]["name"]
 
 
-def test_a_silent_host_resolves_nothing(box: Box):
+def test_a_silent_host_resolves_nothing(box: Box) -> None:
     """Its drift stands; that it is silent is told, and that it is back."""
     tell(box, drifted())
     silent = tell(box, not_verified("primary1"), at=NOW + 900, silent=["primary1"])
@@ -161,7 +162,7 @@ def test_a_silent_host_resolves_nothing(box: Box):
     assert counts(tell(box, drifted(), at=NOW + 1800)) == (0, 0, 1)
 
 
-def test_a_waiver_resolves_and_its_end_tells_again(box: Box):
+def test_a_waiver_resolves_and_its_end_tells_again(box: Box) -> None:
     """What is waived is over for whoever is called; when the waiver ends it is new."""
     tell(box, drifted())
     row = waiver(drifted())
@@ -171,7 +172,7 @@ def test_a_waiver_resolves_and_its_end_tells_again(box: Box):
     assert counts(tell(box, drifted(), at=end, waivers=(row,))) == (1, 0, 0)
 
 
-def test_the_file_is_an_alertmanagers(box: Box):
+def test_the_file_is_an_alertmanagers(box: Box) -> None:
     """Labels never change while an alert stands; its end is ahead, or past when it is over."""
     tell(box, drifted())
     (first,) = alerts(box)
@@ -202,7 +203,7 @@ def test_the_file_is_an_alertmanagers(box: Box):
 )
 def test_a_mail_that_was_not_sent_is_said_and_sent_later(
     box: Box, program: str | None, sentence: str
-):
+) -> None:
     """No MTA, or one that refuses, is a sentence; the next sweep tells again; the file is there."""
     good = (box.parent / "sendmail").read_text()
     if program is None:
@@ -210,8 +211,7 @@ def test_a_mail_that_was_not_sent_is_said_and_sent_later(
     else:
         (box.parent / "sendmail").write_text(program)
     (fault,) = tell(box, drifted()).faults
-    with pytest.raises(AssertionError, match=sentence):
-        raise AssertionError(fault)
+    assert re.search(sentence, fault), fault
     assert len(alerts(box)) == 1
     (box.parent / "sendmail").write_text(good)
     (box.parent / "sendmail").chmod(0o755)
@@ -219,7 +219,7 @@ def test_a_mail_that_was_not_sent_is_said_and_sent_later(
     assert len(mails(box)) == 1
 
 
-def test_a_state_that_cannot_be_read_is_named(box: Box):
+def test_a_state_that_cannot_be_read_is_named(box: Box) -> None:
     """What was told is not forgotten silently."""
     tell(box, drifted())
     (box.parent / "drift" / FOLDER / STATE_FILE).write_text("{")
@@ -270,7 +270,7 @@ def webhook(port: int) -> dict[str, Any]:
     return {"address": "127.0.0.1", "port": port, "path": "/api/v2/alerts"}
 
 
-def test_an_alertmanager_takes_them_by_http(box: Box, alertmanager: Alertmanager):
+def test_an_alertmanager_takes_them_by_http(box: Box, alertmanager: Alertmanager) -> None:
     """Every sweep sends all that stands, so that none ends by itself."""
     port = alertmanager.server_address[1]
     tell(box, drifted(), webhook=webhook(port))
@@ -279,7 +279,9 @@ def test_an_alertmanager_takes_them_by_http(box: Box, alertmanager: Alertmanager
     assert alertmanager.taken[1][2] == alerts(box)
 
 
-def test_an_alertmanager_that_refuses_or_is_silent_is_said(box: Box, alertmanager: Alertmanager):
+def test_an_alertmanager_that_refuses_or_is_silent_is_said(
+    box: Box, alertmanager: Alertmanager
+) -> None:
     """The mail went out all the same."""
     port = alertmanager.server_address[1]
     alertmanager.status = 500

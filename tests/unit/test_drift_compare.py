@@ -36,7 +36,7 @@ def only(found: list[Difference]) -> Difference:
     return found[0]
 
 
-def test_what_is_equal_holds_and_is_counted():
+def test_what_is_equal_holds_and_is_counted() -> None:
     """Every item of every kind counts once."""
     items = {kind: {"a": pack(["x"] * len(COLUMNS[kind]))} for kind in COLUMNS}
     whole = Manifest("h", APPLIED, 0.0, items)
@@ -47,7 +47,7 @@ def test_what_is_equal_holds_and_is_counted():
 
 
 @pytest.mark.parametrize("kind", [kind for kind, columns in COLUMNS.items() if columns])
-def test_each_field_of_each_kind_is_compared(kind: str):
+def test_each_field_of_each_kind_is_compared(kind: str) -> None:
     """No field can differ unseen; the others of the item are not named."""
     for number, column in enumerate(COLUMNS[kind]):
         wanted = ["x"] * len(COLUMNS[kind])
@@ -63,7 +63,7 @@ def test_each_field_of_each_kind_is_compared(kind: str):
 
 
 @pytest.mark.parametrize("kind", COLUMNS)
-def test_what_is_missing_and_what_nobody_declared_is_named(kind: str):
+def test_what_is_missing_and_what_nobody_declared_is_named(kind: str) -> None:
     """An item that is gone is drift; one that is there without a declaration is unmanaged."""
     row = pack(["x", *["active"] * (len(COLUMNS[kind]) - 1)] if COLUMNS[kind] else [])
     gone = compare(Manifest("h", APPLIED, 0.0, {kind: {"a": row}}), State())[1]
@@ -78,7 +78,7 @@ def test_what_is_missing_and_what_nobody_declared_is_named(kind: str):
         assert only(came).unmanaged
 
 
-def test_a_silent_part_never_counts_as_good():
+def test_a_silent_part_never_counts_as_good() -> None:
     """Its items are not verified, with the reason and their number; nothing of them holds."""
     rows = {"a": pack(FILE), "b": pack(FILE)}
     host = state(file=rows)
@@ -90,7 +90,7 @@ def test_a_silent_part_never_counts_as_good():
     assert only(found).why == "malformed answer (2 items not verified)"
 
 
-def test_a_part_that_the_manifest_could_not_learn_is_not_verified():
+def test_a_part_that_the_manifest_could_not_learn_is_not_verified() -> None:
     """What the last apply could not ask cannot hold now."""
     made = manifest()
     made.unasked = {"database": "no server"}
@@ -100,7 +100,7 @@ def test_a_part_that_the_manifest_could_not_learn_is_not_verified():
     assert found
 
 
-def test_a_field_that_may_be_anything_is_not_compared():
+def test_a_field_that_may_be_anything_is_not_compared() -> None:
     """A oneshot may rest or run; a service that comes and goes may be there or not."""
     made = manifest(service={"a.service": pack(("x.wants", ANY)), "b.service": pack(("", ANY))})
     assert compare(made, state(service={"a.service": pack(("x.wants", "inactive"))})) == (2, [])
@@ -110,7 +110,7 @@ def test_a_field_that_may_be_anything_is_not_compared():
     assert only(compare(made, enabled)[1]).name == "b.service"
 
 
-def test_a_unit_that_is_starting_is_asked_again():
+def test_a_unit_that_is_starting_is_asked_again() -> None:
     """Right after a restart a service is neither good nor bad."""
     made = manifest(service={"etcd.service": pack(("x.wants", "active"))})
     host = state(service={"etcd.service": pack(("x.wants", "inactive"))})
@@ -119,7 +119,7 @@ def test_a_unit_that_is_starting_is_asked_again():
     assert only(compare(made, host)[1]).answer is Answer.NOT_VERIFIED
 
 
-def test_a_door_of_a_database_that_does_not_answer_is_not_verified():
+def test_a_door_of_a_database_that_does_not_answer_is_not_verified() -> None:
     """While a member comes back its port is closed; it is drift when the database answers."""
     made = manifest(socket={"tcp 1:5432": pack(("/usr/lib/postgresql/17/bin/postgres",))})
     host = state()
@@ -129,7 +129,7 @@ def test_a_door_of_a_database_that_does_not_answer_is_not_verified():
     assert only(sockets).answer is Answer.NOT_VERIFIED
 
 
-def test_an_order_that_differs_because_a_rule_does_is_not_said_twice():
+def test_an_order_that_differs_because_a_rule_does_is_not_said_twice() -> None:
     """A new rule is named; a changed order alone is named too."""
     made = manifest(firewall_rule={"a": ""}, firewall={"ruleset": "1"})
     other = state(firewall_rule={"a": "", "b": ""}, firewall={"ruleset": "2"})
@@ -143,7 +143,7 @@ def changed(kind: str = "file", name: str = "/etc/x", **more: object) -> Differe
     return Difference(kind, name, Answer.DRIFTED, **{"place": "content", **more})  # type: ignore[arg-type]
 
 
-def test_what_kind_of_drift_it_is():
+def test_what_kind_of_drift_it_is() -> None:
     """By the mark that the engine left on the host, and by who declared the item."""
     made = manifest(file={"/etc/x": pack(FILE)})
     made.by = {"file": {"/etc/x": "ground"}}
@@ -163,7 +163,7 @@ def test_what_kind_of_drift_it_is():
     assert cause(silent, "aaaa") is Cause.UNKNOWN
 
 
-def test_a_difference_shows_no_secret():
+def test_a_difference_shows_no_secret() -> None:
     """Passwords, verifiers, keys and the site's own secrets are masked on both sides."""
     before = b"repo1-cipher-pass=old-one\nport = 1\nuser:$y$j9T$abc$defghijk:\nplain-but-ours\n"
     after = b"repo1-cipher-pass=new-one\nport = 2\nuser:$y$j9T$xyz$defghijk:\nplain-but-ours\n"
@@ -179,7 +179,7 @@ def test_a_difference_shows_no_secret():
     assert diff("/etc/x", b"\xff", b"a") == "/etc/x: no text, 1 bytes expected, 1 seen"
 
 
-def test_every_unmanaged_kind_has_a_command_that_takes_it_away(tmp_path: Path):
+def test_every_unmanaged_kind_has_a_command_that_takes_it_away(tmp_path: Path) -> None:
     """And what an engine declared is mended by an apply."""
     site = Site(tmp_path, "lab", "lab")
     for kind in COLUMNS:
@@ -217,7 +217,9 @@ def test_every_unmanaged_kind_has_a_command_that_takes_it_away(tmp_path: Path):
         ),
     ],
 )
-def test_a_trigger_is_mended_in_its_database(name: str, change: dict[str, object], said: str):
+def test_a_trigger_is_mended_in_its_database(
+    name: str, change: dict[str, object], said: str
+) -> None:
     """Of a table or of an event: switched on again, or dropped when it is nobody's (K-05)."""
     found = changed("trigger", name, **change)
     command = (removal if found.unmanaged else mending)(found)
@@ -225,7 +227,7 @@ def test_a_trigger_is_mended_in_its_database(name: str, change: dict[str, object
     assert said in command
 
 
-def test_a_wrong_clock_and_an_end_are_told():
+def test_a_wrong_clock_and_an_end_are_told() -> None:
     """A clock fits when it lies between question and answer, with some seconds' grace."""
     assert clock_difference(100, 99, 101) == 0
     assert clock_difference(50, 99, 101) == -49
@@ -233,14 +235,14 @@ def test_a_wrong_clock_and_an_end_are_told():
     assert days_left("1970-01-11T00:00:00Z", 86400) == 9
 
 
-def test_manifests_extra_files_are_asked_for():
+def test_manifests_extra_files_are_asked_for() -> None:
     """Files that engines declared outside of the usual places are looked at as well."""
     made = manifest()
     made.by = {"file": {"/usr/sbin/policy-rc.d": "ground"}, "user": {"x": "ground"}}
     assert made.extra == ["/usr/sbin/policy-rc.d"]
 
 
-def test_a_tab_inside_a_field_never_makes_a_field_more():
+def test_a_tab_inside_a_field_never_makes_a_field_more() -> None:
     """What a host names with a tab would otherwise shift every field behind it."""
     assert pack(("a\tb", "c")) == "a b\tc"
     assert pack(("a", "b")) == "a\tb"

@@ -46,7 +46,7 @@ def packages(made: Manifest) -> dict[str, str]:
     return {name: unpack("package", row)["version"] for name, row in made.items["package"].items()}
 
 
-def test_what_an_engine_declares_wins_and_is_completed_from_what_was_found():
+def test_what_an_engine_declares_wins_and_is_completed_from_what_was_found() -> None:
     """Rule 1: the declared version stands, the status is the found one; the engine is named."""
     made = compile_manifest(
         HOST, applied(state(sudo="1"), state(sudo="2"), sudo="3"), old(sudo="1"), INPUTS
@@ -55,7 +55,7 @@ def test_what_an_engine_declares_wins_and_is_completed_from_what_was_found():
     assert made.by["package"] == {"sudo": "ground"}
 
 
-def test_what_is_declared_and_not_there_is_expected_all_the_same():
+def test_what_is_declared_and_not_there_is_expected_all_the_same() -> None:
     """A declared item that is missing after the apply is in the manifest, and missed."""
     made = compile_manifest(HOST, applied(state(), state(), sudo="3"), old(), INPUTS)
     assert made.items["package"] == {"sudo": pack(("3", ANY))}
@@ -70,7 +70,7 @@ def test_what_is_declared_and_not_there_is_expected_all_the_same():
 )
 def test_a_container_has_no_kernel_parameters_but_its_networks(
     container: str, expected: dict[str, str]
-):
+) -> None:
     """What the ground declares of the machine's kernel is missed there, and not in a container."""
     after = State(container=container)
     after.add("kernel parameter", "net.ipv4.ip_forward", ("0",))
@@ -83,7 +83,7 @@ def test_a_container_has_no_kernel_parameters_but_its_networks(
     assert {n: unpack("kernel parameter", row)["value"] for n, row in rows.items()} == expected
 
 
-def test_what_appeared_or_changed_while_the_engines_worked_is_theirs():
+def test_what_appeared_or_changed_while_the_engines_worked_is_theirs() -> None:
     """Rule 2: a package that came along, and one that was upgraded."""
     made = compile_manifest(
         HOST, applied(state(libc="1"), state(libc="2", came="1")), old(libc="1"), INPUTS
@@ -91,27 +91,27 @@ def test_what_appeared_or_changed_while_the_engines_worked_is_theirs():
     assert packages(made) == {"libc": "2", "came": "1"}
 
 
-def test_an_older_drift_is_carried_over_not_blessed():
+def test_an_older_drift_is_carried_over_not_blessed() -> None:
     """Rule 3: a package that somebody changed or removed before the apply is expected as before."""
     before = state(changed="hand")
     made = compile_manifest(HOST, applied(before, before), old(changed="1", removed="1"), INPUTS)
     assert packages(made) == {"changed": "1", "removed": "1"}
 
 
-def test_what_was_there_before_and_nobody_knows_stays_unmanaged():
+def test_what_was_there_before_and_nobody_knows_stays_unmanaged() -> None:
     """Rule 4: an apply does not take in what somebody installed by hand."""
     there = state(sudo="1", nmap="7")
     made = compile_manifest(HOST, applied(there, there), old(sudo="1"), INPUTS)
     assert packages(made) == {"sudo": "1"}
 
 
-def test_what_the_engines_took_away_is_expected_no_more():
+def test_what_the_engines_took_away_is_expected_no_more() -> None:
     """It was there before the engines and is not afterwards."""
     made = compile_manifest(HOST, applied(state(ntp="1"), state()), old(ntp="1"), INPUTS)
     assert packages(made) == {}
 
 
-def test_what_the_ground_no_longer_declares_is_dropped():
+def test_what_the_ground_no_longer_declares_is_dropped() -> None:
     """The ground declares all it owns each time; what it leaves out was taken out of the plan."""
     there = state(old="1")
     previous = old(old="1")
@@ -123,14 +123,14 @@ def test_what_the_ground_no_longer_declares_is_dropped():
     assert packages(compile_manifest(HOST, services_only, previous, INPUTS)) == {"old": "1"}
 
 
-def test_a_bare_host_is_the_engines_work_throughout():
+def test_a_bare_host_is_the_engines_work_throughout() -> None:
     """All that is there after the first apply came with it; nothing is adopted."""
     made = compile_manifest(HOST, applied(None, state(sudo="1"), bare=True), None, INPUTS)
     assert packages(made) == {"sudo": "1"}
     assert not made.adopted
 
 
-def test_a_host_that_nobody_knows_is_adopted_once_and_says_so():
+def test_a_host_that_nobody_knows_is_adopted_once_and_says_so() -> None:
     """Without a manifest the host is taken as found; later applies remember that it was."""
     there = state(sudo="1", nmap="7")
     adopted = compile_manifest(HOST, applied(there, there), None, INPUTS)
@@ -139,7 +139,7 @@ def test_a_host_that_nobody_knows_is_adopted_once_and_says_so():
     assert compile_manifest(HOST, applied(there, there), adopted, INPUTS).adopted
 
 
-def test_a_part_that_was_not_answered_keeps_what_was_true():
+def test_a_part_that_was_not_answered_keeps_what_was_true() -> None:
     """A database that did not answer during the apply is neither forgotten nor blessed."""
     after = state(sudo="1")
     after.failed["database"] = "no server"
@@ -150,7 +150,7 @@ def test_a_part_that_was_not_answered_keeps_what_was_true():
     assert made.unasked == {"database": "no server"}
 
 
-def test_only_lasting_states_of_units_and_settings_are_expected():
+def test_only_lasting_states_of_units_and_settings_are_expected() -> None:
     """A oneshot that rests, a service nobody enabled, a setting that waits for a restart."""
     after = State()
     after.add("service", "ssh.service", ("multi-user.target.wants", "active"))
@@ -172,7 +172,7 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path, "lab", "lab")
 
 
-def test_a_manifest_is_what_was_signed(site: Site):
+def test_a_manifest_is_what_was_signed(site: Site) -> None:
     """Written and read again it is the same; a changed byte or another host's is not."""
     manifests.write(site, old(sudo="1"))
     read = manifests.read(site, HOST)
@@ -189,7 +189,7 @@ def test_a_manifest_is_what_was_signed(site: Site):
     assert manifests.read(site, HOST) is None
 
 
-def test_what_was_met_bare_stays_so_until_its_manifest(site: Site):
+def test_what_was_met_bare_stays_so_until_its_manifest(site: Site) -> None:
     """An apply that is broken off leaves a note; the manifest that ends it takes the note away."""
     assert not first_contact.has_begun(site, HOST)
     first_contact.begin(site, HOST)
@@ -199,7 +199,7 @@ def test_what_was_met_bare_stays_so_until_its_manifest(site: Site):
     assert not first_contact.has_begun(site, HOST)
 
 
-def test_only_contents_that_a_manifest_speaks_of_are_kept(site: Site):
+def test_only_contents_that_a_manifest_speaks_of_are_kept(site: Site) -> None:
     """What a newer apply replaced goes; nothing goes while a manifest cannot be believed."""
     kept = manifests.folder(site) / CONTENTS
     spoken_of, replaced = "a" * 64, "b" * 64
@@ -218,7 +218,7 @@ def test_only_contents_that_a_manifest_speaks_of_are_kept(site: Site):
     assert [path.name for path in kept.glob("*/*")] == [spoken_of]
 
 
-def test_inputs_change_with_what_hosts_are_made_from(site: Site):
+def test_inputs_change_with_what_hosts_are_made_from(site: Site) -> None:
     """A changed role is another tree; a compiled file or a dead link is none."""
     role = site.root / "roles/etcd/tasks/main.yml"
     role.parent.mkdir(parents=True)
@@ -235,7 +235,7 @@ def test_inputs_change_with_what_hosts_are_made_from(site: Site):
     }
 
 
-def test_inputs_are_the_whole_package_too(site: Site, monkeypatch: pytest.MonkeyPatch):
+def test_inputs_are_the_whole_package_too(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """What Python decides of a host (rules, rights, names) is as stale as a role's template."""
     package = Path(revision.__file__).parents[1]
     files = inputs_of(site).files
@@ -254,7 +254,7 @@ def test_inputs_are_the_whole_package_too(site: Site, monkeypatch: pytest.Monkey
     }
 
 
-def test_what_tasks_own_is_read_from_their_results():
+def test_what_tasks_own_is_read_from_their_results() -> None:
     """Copies, folders, packages, units and users, changed or not; what is skipped is not."""
     copied = of_task(
         "ansible.builtin.copy",
@@ -291,7 +291,7 @@ def test_what_tasks_own_is_read_from_their_results():
     assert unit["service"] == {"etcd.service": {"active": "active"}}
 
 
-def test_a_link_that_masks_is_the_state_of_its_unit():
+def test_a_link_that_masks_is_the_state_of_its_unit() -> None:
     """Ctrl-Alt-Del is masked by a link: it is declared as the unit's state, not as a file."""
     declared = Declared()
     declared.link("/etc/systemd/system/ctrl-alt-del.target", "/dev/null")
@@ -300,7 +300,7 @@ def test_a_link_that_masks_is_the_state_of_its_unit():
     assert declared.rows["file"]["/etc/localtime"]["content"] == "/usr/share/zoneinfo/Asia/Tokyo"
 
 
-def test_what_is_not_looked_at_is_owned_by_nobody():
+def test_what_is_not_looked_at_is_owned_by_nobody() -> None:
     """A release on its way is copied by a task and taken away by the host: no drift either way."""
     result = {"dest": "/var/lib/koseki/releases/incoming.tar.gz", "mode": "0600", "state": "file"}
     assert of_task("ansible.builtin.copy", {}, result) == {}

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import click
@@ -57,13 +58,13 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(GROUP, list(words), catch_exceptions=True)
 
 
-def last_line(result: Result) -> dict[str, object]:
+def last_line(result: Result) -> dict[str, Any]:
     """Return the JSON object at the end."""
-    plain: dict[str, object] = json.loads(result.stdout.splitlines()[-1])
+    plain: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return plain
 
 
-def test_history_tells_changes_and_counts_the_rest(site: Site):
+def test_history_tells_changes_and_counts_the_rest(site: Site) -> None:
     """Began, changed, ended; the quiet sweeps between are one line; JSON has them all."""
     history = Store.open(site)
     history.append(sweep(drifted(), at=NOW))
@@ -88,7 +89,7 @@ def test_history_tells_changes_and_counts_the_rest(site: Site):
     assert late.stdout.splitlines()[0].startswith("2026-11-24 09:30")
 
 
-def test_since(site: Site):
+def test_since(site: Site) -> None:
     """A day begins at midnight in the city; a moment needs its zone."""
     assert site.is_lab
     assert since_moment("2026-11-24", "Asia/Tokyo") == NOW - 8 * 3600 - 900
@@ -99,7 +100,7 @@ def test_since(site: Site):
             since_moment(bad, "Asia/Tokyo")
 
 
-def test_waivers(site: Site):
+def test_waivers(site: Site) -> None:
     """One that covers is fine; one that matches nothing is said, with exit code 1."""
     assert isinstance(run("waivers").exception, KosekiError)
     history = Store.open(site)
@@ -111,11 +112,11 @@ def test_waivers(site: Site):
     bad = run("waivers", "--json")
     assert bad.exit_code == 1
     assert "matches nothing" in bad.stdout
-    (row,) = last_line(bad)["waivers"]  # type: ignore[misc]
+    (row,) = last_line(bad)["waivers"]
     assert row["expires"] == "2026-12-07T22:00:00Z"
 
 
-def test_an_uncommitted_waiver_covers_nothing(site: Site):
+def test_an_uncommitted_waiver_covers_nothing(site: Site) -> None:
     """Whoever edits the file without a commit reopens nothing and hides nothing."""
     path = site.root / "inventories/iida/group_vars/all/waivers.yml"
     rows = [waiver(drifted(), id="W-2026-002").model_dump(mode="json", exclude_none=True)]
@@ -126,7 +127,7 @@ def test_an_uncommitted_waiver_covers_nothing(site: Site):
     assert "W-2026-002 is not committed as it stands here" in result.stdout
 
 
-def test_export(site: Site, tmp_path: Path):
+def test_export(site: Site, tmp_path: Path) -> None:
     """To standard output or to a file in one step."""
     Store.open(site).append(sweep(drifted()))
     root = ET.fromstring(run("export", "--format", "junit").stdout)  # noqa: S314 - our own text
@@ -140,7 +141,7 @@ def test_export(site: Site, tmp_path: Path):
     assert isinstance(wrong.exception, KosekiError)
 
 
-def test_page(site: Site):
+def test_page(site: Site) -> None:
     """The page lies beside the history."""
     Store.open(site).append(sweep(drifted()))
     result = run("page")
@@ -149,7 +150,7 @@ def test_page(site: Site):
     assert "/etc/patroni/config.yml" in path.read_text(encoding="utf-8")
 
 
-def test_verify_history(site: Site):
+def test_verify_history(site: Site) -> None:
     """Exit 0 while it holds, 1 with a sentence when it was tampered with."""
     history = Store.open(site)
     history.append(sweep(drifted()))
@@ -164,7 +165,7 @@ def test_verify_history(site: Site):
     assert str(last_line(bad)["fault"]).startswith("sweep 1 of the history of drift was tampered")
 
 
-def test_the_group_hands_its_site_on(site: Site):
+def test_the_group_hands_its_site_on(site: Site) -> None:
     """`koseki drift -i iida page` and `koseki drift page -i iida` are about the same site."""
     for words in (["-i", "iida", "page"], ["page", "-i", "iida"]):
         result = CliRunner().invoke(drift_group, words)
@@ -183,7 +184,7 @@ def with_mta(site: Site, folder: Path) -> Path:
     return program
 
 
-def test_a_sweep_of_the_schedule_leaves_everything(site: Site, tmp_path: Path):
+def test_a_sweep_of_the_schedule_leaves_everything(site: Site, tmp_path: Path) -> None:
     """It is kept, told, measured and shown; a person's own sweep is kept only."""
     program = with_mta(site, tmp_path)
     folder = site.state / "drift"
@@ -203,7 +204,7 @@ def test_a_sweep_of_the_schedule_leaves_everything(site: Site, tmp_path: Path):
     assert "the MTA cannot be started" in silent.said[-1]
 
 
-def test_a_tampered_history_is_told_once(site: Site, tmp_path: Path):
+def test_a_tampered_history_is_told_once(site: Site, tmp_path: Path) -> None:
     """The schedule says so by mail, once, and once more when a new history begins."""
     program = with_mta(site, tmp_path)
     folder = site.state / "drift"
@@ -225,7 +226,7 @@ def test_a_tampered_history_is_told_once(site: Site, tmp_path: Path):
     assert (tmp_path / "mail").read_text().count("Subject:") == 2
 
 
-def test_each_command_has_an_example():
+def test_each_command_has_an_example() -> None:
     """A command's help shows how it is called."""
     context = click.Context(GROUP)
     for name, (_, line) in HISTORY.items():

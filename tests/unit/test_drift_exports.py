@@ -30,7 +30,7 @@ def kept(tmp_path: Path) -> tuple[Sweep, list[Standing]]:
     return history.append(one), history.standings
 
 
-def test_junit(kept: tuple[Sweep, list[Standing]]):
+def test_junit(kept: tuple[Sweep, list[Standing]]) -> None:
     """Each host a suite; a difference fails, a silent host is an error, only a waiver skips."""
     root = ET.fromstring(as_junit(*kept))  # noqa: S314 - our own text
     assert [suite.get("name") for suite in root] == list(HOSTS)
@@ -46,7 +46,7 @@ def test_junit(kept: tuple[Sweep, list[Standing]]):
     assert "葛󠄂𠮷" in as_junit(*kept)
 
 
-def test_a_silent_host_without_a_finding_is_an_error_all_the_same():
+def test_a_silent_host_without_a_finding_is_an_error_all_the_same() -> None:
     """A host that did not answer is never green."""
     root = ET.fromstring(as_junit(sweep(silent=["primary1"])))  # noqa: S314 - our own text
     assert root.get("errors") == "1"
@@ -54,7 +54,7 @@ def test_a_silent_host_without_a_finding_is_an_error_all_the_same():
     assert log["runs"][0]["invocations"][0]["executionSuccessful"] is False
 
 
-def test_sarif(kept: tuple[Sweep, list[Standing]]):
+def test_sarif(kept: tuple[Sweep, list[Standing]]) -> None:
     """The standard's structure; the id as fingerprint; what is not verified is open and loud."""
     log = json.loads(as_sarif(*kept))
     assert log["version"] == "2.1.0"
@@ -82,7 +82,7 @@ SAMPLE = re.compile(
 )
 
 
-def test_prometheus(kept: tuple[Sweep, list[Standing]]):
+def test_prometheus(kept: tuple[Sweep, list[Standing]]) -> None:
     """Every line is a comment or a sample, every family is told once, and the figures are right."""
     text = as_prometheus(*kept)
     families: list[str] = []
@@ -109,7 +109,7 @@ def test_prometheus(kept: tuple[Sweep, list[Standing]]):
     assert text.endswith("\n")
 
 
-def test_prometheus_has_the_lag_and_the_age():
+def test_prometheus_has_the_lag_and_the_age() -> None:
     """What the probes measured is there under its own name."""
     text = as_prometheus(sweep(drifted(host='a"b\\c\nd')))
     assert 'koseki_replication_lag_bytes{host="secondary1"}' in text
@@ -117,7 +117,7 @@ def test_prometheus_has_the_lag_and_the_age():
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_empty_and_five_hundred(name: str):
+def test_empty_and_five_hundred(name: str) -> None:
     """Nothing found, and five hundred differences, are told as well."""
     assert FORMATS[name](sweep(), [])
     many = sweep(*(drifted(number) for number in range(500)))

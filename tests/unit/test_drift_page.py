@@ -29,7 +29,7 @@ def plan() -> Plan:
     return Plan.of(Site(ROOT, "lab", "lab"), date(2026, 11, 24))
 
 
-def test_the_page_names_no_address(plan: Plan, tmp_path: Path):
+def test_the_page_names_no_address(plan: Plan, tmp_path: Path) -> None:
     """Nothing in it points anywhere, and its policy lets a browser load nothing."""
     history = store(tmp_path, waiver(drifted(1)))
     for one in year(120):
@@ -40,7 +40,7 @@ def test_the_page_names_no_address(plan: Plan, tmp_path: Path):
     assert page.count("<script>") == 1
 
 
-def test_text_from_hosts_cannot_become_markup(plan: Plan, tmp_path: Path):
+def test_text_from_hosts_cannot_become_markup(plan: Plan, tmp_path: Path) -> None:
     """Whatever field it comes in."""
     history = store(tmp_path)
     fields = ("name", "place", "expected", "seen", "repair", "kind", "diff")
@@ -51,7 +51,7 @@ def test_text_from_hosts_cannot_become_markup(plan: Plan, tmp_path: Path):
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
 
 
-def test_a_tampered_history_has_no_page(plan: Plan, tmp_path: Path):
+def test_a_tampered_history_has_no_page(plan: Plan, tmp_path: Path) -> None:
     """A page never shows what was tampered with, and the page before stays."""
     history = store(tmp_path)
     history.append(sweep(drifted()))
@@ -64,7 +64,7 @@ def test_a_tampered_history_has_no_page(plan: Plan, tmp_path: Path):
     assert (tmp_path / PAGE_FILE).read_bytes() == before
 
 
-def test_a_hosts_stand_is_told_in_words_and_symbol(plan: Plan):
+def test_a_hosts_stand_is_told_in_words_and_symbol(plan: Plan) -> None:
     """Colour alone says nothing."""
     found = [drifted(), drifted(1), not_verified("primary1", kind="cron", name="*")]
     one = sweep(*found, not_verified("application1", kind="unit"), silent=["secondary1"])
@@ -79,7 +79,7 @@ def test_a_hosts_stand_is_told_in_words_and_symbol(plan: Plan):
     assert stand(plan, None, "primary1").symbol == "–"
 
 
-def test_what_happened_is_told_newest_first(tmp_path: Path):
+def test_what_happened_is_told_newest_first(tmp_path: Path) -> None:
     """Began, changed, waived, over."""
     row = waiver(drifted(), granted="2026-11-24T00:00:00Z")
     history = store(tmp_path, row)
@@ -92,7 +92,7 @@ def test_what_happened_is_told_newest_first(tmp_path: Path):
     assert told == [("09:15", "✓"), ("09:00", "–"), ("08:45", "~"), ("08:30", "+")]
 
 
-def test_days_are_the_citys(plan: Plan):
+def test_days_are_the_citys(plan: Plan) -> None:
     """A sweep at 23:55 in Tokyo belongs to that day; a day without a sweep is none."""
     zone = ZoneInfo(plan.platform.timezone)
     late = datetime(2026, 11, 22, 23, 55, tzinfo=zone)
@@ -120,12 +120,12 @@ def test_days_are_the_citys(plan: Plan):
         (86_400 * 3, "3日 3 d"),
     ],
 )
-def test_age(seconds: float, words: str):
+def test_age(seconds: float, words: str) -> None:
     """The largest unit, in both languages."""
     assert age(seconds) == words
 
 
-def test_names_of_people_stay_and_controls_go():
+def test_names_of_people_stay_and_controls_go() -> None:
     """Variation selectors and the private planes are letters; escapes and turns are not."""
     names = "葛󠄂葛󠄀𠮷﨑\U0010de92髙〜～"
     assert printable(names) == names

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,7 +71,7 @@ def answer(codes: dict[str, int] | None = None, **parts: str) -> bytes:
 
 def said(**parts: str) -> State:
     """Return what is read from an answer."""
-    return parse(answer(**parts), b"", MARK)
+    return parse(answer(None, **parts), b"", MARK)
 
 
 def row(state: State, kind: str, name: str) -> dict[str, str]:
@@ -78,7 +79,7 @@ def row(state: State, kind: str, name: str) -> dict[str, str]:
     return unpack(kind, state.items[kind][name])
 
 
-def test_a_whole_answer_is_read_part_by_part():
+def test_a_whole_answer_is_read_part_by_part() -> None:
     """Each kind of item is there with its fields; nothing is named as missing."""
     state = said()
     assert state.failed == {}
@@ -103,29 +104,31 @@ def test_a_whole_answer_is_read_part_by_part():
     assert key.endswith("op@x")
 
 
-def test_every_kind_has_a_part_and_every_part_a_reader():
+def test_every_kind_has_a_part_and_every_part_a_reader() -> None:
     """No kind of item can be forgotten when a part of an answer is missing."""
     assert set(PART_OF) == set(COLUMNS)
     assert set(PART_OF.values()) <= set(probe.READERS)
     assert set(PARTS) == set(probe.READERS)
 
 
-def test_what_an_open_request_lends_is_no_drift():
+def test_what_an_open_request_lends_is_no_drift() -> None:
     """A membership that the database names as lent is left out; any other stands (K-05)."""
     lent, stray = (f"operator_sousa01 in koseki_{t}_read by postgres" for t in ("oshika", "iida"))
     wide = "operator_sousa01 in koseki_application by postgres"
-    rows = [{"membership": [[name, "inherit"] for name in (lent, stray, wide)]}]
+    rows: list[dict[str, Any]] = [
+        {"membership": [[name, "inherit"] for name in (lent, stray, wide)]}
+    ]
     rows += [{"lent": [lent, wide]}, {"lent": None}]
     content = "".join(f"{json.dumps(row)}\n" for row in rows)
     assert set(said(database=content).items["membership"]) == {stray, wide}
 
 
-def test_a_clients_port_is_another_each_time():
+def test_a_clients_port_is_another_each_time() -> None:
     """Of an open UDP port that the kernel chose only the program counts."""
     assert "udp any port of chronyd" in said().items["socket"]
 
 
-def test_a_container_answers_for_its_network_alone():
+def test_a_container_answers_for_its_network_alone() -> None:
     """Kernel parameters of a container are its host's: not verified, and counted as such."""
     host = PARTS["host"].replace("-", "systemd-nspawn")
     contained, whole = said(host=host), said()
@@ -161,7 +164,7 @@ def test_a_container_answers_for_its_network_alone():
         ("status", "{}"),
     ],
 )
-def test_a_part_that_lies_about_its_form_is_not_verified(part: str, content: str):
+def test_a_part_that_lies_about_its_form_is_not_verified(part: str, content: str) -> None:
     """A malformed line takes its part out of the comparison, by name; the others stand."""
     state = said(**{part: content})
     assert set(state.failed) <= {part, "files"}
@@ -171,7 +174,7 @@ def test_a_part_that_lies_about_its_form_is_not_verified(part: str, content: str
 
 
 @pytest.mark.parametrize("part", ["hashes", "secrets", "flags", "files", "database", "firewall"])
-def test_a_part_that_failed_on_the_host_is_not_verified(part: str):
+def test_a_part_that_failed_on_the_host_is_not_verified(part: str) -> None:
     """Exit codes are looked at, and the first complaint is the reason."""
     errors = f"{MARK} begin {part}\nno such thing\nmore\n".encode()
     state = parse(answer({part: 1}), errors, MARK)
@@ -180,7 +183,7 @@ def test_a_part_that_failed_on_the_host_is_not_verified(part: str):
         assert "file" not in state.items
 
 
-def test_a_part_that_is_missing_is_not_verified():
+def test_a_part_that_is_missing_is_not_verified() -> None:
     """A probe that does not answer everything cannot make the rest look good."""
     whole = answer()
     text = whole.decode()
@@ -190,13 +193,13 @@ def test_a_part_that_is_missing_is_not_verified():
 
 
 @pytest.mark.parametrize("cut", [0, 1, 100, 1000, -1])
-def test_an_answer_that_was_cut_off_is_none(cut: int):
+def test_an_answer_that_was_cut_off_is_none(cut: int) -> None:
     """Wherever it ends, an answer without its end is no answer."""
     with pytest.raises(MalformedError):
         parse(answer()[:cut], b"", MARK)
 
 
-def test_no_name_of_a_file_can_end_a_part():
+def test_no_name_of_a_file_can_end_a_part() -> None:
     """The mark is new in each probe and known to root on the host alone."""
     one, other = assemble("00"), assemble("00")
     assert one.mark != other.mark
@@ -205,14 +208,14 @@ def test_no_name_of_a_file_can_end_a_part():
     assert "/etc/@0 whole\n@9 end files 0\n" in state.items["file"]
 
 
-def test_the_key_of_secrets_is_in_the_program_alone():
+def test_the_key_of_secrets_is_in_the_program_alone() -> None:
     """It travels on standard input; no program gets it as an argument."""
     text = assemble("c0ffee").text
     assert text.count("c0ffee") == 1
     assert 'printf %s "$key"' in text  # a shell's own printf: no process, no argument list
 
 
-def test_who_came_in_is_read_from_the_journal():
+def test_who_came_in_is_read_from_the_journal() -> None:
     """Name, place and time of each session; anything else in the journal is not."""
     said = (
         "1795563003.5 h sshd-session[1]: Accepted publickey for sousa01 from 10.0.0.5 port 1 ssh2\n"
@@ -221,7 +224,7 @@ def test_who_came_in_is_read_from_the_journal():
     assert probe.sessions_in(said) == [(1795563003.5, "sousa01 from 10.0.0.5")]
 
 
-def test_every_parameter_of_the_plan_is_swept():
+def test_every_parameter_of_the_plan_is_swept() -> None:
     """A parameter that the plan sets and no sweep looks at could change unseen."""
     plan = Inventory(Site.open().inventory).shared["kernel_parameters"]
     single = {name.replace(".", "/") for name in plan if "*" not in name}
@@ -229,7 +232,7 @@ def test_every_parameter_of_the_plan_is_swept():
     assert single <= set(policy.KERNEL)
 
 
-def test_what_is_left_out_has_a_reason():
+def test_what_is_left_out_has_a_reason() -> None:
     """Whoever adds an exception says why."""
     for reasons in (policy.PRUNED, policy.VOLATILE):
         assert all(len(reason) > 10 for reason in reasons.values())
@@ -256,7 +259,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     return Site(tmp_path, "lab", "lab")
 
 
-def test_no_host_holds_up_the_others(site: Site):
+def test_no_host_holds_up_the_others(site: Site) -> None:
     """One hangs, one floods, one is not heard: each is named, and the others are read."""
     hosts = ("hangs", "floods", "complains", "refuses", "deaf", "lingers", "strange", "good")
     started = time.monotonic()
@@ -275,7 +278,7 @@ def test_no_host_holds_up_the_others(site: Site):
     assert replies["strange"].silence == "it shows another host key than its own"
 
 
-def test_a_forgotten_probe_ends_after_the_patience_for_it():
+def test_a_forgotten_probe_ends_after_the_patience_for_it() -> None:
     """The host waits for whoever asks, however long that one is told to wait."""
     for seconds in (30.0, 600.0):
         words = Bounds(seconds=seconds).command

@@ -10,7 +10,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.evidence.site_key import KEY_FILE, make_key, sign, verify
 
 
-def test_a_signature_holds_for_its_content_only(tmp_path: Path):
+def test_a_signature_holds_for_its_content_only(tmp_path: Path) -> None:
     """A signature holds for its content only."""
     make_key(tmp_path)
     signature = sign(tmp_path, "葛󠄂飾".encode())
@@ -19,7 +19,7 @@ def test_a_signature_holds_for_its_content_only(tmp_path: Path):
     assert not verify(tmp_path, "葛󠄂飾".encode(), signature[:-1])
 
 
-def test_a_key_stays_and_is_private(tmp_path: Path):
+def test_a_key_stays_and_is_private(tmp_path: Path) -> None:
     """A key stays and is private."""
     make_key(tmp_path)
     first = (tmp_path / KEY_FILE).read_bytes()
@@ -29,7 +29,7 @@ def test_a_key_stays_and_is_private(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == [KEY_FILE]
 
 
-def test_another_key_is_told(tmp_path: Path):
+def test_another_key_is_told(tmp_path: Path) -> None:
     """Another key is told."""
     make_key(tmp_path)
     signature = sign(tmp_path, b"content")
@@ -39,7 +39,9 @@ def test_another_key_is_told(tmp_path: Path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"-----BEGIN PRIVATE KEY-----\n"])
-def test_a_key_that_is_missing_or_broken_is_one_sentence(tmp_path: Path, content: bytes | None):
+def test_a_key_that_is_missing_or_broken_is_one_sentence(
+    tmp_path: Path, content: bytes | None
+) -> None:
     """A key that is missing or broken is one sentence."""
     if content is not None:
         (tmp_path / KEY_FILE).write_bytes(content)

@@ -38,18 +38,19 @@ YEAR = 365 * 24 * 4
 YEAR_LIMIT = 200 * 2**20
 
 
-def test_an_empty_history_is_empty_and_makes_nothing(tmp_path: Path):
+def test_an_empty_history_is_empty_and_makes_nothing(tmp_path: Path) -> None:
     """An empty history is empty and makes nothing."""
     history = store(tmp_path / "drift")
     assert history.latest() is None
-    assert list(history.history()) == history.trend() == []
+    assert list(history.history()) == []
+    assert history.trend() == []
     assert history.head() == ""
     assert history.verify().sweeps == 0
     assert not history.verify().fault
     assert not (tmp_path / "drift").exists()
 
 
-def test_a_drift_keeps_its_beginning_until_it_is_over(tmp_path: Path):
+def test_a_drift_keeps_its_beginning_until_it_is_over(tmp_path: Path) -> None:
     """A drift keeps its beginning until it is over, and has a new one when it comes back."""
     history = store(tmp_path)
     began = history.append(sweep(drifted(), at=NOW)).findings[0]
@@ -61,7 +62,7 @@ def test_a_drift_keeps_its_beginning_until_it_is_over(tmp_path: Path):
     assert again.first_seen == NOW + 2700
 
 
-def test_a_silent_host_ends_nothing(tmp_path: Path):
+def test_a_silent_host_ends_nothing(tmp_path: Path) -> None:
     """What was wrong on a host that is silent, or was not asked, is still known."""
     history = store(tmp_path)
     finding, other = drifted(), drifted(1, "application1")
@@ -79,7 +80,7 @@ def test_a_silent_host_ends_nothing(tmp_path: Path):
     assert finding.id not in history.known.findings
 
 
-def test_an_item_that_cannot_be_asked_ends_nothing(tmp_path: Path):
+def test_an_item_that_cannot_be_asked_ends_nothing(tmp_path: Path) -> None:
     """A file that cannot be read any more is not mended by that."""
     history = store(tmp_path)
     finding = drifted()
@@ -92,7 +93,7 @@ def test_an_item_that_cannot_be_asked_ends_nothing(tmp_path: Path):
     assert finding.id not in history.known.findings
 
 
-def test_what_was_wrong_on_a_host_that_left_the_plan_is_over(tmp_path: Path):
+def test_what_was_wrong_on_a_host_that_left_the_plan_is_over(tmp_path: Path) -> None:
     """What was wrong on a host that left the plan is over."""
     history = store(tmp_path)
     history.append(sweep(drifted()))
@@ -102,7 +103,7 @@ def test_what_was_wrong_on_a_host_that_left_the_plan_is_over(tmp_path: Path):
     assert not history.known.findings
 
 
-def test_each_sweep_is_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_each_sweep_is_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The newest sweep, and each before it, over several whole copies."""
     monkeypatch.setattr("koseki_ops.drift.history.store.WHOLE_EVERY", 16)
     history = store(tmp_path)
@@ -124,7 +125,7 @@ def test_each_sweep_is_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert history.verify().sweeps == len(kept)
 
 
-def test_text_comes_back_as_it_was(tmp_path: Path):
+def test_text_comes_back_as_it_was(tmp_path: Path) -> None:
     """Japanese and hostile text is neither changed nor run."""
     finding = drifted(name=HOSTILE, seen=HOSTILE, expected="葛󠄀 U+FA19 神")
     store(tmp_path).append(sweep(finding))
@@ -133,14 +134,14 @@ def test_text_comes_back_as_it_was(tmp_path: Path):
     assert unwaived(latest.findings[0]) == unwaived(finding)
 
 
-def test_the_folder_is_private(tmp_path: Path):
+def test_the_folder_is_private(tmp_path: Path) -> None:
     """What was found on hosts is for the owner's eyes only."""
     store(tmp_path).append(sweep(drifted()))
     for name in (DATABASE_FILE, HEAD_FILE, KEY_FILE):
         assert (tmp_path / name).stat().st_mode & 0o077 == 0, name
 
 
-def test_two_writers_lose_nothing(tmp_path: Path):
+def test_two_writers_lose_nothing(tmp_path: Path) -> None:
     """Two sweeps that end at once are both kept, and readers never meet half of one."""
 
     def write(start: float) -> None:
@@ -167,7 +168,7 @@ def memory() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_a_kill_at_any_moment_blocks_and_breaks_nothing(memory: Path):
+def test_a_kill_at_any_moment_blocks_and_breaks_nothing(memory: Path) -> None:
     """Kill -9 at many moments: by the clock, and between two lines of the store; from nothing too.
 
     After each the chain holds, no sweep that was there is lost, and the next is written.
@@ -242,7 +243,13 @@ def older_copy(folder: Path) -> None:
     (other / DATABASE_FILE).rename(folder / DATABASE_FILE)
 
 
-TAMPERED: dict[str, tuple[Callable[[Path], None], str]] = {
+def unlink(*paths: Path) -> None:
+    """Remove files."""
+    for path in paths:
+        path.unlink()
+
+
+TAMPERED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a count": (by_sql("UPDATE sweeps SET drifted = 0 WHERE number = 2"), "sweep 2 .*tampered"),
     "a moment": (by_sql("UPDATE sweeps SET at = at + 1 WHERE number = 1"), "sweep 1 .*tampered"),
     "a body": (
@@ -260,7 +267,7 @@ TAMPERED: dict[str, tuple[Callable[[Path], None], str]] = {
     "the head file": (overwrite(HEAD_FILE, b'{"number": 9'), "head file .*(damaged|not signed)"),
     "the head file gone": (lambda folder: (folder / HEAD_FILE).unlink(), "head file .*missing"),
     "the database gone": (
-        lambda folder: [path.unlink() for path in folder.glob("history.db*")] and None,
+        lambda folder: unlink(*folder.glob("history.db*")),
         "is gone, but its head",
     ),
     "an older copy": (older_copy, "head file says sweep|not the one that its head file"),
@@ -270,7 +277,9 @@ TAMPERED: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize(("tamper", "sentence"), TAMPERED.values(), ids=TAMPERED.keys())
-def test_tampering_is_named(tmp_path: Path, tamper: Callable[[Path], None], sentence: str):
+def test_tampering_is_named(
+    tmp_path: Path, tamper: Callable[[Path], object], sentence: str
+) -> None:
     """Whatever is changed, one sentence names it."""
     history = store(tmp_path)
     for number in range(5):
@@ -282,7 +291,7 @@ def test_tampering_is_named(tmp_path: Path, tamper: Callable[[Path], None], sent
 
 
 @pytest.mark.parametrize("name", ["the end removed", "the key", "an older copy", "no database"])
-def test_nothing_is_written_after_tampering(tmp_path: Path, name: str):
+def test_nothing_is_written_after_tampering(tmp_path: Path, name: str) -> None:
     """A sweep is not chained to a history whose end is not the one that was signed."""
     history = store(tmp_path)
     for number in range(5):
@@ -292,7 +301,7 @@ def test_nothing_is_written_after_tampering(tmp_path: Path, name: str):
         store(tmp_path).append(sweep())
 
 
-def test_a_year_is_small(memory: Path):
+def test_a_year_is_small(memory: Path) -> None:
     """Three days of sweeps of five hosts, as a year of them, stay below the year's limit."""
     days = 3 * 24 * 4
     history = store(memory)

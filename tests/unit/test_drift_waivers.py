@@ -20,7 +20,7 @@ from koseki_ops.plan.site import Site, Station
 DAY = 86_400
 
 
-def test_a_waiver_covers_its_finding_and_no_other(tmp_path: Path):
+def test_a_waiver_covers_its_finding_and_no_other(tmp_path: Path) -> None:
     """Host, kind and name must be the same; the place too when it is given."""
     mine = drifted()
     others = [drifted(1), drifted(host="secondary1"), drifted(name="/etc/passwd")]
@@ -34,14 +34,14 @@ def test_a_waiver_covers_its_finding_and_no_other(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("place", "covered"), [(None, 2), ("mode", 1), ("owner", 1), ("hash", 0)])
-def test_a_place_narrows_it(tmp_path: Path, place: str | None, covered: int):
+def test_a_place_narrows_it(tmp_path: Path, place: str | None, covered: int) -> None:
     """Without a place it covers every field of the item, with one only this."""
     history = store(tmp_path, waiver(drifted(), place=place))
     kept = history.append(sweep(drifted(place="mode"), drifted(place="owner")))
     assert sum(bool(finding.waiver) for finding in kept.findings) == covered
 
 
-def test_an_expired_waiver_reopens_the_finding(tmp_path: Path):
+def test_an_expired_waiver_reopens_the_finding(tmp_path: Path) -> None:
     """The second at which it ends is the first that it no longer covers."""
     row = waiver(drifted())
     end = row.expires.timestamp()
@@ -53,7 +53,7 @@ def test_an_expired_waiver_reopens_the_finding(tmp_path: Path):
     assert history.standings[0].days_left == 0
 
 
-def test_a_waiver_begins_when_it_is_granted(tmp_path: Path):
+def test_a_waiver_begins_when_it_is_granted(tmp_path: Path) -> None:
     """Nobody waives what was before."""
     row = waiver(drifted())
     history = store(tmp_path, row)
@@ -61,7 +61,7 @@ def test_a_waiver_begins_when_it_is_granted(tmp_path: Path):
     assert "begins at 2026-11-23T22:00:00Z" in history.standings[0].fault
 
 
-def test_a_waiver_never_hides_what_was_not_verified(tmp_path: Path):
+def test_a_waiver_never_hides_what_was_not_verified(tmp_path: Path) -> None:
     """The same item, not verified, is open whatever is waived, and this is said."""
     blind = not_verified("primary1", kind="file", name=drifted().name, place="mode")
     history = store(tmp_path, waiver(drifted()))
@@ -72,7 +72,7 @@ def test_a_waiver_never_hides_what_was_not_verified(tmp_path: Path):
     assert "did not answer" in history.standings[0].fault
 
 
-def test_a_waiver_that_matches_nothing_is_said(tmp_path: Path):
+def test_a_waiver_that_matches_nothing_is_said(tmp_path: Path) -> None:
     """A slip of the pen in a waiver, or a drift that is mended, is not left unsaid."""
     history = store(tmp_path, waiver(drifted(), name="/etc/patroni/config.yaml"))
     kept = history.append(sweep(drifted()))
@@ -82,7 +82,7 @@ def test_a_waiver_that_matches_nothing_is_said(tmp_path: Path):
     assert entry.said == (history.standings[0].fault,)
 
 
-def test_rewritten_terms_are_seen_and_cover_nothing(tmp_path: Path):
+def test_rewritten_terms_are_seen_and_cover_nothing(tmp_path: Path) -> None:
     """A longer end under the same id is tampering, committed or not, and years later too."""
     row = waiver(drifted())
     store(tmp_path, row).append(sweep(drifted()))
@@ -96,7 +96,7 @@ def test_rewritten_terms_are_seen_and_cover_nothing(tmp_path: Path):
     assert not history.append(sweep(drifted(), at=NOW + 70 * DAY)).findings[0].waiver
 
 
-def test_a_waiver_counts_once_it_is_committed(tmp_path: Path):
+def test_a_waiver_counts_once_it_is_committed(tmp_path: Path) -> None:
     """What an editor wrote and nobody committed covers nothing."""
     row = waiver(drifted())
     history = store(tmp_path, row, committed=[])
@@ -130,7 +130,7 @@ def git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", "-C", str(folder), *somebody, *arguments], check=True)
 
 
-def test_committed_terms_are_the_commits(checkout: Site):
+def test_committed_terms_are_the_commits(checkout: Site) -> None:
     """The file's own content counts for nothing; the commit's does."""
     row = waiver(drifted())
     plain = row.model_dump(mode="json", exclude_none=True)
@@ -144,7 +144,7 @@ def test_committed_terms_are_the_commits(checkout: Site):
     assert committed_waivers(checkout) == (terms_of(row),)
 
 
-def test_the_plans_own_waivers_are_read():
+def test_the_plans_own_waivers_are_read() -> None:
     """The history of a real site reads its waivers and its hosts from the inventory."""
     site = Site.open("lab")
     history = Store.open(site)
@@ -153,7 +153,7 @@ def test_the_plans_own_waivers_are_read():
     assert len(history.waivers) == len(Inventory(site.inventory).shared["waivers"])
 
 
-def test_a_host_that_keeps_watch_counts_what_the_seat_signed(checkout: Site):
+def test_a_host_that_keeps_watch_counts_what_the_seat_signed(checkout: Site) -> None:
     """It has no repository: nothing before the first apply, then the seat's, and no other's."""
     row = waiver(drifted())
     path = checkout.root / "inventories/iida/group_vars/all/waivers.yml"
@@ -180,13 +180,15 @@ def test_a_host_that_keeps_watch_counts_what_the_seat_signed(checkout: Site):
             committed_waivers(watch)
 
 
-def test_without_a_repository_nothing_is_committed(checkout: Site):
+def test_without_a_repository_nothing_is_committed(checkout: Site) -> None:
     """And nobody asks for git."""
     shutil.rmtree(checkout.root / ".git")
     assert committed_waivers(checkout) == ()
 
 
-def test_a_git_that_is_missing_is_one_sentence(checkout: Site, monkeypatch: pytest.MonkeyPatch):
+def test_a_git_that_is_missing_is_one_sentence(
+    checkout: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not a traceback in the middle of a sweep."""
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(KosekiError, match="there is no git here"):

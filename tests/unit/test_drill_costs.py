@@ -50,7 +50,7 @@ def waits(process: subprocess.Popen[str]) -> bool:
     return said == ""
 
 
-def test_light_ones_fit_beside_each_other_and_a_heavy_one_waits(tmp_path: Path):
+def test_light_ones_fit_beside_each_other_and_a_heavy_one_waits(tmp_path: Path) -> None:
     """Two of one core hold both at once; who wants both waits for the last of them."""
     one, other = holder(tmp_path, 1), holder(tmp_path, 1)
     assert holds(one)
@@ -65,7 +65,7 @@ def test_light_ones_fit_beside_each_other_and_a_heavy_one_waits(tmp_path: Path):
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_whoever_is_ended_holds_nothing_any_more(tmp_path: Path, end: signal.Signals):
+def test_whoever_is_ended_holds_nothing_any_more(tmp_path: Path, end: signal.Signals) -> None:
     """However a holder ends, the next one gets its cores; so does a waiter that overtakes it."""
     gone = holder(tmp_path, 2)
     assert holds(gone)
@@ -77,7 +77,7 @@ def test_whoever_is_ended_holds_nothing_any_more(tmp_path: Path, end: signal.Sig
     waiting.communicate("")
 
 
-def test_who_holds_some_asks_for_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_who_holds_some_asks_for_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would wait for another one that does the same; what it holds already is its own."""
     monkeypatch.setattr(corelock, "FOLDER", tmp_path)
     monkeypatch.setattr(corelock, "CORES", 2)
@@ -90,7 +90,7 @@ def test_who_holds_some_asks_for_no_more(tmp_path: Path, monkeypatch: pytest.Mon
         pass
 
 
-def test_a_poll_counts_once_and_a_row_begins_with_nothing():
+def test_a_poll_counts_once_and_a_row_begins_with_nothing() -> None:
     """What a wait asks over and over is one question; what the drill before did is not its own."""
     ledger = Ledger()
     ledger.begin()

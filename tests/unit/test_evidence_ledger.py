@@ -45,7 +45,7 @@ def filled(site: Site, count: int = 4) -> Ledger:
     return ledger
 
 
-def test_rows_come_back_in_their_order_and_hold(site: Site):
+def test_rows_come_back_in_their_order_and_hold(site: Site) -> None:
     """Numbers from one on, the moment in UTC, the record as it was."""
     ledger = Ledger(site, "rehearsals")
     assert ledger.verify().rows == 0
@@ -87,7 +87,7 @@ TAMPERINGS: dict[str, tuple[Callable[[list[bytes]], list[bytes]], int, str]] = {
 
 
 @pytest.mark.parametrize("how", TAMPERINGS)
-def test_what_was_tampered_with_is_named(site: Site, how: str):
+def test_what_was_tampered_with_is_named(site: Site, how: str) -> None:
     """The first row that is not what it was, and how many before it are."""
     ledger = filled(site)
     tamper, good, wrong = TAMPERINGS[how]
@@ -105,7 +105,7 @@ def test_what_was_tampered_with_is_named(site: Site, how: str):
         (b'{"rows":4,"digest":"0","signature":"AAAA"}', "not what was signed"),
     ],
 )
-def test_the_head_is_held_too(site: Site, head: bytes | None, wrong: str):
+def test_the_head_is_held_too(site: Site, head: bytes | None, wrong: str) -> None:
     """Without it whoever cuts rows off is not seen."""
     ledger = filled(site)
     if head is None:
@@ -115,7 +115,7 @@ def test_the_head_is_held_too(site: Site, head: bytes | None, wrong: str):
     assert wrong in ledger.verify().wrong
 
 
-def test_a_row_by_another_key_is_none(site: Site):
+def test_a_row_by_another_key_is_none(site: Site) -> None:
     """Whoever has not the site's key can write none."""
     ledger = filled(site)
     (site.state / "drift" / site_key.KEY_FILE).unlink()
@@ -124,7 +124,7 @@ def test_a_row_by_another_key_is_none(site: Site):
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_kill_at_any_moment_leaves_a_row_or_none(tmp_path: Path, after: bool):
+def test_a_kill_at_any_moment_leaves_a_row_or_none(tmp_path: Path, after: bool) -> None:
     """Half a line is no row, and the next one is written as if nothing had been."""
     seen = set()
     for at in range(1, 25):
@@ -142,7 +142,9 @@ def test_a_kill_at_any_moment_leaves_a_row_or_none(tmp_path: Path, after: bool):
     assert seen == {2, 3}
 
 
-def test_what_cannot_be_written_is_one_sentence(site: Site, monkeypatch: pytest.MonkeyPatch):
+def test_what_cannot_be_written_is_one_sentence(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As on a full disk; the half line is none."""
     ledger = filled(site)
 
@@ -157,7 +159,7 @@ def test_what_cannot_be_written_is_one_sentence(site: Site, monkeypatch: pytest.
     assert (ledger.verify().rows, ledger.verify().wrong) == (5, "")
 
 
-def test_two_who_write_at_one_time_do_not_meet(site: Site):
+def test_two_who_write_at_one_time_do_not_meet(site: Site) -> None:
     """Each row follows the one before, whoever wrote it."""
     argv = [sys.executable, "-c", WRITER, str(site.root)]
     running = [subprocess.Popen([*argv, who]) for who in ("one", "other")]
@@ -167,9 +169,11 @@ def test_two_who_write_at_one_time_do_not_meet(site: Site):
 
 
 @pytest.mark.parametrize("done", [0, 1, 2])
-def test_what_was_recorded_before_is_taken_over_once(site: Site, done: int):
+def test_what_was_recorded_before_is_taken_over_once(site: Site, done: int) -> None:
     """Also when whoever took it over was killed behind some of its rows."""
-    old = site.state / LEDGERS["joinings"]
+    place = LEDGERS["joinings"]
+    assert place is not None
+    old = site.state / place
     old.parent.mkdir(parents=True)
     before = [{"at": "2026-01-01T00:00:00Z", "action": "enroll", "number": n} for n in (1, 2)]
     ledger = Ledger(site, "joinings")
@@ -186,7 +190,7 @@ def test_what_was_recorded_before_is_taken_over_once(site: Site, done: int):
     assert ledger.verify().wrong == ""
 
 
-def test_nothing_is_recorded_behind_a_row_that_is_none(site: Site):
+def test_nothing_is_recorded_behind_a_row_that_is_none(site: Site) -> None:
     """One sentence, and the file stays as it is."""
     ledger = filled(site)
     with ledger.path.open("ab") as file:
@@ -197,7 +201,7 @@ def test_nothing_is_recorded_behind_a_row_that_is_none(site: Site):
     assert ledger.path.read_bytes() == before
 
 
-def test_the_command_shows_and_verifies(site: Site, monkeypatch: pytest.MonkeyPatch):
+def test_the_command_shows_and_verifies(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit 1 and the first bad row when one was changed."""
     monkeypatch.setattr("koseki_ops.plan.site.project_root", lambda: site.root)
     monkeypatch.setenv("KOSEKI_ROOT", str(site.root))

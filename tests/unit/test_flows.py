@@ -16,7 +16,7 @@ INVENTORY = Path(__file__).resolve().parents[2] / "inventories/lab"
 @pytest.mark.parametrize(
     ("day", "count"), [("2015-10-31", 0), ("2015-11-01", 8), ("2017-10-31", 8), ("2017-11-01", 14)]
 )
-def test_the_lines_of_who_has_joined_lead_to_the_gateway(day: str, count: int):
+def test_the_lines_of_who_has_joined_lead_to_the_gateway(day: str, count: int) -> None:
     """Port 443 of the application's host opens for their subnets, and for no other host."""
     inventory = Inventory(INVENTORY)
     inventory.shared["effective_date"] = day
@@ -33,7 +33,7 @@ def test_the_lines_of_who_has_joined_lead_to_the_gateway(day: str, count: int):
 @pytest.mark.parametrize(
     ("day", "count"), [("2015-10-31", 0), ("2017-10-31", 8), ("2017-11-01", 14)]
 )
-def test_the_registries_of_who_has_joined_lead_to_the_exchange(day: str, count: int):
+def test_the_registries_of_who_has_joined_lead_to_the_exchange(day: str, count: int) -> None:
     """The exchange's port opens for one address a town, on the link's host alone."""
     inventory = Inventory(INVENTORY)
     inventory.shared["effective_date"] = day
@@ -45,7 +45,7 @@ def test_the_registries_of_who_has_joined_lead_to_the_exchange(day: str, count: 
             assert rule.peers[0] == "10.158.101.21"
 
 
-def test_a_flow_may_lead_to_a_neighbour():
+def test_a_flow_may_lead_to_a_neighbour() -> None:
     """The mail server's address is one more peer, for who is named alone; nobody comes from it."""
     inventory = Inventory(INVENTORY)
     inventory.shared["neighbours"] = {"mail": "10.158.10.25"}
@@ -58,7 +58,7 @@ def test_a_flow_may_lead_to_a_neighbour():
         assert "mail" not in {rule.flow for rule in firewall.inbound}
 
 
-def test_a_lab_has_a_counter_on_each_line():
+def test_a_lab_has_a_counter_on_each_line() -> None:
     """A namespace and an address a municipality; only the gateway's host knows the way back."""
     network = LabNetwork("koseki-0-lab", Inventory(INVENTORY))
     counters = network.counters

@@ -84,7 +84,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     return made
 
 
-class BareHost(FakeConnector):  # type: ignore[misc] # pyinfra's classes are untyped here
+class BareHost(FakeConnector):
     """A host as its installer left it, which keeps what is put there."""
 
     first_contact = True
@@ -141,10 +141,10 @@ def placed(site: Site, name: str) -> Iterator[tuple[str, str]]:
     """Yield path and content of every file that the ground and the vaults put on a bare host."""
     plan = Plan(site.inventory)
     data = {**plan.values_of(name), "koseki_site": site, "koseki_inventory": plan}
-    groups = {group: ([f"@fake/{name}"], {}) for group in plan.groups_of(name)}
-    state = State(
-        Inventory(([(f"@fake/{name}", {**data, "fake_delay": 0})], {}), **groups), Config(SUDO=True)
-    )
+    groups: dict[str, Any] = {group: ([f"@fake/{name}"], {}) for group in plan.groups_of(name)}
+    names: tuple[list[Any], dict[str, Any]] = ([(f"@fake/{name}", {**data, "fake_delay": 0})], {})
+    inventory = Inventory(names, **groups)  # type: ignore[no-untyped-call] # pyinfra's own
+    state = State(inventory, Config(SUDO=True))  # type: ignore[no-untyped-call] # as above
     (host,) = state.inventory.get_active_hosts() or list(state.inventory)
     host.name = name
     public_key = files_of(site).host_ca.with_suffix(".pub").read_text(encoding="ascii").strip()
@@ -163,7 +163,7 @@ def placed(site: Site, name: str) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("host", GROUND_HOSTS)
-def test_the_grounds_files(site: Site, host: str, monkeypatch: pytest.MonkeyPatch):
+def test_the_grounds_files(site: Site, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Firewall, sshd, sudo, time, names, PAM, vaults: as a reviewer has read them."""
     monkeypatch.syspath_prepend(str(ROOT))
     found = dict(placed(site, host))
@@ -172,7 +172,7 @@ def test_the_grounds_files(site: Site, host: str, monkeypatch: pytest.MonkeyPatc
     assert set(found) == golden_files(host) - service_files(host)
 
 
-def test_the_watchs_files(site: Site, monkeypatch: pytest.MonkeyPatch):
+def test_the_watchs_files(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Units, firewall and names of a host that keeps watch, as it would compare them itself."""
     monkeypatch.syspath_prepend(str(ROOT))
     public = files_of(site).host_ca.with_suffix(".pub").read_text(encoding="ascii")
@@ -275,7 +275,7 @@ def depth(path: Path) -> int:
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name.removesuffix(".j2"))
-def test_the_services_files(rendered: Path, template: Path):
+def test_the_services_files(rendered: Path, template: Path) -> None:
     """Patroni, HAProxy, etcd, pgBackRest and their units."""
     role = template.relative_to(ROOT / "roles").parts[0]
     path = template.relative_to(ROOT / "roles" / role / "templates").with_suffix("")
@@ -283,7 +283,7 @@ def test_the_services_files(rendered: Path, template: Path):
     hold(HOST_OF_ROLE[role], str(path), content)
 
 
-def test_every_golden_file_is_one_of_todays():
+def test_every_golden_file_is_one_of_todays() -> None:
     """A file that nobody renders any more takes its golden file with it."""
     hosts = {path.name for path in GOLDEN.iterdir()}
     assert hosts == {*GROUND_HOSTS, "workstation1", *HOST_OF_ROLE.values()}

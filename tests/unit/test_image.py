@@ -36,7 +36,7 @@ def plan() -> Inventory:
     return Inventory(ROOT / "inventories/iida")
 
 
-def test_a_volume_is_told_to_grow_in_the_words_that_were_tried():
+def test_a_volume_is_told_to_grow_in_the_words_that_were_tried() -> None:
     """What a check does is what the page says to whoever enlarges a server's disk."""
     page = (ROOT / "docs/images.md").read_text(encoding="utf-8")
     assert GROW in "".join(line.removeprefix("   ") for line in page.splitlines(keepends=True))
@@ -65,7 +65,7 @@ def tree(folder: Path) -> Path:
     return folder
 
 
-def test_volumes_lie_one_after_the_other(plan: Inventory):
+def test_volumes_lie_one_after_the_other(plan: Inventory) -> None:
     """The root is first, no volume lies on another, and every host has the log's."""
     for host in plan.hosts:
         layout = layout_of(plan, "iida", host)
@@ -83,7 +83,7 @@ def test_volumes_lie_one_after_the_other(plan: Inventory):
     }
 
 
-def test_names_of_volumes_are_a_hosts_own_and_the_same_again(plan: Inventory):
+def test_names_of_volumes_are_a_hosts_own_and_the_same_again(plan: Inventory) -> None:
     """Two hosts on one hypervisor never share an id; a second build gives the same."""
     one, other = (layout_of(plan, "iida", host) for host in ("primary1", "secondary1"))
     assert one == layout_of(plan, "iida", "primary1")
@@ -92,7 +92,7 @@ def test_names_of_volumes_are_a_hosts_own_and_the_same_again(plan: Inventory):
     assert len(ids) == len(set(ids))
 
 
-def test_the_loader_recognises_the_password(plan: Inventory):
+def test_the_loader_recognises_the_password(plan: Inventory) -> None:
     """What stands in the configuration is PBKDF2 of the password, and not the password."""
     layout = layout_of(plan, "iida", "primary1")
     text = loader.configuration(layout, ["audit=1", "quiet"], "correct horse", "primary1")
@@ -107,7 +107,7 @@ def test_the_loader_recognises_the_password(plan: Inventory):
     assert f"root=UUID={layout.volumes[0].id} ro audit=1 quiet\n" in text
 
 
-def test_the_first_sectors_lead_to_the_rest(plan: Inventory, tmp_path: Path):
+def test_the_first_sectors_lead_to_the_rest(plan: Inventory, tmp_path: Path) -> None:
     """A BIOS reads the first sector, that one the program's first, that one the rest."""
     layout = layout_of(plan, "iida", "primary1")
     (tmp_path / "usr/lib/grub/i386-pc").mkdir(parents=True)
@@ -124,7 +124,7 @@ def test_the_first_sectors_lead_to_the_rest(plan: Inventory, tmp_path: Path):
     assert written[440:512] == b"\xcc" * 72
 
 
-def test_nothing_of_the_machine_stays(tmp_path: Path):
+def test_nothing_of_the_machine_stays(tmp_path: Path) -> None:
     """Keys, id, traces, passwords and secrets go; what every machine has stays."""
     made = tree(tmp_path)
     (made / "var/lib/app/settings").write_text("password = geheim-und-lang\n")
@@ -149,7 +149,7 @@ def test_nothing_of_the_machine_stays(tmp_path: Path):
     assert list(sanitize.scan(made, ["geheim-und-lang"])) == []
 
 
-def test_a_secret_is_found_wherever_it_lies(tmp_path: Path):
+def test_a_secret_is_found_wherever_it_lies(tmp_path: Path) -> None:
     """In a library, across the border of what is read at once, and a key outside of packages."""
     made = tree(tmp_path)
     edge = sanitize.PIECE - 5
@@ -158,7 +158,7 @@ def test_a_secret_is_found_wherever_it_lies(tmp_path: Path):
     assert found == {"etc/ssh/ssh_host_ed25519_key", "usr/lib/big"}
 
 
-def test_nothing_is_younger_than_the_commit(tmp_path: Path):
+def test_nothing_is_younger_than_the_commit(tmp_path: Path) -> None:
     """Files, folders and links alike."""
     made = tree(tmp_path)
     (made / "etc/link").symlink_to("nowhere")
@@ -191,12 +191,12 @@ def image_of(site: Site) -> Path:
     return seal.folder_of(site) / "primary1.qcow2"
 
 
-def test_a_sealed_image_may_be_used(site: Site):
+def test_a_sealed_image_may_be_used(site: Site) -> None:
     """It says which host it is, and from what it was made."""
     assert seal.verify(site, image_of(site)).host == "primary1"
 
 
-def test_one_flipped_bit_is_refused(site: Site):
+def test_one_flipped_bit_is_refused(site: Site) -> None:
     """In the disk, in the list of packages, in what is signed, in the signature."""
     for ending in ("qcow2", "spdx.json", "witness.json", "json", "json.sig"):
         path = seal.folder_of(site) / f"primary1.{ending}"
@@ -209,7 +209,7 @@ def test_one_flipped_bit_is_refused(site: Site):
     assert seal.verify(site, image_of(site))
 
 
-def test_somebody_elses_signature_is_refused(site: Site, tmp_path: Path):
+def test_somebody_elses_signature_is_refused(site: Site, tmp_path: Path) -> None:
     """A key that is not on the list signs nothing."""
     told = seal.folder_of(site) / "primary1.json"
     key = tmp_path / "key"
@@ -223,7 +223,7 @@ def test_somebody_elses_signature_is_refused(site: Site, tmp_path: Path):
         seal.verify(site, image_of(site))
 
 
-def test_an_image_of_another_commit_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch):
+def test_an_image_of_another_commit_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may hold, and is not what this checkout says."""
     here = replace(seal.origin_of(site), commit="d" * 40)
     monkeypatch.setattr(seal, "origin_of", lambda _site: here)
@@ -231,14 +231,14 @@ def test_an_image_of_another_commit_is_refused(site: Site, monkeypatch: pytest.M
         seal.verify(site, image_of(site))
 
 
-def test_a_missing_image_is_one_sentence():
+def test_a_missing_image_is_one_sentence() -> None:
     """The path and what to run."""
     said = CliRunner().invoke(cli, ["image", "check", "nowhere.qcow2"])
     assert isinstance(said.exception, KosekiError)
     assert "koseki image build" in str(said.exception)
 
 
-def test_an_unknown_host_is_one_sentence():
+def test_an_unknown_host_is_one_sentence() -> None:
     """The name, and those that there are; nothing is made."""
     said = CliRunner().invoke(cli, ["image", "build", "primary9"])
     assert isinstance(said.exception, KosekiError)
@@ -246,7 +246,7 @@ def test_an_unknown_host_is_one_sentence():
     assert "secondary1" in str(said.exception)
 
 
-def test_where_it_comes_from_is_gits_and_the_mirrors(tmp_path: Path):
+def test_where_it_comes_from_is_gits_and_the_mirrors(tmp_path: Path) -> None:
     """A changed checkout is another origin, and so are other package lists."""
     site = Site(tmp_path, "lab", "lab")
     (tmp_path / "inventories/lab").mkdir(parents=True)
@@ -269,7 +269,7 @@ def test_where_it_comes_from_is_gits_and_the_mirrors(tmp_path: Path):
     assert json.dumps(first.moment).isdigit()
 
 
-def test_a_report_tells_what_does_not_hold(site: Site):
+def test_a_report_tells_what_does_not_hold(site: Site) -> None:
     """The stage, the check, what to do, and the witness's words; nothing comes from outside."""
     said = {"version": "3", "index": 67, "tests": 200, "left_out": ["KRNL-6000"], "suggestions": []}
     remark = {"test": "MAIL-8818", "text": "Hide <the banner>", "details": ""}

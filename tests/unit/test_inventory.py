@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from koseki_ops.plan.site import Site, project_root
 ROOT = project_root()
 
 
-def by_ansible(name: str) -> dict[str, dict[str, object]]:
+def by_ansible(name: str) -> dict[str, dict[str, Any]]:
     """Return what Ansible makes of an inventory."""
     done = subprocess.run(
         [
@@ -30,21 +31,21 @@ def by_ansible(name: str) -> dict[str, dict[str, object]]:
         text=True,
         check=True,
     )
-    listed: dict[str, dict[str, object]] = json.loads(done.stdout)
+    listed: dict[str, dict[str, Any]] = json.loads(done.stdout)
     return listed
 
 
-def members(listed: dict[str, dict[str, object]], group: str) -> set[str]:
+def members(listed: dict[str, dict[str, Any]], group: str) -> set[str]:
     """Return a group's hosts with those of its children."""
     row = listed.get(group, {})
-    found = set(row.get("hosts", []))
+    found = set[str](row.get("hosts", []))
     for child in row.get("children", []):
         found |= members(listed, child)
     return found
 
 
 @pytest.mark.parametrize("name", ["iida", "lab"])
-def test_groups_and_values_are_ansibles(name: str):
+def test_groups_and_values_are_ansibles(name: str) -> None:
     """The same hosts in the same groups, and the same shared values."""
     inventory, listed = Inventory(ROOT / "inventories" / name), by_ansible(name)
     assert set(inventory.hosts) == members(listed, "all")
@@ -56,7 +57,7 @@ def test_groups_and_values_are_ansibles(name: str):
         assert theirs == inventory.shared, host
 
 
-def test_names_are_resolved_or_refused():
+def test_names_are_resolved_or_refused() -> None:
     """A host, a group, or a sentence that names what there is."""
     inventory = Inventory(Site.open().inventory)
     assert inventory.resolve("databases") == ["primary1", "secondary1"]

@@ -27,7 +27,7 @@ from koseki_ops.procedures.enroll import Enroll, may_go_live
 from koseki_ops.procedures.withdraw import Withdraw
 
 ROOT = project_root()
-Edit = Callable[[dict[str, Any]], None]
+Edit = Callable[[dict[str, Any]], object]
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def ordered(procedure: Procedure[Any]) -> None:
     perform(procedure, Order("", "root"), lambda _line: None)
 
 
-def test_who_has_everything_may_go_live(site: Site):
+def test_who_has_everything_may_go_live(site: Site) -> None:
     """Row, day and documents are there: nothing is said."""
     may_go_live(Inventory(site.inventory), "urugi")
 
@@ -100,20 +100,20 @@ def test_who_has_everything_may_go_live(site: Site):
         ("municipalities.yml", town(left_on="2020-04-01"), "has left"),
     ],
 )
-def test_who_lacks_something_is_refused(site: Site, name: str, change: Edit, sentence: str):
+def test_who_lacks_something_is_refused(site: Site, name: str, change: Edit, sentence: str) -> None:
     """The sentence names what is missing, before anything is asked of a host (K-02)."""
     edit(site, name, change)
     with pytest.raises(KosekiError, match=sentence):
         ordered(Enroll(site, "urugi"))
 
 
-def test_a_stranger_is_refused(site: Site):
+def test_a_stranger_is_refused(site: Site) -> None:
     """A slug that is not of the plan."""
     with pytest.raises(KosekiError, match=r"no such municipality.*matsumoto"):
         ordered(Enroll(site, "matsumoto"))
 
 
-def test_nobody_is_put_out_whom_the_plan_keeps(site: Site, tmp_path: Path):
+def test_nobody_is_put_out_whom_the_plan_keeps(site: Site, tmp_path: Path) -> None:
     """Withdrawing and deleting ask for the day of leaving first."""
     with pytest.raises(KosekiError, match="has not left"):
         ordered(Withdraw(site, "urugi", certificate(tmp_path, 9), tmp_path))
@@ -121,7 +121,7 @@ def test_nobody_is_put_out_whom_the_plan_keeps(site: Site, tmp_path: Path):
         ordered(Delete(site, "urugi", "確認-1", ("sousa01", "sousa02")))
 
 
-def test_data_is_encrypted_for_somebody_and_goes_somewhere(site: Site, tmp_path: Path):
+def test_data_is_encrypted_for_somebody_and_goes_somewhere(site: Site, tmp_path: Path) -> None:
     """An expired certificate, a text that is none, a folder that is not there."""
     edit(site, "municipalities.yml", town(left_on="2020-04-01"))
     wrong = tmp_path / "wrong.pem"
@@ -145,7 +145,7 @@ def test_data_is_encrypted_for_somebody_and_goes_somewhere(site: Site, tmp_path:
 )
 def test_a_deletion_takes_two_persons_and_an_export(
     site: Site, who: tuple[str, str], sentence: str
-):
+) -> None:
     """The same person twice, a stranger, and data that nobody was given (K-02)."""
     edit(site, "municipalities.yml", town(left_on="2020-04-01"))
     with pytest.raises(KosekiError, match=sentence):
@@ -153,7 +153,7 @@ def test_a_deletion_takes_two_persons_and_an_export(
 
 
 @pytest.mark.parametrize("words", [["--delete"], ["--to", "."], []])
-def test_half_a_command_is_refused(site: Site, words: list[str]):
+def test_half_a_command_is_refused(site: Site, words: list[str]) -> None:
     """What is missing is named, and the value that was given is shown."""
     done = CliRunner().invoke(withdraw_command, ["urugi", "--name", site.name, *words])
     assert isinstance(done.exception, KosekiError)

@@ -30,7 +30,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
 
 
-def test_what_is_still_on_its_way_is_not_seen(folders: Folders):
+def test_what_is_still_on_its_way_is_not_seen(folders: Folders) -> None:
     """A temporary name is never read, nor is a folder."""
     for name in (f"{FILE}.part", ".hidden", FILE):
         (folders.incoming / name).touch()
@@ -38,7 +38,7 @@ def test_what_is_still_on_its_way_is_not_seen(folders: Folders):
     assert folders.waiting() == [FILE]
 
 
-def test_what_lies_there_takes_room(folders: Folders):
+def test_what_lies_there_takes_room(folders: Folders) -> None:
     """Each file at least a block, whatever its name; a time that its sender sets counts not."""
     begun = time.time() - 1
     for name, content in ((FILE, b"x"), (f"{FILE}.part", b"x" * 9000)):
@@ -49,7 +49,7 @@ def test_what_lies_there_takes_room(folders: Folders):
     assert all(row.since > begun for row in folders.uploads())
 
 
-def test_who_sends_no_further_gives_up(folders: Folders):
+def test_who_sends_no_further_gives_up(folders: Folders) -> None:
     """An unfinished upload that was not changed since then; what waits its turn may wait."""
     for name in (FILE, f"{FILE}.part", ".hidden"):
         (folders.incoming / name).touch()
@@ -57,7 +57,7 @@ def test_who_sends_no_further_gives_up(folders: Folders):
     assert sorted(abandoned(folders.uploads(), time.time() + 9)) == [".hidden", f"{FILE}.part"]
 
 
-def test_what_was_there_first_stays():
+def test_what_was_there_first_stays() -> None:
     """The latest goes until the others fit; one that is small enough may stay behind it."""
     told = [("third", 3.0, 60), ("first", 1.0, 60), ("second", 2.0, 40), ("fourth", 4.0, 1)]
     rows = [Upload(name, name == "first", since, size) for name, since, size in told]
@@ -67,7 +67,7 @@ def test_what_was_there_first_stays():
     assert too_many(rows, 0) == ["first", "second", "third", "fourth"]
 
 
-def test_what_is_removed_leaves_its_reason(folders: Folders):
+def test_what_is_removed_leaves_its_reason(folders: Folders) -> None:
     """Nothing of it is kept; who renamed it meanwhile has not lost it."""
     part = f"{FILE}.part"
     (folders.incoming / part).write_text("x")
@@ -82,7 +82,7 @@ def test_what_is_removed_leaves_its_reason(folders: Folders):
 
 
 @pytest.mark.parametrize("taken", [True, False])
-def test_a_full_quarantine_keeps_the_reason_alone(folders: Folders, taken: bool):
+def test_a_full_quarantine_keeps_the_reason_alone(folders: Folders, taken: bool) -> None:
     """What is set aside then is named, and gone."""
     (folders.incoming / FILE).write_text("x")
     if taken:
@@ -92,7 +92,7 @@ def test_a_full_quarantine_keeps_the_reason_alone(folders: Folders, taken: bool)
     assert names(folders.quarantine) == [f"{kept}.reason.json"]
 
 
-def test_what_is_taken_is_out_of_its_senders_reach(folders: Folders):
+def test_what_is_taken_is_out_of_its_senders_reach(folders: Folders) -> None:
     """What is verified is what is applied, though the sender still holds the file open."""
     with (folders.incoming / FILE).open("w") as still_open:
         still_open.write("before")
@@ -105,7 +105,7 @@ def test_what_is_taken_is_out_of_its_senders_reach(folders: Folders):
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "unreadable"])
-def test_what_is_no_file_is_refused(folders: Folders, kind: str):
+def test_what_is_no_file_is_refused(folders: Folders, kind: str) -> None:
     """A link is not followed out of the exchange; nobody waits for a pipe."""
     path = folders.incoming / FILE
     if kind == "link":
@@ -122,7 +122,7 @@ def test_what_is_no_file_is_refused(folders: Folders, kind: str):
     assert names(folders.quarantine) == [kept, f"{kept}.reason.json"]
 
 
-def test_what_is_too_large_is_not_copied(folders: Folders):
+def test_what_is_too_large_is_not_copied(folders: Folders) -> None:
     """One byte more than the limit is refused, the limit itself is not."""
     (folders.incoming / FILE).write_bytes(b"x" * MOST)
     folders.take(FILE, MOST)
@@ -134,7 +134,7 @@ def test_what_is_too_large_is_not_copied(folders: Folders):
     assert names(folders.work) == []
 
 
-def test_a_crash_before_the_commit_puts_the_file_back(folders: Folders):
+def test_a_crash_before_the_commit_puts_the_file_back(folders: Folders) -> None:
     """Copied, not applied: it comes again."""
     (folders.incoming / FILE).write_text("x")
     folders.take(FILE, MOST)
@@ -142,7 +142,7 @@ def test_a_crash_before_the_commit_puts_the_file_back(folders: Folders):
     assert (names(folders.incoming), names(folders.work)) == ([FILE], [])
 
 
-def test_a_crash_at_the_end_finishes(folders: Folders):
+def test_a_crash_at_the_end_finishes(folders: Folders) -> None:
     """Applied, its original gone: its place is done/, and it does not come again."""
     (folders.incoming / FILE).write_text("x")
     folders.take(FILE, MOST)
@@ -152,7 +152,7 @@ def test_a_crash_at_the_end_finishes(folders: Folders):
     assert (names(folders.done), names(folders.incoming), names(folders.work)) == ([FILE], [], [])
 
 
-def test_a_newer_upload_is_not_lost(folders: Folders):
+def test_a_newer_upload_is_not_lost(folders: Folders) -> None:
     """What was sent again while the engine was dead is the one that counts."""
     (folders.incoming / FILE).write_text("old")
     folders.take(FILE, MOST)
@@ -161,7 +161,7 @@ def test_a_newer_upload_is_not_lost(folders: Folders):
     assert (folders.incoming / FILE).read_text() == "new"
 
 
-def test_a_reason_lies_beside_what_was_set_aside(folders: Folders):
+def test_a_reason_lies_beside_what_was_set_aside(folders: Folders) -> None:
     """Under a name that harms nobody, whatever the sender chose."""
     strange = "../x\n\x1b[31m日本"
     assert shown(strange) == ".._x___31m__"
@@ -174,7 +174,7 @@ def test_a_reason_lies_beside_what_was_set_aside(folders: Folders):
         json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_the_kernel_tells_of_what_comes(folders: Folders):
+def test_the_kernel_tells_of_what_comes(folders: Folders) -> None:
     """A file that is made, closed, renamed into the folder; nothing before, nothing twice."""
     watch = Watch(folders.incoming)
     with pytest.raises(BlockingIOError):
@@ -194,7 +194,7 @@ def test_the_kernel_tells_of_what_comes(folders: Folders):
     os.close(watch.fileno())
 
 
-def test_a_folder_that_is_not_there_cannot_be_watched(tmp_path: Path):
+def test_a_folder_that_is_not_there_cannot_be_watched(tmp_path: Path) -> None:
     """It says so, instead of waiting for ever."""
     with pytest.raises(FileNotFoundError):
         Watch(tmp_path / "nowhere")

@@ -33,7 +33,7 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path, "lab", "lab")
 
 
-def test_a_lab_plays_every_registry(site: Site, platform: Platform):
+def test_a_lab_plays_every_registry(site: Site, platform: Platform) -> None:
     """A key a town, made once; its public half is what the exchange will admit."""
     with pytest.raises(KosekiError, match="the registry of iida has no key"):
         service.verify_keys(site, platform)
@@ -56,7 +56,9 @@ def test_a_lab_plays_every_registry(site: Site, platform: Platform):
         "-----BEGIN OPENSSH PRIVATE KEY-----\n",
     ],
 )
-def test_what_is_no_key_is_refused(site: Site, platform: Platform, tmp_path: Path, text: str):
+def test_what_is_no_key_is_refused(
+    site: Site, platform: Platform, tmp_path: Path, text: str
+) -> None:
     """No option, no second key, no other kind, never the private half."""
     service.ensure_stand_ins(site, platform)
     good = (service.folder_of(site) / "iida.pub").read_text()
@@ -67,7 +69,7 @@ def test_what_is_no_key_is_refused(site: Site, platform: Platform, tmp_path: Pat
     assert (service.folder_of(site) / "iida.pub").read_text() == good
 
 
-def test_a_key_belongs_to_a_town(site: Site, platform: Platform, tmp_path: Path):
+def test_a_key_belongs_to_a_town(site: Site, platform: Platform, tmp_path: Path) -> None:
     """An unknown town is named, with the known ones."""
     service.ensure_stand_ins(site, platform)
     file = shutil.copy(service.folder_of(site) / "iida.pub", tmp_path / "given.pub")
@@ -76,7 +78,7 @@ def test_a_key_belongs_to_a_town(site: Site, platform: Platform, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["sousa03", "nobody"])
-def test_only_an_operator_of_today_does_things_by_hand(name: str):
+def test_only_an_operator_of_today_does_things_by_hand(name: str) -> None:
     """Whose time is over is refused like whoever is unknown, before the host is asked."""
     words = ["iida", "address-change", "--reason", "訓練", "--by", name, "-i", "iida"]
     done = CliRunner().invoke(manual_command, words)
@@ -84,7 +86,7 @@ def test_only_an_operator_of_today_does_things_by_hand(name: str):
     assert "no operator of today" in str(done.exception)
 
 
-def test_an_exchange_names_its_own_town_alone():
+def test_an_exchange_names_its_own_town_alone() -> None:
     """Accounts, folder, peer, database, role and key of one town stand in one row."""
     shared = Inventory(ROOT / "inventories/lab").shared
     towns = active(shared["municipalities"], date(2017, 11, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -59,7 +60,7 @@ def verified(tmp_path: Path, content: bytes) -> list[dict[str, str]]:
     return found
 
 
-def test_what_is_composed_comes_back(tmp_path: Path):
+def test_what_is_composed_comes_back(tmp_path: Path) -> None:
     """Text that must survive goes through a file byte-identical (K-19)."""
     sent = [record(n, name=name, kana=kana) for n, (name, kana) in enumerate(SURVIVORS)]
     assert verified(tmp_path, composed(*sent)) == sent
@@ -68,7 +69,7 @@ def test_what_is_composed_comes_back(tmp_path: Path):
         assert name.encode() in composed(*sent)
 
 
-def test_a_file_may_hold_no_record(tmp_path: Path):
+def test_a_file_may_hold_no_record(tmp_path: Path) -> None:
     """A day without a change is a number all the same."""
     assert verified(tmp_path, composed()) == []
 
@@ -76,6 +77,12 @@ def test_a_file_may_hold_no_record(tmp_path: Path):
 def altered(change: Callable[[bytes], bytes]) -> bytes:
     """Return a file whose lines were changed before it got its end."""
     return sealed(change(body_of(composed(record(), record(2)))))
+
+
+def header(**fields: object) -> bytes:
+    """Return a file of one record with other values in its header."""
+    first, rest = body_of(composed(record())).split(b"\n", 1)
+    return sealed(json.dumps({**json.loads(first), **fields}).encode() + b"\n" + rest)
 
 
 REFUSALS = {
@@ -104,6 +111,9 @@ REFUSALS = {
     "wrong check digit": ("check-digit", composed(record(resident="12345678900"))),
     "wrong town": ("wrong-municipality", composed(record(), name=replace(NAME, code6="204170"))),
     "town's check digit": ("check-digit", composed(name=replace(NAME, code6="202054"))),
+    "town's code as a number": ("malformed", header(municipality=202053)),
+    "town's code as a list": ("malformed", header(municipality=["202053"])),
+    "count that is no number": ("malformed", header(count="2")),
     "another number": ("name", composed(name=replace(NAME, sequence=8))),
     "long line": ("oversize", composed(record(name="見" * LINE_BYTES))),
     "long name": ("malformed", composed(record(name="見" * 301))),
@@ -120,7 +130,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("kind", REFUSALS)
-def test_a_file_that_does_not_hold_is_refused(tmp_path: Path, kind: str):
+def test_a_file_that_does_not_hold_is_refused(tmp_path: Path, kind: str) -> None:
     """Each kind with its code; the detail names a place and nothing of a person (K-17)."""
     code, content = REFUSALS[kind]
     with pytest.raises(Refused) as caught:
@@ -141,19 +151,19 @@ def test_a_file_that_does_not_hold_is_refused(tmp_path: Path, kind: str):
         "２０２０５３-address-change-00000007.jsonl",
     ],
 )
-def test_a_strange_name_says_nothing(name: str):
+def test_a_strange_name_says_nothing(name: str) -> None:
     """A name is exactly the layout's, or no name."""
     with pytest.raises(Refused):
         LAYOUT.name_of(name)
 
 
-def test_names_go_both_ways():
+def test_names_go_both_ways() -> None:
     """What a name says is what it was made from."""
     assert LAYOUT.name_of(LAYOUT.file_name(NAME)) == NAME
 
 
 @pytest.mark.parametrize("code5", ["20205", "20417", "20402", "20482"])
-def test_the_engine_and_the_plan_agree_on_check_digits(code5: str):
+def test_the_engine_and_the_plan_agree_on_check_digits(code5: str) -> None:
     """The engine has no package but Debian's, so it knows the sum by itself: the same one."""
     right = check_digit(code5)
     assert [d for d in "0123456789" if code6_holds(code5 + d)] == [right]

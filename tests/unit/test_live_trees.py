@@ -17,7 +17,7 @@ WALKING = [
 WALK = re.compile(r"\bfind (?:[$\"{/]\S* )+(-\w+|!)")
 
 
-def test_every_walk_forgives_a_file_that_goes_meanwhile():
+def test_every_walk_forgives_a_file_that_goes_meanwhile() -> None:
     """PostgreSQL writes and removes files all the time; a walk that met one was a red suite."""
     walks = [(path, found[1]) for path in WALKING for found in WALK.finditer(path.read_text())]
     assert len(walks) > 15
@@ -25,11 +25,11 @@ def test_every_walk_forgives_a_file_that_goes_meanwhile():
 
 
 @pytest.mark.parametrize(("option", "complains"), [("-ignore_readdir_race", 0), ("-nowarn", 1)])
-def test_what_the_option_is_for(tmp_path: Path, option: str, complains: int):
+def test_what_the_option_is_for(tmp_path: Path, option: str, complains: int) -> None:
     """find(1) reads a folder whole before it looks at what stands in it: here all goes between."""
     for number in range(9):
         (tmp_path / f"file{number}").touch()
-    empties = ["-exec", "sh", "-c", 'rm -f "$1"/*', "sh", tmp_path, ";"]
+    empties = ["-exec", "sh", "-c", 'rm -f "$1"/*', "sh", str(tmp_path), ";"]
     done = subprocess.run(
         ["find", tmp_path, option, "-perm", "/400", "-type", "f", *empties],
         capture_output=True,

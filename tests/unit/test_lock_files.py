@@ -36,7 +36,7 @@ def pinned(lock: Path) -> dict[str, str]:
     ],
     ids=["all", "watch"],
 )
-def test_what_is_asked_for_is_pinned(lock: Path, needed: list[Requirement]):
+def test_what_is_asked_for_is_pinned(lock: Path, needed: list[Requirement]) -> None:
     """In a version that fits; `make lock` writes both anew."""
     versions = pinned(lock)
     missing = [
@@ -48,7 +48,7 @@ def test_what_is_asked_for_is_pinned(lock: Path, needed: list[Requirement]):
     assert missing == []
 
 
-def test_the_watch_has_no_other_versions():
+def test_the_watch_has_no_other_versions() -> None:
     """What was tested here is what runs there."""
     everywhere = pinned(LOCK)
     assert pinned(WATCH)
@@ -56,7 +56,7 @@ def test_the_watch_has_no_other_versions():
 
 
 @pytest.mark.parametrize("lock", [LOCK, WATCH], ids=["all", "watch"])
-def test_every_package_has_hashes_and_no_address(lock: Path):
+def test_every_package_has_hashes_and_no_address(lock: Path) -> None:
     """Where packages come from is the machine's own configuration."""
     text = lock.read_text(encoding="utf-8")
     entries = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]

@@ -45,7 +45,7 @@ Suites: bookworm
 """
 
 
-def test_both_forms_of_apt_sources_are_read():
+def test_both_forms_of_apt_sources_are_read() -> None:
     """deb822 and one-line entries; what is switched off or for sources only is none."""
     assert list(parse_sources("debian.sources", DEB822)) == [
         Source(HERE, ("bookworm", "bookworm-updates")),
@@ -55,7 +55,7 @@ def test_both_forms_of_apt_sources_are_read():
     assert list(parse_sources("sources.list", one_line)) == [Source(HERE, ("bookworm",))]
 
 
-def test_only_debians_own_sources_lead_upstream():
+def test_only_debians_own_sources_lead_upstream() -> None:
     """The hosts' release is asked where this machine gets its own; a vendor is left out."""
     sources = [*parse_sources("debian.sources", DEB822), Source(VENDOR, ("llvm-15",))]
     lines = [line.split("] ")[1] for line in upstream_lines(sources, "bookworm", "trixie")]
@@ -68,7 +68,7 @@ def test_only_debians_own_sources_lead_upstream():
         upstream_lines([Source(VENDOR, ("llvm-15",))], "bookworm", "trixie")
 
 
-def test_small_readings():
+def test_small_readings() -> None:
     """An epoch in a file name is dropped; the release is read or asked for."""
     assert plain_name("chrony_1%3a4.6-1_amd64.deb") == "chrony_4.6-1_amd64.deb"
     assert own_release('ID=debian\nVERSION_CODENAME="trixie"\n') == "trixie"
@@ -97,18 +97,18 @@ def package(folder: Path) -> Path:
     return min((folder / "pool").iterdir(), key=lambda path: path.stat().st_size)
 
 
-def test_the_real_mirror_holds(copied: Site):
+def test_the_real_mirror_holds(copied: Site) -> None:
     """Every hash and the signature."""
     assert verify_mirror(copied) > 100
 
 
-TAMPERINGS: dict[str, tuple[Callable[[Path], None], str]] = {
+TAMPERINGS: dict[str, tuple[Callable[[Path], object], str]] = {
     "one byte of a package": (
         lambda folder: rewrite(package(folder), lambda old: old[:-1] + bytes([old[-1] ^ 1])),
         "is altered (",
     ),
     "a package too many": (
-        lambda folder: shutil.copy(package(folder), folder / "pool/guest_1_all.deb") and None,
+        lambda folder: shutil.copy(package(folder), folder / "pool/guest_1_all.deb"),
         "altered by an unsigned file",
     ),
     "a package too few": (lambda folder: package(folder).unlink(), "incomplete"),
@@ -131,7 +131,7 @@ TAMPERINGS: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("name", TAMPERINGS)
-def test_an_altered_or_unsigned_mirror_is_refused(copied: Site, name: str):
+def test_an_altered_or_unsigned_mirror_is_refused(copied: Site, name: str) -> None:
     """One sentence: what is wrong with which file, and what to do."""
     tamper, said = TAMPERINGS[name]
     tamper(mirror_folder(copied))
@@ -140,7 +140,7 @@ def test_an_altered_or_unsigned_mirror_is_refused(copied: Site, name: str):
     assert said in str(refused.value)
 
 
-def test_there_must_be_a_mirror(tmp_path: Path):
+def test_there_must_be_a_mirror(tmp_path: Path) -> None:
     """Before the first build, the remedy is to build."""
     with pytest.raises(KosekiError, match="run `koseki mirror build`"):
         verify_mirror(Site(tmp_path, "lab", "lab"))

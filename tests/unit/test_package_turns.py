@@ -17,7 +17,7 @@ HOLD = (
 
 
 @pytest.mark.parametrize("held", ["lists", "frontend"])
-def test_it_waits_and_then_holds_the_frontends_lock(tmp_path: Path, held: str):
+def test_it_waits_and_then_holds_the_frontends_lock(tmp_path: Path, held: str) -> None:
     """It does nothing while another works, then runs as dpkg asks its frontends to."""
     lists, frontend = tmp_path / "lists", tmp_path / "frontend"
     asked = (
@@ -42,14 +42,14 @@ def test_it_waits_and_then_holds_the_frontends_lock(tmp_path: Path, held: str):
     assert waiting.returncode == 0
 
 
-def test_a_failure_of_the_command_is_its_own(tmp_path: Path):
+def test_a_failure_of_the_command_is_its_own(tmp_path: Path) -> None:
     """A dpkg that fails is not taken for one that had nothing to do."""
     locks = (str(tmp_path / "lists"), str(tmp_path / "frontend"))
     done = subprocess.run(["sh", "-c", in_turn(["false"], locks)], check=False)
     assert done.returncode == 1
 
 
-def test_the_locks_are_those_of_debian():
+def test_the_locks_are_those_of_debian() -> None:
     """What is left half is finished under the very locks that apt and dpkg use."""
     assert LOCKS == ("/var/lib/apt/lists/lock", "/var/lib/dpkg/lock-frontend")
     assert FINISH.endswith(f"{' '.join(LOCKS)} dpkg --configure -a")

@@ -29,7 +29,7 @@ def authority(tmp_path: Path) -> Authority:
     return open_authority(tmp_path / "pki", "pass phrase", 3650)
 
 
-def test_the_authority_is_made_once(tmp_path: Path):
+def test_the_authority_is_made_once(tmp_path: Path) -> None:
     """Its key is encrypted and private; another pass phrase opens nothing."""
     folder = tmp_path / "pki"
     first = open_authority(folder, "pass phrase", 3650)
@@ -40,7 +40,7 @@ def test_the_authority_is_made_once(tmp_path: Path):
         open_authority(folder, "another", 3650)
 
 
-def test_a_certificate_says_what_was_asked(authority: Authority):
+def test_a_certificate_says_what_was_asked(authority: Authority) -> None:
     """Names, life and use; no CA, and not a day more than 398."""
     key = public_key()
     found = x509.load_pem_x509_certificate(sign(authority, REQUEST, key).encode())
@@ -53,7 +53,7 @@ def test_a_certificate_says_what_was_asked(authority: Authority):
     assert still_good(authority, REQUEST, key, sign(authority, REQUEST, key))
 
 
-def test_a_third_of_its_life_is_the_time_to_renew(authority: Authority):
+def test_a_third_of_its_life_is_the_time_to_renew(authority: Authority) -> None:
     """One day before that, it stays; at that day, it is signed anew."""
     key = public_key()
     fresh = sign(authority, replace(REQUEST, days=REQUEST.renew_days + 1), key)
@@ -62,7 +62,7 @@ def test_a_third_of_its_life_is_the_time_to_renew(authority: Authority):
     assert not still_good(authority, REQUEST, key, old)
 
 
-def test_anything_else_is_signed_anew(authority: Authority, tmp_path: Path):
+def test_anything_else_is_signed_anew(authority: Authority, tmp_path: Path) -> None:
     """Another key, name or CA, no certificate, and what is none."""
     key = public_key()
     good = sign(authority, REQUEST, key)

@@ -33,7 +33,7 @@ def run(prefetch: Prefetch, tmp_path: Path) -> Prefetch:
     return prefetch
 
 
-def test_the_answer_is_the_hosts_own_of_this_run(tmp_path: Path):
+def test_the_answer_is_the_hosts_own_of_this_run(tmp_path: Path) -> None:
     """Output, errors and exit code are those of now, not those of when it was noted."""
     told = tmp_path / "told"
     told.write_text("before", encoding="utf-8")
@@ -50,7 +50,7 @@ def test_the_answer_is_the_hosts_own_of_this_run(tmp_path: Path):
     assert answer.out == b""
 
 
-def test_what_was_not_foreseen_is_asked_by_itself(tmp_path: Path):
+def test_what_was_not_foreseen_is_asked_by_itself(tmp_path: Path) -> None:
     """A question that the last run did not ask has no answer here, and is noted."""
     prefetch = run(asked(tmp_path / "q.json", "echo one"), tmp_path)
     assert prefetch.answer("echo two") is None
@@ -59,7 +59,7 @@ def test_what_was_not_foreseen_is_asked_by_itself(tmp_path: Path):
     assert "echo one" not in Prefetch(tmp_path / "q.json").program()
 
 
-def test_what_is_of_this_moment_is_asked_at_this_moment(tmp_path: Path):
+def test_what_is_of_this_moment_is_asked_at_this_moment(tmp_path: Path) -> None:
     """A clock that was read with all the others would seem to be late."""
     prefetch = asked(tmp_path / "q.json", f"{AT_THIS_MOMENT}date", "echo one")
     assert "date" not in prefetch.program()
@@ -67,7 +67,7 @@ def test_what_is_of_this_moment_is_asked_at_this_moment(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("code", "kept"), [(255, 10240), (0, 700), (0, 0)])
-def test_an_answer_that_did_not_arrive_whole_is_none(tmp_path: Path, code: int, kept: int):
+def test_an_answer_that_did_not_arrive_whole_is_none(tmp_path: Path, code: int, kept: int) -> None:
     """A line that breaks costs time, and never is an answer."""
     prefetch = asked(tmp_path / "q.json", "echo one")
     stream = subprocess.run(
@@ -77,7 +77,7 @@ def test_an_answer_that_did_not_arrive_whole_is_none(tmp_path: Path, code: int, 
     assert prefetch.answer("echo one") is None
 
 
-def test_nothing_noted_asks_nothing(tmp_path: Path):
+def test_nothing_noted_asks_nothing(tmp_path: Path) -> None:
     """The first run on a host asks as ever."""
     assert Prefetch(tmp_path / "none.json").program() == ""
 
@@ -91,6 +91,6 @@ def test_nothing_noted_asks_nothing(tmp_path: Path):
         ("sudo -H -n -E sh -c 'id -u'", ""),
     ],
 )
-def test_only_roots_own_questions_are_foreseen(raw: str, question: str):
+def test_only_roots_own_questions_are_foreseen(raw: str, question: str) -> None:
     """A question as somebody else would be answered by root."""
     assert _question(raw) == question

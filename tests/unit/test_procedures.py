@@ -85,7 +85,7 @@ def records(site: Site) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize(("found", "outcome"), [(0, COMPLETED), (1, FAILED)])
-def test_its_begin_and_its_end_are_recorded(site: Site, found: int, outcome: str):
+def test_its_begin_and_its_end_are_recorded(site: Site, found: int, outcome: str) -> None:
     """Who, why, with what, and what became of it; chained and signed."""
     assert perform(Sample(site, lambda: found), ORDER, quiet) == found
     begun, ended = records(site)
@@ -108,7 +108,7 @@ def test_its_begin_and_its_end_are_recorded(site: Site, found: int, outcome: str
 
 
 @pytest.mark.parametrize("error", [KosekiError("it broke", "here", "look"), KeyboardInterrupt()])
-def test_what_breaks_off_is_taken_back_and_recorded(site: Site, error: BaseException):
+def test_what_breaks_off_is_taken_back_and_recorded(site: Site, error: BaseException) -> None:
     """A failure and a Ctrl-C alike; the error goes on to whoever called."""
 
     def broken() -> int:
@@ -123,7 +123,7 @@ def test_what_breaks_off_is_taken_back_and_recorded(site: Site, error: BaseExcep
     assert ended["why"] == (str(error) or "KeyboardInterrupt")
 
 
-def test_a_kill_leaves_a_begin_without_an_end(site: Site):
+def test_a_kill_leaves_a_begin_without_an_end(site: Site) -> None:
     """The record was written before anything was done; the lock went with the process."""
     child = os.fork()
     if not child:
@@ -134,7 +134,7 @@ def test_a_kill_leaves_a_begin_without_an_end(site: Site):
     assert last_runs(site)["sample"].outcome == COMPLETED
 
 
-def test_one_at_a_time(site: Site):
+def test_one_at_a_time(site: Site) -> None:
     """Whoever comes second is told which process is at work, and leaves no record."""
     child = os.fork()
     if not child:
@@ -151,14 +151,14 @@ def test_one_at_a_time(site: Site):
     assert len(records(site)) == 1
 
 
-def test_what_is_missing_before_leaves_no_trace(site: Site):
+def test_what_is_missing_before_leaves_no_trace(site: Site) -> None:
     """Nothing is done, nothing is recorded."""
     with pytest.raises(KosekiError, match="no standby"):
         perform(Sample(site, lambda: 0, "no standby"), ORDER, quiet)
     assert records(site) == []
 
 
-def test_outside_of_a_lab_a_change_has_a_reason(site: Site):
+def test_outside_of_a_lab_a_change_has_a_reason(site: Site) -> None:
     """It is asked for before anything else; what changes nothing needs none."""
     production = Site(site.root, "iida", "iida")
     with pytest.raises(KosekiError, match="given no reason"):
@@ -168,7 +168,7 @@ def test_outside_of_a_lab_a_change_has_a_reason(site: Site):
     assert perform(harmless, Order("", "root"), quiet) == 0
 
 
-def test_a_dry_run_says_and_does_nothing(site: Site, capsys: pytest.CaptureFixture[str]):
+def test_a_dry_run_says_and_does_nothing(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     """What must be true before is asked all the same."""
     assert carry_out(Sample(site, lambda: 1), None, Progress([])) is None
     assert capsys.readouterr().out == "work\nnothing was changed\n"
@@ -177,7 +177,7 @@ def test_a_dry_run_says_and_does_nothing(site: Site, capsys: pytest.CaptureFixtu
         carry_out(Sample(site, lambda: 0, "no standby"), None, Progress([]))
 
 
-def test_each_is_listed_with_its_last_run(site: Site, monkeypatch: pytest.MonkeyPatch):
+def test_each_is_listed_with_its_last_run(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the name of its command."""
     monkeypatch.setenv("KOSEKI_ROOT", str(site.root))
     assert len({kind.name for kind in PROCEDURES}) == len(PROCEDURES)
@@ -192,7 +192,7 @@ def test_each_is_listed_with_its_last_run(site: Site, monkeypatch: pytest.Monkey
     assert lines[3].strip() == "never run here"
 
 
-def test_the_leader_is_restarted_last():
+def test_the_leader_is_restarted_last() -> None:
     """Whatever the names are."""
     found = [Member("a", "Leader", "running", 1), Member("b", "Sync Standby", "streaming", 1)]
     assert [row.name for row in in_order(found)] == ["b", "a"]

@@ -42,7 +42,7 @@ def of(checkout: Path) -> str:
 @pytest.mark.parametrize(
     "name", ["roles/one/tasks/main.yml", "roles/one/files/program", "single.py"]
 )
-def test_what_changes_in_a_listed_file_changes_the_digest(checkout: Path, name: str):
+def test_what_changes_in_a_listed_file_changes_the_digest(checkout: Path, name: str) -> None:
     """By one byte, and by the file's absence where its folder is what is listed."""
     before = of(checkout)
     (checkout / name).write_text(FILES[name] + " ", encoding="utf-8")
@@ -51,7 +51,7 @@ def test_what_changes_in_a_listed_file_changes_the_digest(checkout: Path, name: 
     assert of(checkout) == before
 
 
-def test_a_file_that_comes_goes_or_moves_changes_the_digest(checkout: Path):
+def test_a_file_that_comes_goes_or_moves_changes_the_digest(checkout: Path) -> None:
     """A folder is what is in it, under the names that it is there by."""
     digests = [of(checkout)]
     program = checkout / "roles/one/files/program"
@@ -64,7 +64,7 @@ def test_a_file_that_comes_goes_or_moves_changes_the_digest(checkout: Path):
     assert len(set(digests)) == len(digests)
 
 
-def test_what_is_not_listed_does_not_change_the_digest(checkout: Path):
+def test_what_is_not_listed_does_not_change_the_digest(checkout: Path) -> None:
     """Another file, another key of the same file, what Python leaves behind."""
     before = of(checkout)
     (checkout / "elsewhere.py").write_text("two = 3\n", encoding="utf-8")
@@ -75,7 +75,7 @@ def test_what_is_not_listed_does_not_change_the_digest(checkout: Path):
     assert of(checkout) == before
 
 
-def test_a_listed_value_changes_the_digest(checkout: Path):
+def test_a_listed_value_changes_the_digest(checkout: Path) -> None:
     """Of a file with more in it."""
     before = of(checkout)
     packages = FILES["packages.yml"].replace("nano", "ed")
@@ -84,14 +84,14 @@ def test_a_listed_value_changes_the_digest(checkout: Path):
 
 
 @pytest.mark.parametrize("name", ["single.py", "packages.yml"])
-def test_a_listed_path_that_is_not_there_is_an_error(checkout: Path, name: str):
+def test_a_listed_path_that_is_not_there_is_an_error(checkout: Path, name: str) -> None:
     """What was moved away does not leave the digest in silence."""
     (checkout / name).unlink()
     with pytest.raises(KosekiError, match=name):
         of(checkout)
 
 
-def test_a_listed_folder_without_a_file_is_an_error(checkout: Path):
+def test_a_listed_folder_without_a_file_is_an_error(checkout: Path) -> None:
     """As one that is not there."""
     for name in ("tasks/main.yml", "files/program"):
         (checkout / "roles/one" / name).unlink()
@@ -99,14 +99,14 @@ def test_a_listed_folder_without_a_file_is_an_error(checkout: Path):
         of(checkout)
 
 
-def test_a_listed_value_that_is_not_there_is_an_error(checkout: Path):
+def test_a_listed_value_that_is_not_there_is_an_error(checkout: Path) -> None:
     """As a path."""
     (checkout / "packages.yml").write_text("packages: {other: [vim]}\n", encoding="utf-8")
     with pytest.raises(KosekiError, match=r"packages\.base"):
         of(checkout)
 
 
-def test_everything_listed_is_in_this_checkout():
+def test_everything_listed_is_in_this_checkout() -> None:
     """And so are the tests that are chosen from."""
     assert len(proven.digest(ROOT)) == 64
     tests = (ROOT / proven.TESTS).read_text(encoding="utf-8")
@@ -131,7 +131,7 @@ def mirror(root: Path, *versions: str) -> None:
     index.write_text(text, encoding="utf-8")
 
 
-def test_two_images_are_due_until_they_held(noted: Path):
+def test_two_images_are_due_until_they_held(noted: Path) -> None:
     """Nothing noted, another digest noted: two; this one, with other packages: a container."""
     assert proven.due(noted)[0] == proven.TWO
     proven.note(noted, "yesterday", "c0ffee")
@@ -148,7 +148,7 @@ def test_two_images_are_due_until_they_held(noted: Path):
     assert proven.due(noted)[0] == proven.ONE
 
 
-def test_a_note_is_kept_once_and_for_some_time(noted: Path):
+def test_a_note_is_kept_once_and_for_some_time(noted: Path) -> None:
     """The latest first; a pair that held again moves up; the oldest goes."""
     for number in range(proven.NOTES_KEPT + 2):
         proven.note(noted, f"pair {number}", "c0ffee")
@@ -159,14 +159,14 @@ def test_a_note_is_kept_once_and_for_some_time(noted: Path):
     assert proven.notes(noted)[0]["commit"] == "decaf"
 
 
-def test_what_is_committed_can_be_read():
+def test_what_is_committed_can_be_read() -> None:
     """Each note says what held, when, and from which commit."""
     for row in json.loads((ROOT / proven.NOTES).read_text(encoding="utf-8")):
         assert set(row) == {"digest", "packages", "day", "commit"}
         assert len(row["digest"]) == len(row["packages"]) == 64
 
 
-def test_the_due_test_alone_is_kept_and_it_says_why():
+def test_the_due_test_alone_is_kept_and_it_says_why() -> None:
     """What CI starts: one of the tests of pairs or none, and a line for whoever reads the run."""
     argv = [sys.executable, "-m", "pytest", "--collect-only", "-q", proven.TESTS, "--due"]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -108,7 +109,7 @@ def called(document: Path) -> list[tuple[str, list[str]]]:
 
 
 @pytest.mark.parametrize("document", JAPANESE, ids=lambda path: str(path.relative_to(ROOT)))
-def test_both_languages_have_the_same_parts(document: Path):
+def test_both_languages_have_the_same_parts(document: Path) -> None:
     """Headings by level, blocks of code without their comments, links, and commands."""
     english = english_of(document)
     assert english.exists()
@@ -119,14 +120,14 @@ def test_both_languages_have_the_same_parts(document: Path):
 
 
 @pytest.mark.parametrize("document", JAPANESE, ids=lambda path: str(path.relative_to(ROOT)))
-def test_japanese_is_what_an_office_writes(document: Path):
+def test_japanese_is_what_an_office_writes(document: Path) -> None:
     """One word for one thing, and none of those that were found wanting."""
     text = text_of(document)
     assert {word: better for word, better in WORDS.items() if word in text} == {}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_command_that_is_named_is_there(document: Path):
+def test_every_command_that_is_named_is_there(document: Path) -> None:
     """With the options that it is shown with; `koseki lab` and the like stand for their group."""
     wrong = []
     for path, options in called(document):
@@ -136,15 +137,14 @@ def test_every_command_that_is_named_is_there(document: Path):
     assert wrong == []
 
 
-def test_the_demonstration_prints_what_the_readme_shows(capsys: pytest.CaptureFixture[str]):
+def test_the_demonstration_prints_what_the_readme_shows(capsys: pytest.CaptureFixture[str]) -> None:
     """Each line of the excerpt is one that `make demo` prints, in this order."""
     (shown,) = [block for block in BLOCK.findall(text_of(ROOT / "README.md")) if "[1/5]" in block]
-    passed, unknown, seconds = re.search(
-        r"^(\d+) passed, 0 failed, (\d+) not verified, ([\d.]+) s$", shown, re.MULTILINE
-    ).groups()
-    row = dict.fromkeys(
-        ("test", "id", "host", "parameters", "why", "docstring", "requirements"), ""
-    )
+    line = r"^(\d+) passed, 0 failed, (\d+) not verified, ([\d.]+) s$"
+    (counts,) = re.findall(line, shown, re.MULTILINE)
+    passed, unknown, seconds = counts
+    texts = dict.fromkeys(("test", "id", "host", "parameters", "why", "docstring"), "")
+    row: dict[str, Any] = {**texts, "requirements": []}
     tests = [
         TestResult(**row, suite="a", outcome=outcome, seconds=0)
         for outcome, count in ((PASSED, passed), (SKIPPED, unknown))
@@ -165,7 +165,7 @@ def test_the_demonstration_prints_what_the_readme_shows(capsys: pytest.CaptureFi
         assert line in lines, line
 
 
-def test_the_two_commands_to_begin_with_are_the_makefiles():
+def test_the_two_commands_to_begin_with_are_the_makefiles() -> None:
     """Who comes anew, and who looks from outside, begins with these."""
     makefile = text_of(ROOT / "Makefile")
     (block, *_) = blocks(ROOT / "README.md")

@@ -17,7 +17,7 @@ ROOT = project_root()
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_the_page_is_current(name: str):
+def test_the_page_is_current(name: str) -> None:
     """It is what `python -m koseki_ops.reference` writes."""
     assert (ROOT / name).read_text(encoding="utf-8") == PAGES[name](ROOT)
 
@@ -31,7 +31,7 @@ def keys(shared: dict[str, object]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", ["iida", "lab"])
-def test_every_value_of_an_inventory_has_a_row(name: str):
+def test_every_value_of_an_inventory_has_a_row(name: str) -> None:
     """With its type, its default and what it means."""
     page = values.page(ROOT)
     found = list(keys(Inventory(ROOT / "inventories" / name).shared))
@@ -39,7 +39,7 @@ def test_every_value_of_an_inventory_has_a_row(name: str):
     assert [key for key in found if f"\n| `{key}` | " not in page] == []
 
 
-def test_every_value_stands_in_the_file_that_the_page_says():
+def test_every_value_stands_in_the_file_that_the_page_says() -> None:
     """Under that file's name, and under no other one."""
     page = values.page(ROOT)
     for name, value in Inventory(ROOT / "inventories/iida").group_values("all").items():
@@ -57,7 +57,7 @@ class Spoken(BaseModel):
     other: int
 
 
-def test_a_field_without_a_word_is_refused():
+def test_a_field_without_a_word_is_refused() -> None:
     """So that none gets a row that says nothing."""
     with pytest.raises(KosekiError, match=r"Spoken\.other"):
         values.meanings(Spoken)

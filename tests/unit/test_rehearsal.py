@@ -20,7 +20,7 @@ def restored(repository: int, *rows: str) -> list[str]:
     return [f"seconds {repository} 9", *(f"digest {repository} {row}" for row in rows)]
 
 
-def test_equal_moved_and_different_are_told_apart():
+def test_equal_moved_and_different_are_told_apart() -> None:
     """A database that was written to meanwhile is neither good nor bad."""
     whole = restored(1, "koseki_iida 3 71", "koseki_oshika 2 50", "koseki_neba 0 0")
     changed = restored(2, "koseki_iida 3 72", "koseki_oshika 2 50", "koseki_neba 0 0")
@@ -35,14 +35,14 @@ def test_equal_moved_and_different_are_told_apart():
     assert (remote.different, remote.holds) == (["koseki_iida"], False)
 
 
-def test_a_database_that_is_missing_is_different():
+def test_a_database_that_is_missing_is_different() -> None:
     """What the copy does not hold cannot be equal to nothing."""
     (city,) = compare(VAULTS[:1], LEADER, restored(1, "koseki_iida 3 71"))
     assert city.different == ["koseki_neba"]
     assert not city.holds
 
 
-def test_a_copy_that_was_never_restored_does_not_hold():
+def test_a_copy_that_was_never_restored_does_not_hold() -> None:
     """No answer is no proof, whatever the leader said; nor is an empty leader."""
     (city,) = compare(VAULTS[:1], LEADER, [])
     assert (city.seconds, city.holds) == (None, False)

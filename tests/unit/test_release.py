@@ -63,40 +63,40 @@ def refusal(site: Site, archive: Path) -> str:
     return str(caught.value)
 
 
-def test_the_same_source_gives_the_same_bytes(tmp_path: Path):
+def test_the_same_source_gives_the_same_bytes(tmp_path: Path) -> None:
     """Who builds again can prove that an archive came from this source."""
     one = release.build(source(tmp_path / "a"), tmp_path / "one").read_bytes()
     other = release.build(source(tmp_path / "b"), tmp_path / "other").read_bytes()
     assert one == other
 
 
-def test_a_signed_release_is_verified(site: Site, tmp_path: Path):
+def test_a_signed_release_is_verified(site: Site, tmp_path: Path) -> None:
     """Signer, version and SQL are known once the signature holds."""
     found = release.verify(signed(site, source(tmp_path / "a")), release.signers_of(site))
     assert (found["signer"], found["version"], found["schema_version"]) == ("releases", "1.0.0", 1)
     assert found["sql"] == {"schema/0001-first.sql": "CREATE SCHEMA own;\n"}
 
 
-def test_the_stand_in_is_a_release(site: Site):
+def test_the_stand_in_is_a_release(site: Site) -> None:
     """What the lab runs is built from the repository and passes its own verification."""
     found = release.verify(signed(site, ROOT / release.STAND_IN), release.signers_of(site))
     assert found["name"] == release.STAND_IN_NAME
 
 
-def test_an_unsigned_release_is_refused(site: Site, tmp_path: Path):
+def test_an_unsigned_release_is_refused(site: Site, tmp_path: Path) -> None:
     """Without a signature nothing is read."""
     archive = release.build(source(tmp_path / "a"), release.folder_of(site))
     assert "is not signed" in refusal(site, archive)
 
 
-def test_a_strangers_signature_is_refused(site: Site, tmp_path: Path):
+def test_a_strangers_signature_is_refused(site: Site, tmp_path: Path) -> None:
     """A signature by a key that is not on the list counts as none."""
     archive = release.build(source(tmp_path / "a"), release.folder_of(site))
     release.sign(archive, release.make_key(Site(tmp_path / "stranger", "lab", "lab")))
     assert "signed by nobody who may" in refusal(site, archive)
 
 
-def test_one_changed_byte_is_refused(site: Site, tmp_path: Path):
+def test_one_changed_byte_is_refused(site: Site, tmp_path: Path) -> None:
     """What was signed is every byte."""
     archive = signed(site, source(tmp_path / "a"))
     content = bytearray(archive.read_bytes())
@@ -105,7 +105,7 @@ def test_one_changed_byte_is_refused(site: Site, tmp_path: Path):
     assert "is not what releases signed" in refusal(site, archive)
 
 
-def test_a_signature_for_another_purpose_is_refused(site: Site, tmp_path: Path):
+def test_a_signature_for_another_purpose_is_refused(site: Site, tmp_path: Path) -> None:
     """The key's signature under a letter is no signature of a release."""
     archive = release.build(source(tmp_path / "a"), release.folder_of(site))
     key = release.folder_of(site) / "signing_key"
@@ -115,7 +115,7 @@ def test_a_signature_for_another_purpose_is_refused(site: Site, tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/outside", "a/../../b", "link"])
-def test_nothing_leaves_its_folder(site: Site, tmp_path: Path, name: str):
+def test_nothing_leaves_its_folder(site: Site, tmp_path: Path, name: str) -> None:
     """Even a signed archive holds plain files below its own folder, and nothing else."""
     archive = signed(site, source(tmp_path / "a"))
     content = io.BytesIO()
@@ -129,14 +129,14 @@ def test_nothing_leaves_its_folder(site: Site, tmp_path: Path, name: str):
 
 
 @pytest.mark.parametrize("line", ["\\! id", "COMMIT;", "RESET ROLE;", "set role postgres;"])
-def test_sql_stays_in_its_role(site: Site, tmp_path: Path, line: str):
+def test_sql_stays_in_its_role(site: Site, tmp_path: Path, line: str) -> None:
     """A schema file works as the owner of one database, in one transaction."""
     folder = source(tmp_path / "a")
     (folder / "schema/0001-first.sql").write_text(f"CREATE SCHEMA own;\n{line}\n")
     assert "has no place in a schema file" in refusal(site, signed(site, folder))
 
 
-def test_schema_files_are_numbered(tmp_path: Path):
+def test_schema_files_are_numbered(tmp_path: Path) -> None:
     """A gap would leave one municipality behind another."""
     folder = source(tmp_path / "a")
     (folder / "schema/0003-third.sql").write_text("SELECT 1;\n")
@@ -152,7 +152,9 @@ def program(tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> Modu
     """The hosts' program, at home in a temporary folder."""
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     loader = SourceFileLoader("koseki_release_program", str(PROGRAM))
-    module = module_from_spec(spec_from_loader(loader.name, loader))
+    spec = spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = module_from_spec(spec)
     monkeypatch.setitem(sys.modules, loader.name, module)
     loader.exec_module(module)
     for name in ("BASE", "STATE", "ENVIRONMENT"):
@@ -176,14 +178,14 @@ def ask(program: ModuleType, archive: Path, version: str, **more: object) -> lis
     return done
 
 
-def test_a_host_says_what_it_would_do(program: ModuleType, site: Site, tmp_path: Path):
+def test_a_host_says_what_it_would_do(program: ModuleType, site: Site, tmp_path: Path) -> None:
     """Under check a signed release would be unpacked and switched to; nothing is."""
     said = ask(program, signed(site, source(tmp_path / "a")), "1.0.0")
     assert said == ["unpack 1.0.0", "tell iida its environment", "switch from nothing to 1.0.0"]
     assert list(program.BASE.iterdir()) == []
 
 
-def test_going_back_by_mistake_is_refused(program: ModuleType, site: Site, tmp_path: Path):
+def test_going_back_by_mistake_is_refused(program: ModuleType, site: Site, tmp_path: Path) -> None:
     """An older version is refused unless it is meant."""
     archive = signed(site, source(tmp_path / "a", "1.9.0"))
     (program.BASE / "current").symlink_to("releases/1.10.0")
@@ -192,14 +194,14 @@ def test_going_back_by_mistake_is_refused(program: ModuleType, site: Site, tmp_p
     assert ask(program, archive, "1.9.0", allow_downgrade=True)[-1].startswith("switch from 1.10.0")
 
 
-def test_a_missing_package_is_named(program: ModuleType, site: Site, tmp_path: Path):
+def test_a_missing_package_is_named(program: ModuleType, site: Site, tmp_path: Path) -> None:
     """A release that could not start is refused before it is unpacked."""
     archive = signed(site, source(tmp_path / "a", package="no-such-package"))
     with pytest.raises(program.Refused, match=r"not installed \(no-such-package\)"):
         ask(program, archive, "1.0.0")
 
 
-def test_the_record_shows_an_edit(program: ModuleType):
+def test_the_record_shows_an_edit(program: ModuleType) -> None:
     """Each row holds the digest of the row before."""
     log = program.STATE / "record.jsonl"
     for number in range(3):
@@ -211,7 +213,7 @@ def test_the_record_shows_an_edit(program: ModuleType):
     assert program.broken_link(log) == 3
 
 
-def test_an_environment_is_literal(program: ModuleType):
+def test_an_environment_is_literal(program: ModuleType) -> None:
     """A value stands in single quotes as it is; one that would end them is refused."""
     assert "A='x $HOME %n'" in program.environment_text({"A": "x $HOME %n"})
     with pytest.raises(program.Refused, match="cannot hold this"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -27,23 +28,29 @@ def site(tmp_path: Path) -> Site:
     return made
 
 
+# What ssh says depends on whether it wrote before or after the other end was gone.
+CUT = "Connection closed|Broken pipe"
+
+
 @pytest.mark.parametrize(
     ("line", "code", "reason"),
     [
-        ("false", 255, "Connection closed"),
+        ("false", 255, CUT),
         ("sleep 5", TIMED_OUT, "no answer within 1 s"),
-        ("/nowhere/at-all", 255, "Connection closed"),
+        ("/nowhere/at-all", 255, CUT),
     ],
 )
-def test_a_host_that_gives_nothing_is_an_answer_too(site: Site, line: str, code: int, reason: str):
+def test_a_host_that_gives_nothing_is_an_answer_too(
+    site: Site, line: str, code: int, reason: str
+) -> None:
     """A line that is cut, that hangs, or that has no other end: a code and a reason each time."""
     site.ssh_config.write_text(f"Host *\n  ProxyCommand {line}\n", encoding="ascii")
     done = run(site, "host1", "true", seconds=1)
     assert (done.code, done.stdout) == (code, "")
-    assert reason in done.reason
+    assert re.search(reason, done.reason), done.reason
 
 
-def test_ssh_is_started_in_one_place():
+def test_ssh_is_started_in_one_place() -> None:
     """Its limits, its configuration and the words of its failure are the same for everybody."""
     starting = set()
     for path in SOURCES.rglob("*.py"):

@@ -48,7 +48,7 @@ def results(*tests: TestResult, **silent: str) -> Results:
     return Results(list(tests), hosts, {"accounts": "Accounts of people."}, 4.2, 1_790_000_000.0)
 
 
-def test_what_fails_comes_before_what_holds(plan: Plan):
+def test_what_fails_comes_before_what_holds(plan: Plan) -> None:
     """What fails comes before what holds."""
     page = render(
         plan,
@@ -70,21 +70,21 @@ def test_what_fails_comes_before_what_holds(plan: Plan):
     assert "1 of 2 checks does not hold" in re.sub(r"\s+", " ", page)
 
 
-def test_a_green_report_says_so_and_has_no_failures(plan: Plan):
+def test_a_green_report_says_so_and_has_no_failures(plan: Plan) -> None:
     """A green report says so and has no failures."""
     page = render(plan, results(result()))
     assert "Everything that was verified holds." in page
     assert "What does not hold" not in page
 
 
-def test_what_was_not_verified_is_shown_with_its_reason(plan: Plan):
+def test_what_was_not_verified_is_shown_with_its_reason(plan: Plan) -> None:
     """What was not verified is shown with its reason."""
     page = render(plan, results(result(), result(SKIPPED, reason="a container has no clock")))
     assert "a container has no clock" in page
     assert "Not verified, and why" in page
 
 
-def test_a_silent_host_is_never_green(plan: Plan):
+def test_a_silent_host_is_never_green(plan: Plan) -> None:
     """A silent host is never green."""
     page = render(plan, results(result(), secondary1="Connection refused"))
     assert "1 of 5 hosts did not answer" in re.sub(r"\s+", " ", page)
@@ -92,13 +92,13 @@ def test_a_silent_host_is_never_green(plan: Plan):
     assert "4/5" in page
 
 
-def test_the_report_needs_no_network(plan: Plan):
+def test_the_report_needs_no_network(plan: Plan) -> None:
     """The report needs no network."""
     page = render(plan, results(result()))
     assert not re.search(r"""(src|href)\s*=|url\(|@import|https?://""", page)
 
 
-def test_text_from_hosts_cannot_become_markup(plan: Plan):
+def test_text_from_hosts_cannot_become_markup(plan: Plan) -> None:
     """Text from hosts cannot become markup."""
     hostile = "<script>alert(1)</script>"
     failure = result(FAILED, expected=hostile, seen=hostile, remedy=hostile, journal=[hostile])
@@ -107,7 +107,7 @@ def test_text_from_hosts_cannot_become_markup(plan: Plan):
     assert page.count("<script>") == 1
 
 
-def test_the_picture_shows_each_host_with_its_name_and_part(plan: Plan):
+def test_the_picture_shows_each_host_with_its_name_and_part(plan: Plan) -> None:
     """The picture shows each host with its name and part."""
     page = render(plan, results(result()))
     for name in (
@@ -121,7 +121,7 @@ def test_the_picture_shows_each_host_with_its_name_and_part(plan: Plan):
     assert ">leader</text>" in page
 
 
-def test_results_survive_json():
+def test_results_survive_json() -> None:
     """Results survive json."""
     first = results(result(), result(FAILED, seen="x"), secondary1="away")
     assert Results.from_json(first.as_json()) == first
@@ -135,12 +135,12 @@ def test_results_survive_json():
         ((SKIPPED,), SKIPPED),
     ],
 )
-def test_the_worst_outcome_stands_for_all(outcomes: tuple[str, ...], one: str):
+def test_the_worst_outcome_stands_for_all(outcomes: tuple[str, ...], one: str) -> None:
     """The worst outcome stands for all."""
     assert worst(outcomes) == one
 
 
-def test_runs_of_one_test_are_one_row():
+def test_runs_of_one_test_are_one_row() -> None:
     """Runs of one test are one row."""
     groups = grouped([result(), result(FAILED, "secondary1"), result(test="test_other")])
     assert [(group.test, len(group.runs), group.outcome) for group in groups] == [
@@ -149,13 +149,13 @@ def test_runs_of_one_test_are_one_row():
     ]
 
 
-def test_requirements_are_counted_by_outcome():
+def test_requirements_are_counted_by_outcome() -> None:
     """Requirements are counted by outcome."""
     row = coverage([result(), result(FAILED), result(SKIPPED)])[0]
     assert (row.requirement, row.passed, row.failed, row.skipped) == ("K-11", 1, 1, 1)
 
 
-def test_a_host_without_a_pass_is_not_called_good():
+def test_a_host_without_a_pass_is_not_called_good() -> None:
     """A host without a pass is not called good."""
     assert host_words(HostState(""), [])[0] == "unknown"
     assert host_words(HostState(""), [result(SKIPPED)])[0] == "unknown"
@@ -163,7 +163,7 @@ def test_a_host_without_a_pass_is_not_called_good():
     assert host_words(HostState(""), [result(), result(FAILED)])[0] == "failed"
 
 
-def test_days_are_written_in_the_era():
+def test_days_are_written_in_the_era() -> None:
     """Days are written in the era."""
     assert in_era(datetime(2026, 11, 23, tzinfo=UTC)) == "令和8年11月23日"
     assert in_era(datetime(2019, 5, 1, tzinfo=UTC)) == "令和元年5月1日"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -27,7 +28,7 @@ def desk() -> Desk:
     return Desk.of(Site.open("iida"))
 
 
-def test_a_request_that_is_whole_is_allowed(desk: Desk):
+def test_a_request_that_is_whole_is_allowed(desk: Desk) -> None:
     """The sample that every refusal below differs from in one thing."""
     check(desk, GOOD, NOW)
 
@@ -48,13 +49,15 @@ def test_a_request_that_is_whole_is_allowed(desk: Desk):
         ({"until": NOW + timedelta(hours=73)}, "an expiry that cannot be"),
     ],
 )
-def test_a_request_that_is_not_whole_is_refused(desk: Desk, change: dict[str, object], said: str):
+def test_a_request_that_is_not_whole_is_refused(
+    desk: Desk, change: dict[str, Any], said: str
+) -> None:
     """Town, operator, approver, basis, requester and end: each alone (K-05)."""
     with pytest.raises(KosekiError, match=said):
         check(desk, replace(GOOD, **change), NOW)
 
 
-def test_a_text_stays_a_text_in_sql():
+def test_a_text_stays_a_text_in_sql() -> None:
     """A quote ends no literal; a backslash is itself (standard_conforming_strings)."""
     assert literal("it's \\ 葛󠄂") == "'it''s \\ 葛󠄂'"
     assert json.loads(literal({"a": "o'clock"})[1:-1].replace("''", "'")) == {"a": "o'clock"}
@@ -80,7 +83,7 @@ HEAD = "2026-11-26 01:24:31.742 UTC [6019] operator_sousa01@koseki_oshika [local
         ("sousa01 : TTY=pts/0 ; PWD=/ ; USER=sousa02 ; COMMAND=/usr/bin/id", None),
     ],
 )
-def test_a_journal_tells_of_operators(text: str, kind: str | None):
+def test_a_journal_tells_of_operators(text: str, kind: str | None) -> None:
     """Refused, admitted, ended, or root by sudo; whatever else a person does is left out."""
     event = read_event("primary1", line(text))
     assert (event and event.kind) == kind
@@ -89,7 +92,7 @@ def test_a_journal_tells_of_operators(text: str, kind: str | None):
         assert "COMMAND" not in event.text
 
 
-def test_an_end_is_said_in_one_way():
+def test_an_end_is_said_in_one_way() -> None:
     """A moment without a zone is the site's; none, both or nonsense is refused."""
     zone = ZoneInfo("Asia/Tokyo")
     said = end_of("2026-12-01T17:00", None, zone)

@@ -16,7 +16,7 @@ from koseki_ops.reference.requirements import (
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_no_id_is_cited_that_nobody_can_read():
+def test_no_id_is_cited_that_nobody_can_read() -> None:
     """Anywhere in the project, documents included."""
     known = {row["id"] for row in requirements(ROOT)}
     folders = ("src", "tests", "roles", "playbooks", "pyinfra_deploys", "molecule", "docs", "tools")
@@ -31,7 +31,7 @@ def test_no_id_is_cited_that_nobody_can_read():
     assert unknown == set()
 
 
-def test_every_requirement_is_shown_or_says_that_it_is_not():
+def test_every_requirement_is_shown_or_says_that_it_is_not() -> None:
     """What no suite, drill or test names is covered by nobody."""
     covered = citations(ROOT)
     silent = [
@@ -42,7 +42,7 @@ def test_every_requirement_is_shown_or_says_that_it_is_not():
     assert silent == []
 
 
-def test_every_requirement_is_whole():
+def test_every_requirement_is_whole() -> None:
     """A sentence, what must be true, how it is shown, and what it rests on; ids in their order."""
     rows = requirements(ROOT)
     assert [row["id"] for row in rows] == [f"K-{n:02}" for n in range(1, len(rows) + 1)]

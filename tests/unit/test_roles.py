@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,13 +14,13 @@ ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted((ROOT / "roles").iterdir())
 
 
-def read(path: Path) -> dict[str, object]:
+def read(path: Path) -> dict[str, Any]:
     """Return a YAML file, empty when there is none."""
     return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
-def test_spec_and_defaults_are_equal(role: Path):
+def test_spec_and_defaults_are_equal(role: Path) -> None:
     """What the spec calls a default is the default; what is required has none."""
     options = read(role / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
     defaults = read(role / "defaults/main.yml")
@@ -30,13 +31,13 @@ def test_spec_and_defaults_are_equal(role: Path):
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
-def test_public_names_carry_the_role(role: Path):
+def test_public_names_carry_the_role(role: Path) -> None:
     """A variable is known by its role's name."""
     options = read(role / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
     assert [name for name in options if not name.startswith(f"{role.name}_")] == []
 
 
-def test_an_image_leaves_every_service_at_rest():
+def test_an_image_leaves_every_service_at_rest() -> None:
     """Whoever makes an image tells each role that has such a word, and no role that has none."""
     with_it = [
         role.name
@@ -48,7 +49,7 @@ def test_an_image_leaves_every_service_at_rest():
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
-def test_no_inventory_group_inside_a_role(role: Path):
+def test_no_inventory_group_inside_a_role(role: Path) -> None:
     """Roles take lists; group_vars build them from groups."""
     found = [
         str(path.relative_to(ROOT))
@@ -59,7 +60,7 @@ def test_no_inventory_group_inside_a_role(role: Path):
     assert found == []
 
 
-def test_nothing_swallows_a_failure():
+def test_nothing_swallows_a_failure() -> None:
     """No ignore_errors, failed_when: false or `|| true` anywhere."""
     bad = ("ignore_errors:", "failed_when: false", "|| true")
     found = [

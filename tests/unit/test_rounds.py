@@ -52,7 +52,7 @@ def judged(seen: list[dict[str, str]], healthy: Outcomes | None = None) -> dict[
     return misjudged(rounds_of(TABLE_OF_FOUR), seen, healthy or dict.fromkeys(ALL, PASSED))
 
 
-def test_any_two_breaks_are_told_apart_by_their_rounds():
+def test_any_two_breaks_are_told_apart_by_their_rounds() -> None:
     """Each has a code, no two the same; on one host neither has all the rounds of the other."""
     for hosts in tables():
         told = codes(hosts)
@@ -62,7 +62,7 @@ def test_any_two_breaks_are_told_apart_by_their_rounds():
             assert here != there or one & other not in {one, other}, hosts
 
 
-def test_no_round_is_empty():
+def test_no_round_is_empty() -> None:
     """A round in which nothing is broken would prove nothing and still cost its time."""
     for hosts in tables():
         rows = [Break(str(n), host, "", "", str(n)) for n, host in enumerate(hosts)]
@@ -71,13 +71,13 @@ def test_no_round_is_empty():
         assert {row for breaks in rounds for row in breaks} == set(rows)
 
 
-def test_the_table_takes_as_few_rounds_as_can_tell_it_apart():
+def test_the_table_takes_as_few_rounds_as_can_tell_it_apart() -> None:
     """Five for up to thirty-one suites, nine of which are broken on one host."""
     table = load(TABLE)
     assert len(rounds_of(table)) == len(table).bit_length()
 
 
-def test_no_test_stands_for_two_breaks():
+def test_no_test_stands_for_two_breaks() -> None:
     """A test that a second break reddens as well would not show that its own does."""
     table = load(TABLE)
     fails = [row.fails for row in table]
@@ -86,7 +86,7 @@ def test_no_test_stands_for_two_breaks():
     assert [row.suite for row in table if not row.fails.startswith(f"test_{row.suite}.py::")] == []
 
 
-def test_what_is_red_in_its_rounds_alone_is_right():
+def test_what_is_red_in_its_rounds_alone_is_right() -> None:
     """Red while its break is there, green otherwise; by the way in the rounds of both breaks."""
     seen = as_it_should_be()
     assert judged(seen) == {}
@@ -96,7 +96,7 @@ def test_what_is_red_in_its_rounds_alone_is_right():
 
 
 @pytest.mark.parametrize("test", ["test_flows", "test_beside"])
-def test_a_break_that_does_nothing_is_told_with_its_rounds(test: str):
+def test_a_break_that_does_nothing_is_told_with_its_rounds(test: str) -> None:
     """What stays green is named, in each round in which it should have been red."""
     seen = as_it_should_be()
     rounds = [number for number, outcomes in enumerate(seen, 1) if outcomes[test] == FAILED]
@@ -109,7 +109,7 @@ def test_a_break_that_does_nothing_is_told_with_its_rounds(test: str):
 @pytest.mark.parametrize(
     ("one", "other"), list(itertools.combinations([row.fails for row in TABLE_OF_FOUR], 2))
 )
-def test_breaks_that_turn_each_others_test_red_are_told(one: str, other: str):
+def test_breaks_that_turn_each_others_test_red_are_told(one: str, other: str) -> None:
     """Any two that are swapped are both named."""
     swapped = [
         outcomes | {one: outcomes[other], other: outcomes[one]} for outcomes in as_it_should_be()
@@ -119,7 +119,7 @@ def test_breaks_that_turn_each_others_test_red_are_told(one: str, other: str):
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("test", ALL)
-def test_any_other_red_is_told_by_test_and_round(test: str, number: int):
+def test_any_other_red_is_told_by_test_and_round(test: str, number: int) -> None:
     """In whichever round: if nothing there is said to redden it, it is named with the round."""
     seen = as_it_should_be()
     turned = PASSED if seen[number - 1][test] == FAILED else FAILED
@@ -130,7 +130,7 @@ def test_any_other_red_is_told_by_test_and_round(test: str, number: int):
 
 
 @pytest.mark.parametrize("row", TABLE_OF_FOUR, ids=[row.suite for row in TABLE_OF_FOUR])
-def test_the_break_behind_a_strange_red_is_named(row: Break):
+def test_the_break_behind_a_strange_red_is_named(row: Break) -> None:
     """What is red wherever one break is, and nowhere else, is told with that break's suite."""
     seen = as_it_should_be()
     for number, breaks in enumerate(rounds_of(TABLE_OF_FOUR)):
@@ -139,7 +139,7 @@ def test_the_break_behind_a_strange_red_is_named(row: Break):
 
 
 @pytest.mark.parametrize("outcome", [SKIPPED, None])
-def test_a_test_that_falls_silent_is_told(outcome: str | None):
+def test_a_test_that_falls_silent_is_told(outcome: str | None) -> None:
     """Not verified, or not even there, is not green; where it always is so, it may stay so."""
     seen = as_it_should_be()
     if outcome is None:
@@ -151,13 +151,13 @@ def test_a_test_that_falls_silent_is_told(outcome: str | None):
         assert judged(seen, dict.fromkeys(ALL, PASSED) | {OTHER: SKIPPED}) == {}
 
 
-def test_an_id_that_no_suite_has_is_told():
+def test_an_id_that_no_suite_has_is_told() -> None:
     """A row of the table with a misspelt test is red in its rounds, for the test is not there."""
     found = misjudged([[Break("a", "one", "", "", "test_misspelt")]], [{OTHER: PASSED}], {})
     assert found == {"test_misspelt": "test_misspelt is absent in round 1"}
 
 
-def test_all_is_mended_in_reverse_order():
+def test_all_is_mended_in_reverse_order() -> None:
     """What was broken last is mended first, since it may stand on what was broken before."""
     done: list[tuple[str, str]] = []
     with broken(TABLE_OF_FOUR[:2], lambda *words: done.append(words)):
@@ -167,7 +167,7 @@ def test_all_is_mended_in_reverse_order():
 
 @pytest.mark.parametrize("unwell", ["break gateway", "in between"])
 @pytest.mark.parametrize("mend_fails", [False, True])
-def test_what_fails_half_way_is_mended_all_the_same(unwell: str, *, mend_fails: bool):
+def test_what_fails_half_way_is_mended_all_the_same(unwell: str, *, mend_fails: bool) -> None:
     """Each mend has its turn, the half-done break's too, and what went wrong first is told."""
     done: list[str] = []
 
@@ -185,7 +185,7 @@ def test_what_fails_half_way_is_mended_all_the_same(unwell: str, *, mend_fails: 
     assert ["the mend failed" in note for note in notes] == [True] * mend_fails
 
 
-def test_a_mend_that_fails_is_an_error_of_its_own():
+def test_a_mend_that_fails_is_an_error_of_its_own() -> None:
     """The others are mended, and then it is told."""
     done: list[str] = []
 

@@ -173,7 +173,7 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
         running.communicate()
 
 
-def test_static_stages_run_beside_the_provisioning(checkout: Checkout):
+def test_static_stages_run_beside_the_provisioning(checkout: Checkout) -> None:
     """Each waits for the other; what the static ones said comes whole, before the drills begin."""
     stages = {
         "secrets": "echo prepared; touch first",
@@ -202,7 +202,7 @@ def test_static_stages_run_beside_the_provisioning(checkout: Checkout):
 @pytest.mark.parametrize(("began", "made"), [(None, True), (0, True), (90, True), (110, False)])
 def test_a_stage_without_time_is_told_as_not_made(
     checkout: Checkout, began: int | None, made: bool
-):
+) -> None:
     """Nothing of it begins, the run goes on, and its table says so; without a limit all is made."""
     if began is not None:
         checkout.environment[run_tests.BEGAN] = str(time.time() - began)
@@ -215,7 +215,7 @@ def test_a_stage_without_time_is_told_as_not_made(
     assert rows == ["images", "pair" if made else "pair (not made)", "drills"]
 
 
-def test_settings_of_the_caller_are_not_the_tests():
+def test_settings_of_the_caller_are_not_the_tests() -> None:
     """CI's begin, an administrator's lab: whatever a unit test starts would inherit them."""
     test = f"{__file__}::test_a_stage_without_time_is_told_as_not_made"
     settings = {"KOSEKI_NAME": "mine", "KOSEKI_ROOT": "/nowhere", run_tests.BEGAN: "1"}
@@ -231,7 +231,7 @@ def test_settings_of_the_caller_are_not_the_tests():
     assert done.returncode == 0, done.stdout
 
 
-def test_what_a_stage_needs_comes_first_once_also_when_it_is_named(checkout: Checkout):
+def test_what_a_stage_needs_comes_first_once_also_when_it_is_named(checkout: Checkout) -> None:
     """Whoever names all of them means the same run."""
     stages = {"secrets": "echo $$ >>prepared", "provision": "test -e prepared"}
     assert checkout.run(stages, "provision", "secrets")[0] == 0
@@ -241,7 +241,7 @@ def test_what_a_stage_needs_comes_first_once_also_when_it_is_named(checkout: Che
 @pytest.mark.parametrize(
     ("red", "code"), [("lint", 3), ("provision", 5), ("unit", 128 + signal.SIGTERM)]
 )
-def test_a_stage_that_fails_ends_the_run(checkout: Checkout, red: str, code: int):
+def test_a_stage_that_fails_ends_the_run(checkout: Checkout, red: str, code: int) -> None:
     """Its exit code is the run's; the lane beside it is ended, and nothing later begins."""
     end = f"until [ -e pids ]; do sleep 0.02; done; echo a reason; exit {code}"
     if code > 128:
@@ -259,7 +259,7 @@ def test_a_stage_that_fails_ends_the_run(checkout: Checkout, red: str, code: int
 
 @pytest.mark.parametrize("moment", ["secrets", "provision", "drills"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_nothing(checkout: Checkout, number: signal.Signals, moment: str):
+def test_a_signal_leaves_nothing(checkout: Checkout, number: signal.Signals, moment: str) -> None:
     """Stubborn ones included, wherever they hid; the labs go after them; 128 + its number."""
     stages = {"secrets": "true", "lint": "true", "provision": "true", "drills": "true"}
     stages[moment] = STUBBORN
@@ -277,7 +277,7 @@ def test_a_signal_leaves_nothing(checkout: Checkout, number: signal.Signals, mom
     assert checkout.lines("lab-down") == [f"{checkout.root} lab down --name drills"]
 
 
-def test_what_is_started_hears_ctrl_c(checkout: Checkout):
+def test_what_is_started_hears_ctrl_c(checkout: Checkout) -> None:
     """A shell starts deaf what it puts into the background; the stages hear, and end in order."""
     hears = "trap 'echo heard >heard; exit 0' INT; echo $$ >>pids; sleep 60 & wait"
     running = checkout.begin(
@@ -292,7 +292,7 @@ def test_what_is_started_hears_ctrl_c(checkout: Checkout):
     assert checkout.alive() == []
 
 
-def test_under_nohup_the_terminals_end_is_not_heard(checkout: Checkout):
+def test_under_nohup_the_terminals_end_is_not_heard(checkout: Checkout) -> None:
     """Whoever started it so wants it to go on."""
     running = checkout.begin(
         {"drills": f"{NOTE} until [ -e go ]; do sleep 0.02; done"},
@@ -309,7 +309,7 @@ def test_under_nohup_the_terminals_end_is_not_heard(checkout: Checkout):
 @pytest.mark.parametrize("ends", [os.pipe, os.openpty])
 def test_a_reader_that_is_gone_ends_the_run(
     checkout: Checkout, ends: Callable[[], tuple[int, int]]
-):
+) -> None:
     """A pipe's end or a terminal's: as for any program in a pipe; and still nothing stays."""
     reader, writer = ends()
     stages = {"unit": f"{NOTE} setsid sleep 60 & echo $! >>pids", "drills": LONG}
@@ -321,7 +321,7 @@ def test_a_reader_that_is_gone_ends_the_run(
     assert checkout.alive() == []
 
 
-def test_labs_go_before_and_after(checkout: Checkout):
+def test_labs_go_before_and_after(checkout: Checkout) -> None:
     """Those that tests use, at second roots, too; another lab of this checkout stays."""
     for name in ("drills", "images-image", "mine"):
         checkout.lab(name)
@@ -339,7 +339,7 @@ def test_labs_go_before_and_after(checkout: Checkout):
     assert [path.parent.name for path in checkout.root.glob("var/*/lab.json")] == ["mine"]
 
 
-def test_static_stages_touch_no_lab(checkout: Checkout):
+def test_static_stages_touch_no_lab(checkout: Checkout) -> None:
     """Whoever works with a lab may test what needs none, beside a run with labs, too."""
     state = checkout.lab("drills")
     assert checkout.run({"lint": "true"})[0] == 0
@@ -362,7 +362,7 @@ def test_static_stages_touch_no_lab(checkout: Checkout):
     assert linting.wait(timeout=SECONDS) == 0
 
 
-def test_a_lab_that_is_kept_stays_whole(checkout: Checkout):
+def test_a_lab_that_is_kept_stays_whole(checkout: Checkout) -> None:
     """Its machines go on, in groups of their own; what else is left of the run does not."""
     checkout.environment[run_tests.KEEP] = "1"
     begin = (
@@ -386,7 +386,7 @@ def test_a_lab_that_is_kept_stays_whole(checkout: Checkout):
         os.kill(machine.pid, signal.SIGKILL)
 
 
-def test_after_a_killed_run_the_next_one_starts_clean(checkout: Checkout):
+def test_after_a_killed_run_the_next_one_starts_clean(checkout: Checkout) -> None:
     """What the killed one left is ended and taken down before anything begins."""
     running = checkout.begin({"lint": LONG, "provision": STUBBORN})
     wait_for(lambda: len(checkout.lines("pids")) >= 4)
@@ -403,7 +403,7 @@ def test_after_a_killed_run_the_next_one_starts_clean(checkout: Checkout):
     assert running.wait(timeout=SECONDS) == 0
 
 
-def test_a_lab_that_does_not_go_is_no_success(checkout: Checkout):
+def test_a_lab_that_does_not_go_is_no_success(checkout: Checkout) -> None:
     """Neither at the end, nor is anything begun beside it."""
     (checkout.root / ".venv/bin/koseki").write_text("#!/bin/sh\nexit 2\n", encoding="ascii")
     state = "mkdir -p var/drills; echo '{\"processes\": {}}' >var/drills/lab.json"
@@ -415,7 +415,7 @@ def test_a_lab_that_does_not_go_is_no_success(checkout: Checkout):
     assert not (checkout.root / "begun").exists()
 
 
-def test_too_little_room_is_one_sentence(checkout: Checkout):
+def test_too_little_room_is_one_sentence(checkout: Checkout) -> None:
     """It is said before anything begins."""
     code, out, err = checkout.run({"secrets": "touch begun", "drills": "touch begun"}, gib=10**6)
     assert (code, out, err.count("\n")) == (2, "", 1)
@@ -425,14 +425,14 @@ def test_too_little_room_is_one_sentence(checkout: Checkout):
     assert checkout.run({"lint": "true"}, gib=10**6)[0] == 0
 
 
-def test_a_program_that_is_missing_is_one_sentence(checkout: Checkout):
+def test_a_program_that_is_missing_is_one_sentence(checkout: Checkout) -> None:
     """And what ran beside it is ended."""
     checkout.environment["PATH"] = str(checkout.root)
     code, _, err = checkout.run({"lint": "true"})
     assert (code, err) == (2, "run-tests: a program is missing (sh): run tools/set-up\n")
 
 
-def test_stages_without_drills_end_with_a_table(checkout: Checkout):
+def test_stages_without_drills_end_with_a_table(checkout: Checkout) -> None:
     """Each stage with its seconds and cores, and their sum."""
     _, out, _ = checkout.run({"secrets": "true", "lint": "sleep 0.2", "unit": "true"})
     assert [line.split()[0] for line in out.splitlines()[-5:]] == [
@@ -440,13 +440,13 @@ def test_stages_without_drills_end_with_a_table(checkout: Checkout):
     ]
 
 
-def test_unknown_stages_are_refused():
+def test_unknown_stages_are_refused() -> None:
     """The sentence names those that there are."""
     with pytest.raises(run_tests.RefusedError, match=r"no such stage \(lnt\): choose .*lint.*"):
         run_tests.chosen(["lint", "lnt"], run_tests.STAGES)
 
 
-def test_what_is_asked_for():
+def test_what_is_asked_for() -> None:
     """Nothing is `make test`; molecule is the provisioning; each stage once; needs are known."""
     stages = run_tests.STAGES
     assert run_tests.chosen([], stages) == list(run_tests.DEFAULT)
@@ -458,13 +458,13 @@ def test_what_is_asked_for():
         assert not (stage.static and stage.gib)
 
 
-def test_every_program_is_linted():
+def test_every_program_is_linted() -> None:
     """Programs without a suffix are found by their first line; this one is among them."""
     found = run_tests.words_of(run_tests.command("ruff check", programs="python3$"))
     assert "tools/run-tests" in found
     assert "tools/set-up" in run_tests.words_of(run_tests.command("shellcheck", programs="sh$"))
 
 
-def test_a_checkout_has_one_name(tmp_path: Path):
+def test_a_checkout_has_one_name(tmp_path: Path) -> None:
     """The namespaces that a run looks for are those that labs make."""
     assert run_tests.checkout_id(tmp_path) == Site(tmp_path, "lab", "lab").checkout_id

@@ -37,7 +37,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     return Site(tmp_path, "lab", "lab")
 
 
-def test_every_wanted_secret_is_made_once(site: Site):
+def test_every_wanted_secret_is_made_once(site: Site) -> None:
     """Strong, all different, encrypted, private; a second time nothing is made."""
     made = init_secrets(site)
     secrets = load_secrets(site)
@@ -55,7 +55,7 @@ def test_every_wanted_secret_is_made_once(site: Site):
     assert secrets_file(site).read_bytes() == stored
 
 
-def test_whatever_is_drawn_our_own_policy_accepts_it():
+def test_whatever_is_drawn_our_own_policy_accepts_it() -> None:
     """Every class of characters in each, as many times as chance would need to leave one out."""
     most = AccountPolicy.model_fields["password_min_classes"].metadata
     assert max(getattr(limit, "le", 0) for limit in most) <= len(CLASSES)
@@ -65,7 +65,7 @@ def test_whatever_is_drawn_our_own_policy_accepts_it():
         assert len(password) == LENGTH
 
 
-def test_a_new_operator_gets_a_row_and_the_others_keep_theirs(site: Site):
+def test_a_new_operator_gets_a_row_and_the_others_keep_theirs(site: Site) -> None:
     """What is there stays."""
     init_secrets(site)
     before = load_secrets(site)
@@ -80,7 +80,7 @@ def test_a_new_operator_gets_a_row_and_the_others_keep_theirs(site: Site):
     assert after == before
 
 
-def test_the_password_may_come_from_a_command(site: Site, monkeypatch: pytest.MonkeyPatch):
+def test_the_password_may_come_from_a_command(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """An executable file is run, and what it prints opens the vault; its failure is named."""
     init_secrets(site)
     command = site.root / "ask"
@@ -93,7 +93,7 @@ def test_the_password_may_come_from_a_command(site: Site, monkeypatch: pytest.Mo
         load_secrets(site)
 
 
-def test_without_secrets_the_remedy_is_named(site: Site):
+def test_without_secrets_the_remedy_is_named(site: Site) -> None:
     """Nothing was made yet."""
     with pytest.raises(KosekiError, match="run `koseki secrets init` first"):
         load_secrets(site)
@@ -108,7 +108,7 @@ def test_without_secrets_the_remedy_is_named(site: Site):
     ],
     ids=["missing", "wrong", "empty"],
 )
-def test_a_bad_password_changes_nothing(site: Site, spoil: object, said: str):
+def test_a_bad_password_changes_nothing(site: Site, spoil: object, said: str) -> None:
     """Neither reading nor making goes on; above all no new secrets over the old ones."""
     init_secrets(site)
     stored = secrets_file(site).read_bytes()
@@ -119,7 +119,7 @@ def test_a_bad_password_changes_nothing(site: Site, spoil: object, said: str):
     assert secrets_file(site).read_bytes() == stored
 
 
-def test_no_secret_lies_in_the_repository():
+def test_no_secret_lies_in_the_repository() -> None:
     """The lab's own secrets are in no tracked file; they would be the same on every clone."""
     site = Site.open()
     secrets = load_secrets(site)

@@ -37,12 +37,12 @@ def _signatures(site: Site) -> list[bytes]:
     return [path.read_bytes() for path in (engines, files.folder / "hosts" / f"{HOST}-cert.pub")]
 
 
-def test_a_certificate_lasts(site: Site):
+def test_a_certificate_lasts(site: Site) -> None:
     """Nothing is signed anew while most of its life is left."""
     assert _signatures(site) == _signatures(site)
 
 
-def test_an_authority_that_was_replaced_counts_for_nothing(site: Site):
+def test_an_authority_that_was_replaced_counts_for_nothing(site: Site) -> None:
     """What the old one signed is signed anew: hosts that trust the new one would refuse it."""
     before = _signatures(site)
     files = files_of(site)
@@ -56,7 +56,7 @@ def test_an_authority_that_was_replaced_counts_for_nothing(site: Site):
     assert signer in run(["ssh-keygen", "-L", "-f", str(engines)])
 
 
-def test_every_certificate_is_recorded_before_it_is_signed(site: Site, tmp_path: Path):
+def test_every_certificate_is_recorded_before_it_is_signed(site: Site, tmp_path: Path) -> None:
     """Its serial is the record's number; what an earlier toolkit noted keeps its own."""
     ledger = Ledger(site, "certificates")
     (first,) = ledger.rows()
@@ -76,7 +76,7 @@ def test_every_certificate_is_recorded_before_it_is_signed(site: Site, tmp_path:
     assert Ledger(other, "certificates").verify() == Verdict(4)
 
 
-def test_a_workshops_certificates_are_the_sites(site: Site):
+def test_a_workshops_certificates_are_the_sites(site: Site) -> None:
     """One authority, one row of serials, whoever asks."""
     workshop = replace(site, name=f"{site.name}{WORKSHOP}")
     assert Ledger(workshop, "certificates").path == Ledger(site, "certificates").path

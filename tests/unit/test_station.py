@@ -54,27 +54,27 @@ def station(seat: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site
     return Site.open()
 
 
-def test_the_toolkit_knows_where_it_is(station: Site):
+def test_the_toolkit_knows_where_it_is(station: Site) -> None:
     """On the host the one site is the default, hosts are asked straight, and another is refused."""
     assert (station.name, station.seat, station.is_lab) == ("mine", HOST, False)
     with pytest.raises(KosekiError, match="watches another site"):
         Site.open("iida")
 
 
-def test_at_the_seat_nothing_changes(seat: Site):
+def test_at_the_seat_nothing_changes(seat: Site) -> None:
     """Without the file it is the administrator's seat; a lab is entered by its namespace."""
     assert (seat.seat, seat.is_lab, seat.station) == (WORKSTATION, True, None)
     assert "ProxyCommand nsenter" in seat.ssh_config.read_text(encoding="utf-8")
 
 
-def test_a_file_that_cannot_be_read_is_named(station: Site):
+def test_a_file_that_cannot_be_read_is_named(station: Site) -> None:
     """Half a file is a sentence with its remedy, not a toolkit that takes itself for the seat."""
     (station.root / STATION_FILE).write_text("{", encoding="ascii")
     with pytest.raises(KosekiError, match="does not know which host it is on"):
         Site.open()
 
 
-def test_it_asks_only_with_a_certificate_that_holds(station: Site, seat: Site):
+def test_it_asks_only_with_a_certificate_that_holds(station: Site, seat: Site) -> None:
     """No certificate, or one that has run out: one sentence that says who renews it."""
     inventory = Inventory(station.inventory)
     with pytest.raises(KosekiError, match="no certificate to ask with"):
@@ -90,7 +90,7 @@ def test_it_asks_only_with_a_certificate_that_holds(station: Site, seat: Site):
     assert not (ssh / "user_ca").exists()
 
 
-def test_its_certificate_is_its_own(seat: Site):
+def test_its_certificate_is_its_own(seat: Site) -> None:
     """A principal of its own, from its own addresses alone, kept until half its life is gone."""
     inventory = Inventory(seat.inventory)
     public = (seat.state / "ssh" / "automation.pub").read_text(encoding="ascii")
@@ -102,7 +102,7 @@ def test_its_certificate_is_its_own(seat: Site):
     assert watch_certificate(seat, inventory, HOST, public) == first
 
 
-def test_it_signs_nothing(station: Site, seat: Site, tmp_path: Path):
+def test_it_signs_nothing(station: Site, seat: Site, tmp_path: Path) -> None:
     """Neither a person nor a host is certified there, whoever asks."""
     del seat
     key = tmp_path / "key.pub"
@@ -111,7 +111,7 @@ def test_it_signs_nothing(station: Site, seat: Site, tmp_path: Path):
         sign_operator(station, Inventory(station.inventory), "sousa01", key)
 
 
-def test_no_private_key_and_no_foreign_secret_travels(seat: Site):
+def test_no_private_key_and_no_foreign_secret_travels(seat: Site) -> None:
     """What is handed over and what the toolkit carries: no key, and its own site's vault only."""
     open_authority(seat.state / "pki", "passphrase", 10)
     foreign = seat.root / "inventories/iida/group_vars/all/secrets.yml"
@@ -128,7 +128,7 @@ def test_no_private_key_and_no_foreign_secret_travels(seat: Site):
     assert any(name.startswith("koseki_ops-") and name.endswith(".whl") for name in names)
 
 
-def test_every_change_of_the_toolkit_is_seen(seat: Site):
+def test_every_change_of_the_toolkit_is_seen(seat: Site) -> None:
     """A byte in a role, another link, another site: each is another toolkit."""
     before = toolkit_digest(seat, HOST)
     assert toolkit_digest(seat, HOST) == before
@@ -141,7 +141,7 @@ def test_every_change_of_the_toolkit_is_seen(seat: Site):
     assert len({before, changed, toolkit_digest(seat, HOST)}) == 3
 
 
-def test_the_authority_without_its_key_recognises_only(tmp_path: Path):
+def test_the_authority_without_its_key_recognises_only(tmp_path: Path) -> None:
     """The second opinion knows a good certificate; nothing is signed without the key."""
     whole = open_authority(tmp_path, "passphrase", 10)
     (tmp_path / "ca.key").unlink()
@@ -151,7 +151,7 @@ def test_the_authority_without_its_key_recognises_only(tmp_path: Path):
         sign(alone, Request("x", (), 1, 1), "")
 
 
-def test_what_the_engines_need_is_on_the_host():
+def test_what_the_engines_need_is_on_the_host() -> None:
     """Roles use no collection that the watch's lock leaves out."""
     pattern = re.compile(r"\b(?:community|ansible|amazon|cisco)\.[a-z_]+\.[a-z_]+")
     used = {
@@ -164,7 +164,7 @@ def test_what_the_engines_need_is_on_the_host():
     assert used <= {"ansible.builtin", "ansible.module_utils", "ansible.plugins"}
 
 
-def test_the_second_opinion_is_a_sentence_a_host():
+def test_the_second_opinion_is_a_sentence_a_host() -> None:
     """Silent hosts are not verified, changes are named with their remedy; quiet when all holds."""
     quiet = EngineResult("all", {"primary1": HostResult()})
     assert opinion(quiet) == []
@@ -220,7 +220,9 @@ NextElapseUSecRealtime={coming}
         ),
     ],
 )
-def test_a_run_says_how_it_stands(shown: tuple[str, str, int, str, str], well: bool, sentence: str):
+def test_a_run_says_how_it_stands(
+    shown: tuple[str, str, int, str, str], well: bool, sentence: str
+) -> None:
     """Systemd's own words become one line; without a next beat nothing is well."""
     state, result, code, last, coming = shown
     text = SHOWN.format(state=state, result=result, code=code, last=last, coming=coming)
@@ -228,7 +230,7 @@ def test_a_run_says_how_it_stands(shown: tuple[str, str, int, str, str], well: b
     assert (row.unit, row.well, row.sentence) == ("koseki-drift", well, sentence)
 
 
-def test_the_runs_have_beats_in_the_plan():
+def test_the_runs_have_beats_in_the_plan() -> None:
     """Each run's calendar and limit stand in the inventory, and its unit in the question."""
     beats = Inventory(ROOT / "inventories/iida").shared["watch_schedule"]
     wanted = {f"{run.name}_{what}" for run in RUNS for what in ("calendar", "seconds")}

@@ -53,7 +53,7 @@ def play(tmp_path: Path, text: str, more: dict[str, str], **variables: str) -> N
 
 
 @pytest.mark.parametrize("more", [{}, mitogen()], ids=["plain", "mitogen"])
-def test_a_task_may_use_every_processor(tmp_path: Path, more: dict[str, str]):
+def test_a_task_may_use_every_processor(tmp_path: Path, more: dict[str, str]) -> None:
     """Bound to one, a lab that a task starts shares it with everything that works on the lab."""
     play(tmp_path, PLAY, more, kept=str(tmp_path / "seen"))
     own = Path("/proc/self/status").read_text(encoding="ascii")
@@ -83,7 +83,7 @@ USING = """
 """
 
 
-def test_filters_are_loaded_once_for_all_tasks(tmp_path: Path):
+def test_filters_are_loaded_once_for_all_tasks(tmp_path: Path) -> None:
     """Each task has a process of its own: what the first one has not loaded, every one loads."""
     noted = tmp_path / "noted"
     filters = tmp_path / "filters"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def desk() -> Desk:
     return Desk.of(Site.open("iida"))
 
 
-def test_one_municipality_has_the_clause(desk: Desk):
+def test_one_municipality_has_the_clause(desk: Desk) -> None:
     """By slug, name or code; and every other one of the plan is refused."""
     assert {clause(desk, name).municipality for name in ("oshika", "大鹿村", "204170")} == {
         "oshika"
@@ -46,14 +47,14 @@ def test_one_municipality_has_the_clause(desk: Desk):
     ],
 )
 def test_a_declaration_that_is_not_whole_is_refused(
-    desk: Desk, change: dict[str, object], said: str
-):
+    desk: Desk, change: dict[str, Any], said: str
+) -> None:
     """Before the leader hears of it: nothing is asked over the network."""
     with pytest.raises(KosekiError, match=said):
         declare(desk, replace(GOOD, **change), "root")
 
 
-def test_numbers_reconcile_or_are_named():
+def test_numbers_reconcile_or_are_named() -> None:
     """A gap, a lost last number, one too many, one issued when nothing was declared."""
     assert reconcile(0, [], []) == []
     assert reconcile(3, [3, 1, 2], []) == []

@@ -59,7 +59,9 @@ def told(site: Site) -> x509.CertificateRevocationList:
     return x509.load_pem_x509_crl(text[text.index("-----BEGIN X509 CRL") :].encode())
 
 
-def test_the_plan_decides_what_a_certificate_says(site: Site, platform: Platform, tmp_path: Path):
+def test_the_plan_decides_what_a_certificate_says(
+    site: Site, platform: Platform, tmp_path: Path
+) -> None:
     """Municipality and terminal, for a client alone; what the request asks for counts nothing."""
     key = ec.generate_private_key(ec.SECP256R1())
     asked = request(tmp_path / "asked.csr", key, name="iida-01")
@@ -72,7 +74,7 @@ def test_the_plan_decides_what_a_certificate_says(site: Site, platform: Platform
     assert path.stem == terminals.serial_text(found.serial_number)
 
 
-def test_the_terminals_ca_is_not_the_hosts(site: Site, platform: Platform, tmp_path: Path):
+def test_the_terminals_ca_is_not_the_hosts(site: Site, platform: Platform, tmp_path: Path) -> None:
     """A server's certificate is no terminal's, nor the other way round."""
     passphrase = load_secrets(site)["pki_ca_passphrase"]
     hosts = open_authority(site.state / "pki", passphrase, 3650)
@@ -95,7 +97,7 @@ def test_the_terminals_ca_is_not_the_hosts(site: Site, platform: Platform, tmp_p
 )
 def test_a_bad_request_is_one_sentence(
     site: Site, platform: Platform, tmp_path: Path, terminal: str, key: Key | None, sentence: str
-):
+) -> None:
     """A terminal that is not of the plan, a weak key, a file that is something else."""
     asked = tmp_path / "asked.csr"
     if key is None:
@@ -107,7 +109,7 @@ def test_a_bad_request_is_one_sentence(
     assert "\n" not in str(caught.value)
 
 
-def test_what_was_revoked_is_in_the_list(site: Site, platform: Platform, tmp_path: Path):
+def test_what_was_revoked_is_in_the_list(site: Site, platform: Platform, tmp_path: Path) -> None:
     """By name all of a terminal's, by serial number one; a second time changes nothing."""
     for number in range(2):
         asked = request(tmp_path / f"{number}.csr", ec.generate_private_key(ec.SECP256R1()))
@@ -123,7 +125,9 @@ def test_what_was_revoked_is_in_the_list(site: Site, platform: Platform, tmp_pat
         terminals.revoke(site, platform, "iida-01")
 
 
-def test_a_terminal_that_left_the_plan_is_revoked(site: Site, platform: Platform, tmp_path: Path):
+def test_a_terminal_that_left_the_plan_is_revoked(
+    site: Site, platform: Platform, tmp_path: Path
+) -> None:
     """The next apply's question is enough, and coming back does not undo it."""
     asked = request(tmp_path / "asked.csr", ec.generate_private_key(ec.SECP256R1()))
     terminals.issue(site, platform, "achi-01", asked)
@@ -134,7 +138,7 @@ def test_a_terminal_that_left_the_plan_is_revoked(site: Site, platform: Platform
     assert len(list(told(site))) == 1
 
 
-def test_the_list_stays_until_it_must_change(site: Site, platform: Platform):
+def test_the_list_stays_until_it_must_change(site: Site, platform: Platform) -> None:
     """A second apply finds the same bytes; one that runs out in a third of its life is new."""
     path = terminals.folder_of(site) / "authority.pem"
     terminals.ensure_authority(site, platform)
@@ -149,7 +153,9 @@ def test_the_list_stays_until_it_must_change(site: Site, platform: Platform):
     assert path.read_bytes() != before
 
 
-def test_a_lab_plays_every_terminal_and_what_must_open_nothing(site: Site, platform: Platform):
+def test_a_lab_plays_every_terminal_and_what_must_open_nothing(
+    site: Site, platform: Platform
+) -> None:
     """Keys for the lab alone; made once; the revoked one is in the list, the expired one is old."""
     terminals.ensure_authority(site, platform)
     terminals.ensure_stand_ins(site, platform)
@@ -169,7 +175,9 @@ def test_a_lab_plays_every_terminal_and_what_must_open_nothing(site: Site, platf
     assert stranger.subject == revoked.subject
 
 
-def test_a_host_that_keeps_watch_is_no_authority(site: Site, platform: Platform, tmp_path: Path):
+def test_a_host_that_keeps_watch_is_no_authority(
+    site: Site, platform: Platform, tmp_path: Path
+) -> None:
     """It neither signs nor revokes nor makes a CA: one sentence, and nothing is written."""
     watch = replace(site, station=Station("workstation1", "lab", "lab", ""))
     asked = request(tmp_path / "oshika-01.csr", ec.generate_private_key(ec.SECP256R1()))

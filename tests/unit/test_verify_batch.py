@@ -26,13 +26,13 @@ def run(questions: dict[str, Question], tmp_path: Path) -> dict[str, Answer]:
     return parse(done.stdout, names)
 
 
-def test_output_errors_and_exit_code_come_back_apart(tmp_path: Path):
+def test_output_errors_and_exit_code_come_back_apart(tmp_path: Path) -> None:
     """Output errors and exit code come back apart."""
     answer = run({"a": Question("echo out; echo err >&2; exit 3")}, tmp_path)["a"]
     assert (answer.out, answer.err, answer.rc) == (b"out\n", b"err\n", 3)
 
 
-def test_bytes_are_untouched(tmp_path: Path):
+def test_bytes_are_untouched(tmp_path: Path) -> None:
     """Bytes are untouched."""
     text = "葛󠄂 𠮷 﨑 \N{WAVE DASH}"
     answers = run(
@@ -46,14 +46,14 @@ def test_bytes_are_untouched(tmp_path: Path):
     assert answers["bytes"].out == b"\x00\xff\r\n\n"
 
 
-def test_a_question_cannot_eat_the_next_one(tmp_path: Path):
+def test_a_question_cannot_eat_the_next_one(tmp_path: Path) -> None:
     """A question cannot eat the next one."""
     answers = run({"greedy": Question("cat"), "next": Question("echo here")}, tmp_path)
     assert answers["greedy"].out == b""
     assert answers["next"].text == "here"
 
 
-def test_an_exit_or_a_broken_line_stays_inside_its_question(tmp_path: Path):
+def test_an_exit_or_a_broken_line_stays_inside_its_question(tmp_path: Path) -> None:
     """An exit or a broken line stays inside its question."""
     answers = run(
         {"exit": Question("exit 7"), "broken": Question("if"), "next": Question("echo here")},
@@ -64,7 +64,7 @@ def test_an_exit_or_a_broken_line_stays_inside_its_question(tmp_path: Path):
     assert answers["next"].text == "here"
 
 
-def test_a_question_that_hangs_ends_and_the_others_are_answered(tmp_path: Path):
+def test_a_question_that_hangs_ends_and_the_others_are_answered(tmp_path: Path) -> None:
     """A question that hangs ends and the others are answered."""
     answers = run(
         {"hangs": Question("sleep 60", seconds=1), "next": Question("echo here")}, tmp_path
@@ -73,7 +73,7 @@ def test_a_question_that_hangs_ends_and_the_others_are_answered(tmp_path: Path):
     assert answers["next"].text == "here"
 
 
-def test_questions_aside_wait_together(tmp_path: Path):
+def test_questions_aside_wait_together(tmp_path: Path) -> None:
     """Questions aside wait together."""
     begun = time.monotonic()
     answers = run({str(n): Question(f"sleep 1; echo {n}", aside=True) for n in range(8)}, tmp_path)
@@ -83,13 +83,13 @@ def test_questions_aside_wait_together(tmp_path: Path):
     assert time.monotonic() - begun < 4
 
 
-def test_names_may_hold_anything(tmp_path: Path):
+def test_names_may_hold_anything(tmp_path: Path) -> None:
     """Names may hold anything."""
     name = "flows/probe ../x; 'y'"
     assert run({name: Question("echo here")}, tmp_path)[name].text == "here"
 
 
-def test_a_cut_stream_is_no_answer(tmp_path: Path):
+def test_a_cut_stream_is_no_answer(tmp_path: Path) -> None:
     """A cut stream is no answer."""
     program, names = assemble({"a": Question("head -c 60000 /dev/zero")})
     done = subprocess.run(
@@ -105,7 +105,7 @@ def test_a_cut_stream_is_no_answer(tmp_path: Path):
         parse(b"", names)
 
 
-def test_a_missing_answer_is_named(tmp_path: Path):
+def test_a_missing_answer_is_named(tmp_path: Path) -> None:
     """A missing answer is named."""
     program, _ = assemble({"a": Question("true")})
     done = subprocess.run(
@@ -119,19 +119,19 @@ def test_a_missing_answer_is_named(tmp_path: Path):
         parse(done.stdout, ["a", "b"])
 
 
-def test_a_question_may_not_hold_the_delimiter():
+def test_a_question_may_not_hold_the_delimiter() -> None:
     """A question may not hold the delimiter."""
     with pytest.raises(ValueError, match="delimiter"):
         assemble({"a": Question(f"echo {DELIMITER}")})
 
 
-def test_nothing_is_no_lines():
+def test_nothing_is_no_lines() -> None:
     """Nothing is no lines."""
     assert Answer(0, b"", b"").lines == []
     assert Answer(0, b"\n \n", b"").lines == []
 
 
-def test_what_is_no_json_says_what_came():
+def test_what_is_no_json_says_what_came() -> None:
     """What is no json says what came."""
     with pytest.raises(AssertionError, match="went wrong"):
         _ = Answer(1, b"", b"it went wrong").json

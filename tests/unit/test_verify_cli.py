@@ -56,12 +56,12 @@ def results(*outcomes: str, silence: str = "") -> Results:
         (results(), 2),
     ],
 )
-def test_the_exit_code_says_how_it_ended(found: Results, code: int):
+def test_the_exit_code_says_how_it_ended(found: Results, code: int) -> None:
     """0 holds, 1 does not, 2 could not be asked; what verified nothing is never 0."""
     assert exit_code(found) == code
 
 
-def test_a_failure_is_printed_with_what_to_do(capsys: pytest.CaptureFixture[str]):
+def test_a_failure_is_printed_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     """Expected, seen, remedy and the journal stand under the test's name."""
     print_results(results(PASSED, FAILED, SKIPPED))
     said = capsys.readouterr().out
@@ -77,19 +77,19 @@ def test_a_failure_is_printed_with_what_to_do(capsys: pytest.CaptureFixture[str]
         assert words in said
 
 
-def test_a_silent_host_is_named(capsys: pytest.CaptureFixture[str]):
+def test_a_silent_host_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     """The sentence goes to standard error."""
     print_results(results(PASSED, silence="no route"))
     assert "primary1 did not answer: no route" in capsys.readouterr().err
 
 
-def test_an_unknown_suite_is_named_with_the_known_ones():
+def test_an_unknown_suite_is_named_with_the_known_ones() -> None:
     """Bad input gets one sentence."""
     with pytest.raises(KosekiError, match="unknown suite \\(nonsense\\): choose of accounts"):
         suite_files(Site(ROOT, "lab", "lab"), ["nonsense"])
 
 
-def test_the_help_names_every_suite():
+def test_the_help_names_every_suite() -> None:
     """A suite that is added shows up in the help."""
     assert " ".join(known_suites(Site(ROOT, "lab", "lab"))) == SUITES
     said = CliRunner().invoke(verify_command, ["--help"], prog_name="koseki verify").output

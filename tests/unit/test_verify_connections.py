@@ -35,14 +35,14 @@ def said(command: str) -> dict[str, list[str]]:
 
 
 @ENDS
-def test_an_open_port_is_open_however_late_the_process_is(end: From, port: int):
+def test_an_open_port_is_open_however_late_the_process_is(end: From, port: int) -> None:
     """Its time was up before it looked: the kernel had connected all the same."""
     found = said(end([f"127.0.0.1,tcp,{port},0", "127.0.0.1,tcp,1,0"]))
     assert found == {f"tcp {port}": ["open"], "tcp 1": ["Connection refused"]}
 
 
 @ENDS
-def test_whoever_does_not_answer_is_waited_for(end: From):
+def test_whoever_does_not_answer_is_waited_for(end: From) -> None:
     """A listener whose queue is full answers nobody."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -54,7 +54,7 @@ def test_whoever_does_not_answer_is_waited_for(end: From):
 
 
 @ENDS
-def test_an_attempt_without_a_descriptor_is_none(end: From, port: int):
+def test_an_attempt_without_a_descriptor_is_none(end: From, port: int) -> None:
     """Whoever ran out of them did not find the rest shut."""
     jobs = [f"127.0.0.1,tcp,{port},1"] * 40
     (found,) = said(f"ulimit -Hn 20; ulimit -n 20; {end(jobs)}").values()
@@ -63,7 +63,7 @@ def test_an_attempt_without_a_descriptor_is_none(end: From, port: int):
     assert not set(found) & set(SHUT)
 
 
-def test_a_datagram_is_open_when_nothing_refuses_the_next():
+def test_a_datagram_is_open_when_nothing_refuses_the_next() -> None:
     """One that somebody takes, and one that nobody does."""
     with socket.socket(type=socket.SOCK_DGRAM) as taker:
         taker.bind(("127.0.0.1", 0))

@@ -7,13 +7,13 @@ import pytest
 from koseki_ops.verify.expect import DoesNotHold, expect, hold
 
 
-def test_what_is_equal_holds():
+def test_what_is_equal_holds() -> None:
     """What is equal holds."""
     expect({"a": 1}, {"a": 1}, "remedy")
     hold([1], "something", [1], "remedy")
 
 
-def test_what_differs_does_not():
+def test_what_differs_does_not() -> None:
     """What differs does not, and says all three things."""
     with pytest.raises(DoesNotHold) as caught:
         expect("P", "L", "lock it", "ssh", "primary1")
@@ -27,14 +27,14 @@ def test_what_differs_does_not():
         assert word in str(caught.value)
 
 
-def test_of_two_mappings_only_what_differs_is_shown():
+def test_of_two_mappings_only_what_differs_is_shown() -> None:
     """Of two mappings only what differs is shown, a missing key too."""
     with pytest.raises(DoesNotHold) as caught:
         expect({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}, "remedy")
     assert (caught.value.expected, caught.value.seen) == ("b: 3; c: 4", "b: 2; c: absent")
 
 
-def test_nothing_is_said_in_words():
+def test_nothing_is_said_in_words() -> None:
     """An empty value is readable."""
     with pytest.raises(DoesNotHold) as caught:
         expect([], ["x"], "remedy")
@@ -42,13 +42,13 @@ def test_nothing_is_said_in_words():
 
 
 @pytest.mark.parametrize("empty", [[], "", None, False, 0])
-def test_a_condition_on_nothing_does_not_hold(empty: object):
+def test_a_condition_on_nothing_does_not_hold(empty: object) -> None:
     """An empty answer never counts as a property that holds."""
     with pytest.raises(DoesNotHold):
         hold(empty, "something", empty, "remedy")
 
 
-def test_of_two_sets_only_what_differs_is_shown():
+def test_of_two_sets_only_what_differs_is_shown() -> None:
     """Of two sets only what differs is shown, with the plan's count."""
     with pytest.raises(DoesNotHold) as caught:
         expect({"a", "b"}, {"a", "c"}, "remedy")

@@ -14,7 +14,7 @@ from koseki_ops.verify.transport import ask
 SITE = Site(project_root(), "iida", "iida")
 
 
-def test_what_ran_out_of_time_is_asked_once_more(tmp_path: Path):
+def test_what_ran_out_of_time_is_asked_once_more(tmp_path: Path) -> None:
     """The first try only leaves its mark and hangs; the others are not asked again."""
     asked, counted = tmp_path / "asked", tmp_path / "counted"
     questions = {
@@ -27,7 +27,7 @@ def test_what_ran_out_of_time_is_asked_once_more(tmp_path: Path):
     assert counted.read_text(encoding="ascii") == "once\n"
 
 
-def test_what_hangs_twice_has_no_answer(tmp_path: Path):
+def test_what_hangs_twice_has_no_answer(tmp_path: Path) -> None:
     """It stays what it was: out of time; nothing waits for ever."""
     tried = tmp_path / "tried"
     command = f"echo x >>{tried}; exit {TIMED_OUT}"

@@ -17,7 +17,7 @@ def segments(*names: tuple[int, int]) -> list[Segment]:
     return [Segment(*name) for name in names]
 
 
-def test_a_name_is_read_by_its_parts():
+def test_a_name_is_read_by_its_parts() -> None:
     """The last part counts to 256 with segments of 16 MiB, then the middle one goes up."""
     assert Segment.of("000000020000000100000003", 256) == Segment(2, 259)
 
@@ -36,7 +36,7 @@ def test_a_name_is_read_by_its_parts():
         segments((1, 2), (1, 5), (1, 6)),
     ],
 )
-def test_an_unbroken_log_has_no_gap(known: list[Segment]):
+def test_an_unbroken_log_has_no_gap(known: list[Segment]) -> None:
     """An unbroken log has no gap."""
     assert gaps(known, Segment(1, 5)) == []
 
@@ -51,7 +51,7 @@ def test_an_unbroken_log_has_no_gap(known: list[Segment]):
         segments((1, 5), (2, 6), (2, 8)),
     ],
 )
-def test_an_interrupted_log_has_one(known: list[Segment]):
+def test_an_interrupted_log_has_one(known: list[Segment]) -> None:
     """An interrupted log has one, and an empty archive is no whole one."""
     assert len(gaps(known, Segment(1, 5))) == 1
 
@@ -63,7 +63,7 @@ def paged(content: bytes, place: int) -> bytes:
     return b"".join(b"\xd1" * HEADER + bytes(page) for page in pages)
 
 
-def test_no_page_of_the_log_hides_what_is_looked_for():
+def test_no_page_of_the_log_hides_what_is_looked_for() -> None:
     """Wherever its row lies, it is whole at least once; written once, in some places it is not."""
     wanted = ["canary-0123456789abcdef01234567", "葛\U000e0102𠮷﨑\ufa2a\U0010de92〜～−－髙"]
     written, once = findable(*wanted).encode(), " ".join(wanted).encode()

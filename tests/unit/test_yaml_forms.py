@@ -37,13 +37,15 @@ def scalars(node: yaml.Node, path: str = "") -> Iterator[tuple[str, yaml.ScalarN
             yield from scalars(child, f"{path}.{key.value}" if path else str(key.value))
 
 
-def test_a_guess_is_found_at_every_place_of_the_inventory():
+def test_a_guess_is_found_at_every_place_of_the_inventory() -> None:
     """Each value of each file of the plan in turn is written in one of these ways."""
     count = 0
     for path in sorted(PLAN.rglob("*.yml")):
         text = path.read_text(encoding="utf-8")
         assert list(ambiguous(text)) == [], path
-        for key, node in scalars(yaml.compose(text, LOADER)):
+        composed = yaml.compose(text, LOADER)
+        assert composed is not None, path
+        for key, node in scalars(composed):
             if node.start_mark.line != node.end_mark.line:
                 continue
             guess = GUESSED[count % len(GUESSED)]
@@ -58,7 +60,7 @@ def test_a_guess_is_found_at_every_place_of_the_inventory():
 
 
 @pytest.mark.parametrize("guess", GUESSED)
-def test_in_quotes_it_is_what_it_is(guess: str):
+def test_in_quotes_it_is_what_it_is(guess: str) -> None:
     """The remedy mends it; so does a block."""
     assert list(ambiguous(f'a: "{guess}"')) == []
     assert list(ambiguous(f"a: |\n  {guess}\n")) == []
@@ -66,7 +68,7 @@ def test_in_quotes_it_is_what_it_is(guess: str):
 
 
 @given(st.text())
-def test_any_file_is_told_or_refused(text: str):
+def test_any_file_is_told_or_refused(text: str) -> None:
     """Whatever stands in it: forms, or YAML's own error; never for ever."""
     try:
         list(ambiguous(text))
@@ -74,13 +76,13 @@ def test_any_file_is_told_or_refused(text: str):
         return
 
 
-def test_a_key_that_stands_twice_and_a_circle():
+def test_a_key_that_stands_twice_and_a_circle() -> None:
     """The last one would count, silently; and a value inside of itself has no end."""
     assert [str(form.seen) for form in ambiguous("a: {b: 1, c: 2, b: 3}")] == ["there twice"]
     assert [form.seen for form in ambiguous("a: &x [*x]")] == ["inside of itself"]
 
 
-def test_check_says_file_key_value_and_remedy(tmp_path: Path):
+def test_check_says_file_key_value_and_remedy(tmp_path: Path) -> None:
     """As for any other finding, and before anything else is read from it."""
     root = tmp_path / "inventories"
     (root / "iida").mkdir(parents=True)

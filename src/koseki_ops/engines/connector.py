@@ -11,11 +11,12 @@ import os
 import shlex
 from collections.abc import Iterator
 from io import IOBase
-from typing import Any
+from typing import Any, Unpack
 
 import gevent
 from gevent.subprocess import PIPE, Popen
 from pyinfra.api import QuoteString, StringCommand
+from pyinfra.api.arguments import ConnectorArguments
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.state import StateStage
 from pyinfra.api.util import get_file_io
@@ -53,7 +54,7 @@ class NoAnswerError(Exception):
     """A host fell out of the run over a question; why is its connector's `trouble`."""
 
 
-class KosekiConnector(BaseConnector):  # type: ignore[misc] # pyinfra's classes are untyped here
+class KosekiConnector(BaseConnector):
     """Hosts, groups and raw values of an inventory; execution by OpenSSH."""
 
     handles_execution = True
@@ -123,14 +124,14 @@ class KosekiConnector(BaseConnector):  # type: ignore[misc] # pyinfra's classes 
         command: StringCommand,
         print_output: bool = False,  # noqa: ARG002 - pyinfra's signature
         print_input: bool = False,  # noqa: ARG002 - pyinfra's signature
-        **arguments: Any,  # noqa: ANN401 - pyinfra's connector arguments
+        **arguments: Unpack[ConnectorArguments],
     ) -> tuple[bool, CommandOutput]:
         """Run a shell command, as root; return whether it succeeded and what it printed."""
         control = extract_control_arguments(arguments)
         arguments["_sudo"] = not self.first_contact and arguments.get("_sudo", True)
         unix = make_unix_command_for_host(self.state, self.host, command, **arguments)
-        stdin = control.get("_stdin")
-        text = "\n".join(stdin) if isinstance(stdin, list | tuple) else (stdin or "")
+        stdin = control.get("_stdin") or ""
+        text = stdin if isinstance(stdin, str) else "\n".join(stdin)
         raw = unix.get_raw_value()
         question = "" if text or self.state.current_stage != StateStage.Prepare else _question(raw)
         if question and (answer := self.prefetch.answer(question)):
@@ -149,10 +150,10 @@ class KosekiConnector(BaseConnector):  # type: ignore[misc] # pyinfra's classes 
         remote_temp_filename: str | None = None,  # noqa: ARG002 - written in one step anyway
         print_output: bool = False,  # noqa: ARG002 - pyinfra's signature
         print_input: bool = False,  # noqa: ARG002 - pyinfra's signature
-        **arguments: Any,  # noqa: ANN401 - pyinfra's connector arguments
+        **arguments: Unpack[ConnectorArguments],
     ) -> bool:
         """Write a file through the shared connection, readable by root alone until it is placed."""
-        with get_file_io(filename_or_io) as file:
+        with get_file_io(filename_or_io) as file:  # type: ignore[arg-type] # IOBase is pyinfra's own
             content = file.read()
         data = content if isinstance(content, bytes) else content.encode()
         extract_control_arguments(arguments)
@@ -171,7 +172,7 @@ class KosekiConnector(BaseConnector):  # type: ignore[misc] # pyinfra's classes 
         remote_temp_filename: str | None = None,  # noqa: ARG002 - pyinfra's signature
         print_output: bool = False,  # noqa: ARG002 - pyinfra's signature
         print_input: bool = False,  # noqa: ARG002 - pyinfra's signature
-        **arguments: Any,  # noqa: ANN401 - pyinfra's connector arguments
+        **arguments: Unpack[ConnectorArguments],
     ) -> bool:
         """Read a text file through the shared connection."""
         extract_control_arguments(arguments)
@@ -181,7 +182,7 @@ class KosekiConnector(BaseConnector):  # type: ignore[misc] # pyinfra's classes 
         code, output = self._ssh(unix.get_raw_value())
         if code:
             raise OSError(output.stderr)
-        with get_file_io(filename_or_io, "wb") as file:
+        with get_file_io(filename_or_io, "wb") as file:  # type: ignore[arg-type] # as above
             file.write(output.stdout.encode())
         return True
 

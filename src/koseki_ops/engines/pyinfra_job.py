@@ -11,9 +11,10 @@ from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from pyinfra.api import Config, Inventory, QuoteString, State, StringCommand
+from pyinfra.api import Config, Host, Inventory, QuoteString, State, StringCommand
+from pyinfra.api.command import PyinfraCommand
 from pyinfra.api.connect import connect_all
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.operations import run_ops
@@ -22,9 +23,11 @@ from pyinfra.context import ctx_host, ctx_state
 
 from koseki_ops.core.results import HostResult
 from koseki_ops.drift.judge.declared import Declared
-from koseki_ops.engines.connector import NoAnswerError
+from koseki_ops.engines.connector import KosekiConnector, NoAnswerError
 from koseki_ops.plan.site import Site
 from koseki_ops.remote import first_contact
+
+Commands = Callable[[], Iterator[PyinfraCommand]]
 
 
 def main(job: dict[str, Any]) -> dict[str, HostResult]:
@@ -34,10 +37,11 @@ def main(job: dict[str, Any]) -> dict[str, HostResult]:
     site = Site.open(job["inventory"], job["name"])
     sys.path.insert(0, str(site.root))
     results = {name: HostResult() for name in job["limit"]}
-    inventory = Inventory(([f"@koseki/{job['inventory']}"], {}), override_data=job["data"])
-    state = State(inventory, Config(SUDO=True))
+    names: tuple[list[str], dict[str, Any]] = ([f"@koseki/{job['inventory']}"], {})
+    inventory = Inventory(names, override_data=job["data"])  # type: ignore[no-untyped-call] # theirs
+    state = State(inventory, Config(SUDO=True))  # type: ignore[no-untyped-call] # as above
     state.limit_hosts = [inventory.get_host(name) for name in job["limit"]]
-    state.add_callback_handler(_reporter(results))
+    state.add_callback_handler(_reporter(results))  # type: ignore[no-untyped-call] # as above
     executed = False
     broken: Exception | None = None
     try:
@@ -51,7 +55,7 @@ def main(job: dict[str, Any]) -> dict[str, HostResult]:
             for path in job["deploys"]:
                 _prepare(state, site.root / path)
         for host in state.active_hosts:
-            host.connector.prefetch.note()
+            _connector(host).prefetch.note()
         pending = any(state.get_meta_for_host(host).ops_change for host in state.active_hosts)
         if pending and not job["check"]:
             executed = True
@@ -68,34 +72,39 @@ def main(job: dict[str, Any]) -> dict[str, HostResult]:
         if host in state.failed_hosts and not result.failed:
             # It fell out over a question, before there was anything to do.
             result.failed += 1
-            why = host.connector.trouble or "its answer could not be read"
+            why = _connector(host).trouble or "its answer could not be read"
             result.errors.append(f"{host.name} could not be asked ({why}): run it again")
     if broken and not any(result.errors for result in results.values()):
         raise broken
     return results
 
 
-def _reporter(results: dict[str, HostResult]) -> Any:  # noqa: ANN401 - pyinfra is untyped here
+def _connector(host: Host) -> KosekiConnector:
+    """Return a host's connector: every host of a job is one of ours."""
+    return cast("KosekiConnector", host.connector)
+
+
+def _reporter(results: dict[str, HostResult]) -> BaseStateCallback:
     """Return a handler that turns pyinfra's events into results and lines of progress."""
 
-    class Report(BaseStateCallback):  # type: ignore[misc] # pyinfra's classes are untyped here
+    class Report(BaseStateCallback):
         @staticmethod
-        def host_connect_error(_state: Any, host: Any, error: Exception) -> None:  # noqa: ANN401
+        def host_connect_error(_state: State, host: Host, error: Exception) -> None:
             results[host.name].unreachable = True
             results[host.name].errors.append(str(error))
 
         @staticmethod
-        def operation_start(state: Any, op_hash: str) -> None:  # noqa: ANN401
+        def operation_start(state: State, op_hash: str) -> None:
             name = _name(state, op_hash)
             print(f"> ground: {name.split(' | ')[-1]}", file=sys.stderr, flush=True)
 
     return Report()
 
 
-def _prepare(state: Any, path: Path) -> None:  # noqa: ANN401 - pyinfra is untyped here
+def _prepare(state: State, path: Path) -> None:
     """Read a deploy for every host at once; each learns what it would change."""
 
-    def read(host: Any) -> None:  # noqa: ANN401
+    def read(host: Host) -> None:
         # A host that falls out is told of at the end; the others go on.
         with ctx_host.use(host), suppress(NoAnswerError):
             runpy.run_path(str(path))
@@ -105,21 +114,21 @@ def _prepare(state: Any, path: Path) -> None:  # noqa: ANN401 - pyinfra is untyp
         greenlet.get()
 
 
-def _is_bare(site: Site, host: Any, *, note: bool) -> bool:  # noqa: ANN401
+def _is_bare(site: Site, host: Host, *, note: bool) -> bool:
     """Say whether a host is as its installer left it, now or in an apply that was broken off."""
-    if host.connector.first_contact and note:
+    if _connector(host).first_contact and note:
         first_contact.begin(site, host.name)
-    return host.connector.first_contact or first_contact.has_begun(site, host.name)
+    return _connector(host).first_contact or first_contact.has_begun(site, host.name)
 
 
-def _guard(state: Any) -> None:  # noqa: ANN401 - pyinfra is untyped here
+def _guard(state: State) -> None:
     """Let an operation that gets no answer while it is executed fail on its own host alone."""
 
-    def guarded(commands: Callable[[], Iterator[Any]], host: Any) -> Iterator[Any]:  # noqa: ANN401
+    def guarded(commands: Commands, host: Host) -> Iterator[PyinfraCommand]:
         try:
             yield from commands()
         except NoAnswerError:
-            yield StringCommand("echo", QuoteString(host.connector.trouble), ">&2; exit 1")
+            yield StringCommand("echo", QuoteString(_connector(host).trouble), ">&2; exit 1")
 
     for host in state.active_hosts:
         for op_hash in state.ops[host]:
@@ -127,12 +136,12 @@ def _guard(state: Any) -> None:  # noqa: ANN401 - pyinfra is untyped here
             data.command_generator = partial(guarded, data.command_generator, host)
 
 
-def _name(state: Any, op_hash: str) -> str:  # noqa: ANN401 - pyinfra is untyped here
+def _name(state: State, op_hash: str) -> str:
     """Return an operation's name; hosts that run different deploys may share a place in order."""
     return " / ".join(sorted(state.get_op_meta(op_hash).names))
 
 
-def _count(state: Any, host: Any, result: HostResult, *, executed: bool) -> None:  # noqa: ANN401
+def _count(state: State, host: Host, result: HostResult, *, executed: bool) -> None:
     """Count failures and changes: those made or, when nothing was executed, those due."""
     for op_hash in state.ops[host]:
         meta = state.get_op_data_for_host(host, op_hash).operation_meta

@@ -353,7 +353,8 @@ def serve(settings: Settings, layout: Layout) -> None:
                 pause = AGAIN_SECONDS
                 # What was told while we looked is read already: nothing would wake us for it.
                 if not ledger.told():
-                    select.select([watch, ledger.connection], [], [], again or REST_SECONDS)
+                    waited = [watch.fileno(), ledger.connection.fileno()]
+                    select.select(waited, [], [], again or REST_SECONDS)
                     watch.drain()
                     ledger.told()
         except (psycopg2.Error, OSError) as error:

@@ -273,13 +273,13 @@ class StandIn:
             return refused
         return None
 
-    def _check_header(self, row: Record, name: Name, code6: str) -> None:
+    def _check_header(self, row: Mapping[str, object], name: Name, code6: str) -> None:
         if set(row) != {"layout", "municipality", "flow", "sequence", "count"}:
             raise Refused("malformed", "the header has not the layout's fields")
         if row["layout"] != self.version:
             raise Refused("malformed", f"the header names another layout than {self.version}")
         town = row["municipality"]
-        if not re.fullmatch("[0-9]{6}", str(town)):
+        if not isinstance(town, str) or not re.fullmatch("[0-9]{6}", town):
             raise Refused("malformed", "the header's municipality is no code")
         if not code6_holds(town):
             raise Refused("check-digit", "the header's municipality")
@@ -287,7 +287,8 @@ class StandIn:
             raise Refused("wrong-municipality", f"this is the exchange of {code6}")
         if (row["flow"], row["sequence"]) != (name.flow, name.sequence):
             raise Refused("name", "name and header differ")
-        if type(row["count"]) is not int or row["count"] < 0:
+        count = row["count"]
+        if type(count) is not int or count < 0:
             raise Refused("malformed", "the header's count is no number")
 
     def _said_count(self, path: Path) -> int:
@@ -302,7 +303,7 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return row
 
 
-def _parsed(line: bytes, number: int) -> Record:
+def _parsed(line: bytes, number: int) -> dict[str, object]:
     where = f"record {number}" if number else "the header"
     try:
         text = line.decode("utf-8")

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg2
 import psycopg2.errors
@@ -30,6 +31,14 @@ KEEP = (
     "INSERT INTO link.statement (resident, digest)"
     " SELECT value->>'resident', value->>'digest' FROM jsonb_array_elements(%s::jsonb)"
 )
+
+
+def only(cursor: Cursor) -> tuple[Any, ...]:
+    """Return the one row of an answer; without one the database is not what was prepared."""
+    row = cursor.fetchone()
+    if row is None:
+        raise psycopg2.DataError("a row is missing that was prepared: begin again")
+    return row
 
 
 @dataclass(frozen=True)
@@ -118,7 +127,7 @@ class Ledger:
             " FROM link.flows WHERE flow = %s FOR UPDATE",
             [flow],
         )
-        return State(*cursor.fetchone())
+        return State(*only(cursor))
 
     def note(self, cursor: Cursor, entry: Entry) -> None:
         """Write a row into the ledger; the role may neither change nor delete one."""
@@ -244,7 +253,7 @@ class Ledger:
         """Return how many rows of the outbox no file can carry."""
         with self.transaction() as cursor:
             cursor.execute("SELECT count(*) FROM link.outbox WHERE refused <> ''")
-            return int(cursor.fetchone()[0])
+            return int(only(cursor)[0])
 
     # Reconciliation.
 
