@@ -99,3 +99,26 @@ def test_what_is_kept_is_a_list(found: dict[str, str]) -> None:
     kept = chosen(found, KEPT, KEPT_PREFIXES)
     assert all(name in KEPT or name.startswith(KEPT_PREFIXES) for name in kept)
     assert all(found[name] == value for name, value in kept.items())
+
+
+def test_it_keeps_its_name_when_it_is_started_once_more(tmp_path: Path) -> None:
+    """Whoever looks for a program among the processes finds it, and its arguments."""
+    program = tmp_path / "koseki"
+    program.write_text(
+        f"#!{sys.executable}\n"
+        "import sys\nfrom pathlib import Path\n"
+        "from koseki_ops.core.environment import forget_caller\n"
+        "forget_caller()\n"
+        "print(Path('/proc/self/comm').read_text().strip(), sys.flags.optimize, *sys.argv[1:])\n",
+        encoding="ascii",
+    )
+    program.chmod(0o755)
+    for more in ({}, {"PYTHONOPTIMIZE": "2"}, {"PYTHONDONTWRITEBYTECODE": "1"}):
+        done = subprocess.run(
+            [program, "a", "b c"],
+            env={"PATH": os.environ["PATH"], **more},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "koseki 0 a b c\n"

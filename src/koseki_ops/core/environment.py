@@ -15,6 +15,8 @@ from collections.abc import Mapping
 KEPT = frozenset({
     *("HOME", "USER", "LOGNAME", "SUDO_USER", "SHELL", "PATH", "TMPDIR"),
     *("TERM", "COLORTERM", "COLUMNS", "LINES", "NO_COLOR", "LANG"),
+    # These decide when Python writes, and nothing of what it does.
+    *("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"),
 })  # fmt: skip
 # The toolkit's own, and what click asks it by to complete a word.
 KEPT_PREFIXES = ("KOSEKI_", "_KOSEKI_")
@@ -48,9 +50,13 @@ def forget_caller() -> None:
     found = dict(os.environ)
     kept = chosen(found, KEPT, KEPT_PREFIXES)
     kept.setdefault("PATH", os.defpath)
-    if any(name.startswith("PYTHON") for name in found):
+    if any(name.startswith("PYTHON") and name not in KEPT for name in found):
         fetching = chosen(found, FETCHING, FETCHING_PREFIXES)
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], kept | fetching)  # noqa: S606 - itself
+        # By its own name, where it has one: `koseki` stays what it is among the processes.
+        argv = sys.orig_argv[1:]
+        if not os.access(argv[0], os.X_OK):
+            argv = [sys.executable, *argv]
+        os.execve(argv[0], argv, kept | fetching)  # noqa: S606 - itself
     _for_fetching.update(chosen(found, FETCHING, FETCHING_PREFIXES))
     os.environ.clear()
     os.environ.update(kept | LOCALE)
