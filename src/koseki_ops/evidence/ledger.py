@@ -36,6 +36,7 @@ TAKEN_OVER = ".taken-over"
 # What is recorded, by ledger, and where it lay before there were ledgers.
 LEDGERS: Mapping[str, str | None] = {
     "certificates": "ssh/certificates.jsonl",
+    "duplicates": None,
     "joinings": "joinings.jsonl",
     "procedures": None,
     "rehearsals": "reports/rehearsals.jsonl",
