@@ -31,6 +31,10 @@ ROOMS = {
         "koseki_ops.drift.cli:drift_group",
         "What changed on the hosts since the last apply.",
     ),
+    "duplicate": (
+        "koseki_ops.duplicates.cli:duplicate_group",
+        "The duplicates (副本) sent to the ministry, day by day.",
+    ),
     "enroll": (
         "koseki_ops.procedures.cli:enroll_command",
         "Bring a municipality onto the platform.",

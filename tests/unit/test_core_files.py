@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from faults import KILLED, dying
-from koseki_ops.core.files import PRIVATE, create_private, write_atomic, write_private
+from koseki_ops.core.files import PRIVATE, create_private, move, write_atomic, write_private
 from koseki_ops.plan.site import project_root
 
 BEFORE, NOW = "what was there\n" * 50, "今ここにあるもの\n" * 5000
@@ -102,6 +102,25 @@ def test_the_first_one_counts_whatever_kills_the_second(tmp_path: Path, after: b
         assert [left.name for left in tmp_path.iterdir()] == ["key"]
         assert stat.S_IMODE(path.stat().st_mode) == PRIVATE
     assert codes == {0, KILLED}
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_moved_file_is_there_or_here(tmp_path: Path, after: bool) -> None:
+    """Whatever kills it; whom somebody else forestalled is told."""
+    path, target = tmp_path / "from" / "file", tmp_path / "to" / "file"
+    path.parent.mkdir()
+    codes = set()
+    for at in range(1, MOST_CALLS):
+        target.unlink(missing_ok=True)
+        path.write_text(NOW, encoding="utf-8")
+        codes.add(dying(at, after, lambda: move(path, target)))
+        assert path.exists() != target.exists()
+        if path.exists():
+            move(path, target)
+        assert target.read_text(encoding="utf-8") == NOW
+    assert codes == {0, KILLED}
+    with pytest.raises(FileNotFoundError):
+        move(path, target)
 
 
 def test_files_are_put_in_place_here_alone() -> None:

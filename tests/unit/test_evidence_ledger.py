@@ -95,6 +95,8 @@ def test_what_was_tampered_with_is_named(site: Site, how: str) -> None:
     verdict = ledger.verify()
     assert verdict.rows == good
     assert wrong in verdict.wrong
+    with pytest.raises(KosekiError, match="koseki evidence verify"):
+        ledger.held()
 
 
 @pytest.mark.parametrize(
@@ -113,6 +115,25 @@ def test_the_head_is_held_too(site: Site, head: bytes | None, wrong: str) -> Non
     else:
         ledger.head.write_bytes(head)
     assert wrong in ledger.verify().wrong
+    with pytest.raises(KosekiError, match=wrong):
+        ledger.held()
+
+
+def test_what_holds_is_read_as_it_was_written(site: Site) -> None:
+    """All of it by the hashes; also where the writer was killed before he wrote the head."""
+    ledger = Ledger(site, "joinings")
+    assert ledger.held() == []
+    for number in range(3):
+        head = ledger.head.read_bytes() if number else b""
+        ledger.append({"number": number})
+        assert ledger.held() == list(ledger.rows())
+    ledger.head.write_bytes(head)
+    assert len(ledger.held()) == 3
+    # Whoever has not the key can use that for no row of his own.
+    forged = [*lines(ledger)[:2], lines(ledger)[2].replace(b'"number":2', b'"number":7')]
+    ledger.path.write_bytes(b"".join(forged))
+    with pytest.raises(KosekiError, match="row 3 is not what was signed"):
+        ledger.held()
 
 
 def test_a_row_by_another_key_is_none(site: Site) -> None:
@@ -166,6 +187,17 @@ def test_two_who_write_at_one_time_do_not_meet(site: Site) -> None:
     assert [process.wait() for process in running] == [0, 0]
     ledger = Ledger(site, "joinings")
     assert (ledger.verify().rows, ledger.verify().wrong) == (40, "")
+
+
+def test_who_reads_meanwhile_sees_no_rewriting(site: Site) -> None:
+    """Rows of now and a head of then would look like it."""
+    ledger = filled(site)
+    argv = [sys.executable, "-c", WRITER, str(site.root), "one"]
+    with subprocess.Popen(argv) as running:
+        while running.poll() is None:
+            ledger.held()
+            assert ledger.verify().wrong == ""
+    assert len(ledger.held()) == 24
 
 
 @pytest.mark.parametrize("done", [0, 1, 2])

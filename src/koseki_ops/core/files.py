@@ -50,6 +50,17 @@ def write_changed(path: Path, content: str) -> None:
         write_atomic(path, content)
 
 
+def move(path: Path, target: Path) -> None:
+    """Move a file to another folder of the same file system: it is there or here, never twice.
+
+    Folders that are missing are made. FileNotFoundError when somebody else has taken it.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(target)
+    _sync(target.parent)
+    _sync(path.parent)
+
+
 def _written_aside(path: Path, content: str | bytes, mode: int) -> Path:
     """Write a file beside the place that it is for, synced; return where."""
     data = content.encode() if isinstance(content, str) else content

@@ -14,7 +14,7 @@ from koseki_ops.plan.site import Site
 
 @click.group("evidence")
 def evidence_group() -> None:
-    """Show and verify the site's records: certificates, joinings and leavings, rehearsals."""
+    """Show and verify the site's records: certificates, duplicates, joinings, rehearsals."""
 
 
 @evidence_group.command("verify")

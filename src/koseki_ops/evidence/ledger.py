@@ -36,6 +36,7 @@ TAKEN_OVER = ".taken-over"
 # What is recorded, by ledger, and where it lay before there were ledgers.
 LEDGERS: Mapping[str, str | None] = {
     "certificates": "ssh/certificates.jsonl",
+    "duplicates": None,
     "joinings": "joinings.jsonl",
     "procedures": None,
     "rehearsals": "reports/rehearsals.jsonl",
@@ -97,8 +98,47 @@ class Ledger:
         """Yield every row, oldest first, without verifying any."""
         yield from map(_row, self._lines())
 
+    def held(self) -> list[Row]:
+        """Return every row, oldest first. KosekiError when this is not what was recorded.
+
+        For who reads a whole history often: the hashes lead to the last row, and its signature and
+        the head's hold all of them. `verify` holds each one to its own signature.
+        """
+        with self._unchanged():
+            rows, wrong = self._chained()
+        if wrong:
+            raise KosekiError(
+                f"{self.path} is not what was recorded",
+                wrong,
+                "run `koseki evidence verify`, and find out who wrote there",
+            )
+        return rows
+
+    def _chained(self) -> tuple[list[Row], str]:
+        """Return the rows, and what is wrong with the first one that does not hold."""
+        lines, rows, before = self._lines(), list[Row](), FIRST
+        for number, line in enumerate(lines, 1):
+            try:
+                said = json.loads(line)
+                rows.append(Row(number, said["at"], said["record"], sha256(line).hexdigest()))
+                follows = (said["number"], said["before"]) == (number, before)
+            except (ValueError, KeyError, TypeError):
+                follows = False
+            if not follows:
+                return rows, f"row {number} does not follow the one before it"
+            before = rows[-1].digest
+        if rows:
+            last = rows[-2].digest if rows[1:] else FIRST
+            if wrong := self._wrong(lines[-1], len(rows), last):
+                return rows, f"row {len(rows)} {wrong}"
+        return rows, self._wrong_head(len(rows), before)
+
     def verify(self) -> Verdict:
         """Hold each row against the one before and its signature, and the last one to the head."""
+        with self._unchanged():
+            return self._verdict()
+
+    def _verdict(self) -> Verdict:
         before, count = FIRST, 0
         for line in self._lines():
             count += 1
@@ -144,6 +184,16 @@ class Ledger:
 
     def _is_ours(self, said: Mapping[str, Any], signature: bytes) -> bool:
         return site_key.verify(self.keys, _signed(said), signature, published=self.published)
+
+    @contextmanager
+    def _unchanged(self) -> Iterator[None]:
+        """Let nobody append meanwhile: the rows and the head that are read belong together."""
+        if not self.path.exists():
+            yield
+            return
+        with self.path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            yield
 
     @contextmanager
     def _alone(self) -> Iterator[IO[bytes]]:

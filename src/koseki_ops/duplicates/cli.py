@@ -1,0 +1,389 @@
+"""`koseki duplicate`: what became of each day's duplicate (副本), and what people decide (K-13)."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+import click
+
+from koseki_ops.calendar.months import Month
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.duplicates import report
+from koseki_ops.duplicates.adapter import Folders
+from koseki_ops.duplicates.events import Event, to_record
+from koseki_ops.duplicates.layout import Unconvertible
+from koseki_ops.duplicates.model import Cause, Key, Kind, Row, Town
+from koseki_ops.duplicates.report import Line
+from koseki_ops.duplicates.service import Decision, DuplicateService, span
+from koseki_ops.plan.cli_options import json_option, print_json, site_options
+from koseki_ops.plan.model import Municipality
+from koseki_ops.plan.site import Site
+
+DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
+NUMBER = re.compile(r"[0-9]{1,9}")
+
+by_option = click.option("--by", required=True, help="Who decides it: an operator's id.")
+reason_option = click.option("--reason", required=True, help="Why, in a line, without a name.")
+at_option = click.option(
+    "--at", metavar="TIME", help="As it would be then, as 2026-12-01T09:00 (default: now)."
+)
+
+
+@click.group("duplicate")
+def duplicate_group() -> None:
+    """Show what became of each day's duplicate (副本), and decide where a person has to."""
+
+
+@duplicate_group.command("status")
+@click.argument("towns", nargs=-1, metavar="[MUNICIPALITY]…")
+@click.option("--month", metavar="MONTH", help="A line for each business day of it, as 2026-11.")
+@at_option
+@site_options
+@json_option
+def status_command(
+    site: Site, *, towns: tuple[str, ...], month: str | None, at: str | None, as_json: bool
+) -> None:
+    """Say what is late or wrong, municipality by municipality.
+
+    Exit 0: all is as it should be; 1: a row is not final by 09:00 of the next business day, or
+    something is wrong; 2: it could not be asked, or the history was rewritten.
+
+    Example: koseki duplicate status 売木村 --month 2026-11
+    """
+    service = DuplicateService.open(site, at)
+    wanted = [service.municipality(town) for town in towns] or service.joined()
+    shown = _month(month) if month else None
+    service.history.read()
+    rows = [_status_row(service, row, shown) for row in wanted]
+    wrong = sum(len(row["wrong"]) for row in rows)
+    click.echo(f"{len(rows)} municipalities at {service.now:%Y-%m-%d %H:%M}: {wrong} late or wrong")
+    if as_json:
+        print_json({"at": service.now.isoformat(), "wrong": wrong, "municipalities": rows})
+    sys.exit(1 if wrong else 0)
+
+
+def _status_row(
+    service: DuplicateService, row: Municipality, month: Month | None
+) -> dict[str, Any]:
+    town, found = service.history.town(row.code6), service.findings(row)
+    click.echo(f"{row.code6} {row.name}  closed until {town.last_day or 'never'}{_notes(town)}")
+    lines = []
+    if month:
+        lines = report.lines(town, span(row), service.policy, service.now, month)
+    for one in lines:
+        click.echo(f"  {_line_text(one)}")
+    for finding in found:
+        click.echo(f"koseki: {row.name}: {finding.what}: {finding.remedy}", err=True)
+    return {
+        "code6": row.code6,
+        "name": row.name,
+        "closed_until": town.last_day and town.last_day.isoformat(),
+        "forced": town.forced and town.forced.cause,
+        "held_by": town.hold and town.hold.by,
+        "quarantined": dict(town.quarantined),
+        "wrong": [
+            {
+                "day": finding.day and finding.day.isoformat(),
+                "what": finding.what,
+                "remedy": finding.remedy,
+                "since": finding.since and finding.since.isoformat(),
+            }
+            for finding in found
+        ],
+        "days": [_line_row(one) for one in lines],
+    }
+
+
+@duplicate_group.command("explain")
+@click.argument("town", metavar="MUNICIPALITY")
+@click.argument("day", metavar="DAY")
+@at_option
+@site_options
+@json_option
+def explain_command(site: Site, *, town: str, day: str, at: str | None, as_json: bool) -> None:
+    """Say all that happened to a business day: every attempt, when, by whom, and what to do now.
+
+    Exit 0: nothing is wrong with it; 1: it is late or wrong; 2: it could not be asked.
+
+    Example: koseki duplicate explain 売木村 2026-11-16
+    """
+    service = DuplicateService.open(site, at)
+    row, wanted = service.municipality(town), _day(day)
+    if not service.policy.office.is_open(wanted):
+        before = service.policy.office.after(wanted, -1)
+        raise KosekiError("this is no business day", day, f"its work belongs to {before}")
+    service.history.read()
+    found = service.history.town(row.code6)
+    attempts = [one for kind in Kind for one in found.attempts(wanted, kind)]
+    if not attempts:
+        click.echo(f"{row.name} {wanted}: nothing was recorded of this day")
+    for attempt in attempts:
+        _explain(service, found, attempt)
+    wrong = [finding for finding in service.findings(row) if finding.day == wanted]
+    for finding in wrong:
+        click.echo(f"koseki: {row.name}: {finding.what}: {finding.remedy}", err=True)
+    if as_json:
+        rows = [_attempt_row(service, attempt) for attempt in attempts]
+        print_json({"code6": row.code6, "day": wanted.isoformat(), "attempts": rows,
+                    "wrong": [finding.what for finding in wrong]})  # fmt: skip
+    sys.exit(1 if wrong else 0)
+
+
+@duplicate_group.command("resend")
+@click.argument("town", metavar="MUNICIPALITY")
+@click.argument("day", metavar="[DAY]", required=False)
+@click.option(
+    "--kind",
+    type=click.Choice([kind.value for kind in Kind]),
+    default=Kind.DIFFERENCE.value,
+    show_default=True,
+    help="Of the day's row.",
+)
+@click.option("--full", is_flag=True, help="All registers, instead of a day's row once more.")
+@click.option(
+    "--cause",
+    type=click.Choice([cause.value for cause in Cause]),
+    help="Why all registers: a change of vendor, a restore, totals that differ, or asked for.",
+)
+@click.option("--approved", metavar="N", help="What the register counts now.")
+@by_option
+@reason_option
+@site_options
+@json_option
+def resend_command(  # noqa: PLR0913 - an option each
+    site: Site,
+    *,
+    town: str,
+    day: str | None,
+    kind: str,
+    full: bool,
+    cause: str | None,
+    approved: str | None,
+    by: str,
+    reason: str,
+    as_json: bool,
+) -> None:
+    """Let a day's row that went wrong be sent once more; both attempts stay.
+
+    With --full, all registers: with --cause no difference goes before they were received; with
+    --approved the sending is opened, as of the day that was closed last.
+
+    Exit 0: it is recorded; 2: it was refused, and nothing was.
+
+    Example: koseki duplicate resend 売木村 2026-11-16 --by sousa01 --reason 文字対応表を更新
+    """
+    if full == bool(day) or full != bool(cause or (approved and not day)):
+        raise KosekiError(
+            "either a day's row, or all registers with their cause or their number",
+            " ".join(said for said in (day, "--full" if full else None, cause) if said),
+            "name a DAY, or give --full with --cause or --approved",
+        )
+    count = _number(approved) if approved is not None else None
+    wanted = _day(day) if day else None
+    service = DuplicateService.open(site)
+    decision = Decision(by, service.now, reason)
+
+    def made(town: Town) -> list[Event]:
+        if wanted:
+            return decision.send_again(town, wanted, Kind(kind), count)
+        return decision.send_all(town, Cause(cause) if cause else None, count)
+
+    _decide(service, town, by, made, as_json=as_json)
+
+
+@duplicate_group.command("hold")
+@click.argument("town", metavar="MUNICIPALITY")
+@click.option("--release", is_flag=True, help="Let it go again.")
+@by_option
+@reason_option
+@site_options
+@json_option
+def hold_command(
+    site: Site, *, town: str, release: bool, by: str, reason: str, as_json: bool
+) -> None:
+    """Keep back what a municipality would send next; its rows are due all the same.
+
+    Exit 0: it is recorded; 2: it was refused, and nothing was.
+
+    Example: koseki duplicate hold 売木村 --by sousa01 --reason 支局から連絡待ち
+    """
+    service = DuplicateService.open(site)
+    decision = Decision(by, service.now, reason)
+    _decide(service, town, by, lambda found: decision.hold(found, release=release), as_json=as_json)
+
+
+@duplicate_group.command("close")
+@click.argument("town", metavar="MUNICIPALITY")
+@click.argument("day", metavar="[DAY]", required=False)
+@click.option("--answer", metavar="ID", help="An answer that was set aside, instead of a day.")
+@by_option
+@reason_option
+@site_options
+@json_option
+def close_command(
+    site: Site,
+    *,
+    town: str,
+    day: str | None,
+    answer: str | None,
+    by: str,
+    reason: str,
+    as_json: bool,
+) -> None:
+    """Give up a day's difference, since all registers that are under way stand in for it.
+
+    Without such a sending it is refused: what is given up has a successor. With --answer, say that
+    an answer that was set aside was dealt with. Exit 0: it is recorded; 2: it was refused.
+
+    Example: koseki duplicate close 売木村 2026-11-16 --by sousa01 --reason 全件で送る
+    """
+    if bool(day) == bool(answer):
+        raise KosekiError("either a day or an answer", day or "", "name a DAY, or give --answer")
+    service = DuplicateService.open(site)
+    decision = Decision(by, service.now, reason)
+    wanted = _day(day) if day else None
+
+    def made(town: Town) -> list[Event]:
+        if wanted:
+            return decision.give_up(town, wanted)
+        return decision.close_answer(town, answer or "")
+
+    _decide(service, town, by, made, as_json=as_json)
+
+
+def _decide(
+    service: DuplicateService,
+    town: str,
+    by: str,
+    made: Callable[[Town], list[Event]],
+    *,
+    as_json: bool,
+) -> None:
+    records = [to_record(event) for event in service.decide(town, by, made)]
+    for record in records:
+        click.echo(
+            f"recorded: {record['event']} {record['code6']} {record.get('day', '')}".rstrip()
+        )
+    if as_json:
+        print_json({"recorded": records})
+
+
+def _notes(town: Town) -> str:
+    notes = []
+    if town.forced:
+        notes.append(f"全件 demanded ({town.forced.cause.term})")
+    if town.hold:
+        notes.append(f"held by {town.hold.by} ({town.hold.reason})")
+    if town.quarantined:
+        notes.append(f"{len(town.quarantined)} answers set aside")
+    return "".join(f"; {note}" for note in notes)
+
+
+def _counts(row: Row) -> str:
+    said = (
+        "-" if count is None else count for count in (row.approved, row.extracted, row.received)
+    )
+    return "/".join(map(str, said))
+
+
+def _line_text(one: Line) -> str:
+    counts = _counts(one.row) if one.row else "-/-/-"
+    attempts = f" attempt {one.row.key.attempt}" if one.row and one.row.key.attempt > 1 else ""
+    settled = f" {one.settled_at:%Y-%m-%d %H:%M}" if one.settled_at else ""
+    late = " 遅延" if one.was_late else ""
+    return f"{one.day} {one.state.term} {counts}{attempts}{settled}{late}"
+
+
+def _line_row(one: Line) -> dict[str, Any]:
+    row = one.row
+    return {
+        "day": one.day.isoformat(),
+        "state": one.state,
+        "term": one.state.term,
+        "attempt": row.key.attempt if row else None,
+        "approved": row.approved if row else None,
+        "extracted": row.extracted if row else None,
+        "received": row.received if row else None,
+        "sha256": row.sha256 if row else "",
+        "receipt": row.receipt if row else "",
+        "error": row.error if row else "",
+        "settled_at": one.settled_at and one.settled_at.isoformat(),
+        "late": one.was_late,
+    }
+
+
+def _explain(service: DuplicateService, town: Town, row: Row) -> None:
+    key = row.key
+    click.echo(f"{key.day} {key.kind.term} attempt {key.attempt}: {row.state.term}")
+    click.echo(f"  決裁/抽出/受領 {_counts(row)}  sha256 {row.sha256 or '-'}")
+    if row.reason:
+        click.echo(f"  because: {row.reason}")
+    if row.other:
+        click.echo(f"  in its place: {row.other}")
+    for event, then in service.history.of_row(key):
+        record = to_record(event)
+        told = {name: value for name, value in record.items() if name in TOLD and value}
+        more = " ".join(f"{name} {value}" for name, value in told.items())
+        said = f"{record['event']} by {event.by} {more}".rstrip()
+        click.echo(f"  {event.at:%Y-%m-%d %H:%M:%S} {then.state.term}: {said}")
+    for one in _unconvertible(service, key):
+        click.echo(f"  cannot be converted: register {one.number}, {one.points}")
+    if remedy := report.remedy(town, row):
+        click.echo(f"  now: {remedy}")
+
+
+# What an event says beside its row, as far as it is of interest to a reader.
+TOLD = ("approved", "count", "receipt", "box", "error", "reason", "unconvertible", "full")
+
+
+def _unconvertible(service: DuplicateService, key: Key) -> list[Unconvertible]:
+    return Folders(service.history.folder).listed(key)
+
+
+def _attempt_row(service: DuplicateService, row: Row) -> dict[str, Any]:
+    return {
+        "kind": row.key.kind,
+        "attempt": row.key.attempt,
+        "state": row.state,
+        "term": row.state.term,
+        "approved": row.approved,
+        "extracted": row.extracted,
+        "received": row.received,
+        "sha256": row.sha256,
+        "receipt": row.receipt,
+        "error": row.error,
+        "other": row.other and str(row.other),
+        "unconvertible": [
+            {"number": one.number, "points": one.points} for one in _unconvertible(service, row.key)
+        ],
+        "events": [
+            {**to_record(event), "state": then.state}
+            for event, then in service.history.of_row(row.key)
+        ],
+    }
+
+
+def _day(said: str) -> date:
+    try:
+        if DAY.fullmatch(said):
+            return date.fromisoformat(said)
+    except ValueError as error:
+        raise KosekiError("there is no such day", said, "write it as 2026-11-16") from error
+    raise KosekiError("this is not a day", said, "write it as 2026-11-16")
+
+
+def _month(said: str) -> Month:
+    if MONTH.fullmatch(said):
+        return Month.of(_day(f"{said}-01"))
+    raise KosekiError("this is not a month", said, "write it as 2026-11")
+
+
+def _number(said: str) -> int:
+    if NUMBER.fullmatch(said):
+        return int(said)
+    raise KosekiError("this is not a count", said, "write a whole number in plain digits, as 17")

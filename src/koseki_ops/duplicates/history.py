@@ -1,0 +1,90 @@
+"""What was recorded of a site's duplicates: the ledger is the one truth, all else follows (K-13).
+
+The events are the rows of the site's ledger `duplicates`. Who changes something holds the lock, has
+read all of it and found it whole, and appends: the row is written or it is not, so a process that
+is killed at any moment has recorded an event or none.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.duplicates import effects, rules
+from koseki_ops.duplicates.events import Event, from_record, to_record
+from koseki_ops.duplicates.model import Key, Policy, Row, Town
+from koseki_ops.evidence.ledger import Ledger
+from koseki_ops.plan.site import Site
+
+LEDGER = "duplicates"
+LOCK = ".lock"
+
+
+@dataclass
+class History:
+    """What was recorded, and what it comes to.
+
+    events: in the order in which they were recorded; towns: by code, as they are after the last.
+    """
+
+    site: Site
+    policy: Policy = field(default_factory=Policy)
+    events: list[Event] = field(default_factory=list)
+    towns: dict[str, Town] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Where a site's duplicates are."""
+        return self.site.main.state / "duplicates"
+
+    def town(self, code6: str) -> Town:
+        """Return a municipality, which may have nothing recorded."""
+        return self.towns.get(code6, Town(code6))
+
+    def of_row(self, key: Key) -> list[tuple[Event, Row]]:
+        """Return what changed a row, oldest first, and the row as it was then.
+
+        Also what was about another one: the attempt before it, or all registers that contain it.
+        """
+        town, before, found = Town(key.code6), None, []
+        for event in self.events:
+            if event.code6 == key.code6:
+                town = effects.follow(town, event)
+                row = town.rows.get(key)
+                if row is not None and row != before:
+                    found.append((event, row))
+                before = row
+        return found
+
+    def read(self) -> None:
+        """Read all of it anew. KosekiError when it is not what was recorded."""
+        ledger = Ledger(self.site, LEDGER)
+        try:
+            self.events = [from_record(row.record) for row in ledger.held()]
+        except (ValueError, KeyError, TypeError) as error:
+            raise KosekiError(
+                f"a row of {ledger.path} is no event of a duplicate",
+                str(error),
+                "run `koseki evidence verify`, and find out who wrote there",
+            ) from error
+        self.towns = effects.replayed(self.events)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Read all of it, and be the only one who records until the end."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self.folder / LOCK).open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self.read()
+            yield
+
+    def record(self, event: Event) -> None:
+        """Record an event, in `alone`. Refusal, and nothing written, when it may not happen."""
+        town = rules.apply(self.town(event.code6), event, self.policy)
+        Ledger(self.site, LEDGER).append(to_record(event))
+        self.events.append(event)
+        self.towns[event.code6] = town

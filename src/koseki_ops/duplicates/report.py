@@ -1,0 +1,194 @@
+"""What is late or wrong with a municipality's duplicates at a moment, and what to do (K-13)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from koseki_ops.calendar.months import Month
+from koseki_ops.duplicates import rules
+from koseki_ops.duplicates.model import FAULTS, Kind, Policy, Row, State, Town
+
+
+@dataclass(frozen=True)
+class Span:
+    """The days on which a municipality takes part: from the first, until the day before `ends`."""
+
+    begins: date
+    ends: date | None = None
+
+    def has(self, day: date) -> bool:
+        """Say whether it takes part on a day."""
+        return self.begins <= day and (self.ends is None or day < self.ends)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it should be.
+
+    day: which it is about, None when about no day; what: a sentence; remedy: a command; since: when
+    it became late, None for what is wrong without being late.
+    """
+
+    code6: str
+    day: date | None
+    what: str
+    remedy: str
+    since: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A business day of a municipality, as the book has a line for it.
+
+    row: the last attempt, None when the day was never closed; settled_at: when it became final;
+    was_late: it is late, or was before it became final.
+    """
+
+    day: date
+    row: Row | None
+    deadline: datetime
+    settled_at: datetime | None
+    was_late: bool
+
+    @property
+    def state(self) -> State:
+        """Where the day stands."""
+        return self.row.state if self.row else State.NOT_EXTRACTED
+
+
+def findings(town: Town, span: Span, policy: Policy, now: datetime) -> list[Finding]:
+    """Return what is late or wrong with a municipality, the oldest day first."""
+    found = [
+        *_missing(town, span, policy, now),
+        *(one for row in town.unfinished() for one in _of_row(town, row, policy, now)),
+    ]
+    found.sort(key=lambda one: one.day or date.max)
+    return [*found, *_of_town(town), *_of_totals(town, span, policy, now)]
+
+
+def lines(town: Town, span: Span, policy: Policy, now: datetime, month: Month) -> list[Line]:
+    """Return a line for each business day of a month that is over.
+
+    Not for those before the first one that was recorded: of them nothing is known here.
+    """
+    first = min((key.day for key in town.rows), default=month.first_day)
+    last = min(month.last_day, policy.closed_day(now))
+    days = policy.office.business_days(max(first, month.first_day), last)
+    return [line(town, policy, now, day) for day in days if span.has(day)]
+
+
+def line(town: Town, policy: Policy, now: datetime, day: date) -> Line:
+    """Return the line of a business day."""
+    attempts = town.attempts(day, Kind.DIFFERENCE)
+    row, deadline = attempts[-1] if attempts else None, policy.day_deadline(day)
+    settled = _settled(town, row)
+    return Line(day, row, deadline, settled, (settled or now) >= deadline)
+
+
+def _settled(town: Town, row: Row | None) -> datetime | None:
+    """Return when a row, or the one that stands in for it in the end, became final."""
+    while row and row.state is State.CANCELLED and row.other:
+        row = town.rows.get(row.other)
+    return row.ended_at if row and row.is_final else None
+
+
+def _missing(town: Town, span: Span, policy: Policy, now: datetime) -> Iterator[Finding]:
+    """Yield the days that nobody closed, of those whose deadline has come.
+
+    Of a municipality without any row it is the last such day: what was before is not known here.
+    """
+    closed, office = policy.closed_day(now), policy.office
+    due = closed if now >= policy.day_deadline(closed) else office.after(closed, -1)
+    first = office.after(town.last_day) if town.last_day else office.moved(due, "previous")
+    for day in office.business_days(first, due):
+        if span.has(day):
+            yield Finding(
+                town.code6,
+                day,
+                f"{day}: nobody closed this day; nothing is known of it",
+                'docs/duplicates.md, "A day that nobody closed"',
+                policy.day_deadline(day),
+            )
+
+
+def _of_row(town: Town, row: Row, policy: Policy, now: datetime) -> Iterator[Finding]:
+    since = policy.deadline(row) if policy.is_late(row, now) else None
+    if since is None and row.state not in FAULTS:
+        return
+    late = f", due {since:%Y-%m-%d %H:%M}" if since else ""
+    error = f" ({row.error})" if row.error else ""
+    yield Finding(
+        town.code6,
+        row.key.day,
+        f"{row.key.day} {row.key.kind.term} attempt {row.key.attempt}: "
+        f"{row.state.term}{error}{late}",
+        remedy(town, row),
+        since,
+    )
+
+
+def remedy(town: Town, row: Row) -> str:
+    """Return what a person does about a row that is not final; empty when nothing."""
+    again = rules.resend(row.key)
+    if row.is_finished:
+        return ""
+    if row.state is State.RECEIPT_LATE:
+        return f"ask the relay server's desk; when it has nothing, {again}"
+    if row.state in FAULTS:
+        return f"{rules.explain(row.key)} shows why; then {again}"
+    if row.state is State.EXTRACTED:
+        return rules.why_not(town, row) or "the next exchange hands it over"
+    if row.state is State.NOT_EXTRACTED and town.forced and row.key.kind is Kind.DIFFERENCE:
+        return f"all registers go first: `koseki duplicate status {row.key.code6}`"
+    return rules.explain(row.key)
+
+
+def _of_town(town: Town) -> Iterator[Finding]:
+    if town.forced and not any(town.unfinished(Kind.FULL)):
+        yield Finding(
+            town.code6,
+            None,
+            f"all registers are demanded ({town.forced.cause.term}), and nothing is under way",
+            f"{rules.resend_all(town.code6)} with their number",
+        )
+    for answer, reason in town.quarantined.items():
+        yield Finding(
+            town.code6,
+            None,
+            f"an answer is set aside: {reason} ({answer})",
+            f"look at it, then `koseki duplicate close {town.code6} --answer {answer} --by ID "
+            "--reason WHY`",
+        )
+
+
+def _of_totals(town: Town, span: Span, policy: Policy, now: datetime) -> Iterator[Finding]:
+    """Yield a month whose totals differ, or that was not compared in time."""
+    last = max(town.comparisons, default=None)
+    compared = town.comparisons[last] if last else None
+    if compared and compared.differing:
+        said = "nothing was said" if compared.theirs is None else ", ".join(compared.differing)
+        yield Finding(
+            town.code6,
+            None,
+            f"the totals of {last} differ from the receiver's: {said}",
+            f"when they really do, `koseki duplicate resend {town.code6} --full --cause drift "
+            "--by ID --reason WHY`",
+        )
+    first = min((key.day for key in town.rows), default=None)
+    before = _month_before(policy.date_of(now))
+    took_part = first is not None and first <= before.last_day and span.has(before.last_day)
+    due = took_part and now >= policy.totals_deadline(before)
+    if due and before not in town.comparisons:
+        yield Finding(
+            town.code6,
+            None,
+            f"the totals of {before} were not compared",
+            'docs/duplicates.md, "Totals that differ, or were not compared"',
+            policy.totals_deadline(before),
+        )
+
+
+def _month_before(day: date) -> Month:
+    return Month(day.year - (day.month == 1), (day.month - 2) % 12 + 1)

@@ -1,0 +1,433 @@
+"""What may be recorded of a municipality's duplicates when (K-13).
+
+`apply` holds an event to the rules and returns the municipality as it is then (`effects`); what is
+refused changes nothing.
+
+The order: of a municipality one row at a time is with the relay server. A difference goes when
+every earlier one is finished and no sending of all registers is open; all registers go when nothing
+else is under way. No municipality is ever asked about another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.duplicates import events
+from koseki_ops.duplicates.effects import follow
+from koseki_ops.duplicates.events import Event
+from koseki_ops.duplicates.model import (
+    FAULTS,
+    TOTALS,
+    UNDER_WAY,
+    Key,
+    Kind,
+    Policy,
+    Row,
+    State,
+    Town,
+)
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+REASON_LENGTH = 200
+
+
+@dataclass
+class Refusal(KosekiError):  # noqa: N818 - what an event is answered with
+    """Something that may not be recorded; nothing was. code: why, in a word for programs."""
+
+    code: str = "state"
+
+
+def apply(town: Town, event: Event, policy: Policy) -> Town:
+    """Return a municipality after an event. Refusal when it may not happen now."""
+    check(town, event, policy)
+    return follow(town, event)
+
+
+def check(town: Town, event: Event, policy: Policy) -> None:
+    """Refuse an event that may not happen to this municipality as it is."""
+    if event.code6 != town.code6:
+        raise Refusal(
+            f"this is about another municipality than {town.code6}",
+            event.code6,
+            "name the right one, as `koseki municipalities` lists them",
+            code="municipality",
+        )
+    if event.at.tzinfo is None:
+        raise Refusal("a moment without its zone", str(event.at), "write it as 09:00+09:00")
+    for field in ("approved", "count"):
+        number = getattr(event, field, None)
+        if number is not None and number < 0:
+            raise Refusal("a count below nothing", f"{field} {number}", "count again", code="count")
+    if (reason := getattr(event, "reason", None)) is not None:
+        _check_reason(reason)
+    CHECKS[type(event)](town, event, policy)
+
+
+def next_row(town: Town) -> Row | None:
+    """Return the row that may be handed over now, if there is one."""
+    for row in town.rows.values():
+        if row.state is State.EXTRACTED and _held_up(town, row) is None:
+            return row
+    return None
+
+
+def why_not(town: Town, row: Row) -> str:
+    """Return in a sentence what an extracted row waits for; empty when it may go."""
+    refusal = _held_up(town, row)
+    return "" if refusal is None else str(refusal)
+
+
+def explain(key: Key) -> str:
+    """Return the command that shows a row with all that happened to it."""
+    return f"`koseki duplicate explain {key.code6} {key.day}`"
+
+
+def no_successor(key: Key) -> Refusal:
+    """Return why a row cannot be given up: no sending of all registers stands in for it."""
+    return Refusal(
+        "no sending of all registers stands in for this row",
+        str(key),
+        f"open one with {resend_all(key.code6)}, or {resend(key)}",
+        code="successor",
+    )
+
+
+def resend(key: Key) -> str:
+    """Return the command that sends a row once more."""
+    kind = " --kind full" if key.kind is Kind.FULL else ""
+    return f"`koseki duplicate resend {key.code6} {key.day}{kind} --by ID --reason WHY`"
+
+
+def resend_all(code6: str) -> str:
+    """Return the command that opens a sending of all registers, N of them."""
+    return f"`koseki duplicate resend {code6} --full --approved N --by ID --reason WHY`"
+
+
+def release(code6: str) -> str:
+    """Return the command that lets a municipality go that is held."""
+    return f"`koseki duplicate hold {code6} --release --by ID --reason WHY`"
+
+
+# What may happen.
+
+
+def _check_reason(reason: str) -> None:
+    if not reason.strip() or len(reason) > REASON_LENGTH or not reason.isprintable():
+        raise Refusal(
+            f"a reason is one line of 1 to {REASON_LENGTH} characters",
+            repr(reason[:40]),
+            "say in a line why, without anybody's name",
+            code="reason",
+        )
+
+
+def _row(town: Town, key: Key) -> Row:
+    row = town.rows.get(key)
+    if row is None:
+        raise Refusal(
+            "there is no such row",
+            str(key),
+            f"see which there are with `koseki duplicate status {town.code6}`",
+            code="no-row",
+        )
+    return row
+
+
+def _in_state(row: Row, *states: State, code: str = "state") -> None:
+    if row.state not in states:
+        wanted = ", ".join(state.term for state in states)
+        raise Refusal(
+            f"{row.key} is {row.state.term}, and this needs {wanted}",
+            row.state,
+            f"see what happened to it with {explain(row.key)}",
+            code=code,
+        )
+
+
+def _closed(town: Town, event: events.Closed, policy: Policy) -> None:
+    if event.kind is Kind.DIFFERENCE:
+        _day_closed(town, event, policy)
+    elif event.day != town.last_day:
+        raise Refusal(
+            "all registers are sent as of the day that was closed last",
+            f"{event.day}, closed last: {town.last_day or 'none'}",
+            "let that day be closed first, or name it",
+            code="day",
+        )
+    else:
+        for row in town.unfinished(Kind.FULL):
+            raise Refusal(
+                "all registers are under way already",
+                str(row.key),
+                f"see {explain(row.key)}",
+                code="order",
+            )
+    attempts = len(town.attempts(event.day, event.kind))
+    if event.attempt != attempts + 1 or (attempts and event.kind is Kind.DIFFERENCE):
+        raise Refusal(
+            "this row is there, or is not the next attempt",
+            str(event.key),
+            f"see {explain(event.key)}; another attempt is {resend(event.key)}",
+            code="twice",
+        )
+
+
+def _day_closed(town: Town, event: events.Closed, policy: Policy) -> None:
+    office, last = policy.office, town.last_day
+    if not office.is_open(event.day):
+        raise Refusal(
+            "this is no business day",
+            str(event.day),
+            f"its work belongs to the day that was closed: {office.after(event.day, -1)}",
+            code="day",
+        )
+    if event.day > policy.closed_day(event.at):
+        raise Refusal(
+            f"this day is not over before {policy.closes:%H:%M}",
+            f"{event.day} at {event.at:%Y-%m-%d %H:%M}",
+            f"the day that was closed is {policy.closed_day(event.at)}",
+            code="day",
+        )
+    wanted = event.day if last is None else office.after(last)
+    if event.day not in {wanted, *(key.day for key in town.rows)}:
+        raise Refusal(
+            f"each business day has a row, and {wanted} has none yet",
+            str(event.day),
+            f"close {wanted} first",
+            code="gap",
+        )
+
+
+def _extracted(town: Town, event: events.Extracted, _policy: Policy) -> None:
+    row = _row(town, event.key)
+    _in_state(row, State.NOT_EXTRACTED)
+    if event.kind is Kind.DIFFERENCE:
+        _no_force(town, row)
+    if not (SHA256.fullmatch(event.sha256) or (event.unconvertible and not event.sha256)):
+        raise Refusal("this is no SHA-256", event.sha256[:70], "extract it again", code="hash")
+
+
+def _no_force(town: Town, row: Row) -> None:
+    if refusal := _forced(town, row):
+        raise refusal
+
+
+def _forced(town: Town, row: Row) -> Refusal | None:
+    if town.forced is None:
+        return None
+    return Refusal(
+        f"no difference before all registers were received ({town.forced.cause.term})",
+        str(row.key),
+        f"let all registers be sent: `koseki duplicate status {town.code6}` shows where they stand",
+        code="full-forced",
+    )
+
+
+def _handed_over(town: Town, event: events.HandedOver, _policy: Policy) -> None:
+    row = _row(town, event.key)
+    _in_state(row, State.EXTRACTED)
+    if refusal := _held_up(town, row):
+        raise refusal
+
+
+def _held_up(town: Town, row: Row) -> Refusal | None:
+    """Return why an extracted row may not go now, or None."""
+    if town.hold:
+        return Refusal(
+            f"{town.hold.by} holds this municipality ({town.hold.reason})",
+            str(row.key),
+            f"{release(town.code6)} lets it go",
+            code="held",
+        )
+    if row.key.kind is Kind.DIFFERENCE and (refusal := _forced(town, row)):
+        return refusal
+    for other in town.unfinished():
+        if other.key != row.key and _is_before(other, row):
+            return Refusal(
+                f"{other.key} comes before it and is {other.state.term}",
+                str(row.key),
+                f"see {explain(other.key)}",
+                code="order",
+            )
+    return None
+
+
+def _is_before(other: Row, row: Row) -> bool:
+    """Say whether an unfinished row has to be finished before another one of its municipality."""
+    if other.state in UNDER_WAY or row.key.kind is Kind.FULL:
+        return other.state in UNDER_WAY
+    return other.key.kind is Kind.FULL or other.key.day < row.key.day
+
+
+def _failed(town: Town, event: events.Failed, _policy: Policy) -> None:
+    _in_state(_row(town, event.key), State.EXTRACTED, State.HANDED_OVER, State.RECEIPT_LATE)
+
+
+def _answered(town: Town, event: events.Answered) -> Row:
+    """Return the row that an answer is about, when it waits for one."""
+    _new(town, event.answer)
+    row = _row(town, event.key)
+    if row.state in {State.RECEIVED, State.EMPTY_CONFIRMED}:
+        _in_state(row, *UNDER_WAY, code="twice")
+    if row.is_finished:
+        _in_state(row, *UNDER_WAY, code="replaced")
+    _in_state(row, *sorted(UNDER_WAY))
+    return row
+
+
+def _new(town: Town, answer: str) -> None:
+    if answer in town.answers:
+        raise Refusal("this answer was dealt with", answer, "nothing is to be done", code="known")
+
+
+def _sent(town: Town, event: events.Sent, _policy: Policy) -> None:
+    row = _answered(town, event)
+    if row.sent_at:
+        raise Refusal(
+            f"{row.key} was sent before", str(row.sent_at), f"see {explain(row.key)}", code="twice"
+        )
+
+
+def _received(town: Town, event: events.Received, _policy: Policy) -> None:
+    """Nothing is final without three equal counts and one hash."""
+    row = _answered(town, event)
+    if not row.approved == row.extracted == event.count:
+        raise Refusal(
+            f"{row.key} has other counts",
+            f"approved {row.approved}, extracted {row.extracted}, received {event.count}",
+            f"{resend(row.key)} when it does not come right",
+            code="count",
+        )
+    if event.sha256 != row.sha256:
+        raise Refusal(
+            f"{row.key} was received with another hash",
+            f"{event.sha256[:12]}…, ours is {row.sha256[:12]}…",
+            f"{resend(row.key)} when it does not come right",
+            code="hash",
+        )
+    if not event.receipt:
+        raise Refusal(
+            f"{row.key} has a receipt without a number", "", f"see {explain(row.key)}", code="count"
+        )
+
+
+def _problem(town: Town, event: events.Answered, _policy: Policy) -> None:
+    _answered(town, event)
+
+
+def _overdue(town: Town, event: events.Overdue, policy: Policy) -> None:
+    row = _row(town, event.key)
+    _in_state(row, State.HANDED_OVER, State.SENT)
+    deadline = policy.deadline(row)
+    if event.at < deadline:
+        raise Refusal(
+            f"{row.key} has until {deadline:%Y-%m-%d %H:%M:%S}",
+            f"{event.at:%Y-%m-%d %H:%M:%S}",
+            "wait for it",
+            code="early",
+        )
+
+
+def _resent(town: Town, event: events.Resent, _policy: Policy) -> None:
+    row = _row(town, event.key)
+    _in_state(row, *sorted(FAULTS))
+    if event.kind is Kind.DIFFERENCE:
+        _no_force(town, row)
+
+
+def _given_up(town: Town, event: events.GivenUp, _policy: Policy) -> None:
+    row = _row(town, event.key)
+    _in_state(row, *sorted(FAULTS), State.NOT_EXTRACTED, State.EXTRACTED)
+    full = town.rows.get(Key(town.code6, event.full, Kind.FULL, event.full_attempt))
+    stands_in = full and full.state is not State.CANCELLED and full.key.day >= event.day
+    if event.kind is Kind.FULL or not stands_in:
+        raise no_successor(event.key)
+
+
+def _may_always(_town: Town, _event: Event, _policy: Policy) -> None:
+    """Nothing stands against it."""
+
+
+def _hold(town: Town, event: events.Held, _policy: Policy) -> None:
+    if town.hold:
+        raise Refusal(
+            f"{town.code6} is held already by {town.hold.by} ({town.hold.reason})",
+            event.by,
+            f"{release(town.code6)} lets it go",
+            code="held",
+        )
+
+
+def _release(town: Town, event: events.Released, _policy: Policy) -> None:
+    if not town.hold:
+        raise Refusal(
+            "nobody holds this municipality",
+            town.code6,
+            f"see `koseki duplicate status {event.code6}`",
+            code="held",
+        )
+
+
+def _quarantined(town: Town, event: events.Quarantined, _policy: Policy) -> None:
+    _new(town, event.answer)
+
+
+def _answer_closed(town: Town, event: events.AnswerClosed, _policy: Policy) -> None:
+    if event.answer not in town.quarantined:
+        raise Refusal(
+            "no such answer of this municipality is set aside",
+            event.answer,
+            f"see which are with `koseki duplicate status {town.code6}`",
+            code="no-answer",
+        )
+
+
+def _compared(town: Town, event: events.Compared, policy: Policy) -> None:
+    if policy.date_of(event.at) <= event.month.last_day:
+        raise Refusal(
+            "a month's totals are compared when it is over",
+            f"{event.month} of {town.code6}",
+            f"wait until {event.month.next.first_day}",
+            code="day",
+        )
+    for side in (event.ours, event.theirs):
+        if side is not None and not _are_totals(side):
+            raise Refusal(
+                f"totals name each of {', '.join(TOTALS)} with its number",
+                ", ".join(f"{name} {number}" for name, number in side.items())[:80],
+                "count them again",
+                code="count",
+            )
+
+
+def _are_totals(side: Mapping[str, int]) -> bool:
+    return set(side) == set(TOTALS) and all(
+        type(number) is int and number >= 0 for number in side.values()
+    )
+
+
+CHECKS: Mapping[type[Event], Callable[[Town, Any, Policy], None]] = {
+    events.Closed: _closed,
+    events.Extracted: _extracted,
+    events.HandedOver: _handed_over,
+    events.Failed: _failed,
+    events.Sent: _sent,
+    events.Received: _received,
+    events.SendingFailed: _problem,
+    events.Refused: _problem,
+    events.ResendAsked: _problem,
+    events.Overdue: _overdue,
+    events.Resent: _resent,
+    events.GivenUp: _given_up,
+    events.FullForced: _may_always,
+    events.Held: _hold,
+    events.Released: _release,
+    events.Quarantined: _quarantined,
+    events.AnswerClosed: _answer_closed,
+    events.Compared: _compared,
+}

@@ -1,0 +1,209 @@
+"""What a person asks of a site's duplicates, and decides about them (K-13)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
+
+from koseki_ops.calendar.business_days import Office
+from koseki_ops.calendar.months import Month
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.duplicates import events, report, rules
+from koseki_ops.duplicates.events import Event
+from koseki_ops.duplicates.history import History
+from koseki_ops.duplicates.model import Cause, Key, Kind, Policy, Town
+from koseki_ops.duplicates.report import Finding, Span
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.model import Municipality, Platform
+from koseki_ops.plan.municipalities import operators_on
+from koseki_ops.plan.rules import load_platform
+from koseki_ops.plan.site import Site
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Who decides something, when and why."""
+
+    by: str
+    at: datetime
+    reason: str
+
+    def send_again(self, town: Town, day: date, kind: Kind, approved: int | None) -> list[Event]:
+        """Let a day's row be sent once more. approved: what the register counts now, if known."""
+        key = last_attempt(town, day, kind)
+        return [
+            events.Resent(
+                code6=town.code6,
+                at=self.at,
+                by=self.by,
+                day=key.day,
+                kind=key.kind,
+                attempt=key.attempt,
+                reason=self.reason,
+                approved=approved,
+            )
+        ]
+
+    def send_all(self, town: Town, cause: Cause | None, approved: int | None) -> list[Event]:
+        """Demand all registers for a cause; open the sending when their number is known."""
+        made: list[Event] = []
+        if cause:
+            made.append(
+                events.FullForced(
+                    code6=town.code6, at=self.at, by=self.by, cause=cause, reason=self.reason
+                )
+            )
+        if approved is not None:
+            made.append(self._full(town, approved))
+        return made
+
+    def hold(self, town: Town, *, release: bool) -> list[Event]:
+        """Keep back what would go next, or let it go again."""
+        kind = events.Released if release else events.Held
+        return [kind(code6=town.code6, at=self.at, by=self.by, reason=self.reason)]
+
+    def give_up(self, town: Town, day: date) -> list[Event]:
+        """End a day's difference: all registers that are under way stand in for it."""
+        key = last_attempt(town, day, Kind.DIFFERENCE)
+        full = next(iter(town.unfinished(Kind.FULL)), None)
+        if full is None:
+            raise rules.no_successor(key)
+        return [
+            events.GivenUp(
+                code6=town.code6,
+                at=self.at,
+                by=self.by,
+                day=key.day,
+                kind=key.kind,
+                attempt=key.attempt,
+                reason=self.reason,
+                full=full.key.day,
+                full_attempt=full.key.attempt,
+            )
+        ]
+
+    def close_answer(self, town: Town, answer: str) -> list[Event]:
+        """Say that an answer that was set aside was dealt with."""
+        return [
+            events.AnswerClosed(
+                code6=town.code6, at=self.at, by=self.by, answer=answer, reason=self.reason
+            )
+        ]
+
+    def _full(self, town: Town, approved: int) -> Event:
+        if town.last_day is None:
+            raise KosekiError(
+                "all registers are sent as of the day that was closed last, and none was",
+                town.code6,
+                'let a day be closed first: docs/duplicates.md, "A day that nobody closed"',
+            )
+        return events.Closed(
+            code6=town.code6,
+            at=self.at,
+            by=self.by,
+            day=town.last_day,
+            kind=Kind.FULL,
+            attempt=len(town.attempts(town.last_day, Kind.FULL)) + 1,
+            approved=approved,
+        )
+
+
+@dataclass
+class DuplicateService:
+    """What a command works with: the plan, what was recorded, and the moment that it is."""
+
+    site: Site
+    platform: Platform
+    history: History
+    now: datetime
+
+    @classmethod
+    def open(cls, site: Site, at: str | None = None) -> DuplicateService:
+        """Read the plan; of what was recorded nothing is read yet."""
+        platform = load_platform(Inventory(site.inventory))
+        policy = Policy(Office(time_zone=platform.timezone))
+        now = moment(at, ZoneInfo(platform.timezone)) if at else datetime.now(UTC)
+        now = now.astimezone(ZoneInfo(platform.timezone)).replace(microsecond=0)
+        return cls(site, platform, History(site, policy), now)
+
+    @property
+    def policy(self) -> Policy:
+        """The hours that decide."""
+        return self.history.policy
+
+    def joined(self) -> list[Municipality]:
+        """Return the municipalities that have joined by the moment, those that left included."""
+        today = self.policy.date_of(self.now)
+        return [
+            row for row in self.platform.municipalities if row.joined_on and row.joined_on <= today
+        ]
+
+    def municipality(self, said: str) -> Municipality:
+        """Return a municipality that has joined, by name, slug or code."""
+        for row in self.joined():
+            if said in {row.code6, row.slug, row.name}:
+                return row
+        raise KosekiError(
+            "no municipality of this name, slug or code has joined",
+            said,
+            "choose one that `koseki municipalities` lists",
+        )
+
+    def operator(self, said: str) -> str:
+        """Return an operator of the day, wherever he works."""
+        rows = [row.model_dump(mode="json") for row in self.platform.operators]
+        places = {place for row in rows for place in row["hosts"]}
+        known = operators_on(rows, places, self.policy.date_of(self.now))
+        if said not in known:
+            raise KosekiError("no operator of today", said, f"name one of {', '.join(known)}")
+        return said
+
+    def decide(self, said: str, by: str, made: Callable[[Town], list[Event]]) -> list[Event]:
+        """Record what an operator decided: all of it, or nothing when a part is refused.
+
+        made: gives the events for the municipality as it is, while nobody else records.
+        """
+        code6 = self.municipality(said).code6
+        self.operator(by)
+        with self.history.alone():
+            town = self.history.town(code6)
+            events_made = made(town)
+            for event in events_made:
+                town = rules.apply(town, event, self.policy)
+            for event in events_made:
+                self.history.record(event)
+        return events_made
+
+    def findings(self, row: Municipality) -> list[Finding]:
+        """Return what is late or wrong with a municipality."""
+        town = self.history.town(row.code6)
+        return report.findings(town, span(row), self.policy, self.now)
+
+
+def last_attempt(town: Town, day: date, kind: Kind) -> Key:
+    """Return the last attempt of a day's row; KosekiError when there is none."""
+    attempts = town.attempts(day, kind)
+    if not attempts:
+        raise KosekiError(
+            f"there is no {kind.term} of this day",
+            str(day),
+            f"see which days there are: `koseki duplicate status {town.code6} "
+            f"--month {Month.of(day)}`",
+        )
+    return attempts[-1].key
+
+
+def span(row: Municipality) -> Span:
+    """Return the days on which a municipality takes part."""
+    return Span(row.joined_on or date.max, row.left_on)
+
+
+def moment(said: str, zone: ZoneInfo) -> datetime:
+    """Return the moment that is written; without a zone it is in this one."""
+    try:
+        found = datetime.fromisoformat(said)
+    except ValueError as error:
+        raise KosekiError("this is no moment", said, "write it as 2026-12-01T09:00") from error
+    return found if found.tzinfo else found.replace(tzinfo=zone)
