@@ -25,6 +25,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.site import Site
 from koseki_ops.supply import release
 
+pytestmark = pytest.mark.usefixtures("counted_programs")
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / release.PROGRAM
 PLAIN = """---
