@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import check_digit
-from koseki_ops.plan.rules import check_inventory
+from koseki_ops.plan.rules import check_inventory, load_platform
 
 ROOT = Path(__file__).resolve().parents[2]
 TODAY = date(2026, 11, 1)
@@ -422,6 +423,118 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
         "timezone is 'Asia/Tokio'",
         "write it as Asia/Tokyo",
     ),
+    "kind that the name does not end with": (
+        "municipalities.yml",
+        town(0, kind="村"),
+        "municipalities[0].kind is '村'",
+        "does not end with it",
+    ),
+    "slug with a dash": (
+        "municipalities.yml",
+        town(0, slug="ii-da"),
+        "municipalities[0].slug is 'ii-da'",
+        "a slug has 2 to 16",
+    ),
+    "documents of nobody": (
+        "joinings.yml",
+        lambda content: content["joinings"].update(nagano=dict(content["joinings"]["iida"])),
+        "joinings.nagano is 'nagano'",
+        "no such municipality",
+    ),
+    "neighbour called as a group": (
+        "network.yml",
+        lambda content: content["neighbours"].update(databases="10.99.0.1"),
+        "neighbours.databases",
+        "choose another name",
+    ),
+    "operator on no group": (
+        "operators.yml",
+        lambda content: content["operators"][0].update(hosts=["database"]),
+        "operators[0].hosts is 'database'",
+        "unknown group",
+    ),
+    "operator who ends before beginning": (
+        "operators.yml",
+        lambda content: content["operators"][0].update(valid_until="2001-01-01"),
+        "operators[0]",
+        "valid_from is after valid_until",
+    ),
+    "vault on no group": (
+        "vaults.yml",
+        lambda content: content["vaults"][0].update(group="attic"),
+        "vaults[0].group is 'attic'",
+        "unknown group",
+    ),
+    "vault on two hosts": (
+        "vaults.yml",
+        lambda content: content["vaults"][0].update(group="databases"),
+        "vaults[0].group is 'databases'",
+        "2 hosts; a vault lives on exactly one",
+    ),
+    "keys of no group are audited": (
+        "audit.yml",
+        lambda content: content["audit_key_files"].update(attic=["/root/key"]),
+        "audit_key_files is 'attic'",
+        "unknown group",
+    ),
+    "mirror that nobody reaches": (
+        "network.yml",
+        lambda content: content.update(mirror_port=8999),
+        "mirror_port is 8999",
+        "no flow lets the hosts reach the mirror",
+    ),
+    "plan without the line": (
+        "network.yml",
+        lambda content: content["networks"].pop("line"),
+        "networks is ['city']",
+        "add the network line",
+    ),
+    "router of another network": (
+        "network.yml",
+        lambda content: content["networks"]["city"].update(router="10.99.0.1"),
+        "networks.city",
+        "the router 10.99.0.1 is outside",
+    ),
+    "address of no host": (
+        "network.yml",
+        lambda content: content["host_addresses"].update(
+            primary9=dict(content["host_addresses"]["primary1"])
+        ),
+        "host_addresses.primary9",
+        "",
+    ),
+    "host without the line": (
+        "network.yml",
+        lambda content: content["host_addresses"]["primary1"].pop("line"),
+        "host_addresses.primary1 is 'no line'",
+        "add the address that the datacenter line sees",
+    ),
+    "host outside its network": (
+        "network.yml",
+        lambda content: content["host_addresses"]["primary1"].update(city="10.99.0.1"),
+        "host_addresses.primary1.city is 10.99.0.1",
+        "outside networks.city",
+    ),
+    "line of nobody": (
+        "network.yml",
+        lambda content: content["line_subnets"].update(nagano=["10.99.0.0/24"]),
+        "line_subnets.nagano is 'nagano'",
+        "no such municipality",
+    ),
+    "no volume for the system": (
+        "volumes.yml",
+        lambda content: content.update(
+            volumes=[v for v in content["volumes"] if v["mount"] != "/"]
+        ),
+        "volumes is 'without /'",
+        "give every host a volume at /",
+    ),
+    "certificates that are never renewed": (
+        "certificates.yml",
+        lambda content: content["certificate_policy"].update(renew_when_days_left=9999),
+        "certificate_policy",
+        "must be shorter than lifetime_days",
+    ),
     "misspelt value": (
         "platform.yml",
         lambda content: content.update(double_recordings="required"),
@@ -484,3 +597,34 @@ def test_lab_differs_in_addresses_only() -> None:
 def test_check_digit(code: str) -> None:
     """Registered codes carry the digit that the rule gives (JIS X 0402)."""
     assert check_digit(code[:5]) == code[5]
+
+
+def test_a_missing_host_is_named(inventories: Path) -> None:
+    """Each kind of server that the plan needs, by its group, and the row of its address."""
+    path = inventories / "iida/hosts.yml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content["all"]["children"]["remote_backup"] = None
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    findings = [str(item) for item in check_inventory(Inventory(inventories / "iida"), TODAY)]
+    assert any("hosts.yml: remote_backup is empty" in text for text in findings), findings
+    assert any("host_addresses.remote-backup1" in text for text in findings), findings
+
+
+def test_a_host_without_an_address_is_named(inventories: Path) -> None:
+    """Nothing could be said of the way to it."""
+    path = inventories / "iida/group_vars/all/network.yml"
+    edit(path, lambda content: content["host_addresses"].pop("application1"))
+    findings = [str(item) for item in check_inventory(Inventory(inventories / "iida"), TODAY)]
+    assert any("add the host application1" in text for text in findings), findings
+
+
+def test_what_does_not_hold_is_never_used(inventories: Path) -> None:
+    """Whoever asks for the typed plan is told the first fault, and how many more there are."""
+    path = inventories / "iida/group_vars/all/municipalities.yml"
+    edit(path, town(0, kind="村"))
+    with pytest.raises(KosekiError, match="the inventory does not hold: municipalities") as one:
+        load_platform(Inventory(inventories / "iida"), TODAY)
+    assert "more:" not in str(one.value)
+    edit(path, town(1, kind="村"))
+    with pytest.raises(KosekiError, match=r"and \d+ more: run `koseki check`"):
+        load_platform(Inventory(inventories / "iida"), TODAY)

@@ -118,6 +118,7 @@ def cases(draw: st.DrawFn) -> tuple[Agreement, list[Municipality]]:
     return made, towns
 
 
+@pytest.mark.uncounted
 @settings(max_examples=300, deadline=None)
 @given(cases())
 def test_shares_sum_to_the_cost_and_the_order_of_rows_changes_nothing(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -236,6 +237,127 @@ def test_what_is_left_out_has_a_reason() -> None:
     """Whoever adds an exception says why."""
     for reasons in (policy.PRUNED, policy.VOLATILE):
         assert all(len(reason) > 10 for reason in reasons.values())
+
+
+def test_a_unit_is_enabled_by_links_alone() -> None:
+    """Where it is wanted, or masked; any other link of systemd's stays a file of its own."""
+    links = {
+        "multi-user.target.wants/ssh.service": "/usr/lib/systemd/system/ssh.service",
+        "graphical.target.requires/ssh.service": "/usr/lib/systemd/system/ssh.service",
+        "dbus-org.service": "/usr/lib/systemd/system/other.service",
+    }
+    rows = "".join(
+        f"l\t777\troot\troot\0{target}\0/etc/systemd/system/{name}\0"
+        for name, target in links.items()
+    )
+    state = said(files=FILES + rows)
+    enabled = row(state, "service", "ssh.service")
+    assert enabled["enabled"] == "graphical.target.requires,multi-user.target.wants"
+    assert enabled["active"] == "active"
+    assert set(state.items["unit"]) == {"/etc/systemd/system/dbus-org.service"}
+
+
+def test_a_service_on_its_way_is_not_active() -> None:
+    """One that starts again and again has failed; what is not there at rest is nothing."""
+    state = said(
+        services="a.service loaded activating auto-restart-queued A\n\n"
+        "b.service loaded deactivating stop B\n"
+        "c.service not-found inactive dead C\n"
+        "d.service not-found failed failed D\n"
+        "e.service loaded inactive dead E\n"
+    )
+    services = {name: unpack("service", text) for name, text in state.items["service"].items()}
+    assert services["a.service"]["active"] == "failing"
+    assert services["d.service"]["active"] == "failed"
+    assert not {"b.service", "c.service", "e.service"} & set(services)
+    assert state.measures["_state b.service"] == 1.0
+    assert state.measures["_state e.service"] == 0.0
+
+
+def test_a_password_without_an_account_is_nobodys() -> None:
+    """And a key that is none, as a comment is not, is known by the hash of its line."""
+    state = said(
+        accounts=f"{PARTS['accounts']}/etc/shadow:ghost:set:1:\n\n",
+        keys="/root/.ssh/authorized_keys\tno key at all\n\n",
+    )
+    assert set(state.items["user"]) == {"root"}
+    (key,) = state.items["key"]
+    assert re.fullmatch("/root/.ssh/authorized_keys: [0-9a-f]{16}", key)
+
+
+def test_blank_lines_are_no_items() -> None:
+    """A program may end its answer with one."""
+    plain = said()
+    parts = ("packages", "mounts", "kernel", "sockets", "etcd", "database")
+    blank = said(**{part: f"\n{PARTS[part]}\n" for part in parts})
+    assert blank.failed == {}
+    assert blank.items == plain.items
+
+
+def test_what_packets_fill_is_no_rule() -> None:
+    """The elements of a dynamic set come and go; those of any other are the plan's."""
+    table = (
+        "table inet koseki {\n\tset seen {\n\t\ttype ipv4_addr\n\t\tflags dynamic,timeout\n"
+        "\t\telements = { 10.0.0.1 expires 5s,\n\t\t\t     10.0.0.2 expires 9s }\n\t}\n"
+        "\tset known {\n\t\ttype ipv4_addr\n\t\telements = { 10.9.9.9 }\n\t}\n}\n"
+    )
+    rules = said(firewall=table).items["firewall rule"]
+    assert not [name for name in rules if "10.0.0." in name]
+    assert [name for name in rules if "10.9.9.9" in name] == [
+        "table inet koseki set known: elements = { 10.9.9.9 }"
+    ]
+
+
+def test_an_etcd_member_that_has_not_started_is_measured() -> None:
+    """It has no name yet: it goes by its peers' address."""
+    content = PARTS["etcd"] + "2, unstarted, , https://b:2380, , false\nabsent\n"
+    state = said(etcd=content)
+    assert set(state.items["etcd member"]) == {"primary1", "https://b:2380"}
+    assert state.measures["etcd_members_not_started"] == 1.0
+    assert "etcd_members_not_started" not in said().measures
+
+
+def test_patronis_configuration_is_read_leaf_by_leaf() -> None:
+    """And the order of the rules of admission counts, since the first that fits decides."""
+    rows = [
+        {"patroni": {"ttl": 30, "postgresql": {"parameters": {"work_mem": "8MB"}}}},
+        {"hba": [["local all"], ["host all"]]},
+        {"leads": False, "lag": None},
+    ]
+    content = "absent\n" + "".join(f"{json.dumps(row)}\n" for row in rows)
+    state = said(database=content)
+    assert set(state.items["patroni"]) == {"ttl", "postgresql.parameters.work_mem"}
+    assert "replication_lag_bytes" not in state.measures
+    assert state.leads is False
+    rows[1] = {"hba": [["host all"], ["local all"]]}
+    other = said(database="".join(f"{json.dumps(row)}\n" for row in rows))
+    assert state.items["hba"] == other.items["hba"]
+    assert state.items["hba order"] != other.items["hba order"]
+
+
+def test_the_vaults_are_as_far_behind_as_the_one_that_is_furthest() -> None:
+    """The oldest of their newest backups, the longest lag; a vault without a backup has neither."""
+    status = {
+        "repositories": {
+            "1": {"newest_backup": 200, "lag_minutes": 0.5},
+            "2": {"newest_backup": 100, "lag_minutes": 3},
+            "3": {"newest_backup": None, "lag_minutes": 1},
+        }
+    }
+    state = said(status=json.dumps(status))
+    assert state.measures["newest_backup_at"] == 100.0
+    assert state.measures["vault_lag_minutes"] == 3.0
+    without = said(status='{"repositories": {}}')
+    assert not {"newest_backup_at", "vault_lag_minutes"} & set(without.measures)
+    alone = said(status='{"repositories": {"1": {"newest_backup": null, "lag_minutes": 1}}}')
+    assert "newest_backup_at" not in alone.measures
+
+
+def test_a_part_without_its_end_is_no_answer() -> None:
+    """Two parts that ran into each other could hide one."""
+    text = answer().decode().replace(f"{MARK} end services 0", f"{MARK} end services x")
+    with pytest.raises(MalformedError, match="part 'services' has no end"):
+        parse(text.encode(), b"", MARK)
 
 
 @pytest.fixture

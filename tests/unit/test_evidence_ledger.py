@@ -19,6 +19,7 @@ from koseki_ops.evidence import site_key
 from koseki_ops.evidence.ledger import LEDGERS, TAKEN_OVER, Ledger
 from koseki_ops.plan.site import Site
 
+pytestmark = pytest.mark.usefixtures("counted_programs")
 WRITER = """
 import sys
 from pathlib import Path

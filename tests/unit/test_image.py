@@ -7,10 +7,16 @@ import json
 import struct
 import subprocess
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from koseki_ops.cli import cli
 from koseki_ops.core.errors import KosekiError
@@ -147,6 +153,59 @@ def test_nothing_of_the_machine_stays(tmp_path: Path) -> None:
     assert "\none:!:0:0:180" in shadow
     assert f"\ntwo:!:{MOMENT // 86400}:0:180" in shadow
     assert list(sanitize.scan(made, ["geheim-und-lang"])) == []
+
+
+def authority(name: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """Return an authority's own certificate and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return certificate(name, key, name, key), key
+
+
+def certificate(
+    name: str, key: ec.EllipticCurvePrivateKey, issuer: str, by: ec.EllipticCurvePrivateKey
+) -> x509.Certificate:
+    """Return a certificate, signed by another key or its own."""
+    subject, signer = (
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, one)]) for one in (name, issuer)
+    )
+    day = datetime(2026, 11, 1, tzinfo=UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(signer)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(day)
+        .not_valid_after(day.replace(year=2027))
+    )
+    return made.sign(by, SHA256())
+
+
+def test_the_workshops_certificates_go_with_its_keys(tmp_path: Path) -> None:
+    """Those that its authority signed, and its own; the world's, and another's, stay."""
+    made = tree(tmp_path)
+    ours, our_key = authority("workshop")
+    _, their_key = authority("another")
+    key = ec.generate_private_key(ec.SECP256R1())
+    for place, found in {
+        "etc/koseki/ca.crt": ours,
+        "etc/koseki/host.crt": certificate("host", key, "workshop", our_key),
+        "etc/koseki/other.crt": certificate("host", key, "another", their_key),
+        "etc/koseki/liar.crt": certificate("host", key, "workshop", their_key),
+        "etc/ssl/certs/known.pem": ours,
+    }.items():
+        path = made / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(found.public_bytes(Encoding.PEM))
+    (made / "etc/koseki/link.crt").symlink_to("ca.crt")
+    (made / "etc/ssl/certs/hanging.pem").symlink_to("not-there.pem")
+    (made / "etc/ssl/certs/elsewhere.pem").symlink_to("/usr/share/not-there.crt")
+    gone = sanitize.forget(made, [], ours, MOMENT)
+    assert {found.path for found in gone} == {"etc/koseki/ca.crt", "etc/koseki/host.crt"}
+    assert {found.what for found in gone} == {"a certificate of the workshop"}
+    left = {path.name for path in (made / "etc/ssl/certs").iterdir()}
+    assert {"known.pem", "elsewhere.pem"} <= left
+    assert "hanging.pem" not in left
 
 
 def test_a_secret_is_found_wherever_it_lies(tmp_path: Path) -> None:

@@ -64,3 +64,56 @@ def test_names_are_resolved_or_refused() -> None:
     assert inventory.resolve("primary") == ["primary1"]
     with pytest.raises(KosekiError, match="primary9"):
         inventory.resolve("primary9")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "said"),
+    [
+        ("hosts: {one: }", "must hold the one group all"),
+        ("- all", "must hold the one group all"),
+        ("all: {hosts: {one: }, vars: {port: 1}}", "hosts and groups only .*group all"),
+        ("all: {children: {far: [one]}}", "hosts and groups only .*group far"),
+        ("all: {hosts: {one: {port: 1}}}", "hosts and groups only .*values at host one"),
+    ],
+)
+def test_a_hosts_file_of_another_form_is_refused(tmp_path: Path, hosts: str, said: str) -> None:
+    """Values have their own files, so that nobody looks for one where it does not count."""
+    (tmp_path / "hosts.yml").write_text(f"{hosts}\n", encoding="utf-8")
+    with pytest.raises(KosekiError, match=said):
+        Inventory(tmp_path)
+
+
+def test_a_group_that_is_named_twice_is_one(tmp_path: Path) -> None:
+    """Its hosts are counted once, in the order of the file, and it stands below its deepest."""
+    (tmp_path / "hosts.yml").write_text(
+        "all:\n  children:\n    near: {hosts: {one: , two: }}\n"
+        "    both: {children: {near: {hosts: {two: }}}, hosts: {three: }}\n    empty:\n",
+        encoding="utf-8",
+    )
+    inventory = Inventory(tmp_path)
+    assert inventory.hosts_in("near") == ["one", "two"]
+    assert sorted(inventory.hosts_in("both")) == ["one", "three", "two"]
+    assert inventory.hosts_in("empty") == []
+    assert inventory.groups_of("two") == ["all", "both", "near"]
+    with pytest.raises(KosekiError, match=r"unknown group \(far\): choose one of all, both"):
+        inventory.hosts_in("far")
+
+
+def test_values_come_from_every_file_of_a_group_and_none_twice(tmp_path: Path) -> None:
+    """A host's own groups decide over those above; an empty file says nothing."""
+    (tmp_path / "hosts.yml").write_text("all: {children: {near: {hosts: {one: }}}}\n")
+    for group, name, text in (
+        ("all", "a", "port: 1\nzone: far\n"),
+        ("all", "empty", "---\n"),
+        ("near", "b", "port: 2\n"),
+    ):
+        path = tmp_path / "group_vars" / group / f"{name}.yml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert Inventory(tmp_path).values_of("one") == {"port": 2, "zone": "far"}
+    path.with_name("c.yml").write_text("port: 3\n", encoding="utf-8")
+    with pytest.raises(KosekiError, match=r"port is set twice for group near \(b.yml and c.yml"):
+        Inventory(tmp_path).values_of("one")
+    path.with_name("c.yml").write_text("- port\n", encoding="utf-8")
+    with pytest.raises(KosekiError, match="a value file must be a mapping"):
+        Inventory(tmp_path).values_of("one")
