@@ -250,7 +250,12 @@ show)
     done ;;
 enable) for unit; do touch "$state/$unit.enabled"; done ;;
 start) for unit; do touch "$state/$unit.open"; done ;;
-disable) shift; for unit; do rm -f "$state/$unit".*; done ;;
+disable)
+    shift
+    for unit; do
+        [ -e "$state/$unit.pid" ] && kill "$(cat "$state/$unit.pid")" 2>/dev/null
+        rm -f "$state/$unit".*
+    done ;;
 stop | restart)
     [ -e "$state/broken" ] && {{ echo "Job failed." >&2; exit 1; }}
     [ -e "$state/$1.pid" ] && kill "$(cat "$state/$1.pid")" 2>/dev/null
@@ -374,7 +379,7 @@ def test_a_release_that_is_not_healthy_is_taken_back(
     """Every instance runs the version before again, and both stand in the record."""
     machine.offered("1.0.0", 200).converge()
     sick = machine.offered("1.1.0", 500)
-    monkeypatch.setattr(machine.program, "HEALTH_SECONDS", 1)
+    monkeypatch.setattr(machine.program, "HEALTH_SECONDS", 5)
     with pytest.raises(machine.program.RolledBack, match=r"its health answers 500.*runs 1\.0\.0"):
         sick.converge()
     assert machine.log()[2:] == [("unpack", "ok"), ("switch", "failed"), ("roll-back", "ok")]
