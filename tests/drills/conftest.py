@@ -359,7 +359,7 @@ class Held:
     def bring(self, state: str) -> None:
         """Restore the lab, and write what the state is named for."""
         platform, self.state = self.platform, ""
-        kept = manifests.folder(platform.site)
+        kept = platform.site.drift
         with cores(2):
             LEDGER.count("restore")
             platform.lab.restore(CONVERGED)
@@ -416,7 +416,7 @@ def _clone(site: Site, roots: Iterable[Path]) -> None:
         # As everybody else provisions: by the scenarios, from bare hosts.
         done = subprocess.run([site.root / "tools/run-molecule"], cwd=site.root, check=False)
         assert done.returncode == 0, "the lab could not be provisioned"
-    kept = manifests.folder(site)
+    kept = site.drift
     if _state_of(site, drill=False):
         shutil.copytree(kept, kept.with_name(f"drift-{CONVERGED}"), dirs_exist_ok=True)
     for root in roots:

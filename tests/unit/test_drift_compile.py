@@ -201,7 +201,7 @@ def test_what_was_met_bare_stays_so_until_its_manifest(site: Site) -> None:
 
 def test_only_contents_that_a_manifest_speaks_of_are_kept(site: Site) -> None:
     """What a newer apply replaced goes; nothing goes while a manifest cannot be believed."""
-    kept = manifests.folder(site) / CONTENTS
+    kept = site.drift / CONTENTS
     spoken_of, replaced = "a" * 64, "b" * 64
     for digest in (spoken_of, replaced):
         (kept / digest[:2]).mkdir(parents=True)

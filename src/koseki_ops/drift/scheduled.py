@@ -6,7 +6,7 @@ import time
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
-from koseki_ops.drift.history.store import Store, folder_of
+from koseki_ops.drift.history.store import Store
 from koseki_ops.drift.model import Sweep
 from koseki_ops.drift.report.alerts import raise_alerts, raise_fault
 from koseki_ops.drift.report.exports import as_prometheus
@@ -29,7 +29,7 @@ def keep_and_tell(site: Site, found: Sweep) -> tuple[Store, Sweep, list[str]]:
         store = Store.open(site)
         sweep = store.append(found)
     except KosekiError as error:
-        lost = raise_fault(folder_of(site), site.name, str(error), settings)
+        lost = raise_fault(site.drift, site.name, str(error), settings)
         if lost:
             raise KosekiError(error.what, error.seen, f"{error.remedy}; {lost}") from error
         raise

@@ -88,6 +88,21 @@ def _published(folder: Path) -> Ed25519PublicKey:
     return key
 
 
+def seal(folder: Path, body: bytes) -> bytes:
+    """Return a file's content: the signature's hex digits on a line, then what it is of."""
+    return sign(folder, body).hex().encode() + b"\n" + body + b"\n"
+
+
+def opened(folder: Path, content: bytes, *, published: bool = False) -> bytes | None:
+    """Return what `seal` wrapped, None when it is not as it was signed. published: as `verify`."""
+    signature, _, body = content.rstrip(b"\n").partition(b"\n")
+    try:
+        signed = bytes.fromhex(signature.decode())
+    except ValueError:
+        signed = b""
+    return body if verify(folder, body, signed, published=published) else None
+
+
 def verify(folder: Path, content: bytes, signature: bytes, *, published: bool = False) -> bool:
     """Say whether `signature` is of `content` and by the key in `folder`.
 

@@ -171,9 +171,14 @@ class Site:
         return self.state / "ssh" / "config"
 
     @property
+    def drift(self) -> Path:
+        """What drift is told from, and the key that signs it."""
+        return self.state / "drift"
+
+    @property
     def manifests(self) -> Path:
         """Where it is written down what must be true on each host."""
-        return self.state / "drift" / "manifests"
+        return self.drift / "manifests"
 
     @property
     def vault_password_file(self) -> Path:

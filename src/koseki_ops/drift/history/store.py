@@ -195,7 +195,7 @@ class Store:
             waivers = _granted(inventory)
         hosts = [*inventory.hosts, WORKSTATION]
         committed = committed_waivers(site) if waivers else ()
-        return cls(folder_of(site), site.name, hosts, waivers, committed)
+        return cls(site.drift, site.name, hosts, waivers, committed)
 
     @property
     def database(self) -> Path:
@@ -544,11 +544,6 @@ class Store:
         for row in self._rows(connection, first, number):
             known = _applied(known, row.content)
         return known
-
-
-def folder_of(site: Site) -> Path:
-    """Return where a site's history is kept."""
-    return site.state / "drift"
 
 
 def _granted(inventory: Inventory) -> Sequence[Waiver]:

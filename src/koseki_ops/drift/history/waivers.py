@@ -83,24 +83,18 @@ def hand_out(site: Site) -> None:
     """Sign the committed waivers for the hosts that keep watch."""
     rows = {"site": site.name, "waivers": committed_waivers(site)}
     body = json.dumps(rows, ensure_ascii=False, sort_keys=True).encode()
-    keys = site.state / "drift"
-    site_key.make_key(keys)
-    site_key.publish(keys)
-    write_atomic(keys / HANDED_OUT, site_key.sign(keys, body).hex().encode() + b"\n" + body + b"\n")
+    site_key.make_key(site.drift)
+    site_key.publish(site.drift)
+    write_atomic(site.drift / HANDED_OUT, site_key.seal(site.drift, body))
 
 
 def _handed_over(site: Site) -> tuple[Terms, ...]:
-    path = site.state / "drift" / HANDED_OUT
+    path = site.drift / HANDED_OUT
     if not path.exists():
         return ()
-    signature, _, body = path.read_bytes().rstrip(b"\n").partition(b"\n")
-    try:
-        signed = bytes.fromhex(signature.decode())
-        found = json.loads(body)
-        ours = site_key.verify(path.parent, body, signed, published=True)
-    except ValueError:
-        ours = False
-    if not ours or found["site"] != site.name:
+    body = site_key.opened(site.drift, path.read_bytes(), published=True)
+    found = json.loads(body) if body else {}
+    if found.get("site") != site.name:
         raise KosekiError(
             "the waivers are not what was signed",
             str(path),

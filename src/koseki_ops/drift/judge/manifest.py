@@ -59,11 +59,6 @@ class Manifest:
         return [path for kind in ("file", "unit") for path in self.by.get(kind, {})]
 
 
-def folder(site: Site) -> Path:
-    """Return where a site keeps what its drift is told from."""
-    return site.state / "drift"
-
-
 def path_of(site: Site, host: str) -> Path:
     """Return where a host's manifest lies."""
     return site.manifests / f"{host}.json"
@@ -74,7 +69,7 @@ def hash_key(site: Site) -> str:
 
     A host that keeps watch makes none: what it has was handed over.
     """
-    path = folder(site) / "hash.key"
+    path = site.drift / "hash.key"
     if not path.exists() and site.station:
         raise KosekiError(
             f"{site.seat} was not told what was applied",
@@ -106,12 +101,11 @@ def write(site: Site, manifest: Manifest) -> None:
         },
         sort_keys=True,
     ).encode()
-    site_key.make_key(folder(site))
-    signature = site_key.sign(folder(site), body).hex()
-    site_key.publish(folder(site))
+    site_key.make_key(site.drift)
+    site_key.publish(site.drift)
     path = path_of(site, manifest.host)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_atomic(path, f"{signature}\n".encode() + body + b"\n")
+    write_atomic(path, site_key.seal(site.drift, body))
     first_contact.end(site, manifest.host)
 
 
@@ -123,12 +117,8 @@ def read(site: Site, host: str) -> Manifest | None:
     path = path_of(site, host)
     if not path.exists():
         return None
-    signature, _, body = path.read_bytes().rstrip(b"\n").partition(b"\n")
-    try:
-        signed = bytes.fromhex(signature.decode())
-    except ValueError:
-        signed = b""
-    if not site_key.verify(folder(site), body, signed, published=bool(site.station)):
+    body = site_key.opened(site.drift, path.read_bytes(), published=bool(site.station))
+    if body is None:
         raise TamperedError(f"{path.name} is not as it was signed")
     plain: dict[str, Any] = json.loads(body)
     if plain["version"] != VERSION:

@@ -305,7 +305,7 @@ def _host_sweep(part: Part, present: Inputs) -> HostSweep:
 
 
 def _content_path(site: Site, digest: str) -> Path:
-    return manifests.folder(site) / CONTENTS / digest[:2] / digest
+    return site.drift / CONTENTS / digest[:2] / digest
 
 
 def _tell_more(
@@ -395,7 +395,7 @@ def drop_contents(site: Site, hosts: Iterable[str]) -> None:
         return
     rows = (row for m in read for kind in FILES for row in m.items.get(kind, {}).values())
     spoken_of = {row.split("\t")[4] for row in rows}
-    for kept in (manifests.folder(site) / CONTENTS).glob("*/*"):
+    for kept in (site.drift / CONTENTS).glob("*/*"):
         if kept.name not in spoken_of:
             kept.unlink()
 
