@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from koseki_ops.core.formatting import in_short, one_line
+from koseki_ops.core.formatting import in_short, unbroken
 
 
 @dataclass
@@ -21,4 +21,4 @@ class KosekiError(Exception):
     def __str__(self) -> str:
         """Join the three parts into the sentence that is printed: one line, fit for any reader."""
         seen = f" ({in_short(str(self.seen))})" if self.seen else ""
-        return one_line(f"{self.what}{seen}: {self.remedy}")
+        return unbroken(f"{self.what}{seen}: {self.remedy}")

@@ -11,7 +11,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from koseki_ops.core.formatting import one_line
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.formatting import unbroken
 
 # Deeper than anything that is asked for, and far from where Python ends.
 DEPTH = 50
@@ -45,6 +46,16 @@ def loads(text: str | bytes) -> Any:  # noqa: ANN401 - JSON is whatever came
 def told(text: str | bytes) -> Any:  # noqa: ANN401 - JSON is whatever came
     """Return what a host says as JSON, every text in it on one line and fit for a reader."""
     return _shown(loads(text))
+
+
+def told_by(host: str, text: str) -> list[Any]:
+    """Return what a host says, a line of JSON each; KosekiError when that is no JSON."""
+    try:
+        return [told(line) for line in text.split("\n") if line]
+    except ValueError as error:
+        raise KosekiError(
+            f"{host} does not say what it was asked", str(error), "look at the host; ask again"
+        ) from error
 
 
 def number(text: str) -> float:
@@ -96,11 +107,11 @@ def _hold(value: object) -> None:
 
 def _shown(value: Any) -> Any:  # noqa: ANN401 - as `loads` gave it
     if isinstance(value, str):
-        return one_line(value)
+        return unbroken(value)
     if isinstance(value, list):
         return [_shown(one) for one in value]
     if isinstance(value, dict):
-        return {one_line(key): _shown(one) for key, one in value.items()}
+        return {unbroken(key): _shown(one) for key, one in value.items()}
     return value
 
 
@@ -122,10 +133,11 @@ LONGEST_NAME = 4096
 def tar_files(stream: bytes) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of the files of a tar stream, as tar writes files and folders.
 
-    ValueError when it is not whole, has another kind of member (devices, sparse files, names of
-    other archivers) or anything behind its end. Nothing is ever larger than the stream itself.
+    ValueError when it is not whole, has a name twice, another kind of member (devices, sparse
+    files, names of other archivers) or anything behind its end. Nothing is ever larger than the
+    stream itself.
     """
-    place, long_name = 0, b""
+    place, long_name, names = 0, b"", set[str]()
     while any(header := stream[place : place + BLOCK]):
         if len(header) < BLOCK or _octal(header[SUM]) != _sum(header):
             raise ValueError(f"no header of a tar archive at {place}")
@@ -142,6 +154,9 @@ def tar_files(stream: bytes) -> Iterator[tuple[str, bytes]]:
         if not long_name and header[MAGIC] == b"ustar\0" and (prefix := _text(header[PREFIX])):
             name = f"{prefix}/{name}"
         long_name = b""
+        if name in names:
+            raise ValueError(f"{name[:80]!r} is there twice")
+        names.add(name)
         if kind in FILE:
             yield name, content
         elif kind not in EMPTY or size:

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 # What is no character for a reader: controls and lone surrogates break XML, JSON and terminals;
-# format characters turn the direction of what follows or cannot be seen; the separators of lines and
-# paragraphs end a line for some readers and for others not; noncharacters mean nothing anywhere.
+# format characters turn the direction of what follows or cannot be seen; the separators of lines
+# and paragraphs end a line for some readers and for others not; noncharacters mean nothing.
 # Variation selectors and the private planes stay: names of people are written with them.
 UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e"
@@ -36,10 +36,15 @@ def one_line(text: str) -> str:
     return " ".join(printable(text).split())
 
 
+def unbroken(text: str) -> str:
+    """Return text without an end of a line, its spaces as they are."""
+    return printable(text).replace("\n", " ").replace("\t", " ").strip()
+
+
 def in_short(text: str, length: int = SHOWN_LENGTH) -> str:
-    """Return text on one line, and no more of it than a sentence takes."""
+    """Return text without an end of a line, and no more of it than a sentence takes."""
     # What is far beyond it is not even looked at: a host may have sent megabytes.
-    line = one_line(text[: 4 * length])
+    line = unbroken(text[: 4 * length])
     return line if len(line) <= length else f"{line[: length - 1]}…"
 
 

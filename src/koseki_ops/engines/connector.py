@@ -123,15 +123,15 @@ class KosekiConnector(BaseConnector):
             self.prefetch.take(code, out)
 
     def _first_answer(self, said: str) -> tuple[str, dict[str, int]]:
-        """Return what a host said at the first contact: its release, and KiB that are left, by place."""
+        """Return what a host said at the first contact: its release, and KiB left by place."""
         try:
             release, *rooms = said.splitlines()
             split = [room.split(maxsplit=1) for room in rooms]
             return in_short(release), {in_short(place): int(free) for free, place in split}
         except ValueError as error:
             raise ConnectError(
-                f"{self.host.name} does not say what it is ({in_short(said, 80)}): look at the host; "
-                "nothing was changed there"
+                f"{self.host.name} does not say what it is ({in_short(said, 80)}): look at "
+                "the host; nothing was changed there"
             ) from error
 
     def _run(self, command: str, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
@@ -265,7 +265,7 @@ def _send(stream: Any, stdin: bytes) -> None:  # noqa: ANN401 - a pipe's end, ge
 
 
 def _hear(stream: Any, said: bytearray, end: Callable[[], None] | None = None) -> None:  # noqa: ANN401 - as above
-    """Take what comes. end: ends the program when that is too much; without it the last part is kept."""
+    """Take what comes. end: ends the program when that is too much; without it the end is kept."""
     make_nonblocking(stream.fileno())
     while chunk := nb_read(stream.fileno(), CHUNK):
         said += chunk

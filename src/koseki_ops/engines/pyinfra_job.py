@@ -114,9 +114,7 @@ def _prepare(state: State, path: Path) -> None:
                 runpy.run_path(str(path))
             except READING as error:
                 # What a host says of itself may be anything: what it makes of us is its own.
-                _connector(host).trouble = in_short(
-                    f"what it said: {type(error).__name__} {error}"
-                )
+                _connector(host).trouble = in_short(f"what it said: {type(error).__name__} {error}")
                 state.fail_hosts({host})
 
     hosts = state.inventory.get_active_hosts()

@@ -63,11 +63,13 @@ def run(
     heard = hear(argv(site, host, command), data, Bounds(seconds), keep)
     if heard.cut:
         return Result(heard.code, "", heard.cut)
-    return Result(heard.code, heard.out.decode(errors="replace"), heard.err.decode(errors="replace"))
+    return Result(
+        heard.code, heard.out.decode(errors="replace"), heard.err.decode(errors="replace")
+    )
 
 
 def _into(out: IO[bytes]) -> Callable[[bytes], str]:
-    """Return what keeps an answer of any length in a file, while there is room for anything else."""
+    """Return what keeps an answer of any length in a file, while other room is left."""
     since_looked = ROOM_LOOKED_AFTER
 
     def keep(chunk: bytes) -> str:

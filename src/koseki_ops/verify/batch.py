@@ -146,11 +146,7 @@ def parse(stream: bytes, names: list[str]) -> dict[str, Answer]:
     missing or there twice, something else is there.
     """
     try:
-        files: dict[str, bytes] = {}
-        for path, content in tar_files(stream):
-            if path in files:
-                raise ValueError(f"{path[:40]!r} is there twice")
-            files[path] = content
+        files = dict(tar_files(stream))
     except ValueError as error:
         raise KosekiError(
             "the answers did not arrive whole", f"{len(stream)} bytes: {error}", "ask again"

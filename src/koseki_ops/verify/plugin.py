@@ -356,7 +356,7 @@ def pytest_terminal_summary(
 ) -> None:
     """Name the hosts that did not answer: their tests were skipped, not passed."""
     for host, silence in silent_hosts(config).items():
-        terminalreporter.write_line(f"NOT ANSWERED {host}: {silence}", red=True)
+        terminalreporter.write_line(f"NOT ANSWERED {host}: {in_short(silence)}", red=True)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

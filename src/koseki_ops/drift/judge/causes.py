@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 
+from koseki_ops.core.formatting import printable
 from koseki_ops.drift.judge.compare import ABSENT, Difference
 from koseki_ops.drift.judge.manifest import Manifest
 from koseki_ops.drift.judge.repairs import mending, removal
@@ -98,6 +99,9 @@ def on_host(site: Site, host: str, command: str) -> str:
 def repair_of(site: Site, host: str, difference: Difference, manifest: Manifest | None) -> str:
     """Return the command that mends a difference."""
     if difference.answer is Answer.NOT_VERIFIED or manifest is None:
+        return ""
+    if printable(difference.name) != difference.name or "\n" in difference.name:
+        # As it is shown it is another name: a command that is copied would mend another thing.
         return ""
     apply = f"koseki apply --limit {host}" + ("" if site.is_lab else f" -i {site.inventory_name}")
     if difference.unmanaged:

@@ -94,6 +94,12 @@ class Part:
     holds: int = 0
     findings: list[Finding] = field(default_factory=list)
 
+    def silent(self, why: str) -> None:
+        """Take the host for one that did not answer: what was wrong with it before is not over."""
+        if self.observed:
+            self.observed.state, self.observed.why = None, why
+        self.unverified("host", self.host, why)
+
     def unverified(self, kind: str, name: str, why: str, repair: str = "") -> None:
         """Add what could not be asked, with the reason."""
         self.findings.append(
@@ -129,9 +135,7 @@ def sweep(
     for part in parts:
         part.observed = seen[part.host]
         _judge_alone(site, part, present, renew, secrets)
-    _look_again(
-        site, parts, bounds, lambda part: _judge_alone(site, part, present, renew, secrets)
-    )
+    _look_again(site, parts, bounds, lambda part: _judge_alone(site, part, present, renew, secrets))
     _tell_more(site, parts, inventory.shared["automation_account"], secrets)
     return Sweep(
         site=site.name,
@@ -192,11 +196,11 @@ def _judge_alone(
         raise
     except Exception as error:  # noqa: BLE001 - as above
         part.holds, part.findings = 0, []
-        part.unverified("host", part.host, in_short(f"its answer cannot be judged: {error!r}"))
+        part.silent(in_short(f"its answer cannot be judged: {error!r}"))
     more = len(part.findings) - MOST_FINDINGS
     if more > 0:
         del part.findings[MOST_FINDINGS:]
-        part.unverified("host", part.host, f"{more} more differences: look at the host itself")
+        part.silent(f"{more} more differences: look at the host itself")
 
 
 def _judge(
