@@ -187,9 +187,9 @@ def _first_errors(errors: bytes, mark: str) -> dict[str, str]:
     """Return the first line of what each part complained of."""
     said = {}
     for piece in errors.decode("utf-8", "backslashreplace").split(f"{mark} begin ")[1:]:
-        name, *lines = piece.splitlines()
-        if lines:
-            said[name] = lines[0].strip()[:300]
+        name, _, rest = piece.partition("\n")
+        if lines := rest.splitlines():
+            said[name] = in_short(lines[0], SHOWN_LENGTH)
     return said
 
 
