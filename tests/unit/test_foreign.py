@@ -10,7 +10,7 @@ from fuzz.mutations import TOKENS, Edit, edited
 from fuzz.targets import TARGETS
 
 pytestmark = pytest.mark.uncounted
-EXAMPLES = 150
+EXAMPLES = 100
 EDITS = st.lists(
     st.builds(
         Edit,
