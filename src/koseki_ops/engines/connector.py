@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from io import IOBase
@@ -30,7 +31,8 @@ from pyinfra.connectors.util import (
     make_unix_command_for_host,
 )
 
-from koseki_ops.core.formatting import in_short
+from koseki_ops.core.foreign import number
+from koseki_ops.core.formatting import in_short, rfc3339
 from koseki_ops.core.subprocesses import (
     ANSWER_BYTES,
     CHUNK,
@@ -43,15 +45,20 @@ from koseki_ops.engines.prefetch import Prefetch
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import argv
+from koseki_ops.remote.ssh_config import certificate_holds
 from koseki_ops.trust.ssh_ca import files_of
 
-# One question at the first contact: which Debian, and is there room (KiB) where things are written.
+# One question at the first contact: which Debian, what is the time there (seconds since the epoch),
+# and is there room (KiB) where things are written.
 ROOMS = "/ /etc /tmp /usr /var /var/cache /var/lib /var/log /var/tmp"
 PROBE = (
-    '. /etc/os-release && printf "%s\\n" "$VERSION_CODENAME" && '
+    '. /etc/os-release && printf "%s\\n" "$VERSION_CODENAME" && date +%s && '
     f"df --output=avail,target {ROOMS} | tail -n +2"
 )
 ROOM_KIB = 32 * 1024
+# Certificates and lists that are made here begin so much earlier than now (seconds): on a host
+# whose clock is further behind they do not hold yet, on one further ahead they end too early.
+CLOCK_SECONDS = 300
 SSH_FAILED = 255
 PROOF_TRIES = 5
 # Longer than any command of an engine takes; a host that says nothing does not hold the others.
@@ -93,6 +100,7 @@ class KosekiConnector(BaseConnector):
         self.trouble = ""
         self.config = self.site.ssh_config
         self.prefetch = Prefetch(self.site.state / "questions" / f"{self.host.name}.json")
+        asked = time.time()
         code, output = self._ssh(PROBE)
         if code == SSH_FAILED and any(word in output.stderr for word in DENIED):
             # It does not know us yet, or its sshd still shows the key it was installed with.
@@ -101,17 +109,24 @@ class KosekiConnector(BaseConnector):
             code, output = self._ssh(PROBE)
         if code:
             said = reason_of(output.stderr, code)
+            said += f"; {certificate_holds(self.site)}" if DENIED[0] in said else ""
             raise ConnectError(
                 f"{self.host.name} does not answer ({said}): look at the host and its line, then "
                 "run it again"
             )
-        release, rooms = self._first_answer(output.stdout)
+        release, clock, rooms = self._first_answer(output.stdout)
         wanted = self.host.data.debian_release
         if release != wanted:
             raise ConnectError(
                 f"{self.host.name} runs Debian {release}, the plan wants {wanted}: "
                 "install that release; nothing was changed there"
             )
+        sources = self.host.data.get("time_sources", {})
+        # The clock of a host that asks nobody is set by the ground.
+        if any(sources.get(group) for group in self.host.groups) and (
+            apart := clocks_apart(clock, asked, time.time())
+        ):
+            raise ConnectError(f"{self.host.name}: {apart}; nothing was changed there")
         for place, free in rooms.items():
             if free < ROOM_KIB:
                 raise ConnectError(
@@ -122,12 +137,13 @@ class KosekiConnector(BaseConnector):
             code, out, _ = self._run(" ".join(AS_ROOT), program.encode())
             self.prefetch.take(code, out)
 
-    def _first_answer(self, said: str) -> tuple[str, dict[str, int]]:
-        """Return what a host said at the first contact: its release, and KiB left by place."""
+    def _first_answer(self, said: str) -> tuple[str, float, dict[str, int]]:
+        """Return what a host said at the first contact: release, clock, and KiB left by place."""
         try:
-            release, *rooms = said.splitlines()
+            release, clock, *rooms = said.splitlines()
             split = [room.split(maxsplit=1) for room in rooms]
-            return in_short(release), {in_short(place): int(free) for free, place in split}
+            left = {in_short(place): int(free) for free, place in split}
+            return in_short(release), number(clock), left
         except ValueError as error:
             raise ConnectError(
                 f"{self.host.name} does not say what it is ({in_short(said, 80)}): look at "
@@ -274,6 +290,27 @@ def _hear(stream: Any, said: bytearray, end: Callable[[], None] | None = None) -
         elif len(said) > ANSWER_BYTES:
             end()
             return
+
+
+def clocks_apart(there: float, asked: float, answered: float) -> str:
+    """Return what is said of a host's clock that is too far from this one, empty when it is not.
+
+    there: the host's, between the question and the answer; all in seconds since the epoch.
+    """
+    off = max(there - answered, asked - there)
+    if off <= CLOCK_SECONDS:
+        return ""
+    return (
+        f"its clock says {_moment(there)}, this machine's {_moment(answered)}: what is signed here "
+        f"would not hold there; set the one that is wrong (`date --set`), then run it again"
+    )
+
+
+def _moment(at: float) -> str:
+    try:
+        return rfc3339(at)
+    except (ValueError, OverflowError, OSError):
+        return f"{at:.0f} s since 1970"
 
 
 def _lines(out: bytes, err: bytes) -> CommandOutput:

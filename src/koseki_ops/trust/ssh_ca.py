@@ -120,8 +120,9 @@ def _serves(authority: Path, path: Path) -> bool:
     present = _signed_by(authority, path)
     if present is None:
         return False
-    life = present.valid_before - present.valid_after
-    return present.valid_before - time.time() > life / 2
+    life, now = present.valid_before - present.valid_after, time.time()
+    # One that was made while this clock was ahead holds nowhere yet.
+    return present.valid_after <= now and present.valid_before - now > life / 2
 
 
 def sources(inventory: Inventory) -> str:
@@ -191,7 +192,8 @@ def host_certificate(site: Site, inventory: Inventory, host: str, public_key: st
         days_left = (present.valid_before - time.time()) / DAY
         wanted = sorted(name.encode() for name in names)
         if (
-            days_left > policy["renew_when_days_left"]
+            present.valid_after <= time.time()
+            and days_left > policy["renew_when_days_left"]
             and sorted(present.valid_principals) == wanted
         ):
             return existing.read_text(encoding="ascii")
