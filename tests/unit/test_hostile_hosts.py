@@ -300,7 +300,7 @@ def test_a_part_is_read_in_time_or_not_verified(part: str, content: str) -> None
 def test_masks_and_differences_take_no_square() -> None:
     """A line made for it would have taken minutes in the process that hears all hosts."""
     begun = time.monotonic()
-    assert mask("token" * 50_000 + " = hidden")
+    assert mask("token" * 12_000)
     lines = "".join(f"{n % 90}\n" for n in range(20_000)).encode()
     assert "too long to be shown" in diff("/etc/x", lines, lines[::-1])
     short = b"".join(b"%d\n" % (n % 90) for n in range(COMPARED_LINES))

@@ -214,7 +214,7 @@ def test_a_mail_has_our_headers_and_our_lines() -> None:
 def test_the_command_itself_is_guarded() -> None:
     """On a terminal: whatever a command was told, and says again, is text."""
     ours, theirs = pty.openpty()
-    command = [str(Path(sys.executable).parent / "koseki"), "check", "-i", "a\x1b[31m\x9b2J\u202eb"]
+    command = [str(Path(sys.executable).parent / "koseki"), "check", "a\x1b[31m\x9b2J\u202eb"]
     done = subprocess.Popen(command, stdout=theirs, stderr=theirs, cwd=project_root())
     os.close(theirs)
     assert done.wait(60) == 2
