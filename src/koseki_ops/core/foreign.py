@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
@@ -50,11 +51,18 @@ def told(text: str | bytes) -> Any:  # noqa: ANN401 - JSON is whatever came
 
 def told_by(host: str, text: str) -> list[Any]:
     """Return what a host says, a line of JSON each; KosekiError when that is no JSON."""
-    try:
+    with as_asked(host):
         return [told(line) for line in text.split("\n") if line]
-    except ValueError as error:
+
+
+@contextmanager
+def as_asked(host: str) -> Iterator[None]:
+    """Take what a host said apart; what does not fit there is a KosekiError that names the host."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise KosekiError(
-            f"{host} does not say what it was asked", str(error), "look at the host; ask again"
+            f"{host} does not say what it was asked", repr(error), "look at that host, ask again"
         ) from error
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.core.foreign import told, told_by
+from koseki_ops.core.foreign import as_asked, told, told_by
 from koseki_ops.core.formatting import in_short
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
@@ -214,12 +214,8 @@ def listed(desk: Desk, slugs: Sequence[str]) -> list[dict[str, object]]:
     """Return every request of these municipalities, as JSON names it, oldest first in each."""
     script = "\n".join(f"\\connect {database_of(slug)}\n{LIST.format(slug=slug)}" for slug in slugs)
     rows = told_by(LEADER, say(desk.site, desk.inventory, script))
-    try:
+    with as_asked(LEADER):
         return [{"id": f"{row['municipality']}-{row['number']}", **row} for row in rows]
-    except (LookupError, TypeError) as error:
-        raise KosekiError(
-            f"{LEADER} does not say what it was asked", repr(error), "look at that host"
-        ) from error
 
 
 def events(desk: Desk, days: int) -> tuple[list[Event], dict[str, str]]:

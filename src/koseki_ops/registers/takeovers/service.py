@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.core.foreign import told_by
+from koseki_ops.core.foreign import as_asked, told_by
 from koseki_ops.plan.model import Takeover
 from koseki_ops.plan.naming import database_of
 from koseki_ops.registers.requests.service import Desk, ends_within, one_line
@@ -123,12 +123,8 @@ def status(desk: Desk, towns: Sequence[str]) -> list[Standing]:
     )
     found = []
     for row in told_by(LEADER, say(desk.site, desk.inventory, script)) if chosen else []:
-        try:
+        with as_asked(LEADER):
             found.append(_standing(row))
-        except (LookupError, TypeError, ValueError) as error:
-            raise KosekiError(
-                f"{LEADER} does not say what it was asked", repr(error), "look at that host"
-            ) from error
     return found
 
 
