@@ -50,7 +50,7 @@ from koseki_ops.registers.requests.service import read_event
 from koseki_ops.remote.cluster import _member
 from koseki_ops.supply.release import PROGRAM
 from koseki_ops.verify import batch
-from koseki_ops.watch.schedule import run_states
+from koseki_ops.watch.schedule import RUNS, run_states
 
 CORPUS = Path(__file__).parent / "corpus"
 MARK, TOWN = "@0123", "202053"
@@ -65,10 +65,11 @@ SESSION = (
     b'{"MESSAGE": "operator_sousa02@koseki_iida [local] LOG:  session under request 7", '
     b'"__REALTIME_TIMESTAMP": "1795564800000000"}'
 )
-TIMERS = (
-    b"Id=koseki-drift.service\nActiveState=inactive\nResult=success\nExecMainStatus=0\n"
-    b"Id=koseki-drift.timer\nUnitFileState=enabled\n--\n"
-)
+TIMERS = "".join(
+    f"Id={run.unit}.service\nActiveState=inactive\nResult=success\nExecMainStatus=0\n"
+    f"Id={run.unit}.timer\nUnitFileState=enabled\n--\n"
+    for run in RUNS
+).encode()
 
 
 @dataclass(frozen=True)

@@ -110,4 +110,6 @@ def run_states(answer: str) -> list[RunState]:
                 coming=row.get("NextElapseUSecRealtime", ""),
             )
         )
+    if [state.unit for state in states] != [run.unit for run in RUNS]:
+        raise ValueError(f"{len(states)} of {len(RUNS)} runs are told of")
     return states
