@@ -263,7 +263,7 @@ def test_json_as_hosts_write_it_is_read() -> None:
     assert foreign.loads("[" * 50 + "]" * 50)
 
 
-PROBE_LINES = 150_000
+PROBE_LINES = 100_000
 
 
 @pytest.mark.parametrize(
