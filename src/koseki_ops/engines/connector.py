@@ -249,7 +249,7 @@ def heard(way: Sequence[str], stdin: bytes) -> tuple[int, bytes, bytes]:
     """
     process = Popen(way, stdin=PIPE, stdout=PIPE, stderr=PIPE)
     out, err = bytearray(), bytearray()
-    talk = [
+    talk: list[Any] = [
         gevent.spawn(_send, process.stdin, stdin),
         gevent.spawn(_hear, process.stdout, out, process.kill),
         gevent.spawn(_hear, process.stderr, err),
@@ -259,7 +259,7 @@ def heard(way: Sequence[str], stdin: bytes) -> tuple[int, bytes, bytes]:
     finally:
         gevent.killall(talk)
         process.kill()
-        for stream in (process.stdin, process.stdout, process.stderr):
+        for stream in filter(None, (process.stdin, process.stdout, process.stderr)):
             stream.close()
     if late:
         return TIMED_OUT, b"", f"no answer within {COMMAND_SECONDS} s".encode()

@@ -115,7 +115,7 @@ def _prepare(state: State, path: Path) -> None:
             except READING as error:
                 # What a host says of itself may be anything: what it makes of us is its own.
                 _connector(host).trouble = in_short(f"what it said: {type(error).__name__} {error}")
-                state.fail_hosts({host})
+                state.fail_hosts({host})  # type: ignore[no-untyped-call] # theirs
 
     hosts = state.inventory.get_active_hosts()
     for greenlet in [state.pool.spawn(read, host) for host in hosts]:
