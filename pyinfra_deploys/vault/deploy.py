@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pyinfra import host
 from pyinfra.api import StringCommand, deploy, operation
-from pyinfra_deploys.foundation.accounts import VAULT_GROUP
-from pyinfra_deploys.foundation.host_data import HostData
-from pyinfra_deploys.foundation.operations import (
+from pyinfra_deploys.baseline.accounts import VAULT_GROUP
+from pyinfra_deploys.baseline.host_data import HostData
+from pyinfra_deploys.baseline.operations import (
     Commands,
     File,
     FileStates,
@@ -21,7 +21,7 @@ from pyinfra_deploys.foundation.operations import (
     place,
     settle,
 )
-from pyinfra_deploys.foundation.templates import environment
+from pyinfra_deploys.baseline.templates import environment
 
 from koseki_ops.drift.judge.declared import Declared
 from koseki_ops.plan.model import Vault

@@ -45,7 +45,7 @@ PATHS = (
     "playbooks/record-twice.yml",
     "playbooks/run-etcd.yml",
     "playbooks/seal-copies.yml",
-    "pyinfra_deploys/foundation",
+    "pyinfra_deploys/baseline",
     "pyinfra_deploys/vault",
     "roles/etcd",
     "roles/municipal_databases",
@@ -61,7 +61,7 @@ PATHS = (
 VALUES = {
     f"{VARIABLES}/all/packages.yml": tuple(
         ("packages", concern)
-        for concern in ("base", "image", "foundation", "etcd", "postgresql", "pgbackrest")
+        for concern in ("base", "image", "baseline", "etcd", "postgresql", "pgbackrest")
     ),
 }
 

@@ -1,6 +1,6 @@
 """What a host that keeps watch is given: the toolkit, its Python packages, what it asks with.
 
-The toolkit and its packages are the ground's (`pyinfra_deploys/workstation/`), compared by one
+The toolkit and its packages are the baseline's (`pyinfra_deploys/watch_host/`), compared by one
 hash each. What the engines note here while they work (host keys, certificates, manifests) is
 handed over when they have ended. No authority's private key leaves the administrator's seat.
 """
