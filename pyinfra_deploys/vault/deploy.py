@@ -16,28 +16,13 @@ from pyinfra_deploys.baseline.operations import File, place, settle
 from pyinfra_deploys.baseline.templates import environment
 
 from koseki_ops.plan.model import Vault
-from koseki_ops.trust.ssh_ca import files_of, upload_principal
+from koseki_ops.trust.ssh_ca import admitted_uploads
 
 HERE = Path(__file__).parent
+OWNER = "# Managed by koseki (pyinfra, vault/). Do not edit.\n"
 SSHD = "/etc/ssh/sshd_config.d/20-koseki-vault.conf"
 SERVICE = "/etc/systemd/system/koseki-seal@.service"
 TIMER = "/etc/systemd/system/koseki-seal@.timer"
-
-
-def admitted(data: HostData) -> str:
-    """Return who may upload to a vault of this host, as a file of authorized keys.
-
-    Certificates alone, of the databases' hosts by name and from their addresses. Their keys are
-    theirs: none has to be known here before.
-    """
-    hosts = data.inventory.hosts_in("databases")
-    addresses = ",".join(str(data.inventory.address_of(name, data.name)) for name in hosts)
-    principals = ",".join(map(upload_principal, hosts))
-    authority = files_of(data.site).user_ca.with_suffix(".pub").read_text(encoding="ascii")
-    return (
-        "# Managed by koseki (pyinfra, vault/). Do not edit.\n"
-        f'restrict,cert-authority,from="{addresses}",principals="{principals}" {authority}'
-    )
 
 
 def _owned(vault: Vault) -> list[tuple[str, str, dict[str, str]]]:
@@ -87,9 +72,10 @@ def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
         change="; ".join(change) or ":",
         owns=[owned for vault in vaults for owned in _owned(vault)],
     )
+    keys = f"{OWNER}{admitted_uploads(data.site, data.inventory, data.name)}"
     place(
         name="Admit the databases",
-        files=[File(f"/etc/ssh/vault-keys/{vault.account}", admitted(data)) for vault in vaults],
+        files=[File(f"/etc/ssh/vault-keys/{vault.account}", keys) for vault in vaults],
     )
     place(
         name="Keep the vault's door",

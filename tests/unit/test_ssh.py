@@ -14,6 +14,7 @@ from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import WORKSHOP, Site
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 from koseki_ops.trust.ssh_ca import (
+    admitted_uploads,
     certificate,
     files_of,
     host_certificate,
@@ -77,6 +78,16 @@ def test_an_upload_certificate_is_one_hosts_own(site: Site) -> None:
     assert signed.critical_options == {b"source-address": ",".join(addresses).encode()}
     assert signed.extensions == {}
     assert _uploads(site, public) == _uploads(site, public, sign=False) == first
+
+
+def test_a_vault_admits_the_databases_alone(site: Site) -> None:
+    """By their certificates' names and from their addresses, to upload and nothing else."""
+    inventory = Inventory(site.inventory)
+    options, _, key = admitted_uploads(site, inventory, "remote-backup1").partition(" ")
+    assert options.split(",", 2)[:2] == ["restrict", "cert-authority"]
+    assert 'from="10.158.90.11,10.158.90.12"' in options
+    assert options.endswith('principals="upload-primary1,upload-secondary1"')
+    assert key == files_of(site).user_ca.with_suffix(".pub").read_text(encoding="ascii")
 
 
 def test_what_ends_an_upload_certificate(site: Site) -> None:

@@ -212,9 +212,22 @@ def _lasting(
     return existing.read_text(encoding="ascii")
 
 
-def upload_principal(host: str) -> str:
+def _upload_principal(host: str) -> str:
     """Return what a database's host is known as at the doors of the vaults."""
     return f"upload-{host}"
+
+
+def admitted_uploads(site: Site, inventory: Inventory, vault: str) -> str:
+    """Return who may upload to the vaults of a host, as a line of authorized keys.
+
+    Certificates alone, of the databases' hosts by name and from their addresses. Their keys are
+    theirs: none has to be known here before.
+    """
+    hosts = inventory.hosts_in("databases")
+    addresses = ",".join(str(inventory.address_of(host, vault)) for host in hosts)
+    principals = ",".join(map(_upload_principal, hosts))
+    authority = files_of(site).user_ca.with_suffix(".pub").read_text(encoding="ascii")
+    return f'restrict,cert-authority,from="{addresses}",principals="{principals}" {authority}'
 
 
 def upload_certificate(
@@ -229,7 +242,7 @@ def upload_certificate(
     authority, policy = files_of(site).user_ca, inventory.shared["certificate_policy"]
     folder = files_of(site).folder / "uploads"
     public = folder / f"{host}.pub"
-    principal = upload_principal(host)
+    principal = _upload_principal(host)
     addresses = ",".join(str(a) for a in inventory.shared["host_addresses"][host].values())
     days_left = policy["renew_when_days_left"]
     present = _lasting(authority, public, public_key, [principal], days_left)
