@@ -26,8 +26,9 @@ from koseki_ops.plan.municipalities import (
     today_in,
 )
 from koseki_ops.plan.revision import inputs_of
-from koseki_ops.plan.site import Site
+from koseki_ops.plan.site import Site, project_root
 from koseki_ops.registers.schema import (
+    PLATFORM_SCHEMA,
     platform_file_statements,
     platform_statements,
     schema_statements,
@@ -87,10 +88,10 @@ def schema(found: dict[str, Any], towns: list[dict[str, str]], seen: dict[str, A
         raise AnsibleFilterError(str(error)) from error
 
 
-def platform_sql(folder: str, towns: list[dict[str, str]], seen: dict[str, Any]) -> str:
-    """Return the platform's own SQL of a folder that is missing."""
+def platform_sql(towns: list[dict[str, str]], seen: dict[str, Any]) -> str:
+    """Return the platform's own SQL that is missing."""
     try:
-        return platform_file_statements(Path(folder), towns, seen)
+        return platform_file_statements(project_root() / PLATFORM_SCHEMA, towns, seen)
     except KosekiError as error:
         raise AnsibleFilterError(str(error)) from error
 

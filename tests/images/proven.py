@@ -40,6 +40,7 @@ PATHS = (
     f"{VARIABLES}/all/volumes.yml",
     f"{VARIABLES}/databases",
     f"{VARIABLES}/etcd_members",
+    "platform_schema",
     "playbooks/divide-municipalities.yml",
     "playbooks/grant-by-request.yml",
     "playbooks/record-twice.yml",

@@ -18,6 +18,8 @@ TAKEOVER_ROLE = "koseki_takeover"
 REWIND_ROLE = "rewinder"
 OPERATOR_PREFIX = "operator_"
 END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'"
+# Below the checkout: the SQL of every municipality's database that is the platform's own.
+PLATFORM_SCHEMA = "platform_schema"
 PLATFORM_FILE = re.compile(r"[0-9]{4}-[a-z][a-z-]*\.sql")
 
 
