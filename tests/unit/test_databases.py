@@ -212,7 +212,7 @@ RELEASE = {
 
 
 def seen(**databases: dict[str, str]) -> dict[str, Any]:
-    """What `applied-files.sh` reports of a leader."""
+    """What the role `applied_files` finds on a leader."""
     return {"leads": True, "databases": [{name: files} for name, files in databases.items()]}
 
 

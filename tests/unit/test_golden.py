@@ -188,13 +188,13 @@ def test_the_watchs_files(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
 
 TEMPLATES = sorted(ROOT.glob("roles/*/templates/**/*.j2"))
 HOST_OF_ROLE = {
+    "access_expiry": "primary1",
     "db_proxy": "application1",
     "etcd": "application1",
     "koseki_application": "application1",
     "pgbackrest": "primary1",
     "postgresql": "primary1",
     "registry_link": "registry-link1",
-    "request_expiry": "primary1",
     "web_gateway": "application1",
 }
 
