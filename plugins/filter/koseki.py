@@ -9,6 +9,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.plan.host_programs import program_files, program_folders
 from koseki_ops.plan.municipalities import (
     active,
     client_certificates,
@@ -115,6 +116,25 @@ def working(operators: list[dict[str, Any]], names: list[str], timezone: str) ->
     return operators_on(operators, names, today_in(timezone))
 
 
+def host_program(name: str) -> list[dict[str, str]]:
+    """Return every file of a program that runs on hosts: source here, path and mode there."""
+    try:
+        return [
+            {**vars(file), "source": str(file.source)}
+            for file in program_files(project_root(), name)
+        ]
+    except KosekiError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+def host_program_folders(name: str) -> list[str]:
+    """Return the folders on a host that are a program's alone."""
+    try:
+        return program_folders(program_files(project_root(), name))
+    except KosekiError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
 class FilterModule:
     """Names the filters."""
 
@@ -142,4 +162,6 @@ class FilterModule:
             "koseki_repositories": repositories,
             "koseki_difference": difference,
             "koseki_tree": tree,
+            "koseki_host_program": host_program,
+            "koseki_host_program_folders": host_program_folders,
         }

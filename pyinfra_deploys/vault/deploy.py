@@ -24,6 +24,7 @@ from pyinfra_deploys.foundation.operations import (
 from pyinfra_deploys.foundation.templates import environment
 
 from koseki_ops.drift.judge.declared import Declared
+from koseki_ops.plan.host_programs import program_files
 from koseki_ops.plan.model import Vault
 
 HERE = Path(__file__).parent
@@ -175,7 +176,10 @@ def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
     place(
         name="Keep the seal",
         files=[
-            File("/usr/local/sbin/koseki-seal", (HERE / "files/koseki-seal").read_bytes(), "0755"),
+            *(
+                File(file.path, file.source.read_bytes(), file.mode)
+                for file in program_files(data.site.root, "koseki_seal")
+            ),
             File(SERVICE, render(SERVICE)),
             File(TIMER, render(TIMER, minutes=seal["every_minutes"])),
             *(

@@ -248,7 +248,7 @@ def platform_file_statements(
 def _missing(series: Series, tenants: Sequence[Mapping[str, str]], seen: Mapping[str, Any]) -> str:
     """Return the psql script of a series' files that are missing, one transaction a file.
 
-    seen: what the role applied_files finds: whether this host leads, and the hash of each applied file
+    seen: what the role applied_files finds: whether this host leads; the hash of each applied file
     by number and database. A platform's file may say `:"owner"`: psql knows the tenant's names.
     """
     if not seen["leads"]:
