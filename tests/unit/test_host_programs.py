@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -9,12 +10,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.host_programs import HOST_PROGRAMS, program_files, program_folders
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = sorted(path for path in (ROOT / HOST_PROGRAMS).iterdir() if path.is_dir())
+# The vaults are the ground's.
+BY_PYINFRA = {"koseki_seal"}
 # What an administrator or a unit calls, or what is brought for one run.
 CALLED = sorted(
     [
@@ -103,6 +107,56 @@ def test_a_program_says_its_version(program: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(rf"{program.name} \d+\.\d+\.\d+\n", done.stdout)
+
+
+def test_what_the_roles_bring_is_all_that_there_is(tmp_path: Path) -> None:
+    """As Ansible itself reads the loops of the roles: every file of every program of theirs."""
+    tasks = [
+        task
+        for path in ROOT.glob("roles/*/tasks/*.yml")
+        for task in yaml.safe_load(path.read_text(encoding="utf-8"))
+        if "koseki_host_program" in str(task.get("loop")) and "copy" in str(list(task))
+    ]
+    assert len(tasks) == 5
+    found = " + ".join(f"({task['loop'].strip(' {}')})" for task in tasks)
+    play = {
+        "hosts": "localhost",
+        "connection": "local",
+        "gather_facts": False,
+        "become": False,
+        "tasks": [
+            {
+                "ansible.builtin.copy": {
+                    "content": f"{{{{ {found} }}}}",
+                    "dest": str(tmp_path / "found.json"),
+                    "mode": "0600",
+                }
+            }
+        ],
+    }
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]), encoding="utf-8")
+    (tmp_path / "password").write_text("x", encoding="ascii")
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            *("-i", "localhost,", "-e", f"ansible_python_interpreter={sys.executable}"),
+            str(tmp_path / "play.yml"),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_VAULT_PASSWORD_FILE": str(tmp_path / "password")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-1000:]
+    brought = {row["path"] for row in json.loads((tmp_path / "found.json").read_text("utf-8"))}
+    wanted = {
+        file.path
+        for folder in FOLDERS
+        if (folder / "sbin").is_dir() and folder.name not in BY_PYINFRA
+        for file in program_files(ROOT, folder.name)
+    }
+    assert brought == wanted
 
 
 def test_every_folder_has_something_to_call() -> None:
