@@ -120,7 +120,8 @@ def at_work(*arguments: str) -> Iterator[None]:
     verb, busy = arguments[0], BUSY.get(arguments[0], 0)
     baseline = " ".join(ONLY_BASELINE) in " ".join(arguments)
     what = {
-        "apply": ("baseline " if baseline else "") + ("check" if "--check" in arguments else "apply"),
+        "apply": ("baseline " if baseline else "")
+        + ("check" if "--check" in arguments else "apply"),
         "verify": "suites" if [word for word in arguments[1:] if word[0] != "-"] else "verify",
         "drift": "sweep",
         "restore": "rehearsal",
