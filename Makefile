@@ -45,7 +45,7 @@ test-images: set-up ## Build an image twice, boot it, verify it, cut its power; 
 	@tools/run-tests images pair_lost
 
 fuzz: set-up ## Give each reader of foreign input ten minutes of inputs (FUZZ_SECONDS)
-	@PYTHONPATH=tests:roles/registry_link/files/usr/local/lib/koseki-link .venv/bin/python -m fuzz
+	@PYTHONPATH=tests:host_programs/koseki_link/lib/koseki-link:host_programs/koseki_release/lib/koseki-release .venv/bin/python -m fuzz
 
 bench: set-up ## Measure the figures and print them as a table
 	@.venv/bin/python -m koseki_ops.bench

@@ -8,10 +8,7 @@ not look further without one.
 from __future__ import annotations
 
 import hashlib
-import importlib.machinery
-import importlib.util
 import json
-import sys
 import tarfile
 import tempfile
 import time
@@ -21,12 +18,10 @@ from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from koseki_link.folders import Folders, _kept
 from koseki_link.layout import Name, Refused
 from koseki_link.layout import StandIn as LinkFile
-
 from koseki_ops.core import foreign
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.formatting import in_short, json_line, printable
@@ -44,13 +39,13 @@ from koseki_ops.evidence import site_key
 from koseki_ops.evidence.ledger import Ledger
 from koseki_ops.plan.inventory import load_yaml
 from koseki_ops.plan.revision import Inputs
-from koseki_ops.plan.site import Site, project_root
+from koseki_ops.plan.site import Site
 from koseki_ops.plan.yaml_forms import ambiguous
 from koseki_ops.registers.requests.service import read_event
 from koseki_ops.remote.cluster import _member
-from koseki_ops.supply.release import PROGRAM
 from koseki_ops.verify import batch
 from koseki_ops.watch.schedule import RUNS, run_states
+from koseki_release import archive
 
 CORPUS = Path(__file__).parent / "corpus"
 MARK, TOWN = "@0123", "202053"
@@ -158,11 +153,11 @@ def fetched(answer: bytes) -> None:
 def tar(files: Mapping[str, bytes]) -> bytes:
     """Return files as tar gives them."""
     whole = BytesIO()
-    with tarfile.open(fileobj=whole, mode="w", format=tarfile.GNU_FORMAT) as archive:
+    with tarfile.open(fileobj=whole, mode="w", format=tarfile.GNU_FORMAT) as made:
         for name, content in files.items():
             row = tarfile.TarInfo(name)
             row.size = len(content)
-            archive.addfile(row, BytesIO(content))
+            made.addfile(row, BytesIO(content))
     return whole.getvalue()
 
 
@@ -238,26 +233,8 @@ def exchange_name(data: bytes) -> None:
 
 def release(data: bytes) -> None:
     """Read an archive of a release as the hosts do once its signature holds."""
-    program = release_program()
-    try:
-        files, modes = program.members(data)
-        program.reject_manifest(json.loads(files.pop(program.MANIFEST)), files, modes)
-    except program.Refused:
-        return
-
-
-@cache
-def release_program() -> Any:  # noqa: ANN401 - a program without a suffix
-    """Return the hosts' program as a module."""
-    path = str(project_root() / PROGRAM)
-    loader = importlib.machinery.SourceFileLoader("koseki_release", path)
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    # Its dataclasses look there for their module.
-    sys.modules[loader.name] = module
-    loader.exec_module(module)
-    return module
+    files, modes = archive.members(data)
+    archive.reject_manifest(json.loads(files.pop(archive.MANIFEST)), files, modes)
 
 
 def status_file(data: bytes) -> None:
@@ -323,7 +300,7 @@ TARGETS: Mapping[str, Target] = {
     "exchange name": Target(
         exchange_name, (b"202053-address-change-00000001.jsonl", "戸籍.part".encode())
     ),
-    "release": Target(release, seeds("release"), release_program().MALFORMED),
+    "release": Target(release, seeds("release"), archive.MALFORMED),
     "status file": Target(status_file, seeds("status")),
     "waivers": Target(waivers, seeds("waivers")),
     "manifest": Target(signed_manifest, (b"00\n{}\n",)),
