@@ -167,7 +167,12 @@ def test_nobody_else_can_log_in(plan: Plan, facts: Facts) -> None:
     """No shared and no forgotten account: a usable password belongs to an operator (K-11)."""
     allowed = {row.id for row in plan.operators_on(facts.host) if plan.is_valid(row)}
     usable = {name for name, state in status(facts).items() if state != "L"}
-    expect(usable - allowed, set(), f"lock them (`passwd -l`); {facts.remedy}")
+    expect(
+        usable - allowed,
+        set(),
+        f"run `echo {shlex.join(sorted(usable - allowed))} | xargs -n 1 passwd --lock`"
+        f" on {facts.host}",
+    )
 
 
 @on_hosts("all")
@@ -179,14 +184,22 @@ def test_accounts_of_people_are_in_the_plan(plan: Plan, facts: Facts) -> None:
         for name, fields in accounts(facts).items()
         if FIRST_PERSON <= int(fields[2]) < NOBODY and fields[6] not in NO_LOGIN
     }
-    expect(people - allowed, set(), "remove them, or add their row to operators.yml with approval")
+    expect(
+        people - allowed,
+        set(),
+        "by hand: remove them, or add their row to operators.yml with approval",
+    )
 
 
 @on_hosts("all")
 def test_root_is_locked_and_alone(facts: Facts) -> None:
     """Nobody is root: the password is locked and no second account has user id 0 (K-11)."""
     expect(status(facts).get("root"), "L", facts.remedy)
-    expect({n for n, f in accounts(facts).items() if f[2] == "0"}, {"root"}, "remove the other")
+    expect(
+        {n for n, f in accounts(facts).items() if f[2] == "0"},
+        {"root"},
+        "by hand: find out who made the other, and remove it",
+    )
 
 
 @on_hosts("all")
@@ -201,7 +214,11 @@ def test_no_key_opens_an_account_without_a_certificate(plan: Plan, facts: Facts)
     """A key left in a home folder would outlive its owner's certificates (K-11)."""
     vault_roots = tuple(vault.root for vault in plan.vaults_on(facts.host))
     left = [file for file in facts["keys"].lines if not file.startswith(vault_roots or ("//",))]
-    expect(left, [], "remove these files; people and engines come with certificates")
+    expect(
+        left,
+        [],
+        f"run `rm -- {shlex.join(left)}` on {facts.host}: who enters comes with a certificate",
+    )
 
 
 @on_hosts("all")

@@ -93,7 +93,12 @@ def test_every_byte_is_what_was_signed(plan: Plan, facts: Facts) -> None:
 def test_the_change_record_is_whole(facts: Facts) -> None:
     """Each row of the change record follows the one before; none was edited or lost (K-08)."""
     seen = facts["audit"].json["record"]
-    hold(seen is None, "a record without a break", f"row {seen}", "compare it with the journal")
+    hold(
+        seen is None,
+        "a record without a break",
+        f"row {seen}",
+        f"run `journalctl -t koseki-release` on {facts.host} and compare the record with it",
+    )
 
 
 @on_hosts("application")

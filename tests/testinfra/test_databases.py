@@ -207,7 +207,7 @@ def test_each_active_town_has_its_own_of_everything(plan: Plan, everywhere: Ever
     expect(
         {name: place for name, place in (seen["tablespaces"] or {}).items() if name not in kept},
         {name: row["place"] for name, row in wanted.items()},
-        "a tablespace too many belongs to a town that has not joined: look before you drop it",
+        "by hand: one too many belongs to a town that has not joined: look before you drop it",
     )
 
 
@@ -231,7 +231,11 @@ def test_what_a_town_left_behind_is_sealed(plan: Plan, everywhere: Everywhere) -
 def test_roles_can_do_their_part_only(plan: Plan, everywhere: Everywhere) -> None:
     """Only postgres is superuser; owners cannot log in; nobody has a password to lose (K-11)."""
     roles = catalog(plan, everywhere)["roles"]
-    expect({n for n, row in roles.items() if row["super"]}, {"postgres"}, "alter the others")
+    expect(
+        {n for n, row in roles.items() if row["super"]},
+        {"postgres"},
+        "by hand: find out who made the others superusers, and alter them",
+    )
     kinds = ("owner", "read", "correct", *LOGINS)
     wanted = {f"{t.database}_{kind}": kind in LOGINS for t in plan.towns for kind in kinds}
     wanted |= {f"{town.database}_takeover": True for town in plan.cut_off_towns}
@@ -244,17 +248,17 @@ def test_roles_can_do_their_part_only(plan: Plan, everywhere: Everywhere) -> Non
         and name.rsplit("_", 1)[0] not in gone
     }
     able = [name for name in sorted(GROUP_ROLES) if roles.get(name, {}).get("login")]
-    expect(able, [], "alter these roles: they are groups")
+    expect(able, [], "by hand: alter these roles with nologin: they are groups")
     expect(seen, wanted, "run `koseki apply --limit databases`")
     powers = ("createdb", "createrole", "replication", "bypass", "password")
     strong = {
         n: [p for p in powers if roles[n][p]] for n in seen if any(roles[n][p] for p in powers)
     }
-    expect(strong, {}, "alter these roles: a municipality's role has no such power")
+    expect(strong, {}, "by hand: alter these roles: a municipality's role has no such power")
     expect(
         {name for name, row in roles.items() if row["password"]},
         set(),
-        "run `alter role … password null`: everybody comes with a certificate",
+        "by hand: alter these roles with password null: everybody comes with a certificate",
     )
 
 
@@ -267,7 +271,7 @@ def test_no_role_stands_for_another_town(plan: Plan, everywhere: Everywhere) -> 
         and not member.startswith(OPERATOR)
         and member.rsplit("_", 1)[0] != role.rsplit("_", 1)[0]
     ]
-    expect(crossing, [], "revoke that membership")
+    expect(crossing, [], "by hand: revoke that membership, and find out who granted it")
 
 
 @on_hosts("databases")

@@ -76,7 +76,7 @@ def test_all_members_are_healthy(plan: Plan, facts: Facts) -> None:
     """Each member reaches all the others and commits with them: losing one loses nothing (K-03)."""
     rows = facts["health"].json
     ill = [f"{row['endpoint']}: {row.get('error', 'ill')}" for row in rows if not row["health"]]
-    expect(ill, [], "see `journalctl -u etcd` on the member named", "etcd")
+    expect(ill, [], "run `journalctl -u etcd -n 50` on the member named", "etcd")
     expect(len(rows), len(plan.hosts_in("etcd_members")), facts.remedy, "etcd")
 
 
@@ -90,7 +90,12 @@ def test_members_are_the_plans(plan: Plan, facts: Facts) -> None:
     }
     expect({url for row in rows for url in row["peerURLs"]}, wanted, facts.remedy, "etcd")
     learners = [row["name"] for row in rows if row.get("isLearner")]
-    expect(learners, [], "promote the learner, or remove it", "etcd")
+    expect(
+        learners,
+        [],
+        "by hand: promote the learner, or remove it; see docs/remedies.md",
+        "etcd",
+    )
 
 
 def test_members_agree(plan: Plan, everywhere: Everywhere) -> None:
@@ -108,7 +113,7 @@ def test_members_agree(plan: Plan, everywhere: Everywhere) -> None:
             story == next(iter(stories.values())) and all(len(part) == 1 for part in story),
             "one cluster, one leader, one term",
             stories,
-            "see `etcdctl endpoint status` on each member; heal the network between them first",
+            "run `koseki verify flows`: heal the network between the members first",
             "etcd",
             member,
         )
@@ -132,7 +137,7 @@ def test_members_follow_closely(facts: Facts) -> None:
 def test_there_is_no_alarm(facts: Facts) -> None:
     """A full or corrupt store raises an alarm and stops writing; Patroni would demote (K-03)."""
     hold(facts["alarms"].rc == 0, "an answer", facts["alarms"], facts.remedy, "etcd")
-    expect(facts["alarms"].lines, [], "run `etcdctl defrag`, then `etcdctl alarm disarm`", "etcd")
+    expect(facts["alarms"].lines, [], f"run `koseki-etcd-compact` on {facts.host}", "etcd")
 
 
 @on_hosts("etcd_members")

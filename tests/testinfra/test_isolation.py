@@ -126,11 +126,13 @@ def test_no_line_leads_to_another(
     found = met(plan, everywhere)
     there = counter_address(plan, visited)
     home = found.get((visited, there, DOOR))
-    expect(home, OPEN, f"nobody listens at the counter of {visited}: verify once more")
+    expect(
+        home, OPEN, f"run `koseki verify isolation`: nobody listened at the counter of {visited}"
+    )
     expect(
         found.get((visitor, there, DOOR)),
         SILENT,
-        "the lines' carrier routes between municipalities: have it closed",
+        "by hand: the lines' carrier routes between municipalities: have it closed",
     )
 
 

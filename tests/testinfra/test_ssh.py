@@ -99,7 +99,7 @@ def sshd(facts: Facts, question: str = "sshd") -> dict[str, str]:
 @on_hosts("all")
 def test_sshd_takes_its_configuration(facts: Facts) -> None:
     """What is on disk loads: the next restart of sshd locks nobody out."""
-    expect(facts["test"].rc, 0, f"correct what sshd says: {facts['test'].errors}", "ssh")
+    expect(facts["test"].rc, 0, f"run `sshd -t` on {facts.host} and correct what it says", "ssh")
 
 
 @on_hosts("all")
