@@ -99,8 +99,8 @@ def later_questions(plan: Plan, host: str, everywhere: Everywhere) -> Questions:
     if host == WORKSTATION or not plan.is_in(host, "databases"):
         return {}
     return {
-        "record": "journalctl --quiet --no-pager --since=-5min --output=cat "
-        "_SYSTEMD_UNIT=patroni.service | grep -F -e '@' | grep -E 'operator_.*FATAL' | tail -n 40"
+        "record": "journalctl --sync && journalctl --quiet --no-pager --since=-5min --output=cat "
+        "_SYSTEMD_UNIT=patroni.service | grep -E 'operator_[^ ]*@.*FATAL'"
     }
 
 

@@ -13,16 +13,16 @@ from koseki_ops.core.subprocesses import cause_in, reason_of, run
 
 CASES = {
     "ssh's options": (
-        "x: line 3: Bad configuration option: controlpth\r\nx: terminating, 1 bad configuration options",
-        "x: line 3: Bad configuration option: controlpth",
+        "x: line 3: Bad configuration option: ctl\r\nx: terminating, 1 bad configuration options",
+        "x: line 3: Bad configuration option: ctl",
     ),
     "a terminal's end": (
         "pgbackrest: the vault does not answer\nShared connection to secondary1 closed.\r\n",
         "pgbackrest: the vault does not answer",
     ),
     "tar": (
-        "tar: x: Cannot open: No such file or directory\ntar: Error is not recoverable: exiting now",
-        "tar: x: Cannot open: No such file or directory",
+        "tar: x: Cannot open: Permission denied\ntar: Error is not recoverable: exiting now",
+        "tar: x: Cannot open: Permission denied",
     ),
     "apt": (
         "dpkg: error: no room\nE: Sub-process /usr/bin/dpkg returned an error code (1)\n",
