@@ -104,6 +104,7 @@ def test_the_change_record_is_whole(facts: Facts) -> None:
 @on_hosts("application")
 def test_the_release_belongs_to_root(facts: Facts) -> None:
     """No instance can change the program that it, or its neighbour, runs (K-01)."""
+    hold(facts["folders"].rc == 0, "a search that ended", facts["folders"], facts.remedy)
     expect(facts["folders"].lines, [], facts.remedy)
 
 

@@ -66,9 +66,10 @@ KNOCK = (
 )
 
 # Whoever stands in asks the database at each request. Where it cannot be reached at once, on a busy
-# machine or while the leader changes, 503 is neither a refusal nor a way in: it is asked again.
+# machine or while the leader changes, 503, or no answer, is neither a refusal nor a way in: it is
+# asked again.
 PATIENT = (
-    'for attempt in 1 2 3; do said=$({}); case $said in "HTTP/1.1 503 "*) sleep 3;; *) break;; '
+    'for attempt in 1 2 3; do said=$({}); case $said in "HTTP/1.1 503 "*|"") sleep 3;; *) break;; '
     """esac; done; printf '%s\\n' "$said\""""
 )
 

@@ -21,6 +21,17 @@ SHELL_ATTEMPT = (
 )
 
 
+# What is not there, and a control beside it that is: a search that could not be made finds neither.
+SECRETS = """
+control=$(mktemp -d) || exit 1
+trap 'rm -rf "$control"' EXIT
+printf 'BEGIN OPENSSH PRIVATE KEY\n' >"$control/key"
+printf 'repo1-cipher-pass=\n' >"$control/pass"
+grep -rIlsE 'cipher-pass|BEGIN ([A-Z]+ )*PRIVATE KEY' /etc/pgbackrest* {root} "$control"
+printf '@@ %s\n' "$control"
+"""
+
+
 def questions(plan: Plan, host: str) -> Questions:
     """Ask the vaults how they are kept; try their doors with the uploader's own key."""
     if host == WORKSTATION:
@@ -68,9 +79,7 @@ def vault_questions(vault: Vault) -> dict[str, str | Question]:
             f"find {sealed} -ignore_readdir_race -type f | head -n 1'"
         ),
         f"timer {name}": "systemctl list-timers --all --no-legend --plain 'koseki-seal*'",
-        f"secrets {name}": (
-            f"grep -rIlsE 'cipher-pass|BEGIN ([A-Z]+ )*PRIVATE KEY' /etc/pgbackrest* {root}"
-        ),
+        f"secrets {name}": SECRETS.format(root=root),
     }
 
 
@@ -230,7 +239,11 @@ def test_the_uploader_cannot_reach_the_seal(plan: Plan, facts: Facts) -> None:
 def test_no_key_lies_beside_the_ciphertext(plan: Plan, facts: Facts) -> None:
     """Whoever carries a vault away carries nothing that opens it (K-04)."""
     for vault in plan.vaults_on(facts.host):
-        expect(facts[f"secrets {vault.name}"].lines, [], "by hand: remove it, and change that key")
+        *found, control = facts[f"secrets {vault.name}"].lines or [""]
+        known = {f"{control.removeprefix('@@ ')}/{name}" for name in ("key", "pass")}
+        again = "run `koseki verify vault`: this search did not end"
+        hold(known <= set(found), "a search that ended", facts[f"secrets {vault.name}"], again)
+        expect(sorted(set(found) - known), [], "by hand: remove it, and change that key")
 
 
 def test_the_vaults_have_different_hosts_and_accounts(plan: Plan, everywhere: Everywhere) -> None:

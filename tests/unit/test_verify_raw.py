@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from koseki_ops.verify.raw import MARK, Searched, search
+from koseki_ops.verify.raw import MARK, Searched, search, unmarked
 
 WANTED = ("canary-0123456789abcdef01234567", "葛\U000e0102〜～−－髙")
 SEALED = MARK.encode() + bytes(range(256)) * 40
@@ -66,18 +67,23 @@ def test_a_file_that_goes_meanwhile_proves_nothing(vault: Path) -> None:
     assert seen.unread == []
 
 
+def tools_without(missing: str, folder: Path) -> Path:
+    """Return a folder with all the programs that a search uses, but one."""
+    tools = folder / "tools"
+    tools.mkdir()
+    names = ("mktemp", "rm", "find", "cat", "ls", "grep", "xargs", "sort", "comm", "tr", "wc")
+    for name in names:
+        if name != missing:
+            (tools / name).symlink_to(shutil.which(name) or "/nowhere")
+    return tools
+
+
 @pytest.mark.parametrize("missing", ["grep", "xargs"])
 def test_a_search_that_could_not_be_made_recognises_nothing(
     vault: Path, missing: str, tmp_path: Path
 ) -> None:
     """A program that is missing, or fails, is no empty answer."""
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    for name in ("mktemp", "rm", "find", "cat", "ls", "grep", "xargs"):
-        if name != missing:
-            (tools / name).symlink_to(
-                f"/usr/bin/{name}" if Path(f"/usr/bin/{name}").exists() else f"/bin/{name}"
-            )
+    tools = tools_without(missing, tmp_path)
     find = f"find {shlex.quote(str(vault))} -type f"
     done = subprocess.run(
         ["/bin/sh", "-c", search(find, WANTED)],
@@ -88,6 +94,44 @@ def test_a_search_that_could_not_be_made_recognises_nothing(
     seen = Searched.of(done.stdout)
     assert seen.recognised == []
     assert seen.read == []
+
+
+def without_mark(vault: Path, before: str = "") -> list[str]:
+    """Return what has no mark, by name, and the count of those that have it."""
+    command = unmarked(f"find {shlex.quote(str(vault))} -type f -size +0")
+    done = subprocess.run(["sh", "-c", before + command], capture_output=True, check=True)
+    return [Path(os.fsdecode(line)).name for line in done.stdout.splitlines()]
+
+
+def test_what_is_no_ciphertext_is_named(vault: Path) -> None:
+    """With the others' count, without which nothing named would say nothing."""
+    assert without_mark(vault) == ["@@ 2"]
+    (vault / "a name in the clear").write_bytes(b"x\0" + SEALED)
+    (vault / "a b\xff").write_bytes(b"compressed")
+    (vault / "empty").touch()
+    assert without_mark(vault) == ["a b\xff", "a name in the clear", "@@ 2"]
+
+
+def test_what_goes_between_two_looks_is_not_named(vault: Path) -> None:
+    """A file is renamed as soon as it is whole: its first name is no error."""
+    (vault / "going").write_bytes(b"plain")
+    gone = f'xargs() {{ rm -f {shlex.quote(str(vault))}/going; command xargs "$@"; }};'
+    assert without_mark(vault, gone) == ["@@ 2"]
+
+
+@pytest.mark.parametrize("missing", ["grep", "find", "sort", "comm"])
+def test_a_look_that_could_not_be_made_counts_nothing(
+    vault: Path, missing: str, tmp_path: Path
+) -> None:
+    """A program that is missing is no proof that all is ciphertext."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", unmarked(f"find {shlex.quote(str(vault))} -type f")],
+        env={"PATH": str(tools_without(missing, tmp_path))},
+        capture_output=True,
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    assert lines[-1:] in ([], [b"@@ 0"])
 
 
 def test_a_search_that_was_ended_recognises_nothing() -> None:

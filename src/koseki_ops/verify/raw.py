@@ -28,6 +28,24 @@ xargs -0 -r ls -1d -- <"$list" 2>/dev/null
 printf '@@ control %s\n' "$control"
 """
 
+# Reads only until the first match in a file. Named is what was not seen to hold the mark and is
+# still there, whether it has none or could not be read; the last line says how many have it.
+UNMARKED = r"""
+found=$(mktemp) && list=$(mktemp) && marked=$(mktemp) || exit 1
+trap 'rm -f "$found" "$list" "$marked"' EXIT
+export LC_ALL=C
+{find} -print0 >"$found" && sort -z "$found" >"$list" || exit 1
+xargs -0 -r grep -slaZE '^{mark}' <"$list" | sort -z >"$marked"
+comm -z -23 "$list" "$marked" >"$found" || exit 1
+xargs -0 -r ls -1d -- <"$found" 2>/dev/null
+printf '@@ %s\n' "$(tr -cd '\0' <"$marked" | wc -c)"
+"""
+
+
+def unmarked(find: str) -> str:
+    """Return the command that names those of a `find`'s files that do not begin with the mark."""
+    return UNMARKED.format(find=find, mark=MARK)
+
 
 def search(find: str, wanted: Sequence[str]) -> str:
     """Return the command that looks for texts in the files that a `find` names."""
