@@ -14,7 +14,8 @@ from drills.conftest import Platform
 from koseki_ops.verify.runner import Reports
 
 WITNESS = "application1"
-SUITES = ("etcd", "locks", "replication")
+SUITES = ("etcd", "kernel", "locks", "packages", "replication")
+LOOSE = "/srv/drilled"
 ON_A_HOST = re.compile(r"`([^`]+)` on ([a-z0-9-]+)")
 # Writes one key again and again until etcd takes no more: what fills it is history.
 FILL = """
@@ -41,18 +42,24 @@ def advised(platform: Platform) -> list[tuple[str, str]]:
 
 @pytest.mark.drill
 def test_what_is_advised_mends_it(platform: Platform) -> None:
-    """A store that is full, a cluster that does not act, a shell without a login: all at once."""
+    """All at once, each with the command that its red question names.
+
+    A store that is full, a cluster that does not act, a shell without a login, a package that is
+    held, a file that everybody may write.
+    """
     leader = platform.leader()
     assert leader is not None
     platform.sh(leader, "patronictl -c /etc/patroni/config.yml pause --wait")
     platform.sh(WITNESS, FILL)
-    platform.sh("registry-link1", "systemctl enable debug-shell.service")
+    platform.sh("registry-link1", "systemctl enable debug-shell.service; apt-mark hold nano")
+    platform.sh("registry-link1", f"echo x >{LOOSE}; chmod 666 {LOOSE}")
     assert platform.koseki("verify", *SUITES, check=False).returncode == 1
     told = advised(platform)
-    wanted = ("koseki-etcd-compact", "patronictl", "systemctl")
-    rows = [(command, host) for command, host in told if command.startswith(wanted)]
-    assert {command.split()[0] for command, _ in rows} == set(wanted), told
+    wanted = {"koseki-etcd-compact", "patronictl", "systemctl", "apt-mark", "chmod"}
+    rows = [(command, host) for command, host in told if command.split()[0] in wanted]
+    assert {command.split()[0] for command, _ in rows} == wanted, told
     for command, host in rows:
         # Advised for each member; where the first one's has done it, another's has nothing to do.
         platform.sh(host, command, check=False)
+    platform.sh("registry-link1", f"rm {LOOSE}")
     platform.green(*SUITES)
