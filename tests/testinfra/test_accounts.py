@@ -11,7 +11,7 @@ from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
-from koseki_ops.verify.probes import certificate_login, is_refused
+from koseki_ops.verify.probes import certificate_login, expect_control, is_refused
 
 EPOCH = date(1970, 1, 1)
 NO_LOGIN = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false", "/bin/sync")
@@ -38,10 +38,11 @@ done
 def questions(plan: Plan, host: str) -> Questions:
     """Ask each host for its accounts, never for a hash; try ended accounts from outside."""
     if host == WORKSTATION:
+        names = [operator.id for operator in ended(plan)]
         return {
-            f"{operator.id}@{target}": certificate_login(plan, target, operator.id)
+            f"{name}@{target}": certificate_login(plan, target, name)
             for target in plan.inventory.hosts
-            for operator in ended(plan)
+            for name in ([*names, plan.platform.automation_account] if names else [])
         }
     ids = [operator.id for operator in plan.platform.operators]
     asked: dict[str, str | Question] = {
@@ -138,6 +139,8 @@ def test_ended_operators_cannot_log_in(plan: Plan, host_name: str, everywhere: E
     if not ended(plan):
         not_verified("no operator has ended")
     everywhere[host_name]  # a host that is away refuses everybody: that would prove nothing
+    control = f"{plan.platform.automation_account}@{host_name}"
+    expect_control(everywhere[WORKSTATION][control], host_name)
     for operator in ended(plan):
         answer = everywhere[WORKSTATION][f"{operator.id}@{host_name}"]
         hold(
