@@ -298,9 +298,12 @@ def test_the_log_has_no_gap(plan: Plan, everywhere: Everywhere) -> None:
         rows = backups_in(plan, everywhere, number)
         start = min(row["archive"]["start"] for row in rows)
         found = archived(part(facts, f"archive {number}"))
-        found = [segment for segment in found if last is None or segment <= last]
+        first = Segment.of(start, 256)
+        # Who leads since a moment ago may not have archived anything for months.
+        if last and last >= first:
+            found = [segment for segment in found if segment <= last]
         expect(
-            gaps(found, Segment.of(start, 256)),
+            gaps(found, first),
             [],
             f"repository {number}: {full_backup(facts)}; what lies before the gap can only be "
             "restored up to it",
