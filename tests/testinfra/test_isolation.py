@@ -128,4 +128,4 @@ def test_a_line_leads_to_its_own_doors_alone(
         for port in DOORS
         if found.get((town.slug, address, port)) == OPEN
     }
-    expect(seen, listed_doors(plan), "run `koseki apply --only ground`, then verify again")
+    expect(seen, listed_doors(plan), "run `koseki apply --only baseline`, then verify again")

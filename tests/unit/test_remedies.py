@@ -213,7 +213,7 @@ def parsed(command: str) -> None:
 def is_there(program: str) -> bool:
     """Say whether a program is the plan's: one of its packages, or its roles' and deploys'."""
     if program.startswith("koseki-"):
-        places = [*ROOT.glob(f"roles/*/files/**/{program}"), *ROOT.glob(f"*/*/files/**/{program}")]
+        places = [*ROOT.glob(f"host_programs/*/sbin/{program}")]
         return bool(places)
     inventory = ROOT / "inventories/iida/group_vars/all/packages.yml"
     table = yaml.safe_load(inventory.read_text(encoding="utf-8"))["packages"]
