@@ -128,7 +128,7 @@ def test_members_agree(plan: Plan, everywhere: Everywhere) -> None:
 
 def told(plan: Plan, everywhere: Everywhere, question: str) -> dict[str, tuple[set[int], ...]]:
     """Return each member's story: clusters, leaders and terms that it knows of."""
-    stories = {}
+    stories: dict[str, tuple[set[int], ...]] = {}
     for member in plan.hosts_in("etcd_members"):
         rows = [row["Status"] for row in everywhere[member][question].json]
         stories[member] = (

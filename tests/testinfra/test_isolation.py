@@ -93,7 +93,10 @@ def met(plan: Plan, everywhere: Everywhere) -> dict[tuple[str, str, int], str]:
 
 def _by_town(text: str, network: LabNetwork, plan: Plan) -> dict[tuple[str, str, int], str]:
     towns = {network.counter(town.slug).netns: town.slug for town in plan.towns}
-    return {(towns[netns], *rest): said for (netns, *rest), said in said_on_lines(text).items()}
+    return {
+        (towns[netns], address, port): said
+        for (netns, address, port), said in said_on_lines(text).items()
+    }
 
 
 def test_no_line_leads_to_another(
