@@ -15,6 +15,23 @@ from drills.ledger import LEDGER
 
 STATION = "workstation1"
 SWEEP, OPINION = "koseki-drift.service", "koseki-second-opinion.service"
+KILL = """
+systemctl start --no-block {unit}; sleep {pause}
+systemctl kill --signal=KILL {unit} 2>/dev/null
+while [ "$(systemctl show -P ActiveState {unit})" = activating ]; do sleep 0.1; done
+systemctl show -P Result {unit}
+"""
+# The first is stopped, so that it is at work for as long as the second is looked for.
+TWICE = """
+systemctl start --no-block {unit}
+until pid=$(pgrep -x -u koseki-watch koseki); do sleep 0.02; done
+kill -STOP $pid
+systemctl show -P MainPID {unit}
+systemctl start --no-block {unit}; sleep 1
+systemctl show -P MainPID {unit}
+pgrep -cx -u koseki-watch koseki
+kill -CONT $pid
+"""
 STAMP = "/var/lib/systemd/timers/stamp-koseki-drift.timer"
 
 
@@ -37,13 +54,18 @@ def said(platform: Platform, unit: str) -> str:
     return platform.sh(STATION, f"journalctl -o cat --no-pager _SYSTEMD_INVOCATION_ID={last}")
 
 
+def killed(platform: Platform, pause: float) -> None:
+    """Kill a run some seconds after its start; sooner where it was at its end by then."""
+    while platform.sh(STATION, KILL.format(unit=SWEEP, pause=pause)).strip() != "signal":
+        pause /= 2
+        assert pause > 0.02, said(platform, SWEEP)
+
+
 @pytest.mark.drill
 def test_a_run_that_is_killed_holds_up_nothing(platform: Platform) -> None:
     """SIGKILL in the middle, several times; the next one asks every host and ends well."""
     for pause in (0.2, 0.8, 1.5):
-        platform.sh(STATION, f"systemctl start --no-block {SWEEP}; sleep {pause}")
-        platform.sh(STATION, f"systemctl kill --signal=KILL {SWEEP}; sleep 0.5")
-        assert platform.sh(STATION, f"systemctl show -P Result {SWEEP}").strip() == "signal"
+        killed(platform, pause)
     assert run(platform, SWEEP) == 0, said(platform, SWEEP)
     assert f"{STATION} " in said(platform, SWEEP)
 
@@ -51,11 +73,8 @@ def test_a_run_that_is_killed_holds_up_nothing(platform: Platform) -> None:
 @pytest.mark.drill
 def test_two_runs_never_overlap(platform: Platform) -> None:
     """A beat that comes while a run is at work starts no second one."""
-    platform.sh(STATION, f"systemctl start --no-block {SWEEP}; sleep 0.5")
-    first = platform.sh(STATION, f"systemctl show -P MainPID {SWEEP}").strip()
-    platform.sh(STATION, f"systemctl start --no-block {SWEEP}; sleep 0.5")
-    assert first != "0"
-    assert platform.sh(STATION, "pgrep -cx -u koseki-watch koseki").strip() == "1"
+    first, after, count = platform.sh(STATION, TWICE.format(unit=SWEEP)).split()
+    assert (first != "0", after, count) == (True, first, "1")
 
 
 @pytest.mark.drill

@@ -76,8 +76,12 @@ def test_text_comes_back_from_each_database(facts: Facts, town: Municipality) ->
     hold(said.rc == 0, "an answer", said, facts.remedy, "haproxy")
     back, distinct, alike = said.lines
     seen = [bytes.fromhex(json.loads(back)[str(n)]).decode() for n in range(len(SURVIVORS))]
-    expect(seen, list(SURVIVORS), "see the database's encoding; report it")
-    expect((distinct, alike), (str(len(SURVIVORS)), "1"), "see the database's collation; report it")
+    expect(seen, list(SURVIVORS), "by hand: see the database's encoding; report it")
+    expect(
+        (distinct, alike),
+        (str(len(SURVIVORS)), "1"),
+        "by hand: see the database's collation; report it",
+    )
 
 
 @on_hosts("application")
@@ -92,5 +96,9 @@ def test_a_print_shows_the_registered_forms(plan: Plan, facts: Facts) -> None:
     expect(seen["status"], 200, facts.remedy, f"koseki-application@{plan.towns[0].slug}")
     lines = [line.strip("\f") for line in seen["text"].splitlines() if line.strip("\f")]
     expect(lines[: len(PRINTABLE)], list(PRINTABLE), facts.remedy)
-    expect(seen["wrong"], [], "these print in another form: see the font's package")
-    expect(seen["refused"], dict.fromkeys(WITHOUT_FORM, 409), "a missing form must be refused")
+    expect(seen["wrong"], [], "by hand: these print in another form: see the font's package")
+    expect(
+        seen["refused"],
+        dict.fromkeys(WITHOUT_FORM, 409),
+        "by hand: report it: a missing form must be refused",
+    )

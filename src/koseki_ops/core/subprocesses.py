@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import subprocess
 import time
@@ -186,10 +187,31 @@ class _Talk:
             stream.close()
 
 
+# What a program says after its reason, because of it: it is never the reason.
+CONSEQUENCE = re.compile(
+    r"(Shared )?[Cc]onnection to \S+ closed( by remote host)?\.?"
+    r"|.*terminating, \d+ bad configuration options?"
+    r"|lost connection|client_loop: .*"
+    r"|tar: (Error is not recoverable: exiting now|Child returned status .*"
+    r"|Exiting with failure status due to previous errors)"
+    r"|E: Sub-process \S+ returned an error code .*"
+    r"|Try .* for more information\.?"
+    r"|make(\[\d+\])?: \*\*\* .*"
+    r"|non-zero return code|MODULE FAILURE.*|See stdout/stderr for the exact error.*"
+    r"|(ExecStart|Main) process exited.*"
+)
+
+
+def cause_in(text: str) -> str:
+    """Return the last line that is a reason, not what followed from one; empty without any."""
+    lines = [line.strip() for line in text.splitlines()]
+    return next((line for line in reversed(lines) if line and not CONSEQUENCE.fullmatch(line)), "")
+
+
 def reason_of(stderr: str | bytes, code: int) -> str:
-    """Return why a program failed: the last line it printed, or its exit code."""
+    """Return why a program failed: its last line that is a reason, or how it ended."""
     text = stderr if isinstance(stderr, str) else stderr.decode(errors="replace")
-    return in_short((text.strip().splitlines() or [f"exit {code}"])[-1])
+    return in_short(cause_in(text) or (text.strip().splitlines() or [f"exit {code}"])[-1])
 
 
 def run(argv: Sequence[str], stdin: str | None = None, env: Mapping[str, str] | None = None) -> str:

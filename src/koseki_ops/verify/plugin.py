@@ -27,6 +27,7 @@ from koseki_ops.plan.site import Site
 from koseki_ops.verify.batch import Answer, Question
 from koseki_ops.verify.expect import DoesNotHold
 from koseki_ops.verify.expectations import Plan, pairs
+from koseki_ops.verify.remedies import for_site
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, HostState, Results, TestResult
 from koseki_ops.verify.transport import HostAnswers, ask_all
 
@@ -327,10 +328,12 @@ def _result(
         error = call.excinfo.value if call.excinfo else None
         if isinstance(error, DoesNotHold):
             result.expected, result.seen = error.expected, error.seen
-            result.remedy, result.unit = error.remedy, error.unit
+            result.remedy = for_site(error.remedy, item.config.stash[PLAN].site)
+            result.unit = error.unit
             result.host = result.host or error.host
         else:
-            result.expected, result.remedy = result.why, DEFAULT_REMEDY
+            result.expected = result.why
+            result.remedy = for_site(DEFAULT_REMEDY, item.config.stash[PLAN].site)
             result.seen = printable(f"{type(error).__name__}: {error}"[:SHOWN_LENGTH])
     return result
 
