@@ -89,10 +89,10 @@ def test_the_host_municipality_issues_while_it_is_declared(registers: Platform) 
     assert issued.status == 200, issued
     printed = base64.b64encode(issued.body).decode()
     text = platform.sh(APPLICATION, f"echo {printed} | base64 -d | pdftotext - -")
-    plan = platform.lab.inventory.shared["takeovers"][0]
+    (plan,) = (row.takeover for row in platform.lab.inventory.platform.towns if row.takeover)
     assert "データ時点" in text
     assert "大鹿村代行第1号" in text
-    for said in (plan["margin_note"], plan["signatory"]):
+    for said in (plan.margin_note, plan.signatory):
         assert said in "".join(text.split()), text
     assert ask(platform, HOST, f"/takeover/{TOWN}/filings", "--data", "kind=x").status != 200
     # Other towns' terminals, Oshika's own among them, get the refusal from before.

@@ -153,8 +153,8 @@ class DuplicateService:
 
     def operator(self, said: str) -> str:
         """Return an operator of the day, wherever he works."""
-        rows = [row.model_dump(mode="json") for row in self.platform.operators]
-        places = {place for row in rows for place in row["hosts"]}
+        rows = self.platform.operators
+        places = {place for row in rows for place in row.hosts}
         known = operators_on(rows, places, self.policy.date_of(self.now))
         if said not in known:
             raise KosekiError("no operator of today", said, f"name one of {', '.join(known)}")

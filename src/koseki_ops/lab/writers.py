@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import reason_of
 from koseki_ops.lab.lab import Lab
-from koseki_ops.plan.municipalities import names_of
 from koseki_ops.plan.naming import database_of, key_of
 
 UNIT = "koseki-drill-writer"
@@ -56,8 +55,7 @@ class Acknowledged:
 
 def town_writer(lab: Lab, slug: str) -> Writer:
     """Return the writer that goes through the proxy as a municipality's role."""
-    rows = lab.inventory.shared["municipalities"]
-    (names,) = (names_of(row) for row in rows if row["slug"] == slug)
+    (names,) = (row.names for row in lab.inventory.platform.municipalities if row.slug == slug)
     own = key_of(slug)
     connection = (
         f"host=127.0.0.1 port=5000 dbname={names.database} user={names.application_role} "

@@ -7,6 +7,7 @@ Rules that span tables are in `koseki_ops.plan.rules`.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Literal, Self
@@ -21,8 +22,8 @@ from pydantic import (
     model_validator,
 )
 
-from koseki_ops.plan.municipalities import effective_day, today_in
-from koseki_ops.plan.naming import database_of
+from koseki_ops.plan.days import effective_day, today_in
+from koseki_ops.plan.naming import Names, database_of
 
 CODE_LENGTH = 6
 CODE_WEIGHTS = (6, 5, 4, 3, 2)
@@ -117,6 +118,43 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+DocumentText = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f'\\]{1,200}$")]
+DocumentId = Annotated[str, Field(min_length=1)]
+
+
+class Joining(Table):
+    """What a municipality's going live rests on, as ids of documents (K-02)."""
+
+    approval: DocumentId | None = None
+    """Id of the document of 認容."""
+    resolution: DocumentId | None = None
+    """Id of the document of 議決, its assembly's."""
+    agreement: DocumentId | None = None
+    """Id of the document of 調印."""
+
+
+class Takeover(Table):
+    """What holds while the host municipality issues for another that is cut off."""
+
+    signatory: DocumentText
+    """Who signs, as the documents say."""
+    margin_note: DocumentText
+    """The note in the documents' margin."""
+    longest_hours: Annotated[int, Field(gt=0, le=720)]
+    """Longest time between declaration and end, in hours."""
+
+
+TerminalId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{1,15}-[0-9]{2}$")]
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """One terminal of a municipality's counter; its certificate names both."""
+
+    id: str
+    municipality: str
+
+
 class Municipality(Table):
     """One municipality of the shared platform."""
 
@@ -140,8 +178,14 @@ class Municipality(Table):
     """The first day without it; its row stays."""
     host: bool = False
     """Whether it runs the platform for all; exactly one does."""
-    issued_by_host_in_failure: bool = False
-    """Whether the host may issue for it while it is cut off; it then has a row in `takeovers`."""
+    terminals: Annotated[list[TerminalId], Field(min_length=1)]
+    """The terminals of its counters: its slug, a hyphen and two digits; a certificate names one."""
+    joining: Joining | None = None
+    """What its going live rests on (K-02); complete before its first day."""
+    signatory: DocumentText | None = None
+    """Who signs its documents; otherwise its head."""
+    takeover: Takeover | None = None
+    """What holds while the host issues for it in a failure; nobody may without it."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -149,7 +193,48 @@ class Municipality(Table):
             raise ValueError("left_on is not after joined_on; correct the dates")
         if self.left_on and self.host:
             raise ValueError("the municipality that runs the platform cannot leave it")
+        if self.takeover and self.host:
+            raise ValueError(
+                "the municipality that runs the platform issues for others; take its takeover out"
+            )
         return self
+
+    @model_validator(mode="after")
+    def _own_terminals(self) -> Self:
+        for place, terminal in enumerate(self.terminals):
+            if terminal.rpartition("-")[0] != self.slug:
+                raise ValueError(
+                    f"terminals[{place}] is {terminal}: a terminal of {self.slug} is called "
+                    f"{self.slug}-NN; correct one"
+                )
+            if terminal in self.terminals[:place]:
+                raise ValueError(f"terminals[{place}] is {terminal}, which is there already")
+        return self
+
+    def has_left(self, day: date) -> bool:
+        """Say whether it has left by a day."""
+        return self.left_on is not None and self.left_on <= day
+
+    def is_active(self, day: date) -> bool:
+        """Say whether it has joined by a day and not left (K-02)."""
+        return self.joined_on is not None and self.joined_on <= day and not self.has_left(day)
+
+    @property
+    def missing_documents(self) -> list[str]:
+        """The documents of its joining that are not there yet, by their Japanese names (K-02)."""
+        joining = self.joining or Joining()
+        there = {"認容": joining.approval, "議決": joining.resolution, "調印": joining.agreement}
+        return [name for name, document in there.items() if document is None]
+
+    @property
+    def issued_by_host_in_failure(self) -> bool:
+        """Whether the host may issue for it while it is cut off (K-06)."""
+        return self.takeover is not None
+
+    @property
+    def names(self) -> Names:
+        """What its things are called on the platform."""
+        return Names(self.slug, self.code6)
 
     @property
     def database(self) -> str:
@@ -157,15 +242,22 @@ class Municipality(Table):
         return database_of(self.slug)
 
 
-class Joining(Table):
-    """What a municipality's going live rests on, as ids of documents (K-02)."""
+class Line(Table):
+    """The line of one municipality."""
 
-    approval: Annotated[str, Field(min_length=1)]
-    """Id of the document of 認容."""
-    resolution: Annotated[str, Field(min_length=1)]
-    """Id of the document of 議決, its assembly's."""
-    agreement: Annotated[str, Field(min_length=1)]
-    """Id of the document of 調印."""
+    counters: Annotated[list[Network], Field(min_length=1)]
+    """The networks of its counters."""
+    registry: Address
+    """The address of its resident registry, in one of them."""
+
+    @model_validator(mode="after")
+    def _own_registry(self) -> Self:
+        if not any(self.registry in network for network in self.counters):
+            raise ValueError(
+                f"the registry {self.registry} is outside its counters; a registry stands on its "
+                "own town's line"
+            )
+        return self
 
 
 class PlanNetwork(Table):
@@ -193,14 +285,10 @@ class HostAddresses(Table):
     line: Address | None = None
     """As the datacenter line sees it."""
 
-
-class Terminal(Table):
-    """One terminal of a municipality's counter; its certificate names both."""
-
-    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{1,15}-[0-9]{2}$")]
-    """Its name and its certificate's: the municipality's slug, a hyphen and two digits."""
-    municipality: Slug
-    """Slug of the municipality that it stands in."""
+    @property
+    def listed(self) -> list[str]:
+        """Those that there are, the city's first."""
+        return [str(address) for address in (self.city, self.line) if address]
 
 
 class Gateway(Table):
@@ -281,6 +369,10 @@ class Operator(Table):
         if self.valid_from > self.valid_until:
             raise ValueError("valid_from is after valid_until; correct the dates")
         return self
+
+    def is_valid(self, day: date) -> bool:
+        """Say whether the person may work on a day."""
+        return self.status == "active" and self.valid_from <= day <= self.valid_until
 
 
 class AccountPolicy(Table):
@@ -534,22 +626,6 @@ class RequestPolicy(Table):
     """Longest time between opening and expiry, in hours."""
 
 
-DocumentText = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f'\\]{1,200}$")]
-
-
-class Takeover(Table):
-    """What holds while the host municipality issues for another that is cut off."""
-
-    municipality: Slug
-    """Slug of the one that is cut off."""
-    signatory: DocumentText
-    """Who signs, as the documents say."""
-    margin_note: DocumentText
-    """The note in the documents' margin."""
-    longest_hours: Annotated[int, Field(gt=0, le=720)]
-    """Longest time between declaration and end, in hours."""
-
-
 class DiskVolume(Table):
     """A file system on the disk of a host that is made as an image."""
 
@@ -614,8 +690,6 @@ class Platform(BaseModel):
     """The account that the engines use: certificate only, from the workstation only."""
     municipalities: Annotated[list[Municipality], Field(min_length=1)]
     """Who shares the platform, in the plan's order."""
-    joinings: dict[Slug, Joining]
-    """What each municipality's going live rests on, by slug (K-02)."""
     networks: dict[str, PlanNetwork]
     """The networks of the plan: `city` and `line`."""
     host_addresses: dict[str, HostAddresses]
@@ -628,16 +702,12 @@ class Platform(BaseModel):
     """Where hosts ask for the time, by group; the last group that fits counts, an empty list asks
     nobody.
     """
-    line_subnets: dict[str, list[Network]]
-    """The networks of each municipality's counters, by slug."""
-    link_peers: dict[str, Address]
-    """The address of each municipality's resident registry on its line, by slug."""
+    lines: dict[str, Line]
+    """The line of each municipality, by slug."""
     neighbours: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")], Address]
     """Machines that are no hosts of the plan and that a flow may lead to, by name."""
     link_policy: LinkPolicy
     """How the registry link takes files."""
-    terminals: list[Terminal]
-    """The terminals at the counters."""
     gateway: Gateway
     """What the web gateway lets through."""
     flows: Annotated[list[Flow], Field(min_length=1)]
@@ -684,10 +754,6 @@ class Platform(BaseModel):
     """How new drift is told."""
     application_release: ApplicationRelease
     """The release of the application that runs."""
-    certificate_signatories: dict[Slug, str]
-    """Who signs documents, by slug; otherwise the municipality's head."""
-    takeovers: list[Takeover]
-    """For whom the host municipality may issue while it is cut off."""
 
     @property
     def today(self) -> date:
@@ -698,3 +764,14 @@ class Platform(BaseModel):
     def effective_day(self) -> date:
         """The day for which municipalities count as joined."""
         return effective_day(str(self.effective_date), self.timezone)
+
+    @property
+    def towns(self) -> list[Municipality]:
+        """The municipalities that have joined and not left, in the plan's order (K-02)."""
+        day = self.effective_day
+        return [town for town in self.municipalities if town.is_active(day)]
+
+    @property
+    def terminals(self) -> list[Terminal]:
+        """Every terminal, in the plan's order."""
+        return [Terminal(name, row.slug) for row in self.municipalities for name in row.terminals]
