@@ -145,10 +145,10 @@ def build_mirror(
     same inventory and an intact mirror nothing is asked of anybody, unless `refresh`.
     """
     inventory = Inventory(site.inventory)
-    release = inventory.shared["debian_release"]
+    release = inventory.platform.debian_release
     own = own_release(Path("/etc/os-release").read_text(encoding="utf-8"))
     lines = upstream_lines(_machine_sources(), own, release)
-    packages: dict[str, list[str]] = inventory.shared["packages"]
+    packages = inventory.platform.packages
     inputs = hashlib.sha256(json.dumps([packages, lines, release]).encode()).hexdigest()
     folder = mirror_folder(site)
     record = folder / RECORD
@@ -192,7 +192,7 @@ def download(site: Site, package: str, folder: Path) -> Path:
 
     Returns the file. Raises KosekiError when this machine's sources do not have it.
     """
-    release = Inventory(site.inventory).shared["debian_release"]
+    release = Inventory(site.inventory).platform.debian_release
     own = own_release(Path("/etc/os-release").read_text(encoding="utf-8"))
     with _private_apt(upstream_lines(_machine_sources(), own, release)) as apt:
         _fetch([*apt, "update", "-qq"])
