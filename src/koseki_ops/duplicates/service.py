@@ -136,9 +136,7 @@ class DuplicateService:
     def joined(self) -> list[Municipality]:
         """Return the municipalities that have joined by the moment, those that left included."""
         today = self.policy.date_of(self.now)
-        return [
-            row for row in self.platform.municipalities if row.joined_on and row.joined_on <= today
-        ]
+        return [row for row in self.platform.municipalities if row.has_joined(today)]
 
     def municipality(self, said: str) -> Municipality:
         """Return a municipality that has joined, by name, slug or code."""

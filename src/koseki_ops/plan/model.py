@@ -211,13 +211,21 @@ class Municipality(Table):
                 raise ValueError(f"terminals[{place}] is {terminal}, which is there already")
         return self
 
+    def has_joined(self, day: date) -> bool:
+        """Say whether it has joined by a day, whatever came after."""
+        return self.joined_on is not None and self.joined_on <= day
+
     def has_left(self, day: date) -> bool:
         """Say whether it has left by a day."""
         return self.left_on is not None and self.left_on <= day
 
+    def takes_part(self, first: date, last: date) -> bool:
+        """Say whether it is active on one day at least of these, from the first to the last."""
+        return self.has_joined(last) and not self.has_left(first)
+
     def is_active(self, day: date) -> bool:
         """Say whether it has joined by a day and not left (K-02)."""
-        return self.joined_on is not None and self.joined_on <= day and not self.has_left(day)
+        return self.takes_part(day, day)
 
     @property
     def missing_documents(self) -> list[str]:
@@ -370,9 +378,17 @@ class Operator(Table):
             raise ValueError("valid_from is after valid_until; correct the dates")
         return self
 
+    def covers(self, day: date) -> bool:
+        """Say whether a day is one of the account's, whatever became of it since."""
+        return self.valid_from <= day <= self.valid_until
+
+    def is_over(self, day: date) -> bool:
+        """Say whether its last day was before a day."""
+        return self.valid_until < day
+
     def is_valid(self, day: date) -> bool:
         """Say whether the person may work on a day."""
-        return self.status == "active" and self.valid_from <= day <= self.valid_until
+        return self.status == "active" and self.covers(day)
 
 
 class AccountPolicy(Table):

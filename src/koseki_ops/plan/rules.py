@@ -169,8 +169,7 @@ def _municipalities(rules: Rules) -> Iterator[Finding]:
 
 def _joinings(rules: Rules) -> Iterator[Finding]:
     for index, row in enumerate(rules.platform.municipalities):
-        goes_live = row.joined_on is not None and row.joined_on <= rules.today
-        if goes_live and row.missing_documents:
+        if row.has_joined(rules.today) and row.missing_documents:
             yield Finding(
                 rules.inventory.file_of("municipalities"),
                 f"municipalities[{index}].joining",
@@ -350,7 +349,7 @@ def _exchange_way(rules: Rules) -> Iterator[Finding]:
 def _operators(rules: Rules) -> Iterator[Finding]:
     yield from _duplicates(rules, "operators", "id", rules.platform.operators)
     for index, operator in enumerate(rules.platform.operators):
-        if operator.status == "active" and operator.valid_until < rules.today:
+        if operator.status == "active" and operator.is_over(rules.today):
             yield rules.finding(
                 f"operators[{index}].valid_until",
                 operator.valid_until,
@@ -411,7 +410,7 @@ def _waivers(rules: Rules) -> Iterator[Finding]:
                 yield rules.finding(
                     f"waivers[{index}].{part}", person, "no such operator; name one of the plan"
                 )
-            elif not row.valid_from <= day <= row.valid_until:
+            elif not row.covers(day):
                 yield rules.finding(
                     f"waivers[{index}].{part}",
                     person,
