@@ -596,6 +596,24 @@ def test_even_number_of_etcd_members(inventories: Path) -> None:
     assert str(finding).startswith("inventories/iida/hosts.yml: etcd_members is 2 hosts")
 
 
+@pytest.mark.parametrize(
+    ("group", "seen"),
+    [("etcd_members", "in none"), ("databases", "in none"), ("remote_backup", "in secondary, ")],
+)
+def test_a_host_is_of_one_kind(inventories: Path, group: str, seen: str) -> None:
+    """Its packages and its place in reports come from its kind: none, or two, is refused."""
+    path = inventories / "iida/hosts.yml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    plan = content["all"]["children"]
+    groups = plan | plan["city"]["children"]
+    (groups[group]).setdefault("hosts", {})["secondary1" if "second" in seen else "spare1"] = None
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    findings = [str(item) for item in check_inventory(Inventory(inventories / "iida"), TODAY)]
+    (finding,) = (text for text in findings if "of the groups of a kind" in text)
+    assert seen in finding
+    assert "put it into one of primary, secondary, application" in finding
+
+
 @pytest.mark.parametrize("name", ["iida", "lab"])
 def test_the_plan_holds(name: str) -> None:
     """What is in the repository passes its own check."""

@@ -148,9 +148,7 @@ def _once(
     if item.by_months:
         counts = {town.code6: _months(agreement, item, town, span) for town in towns}
     else:
-        counts = {
-            town.code6: int(town.takes_part(item.first_day, item.last_day)) for town in towns
-        }
+        counts = {town.code6: int(town.takes_part(item.first_day, item.last_day)) for town in towns}
     alone = _alone(estimate, towns, counts)
     exact, whole = _weighted(Fraction(cost), alone, counts, item, _span(item))
     reading = "C·S·M/Σ(S·M)" if item.by_months else "C·S/ΣS"

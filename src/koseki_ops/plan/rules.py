@@ -19,13 +19,10 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.earlier_form import earlier_form
 from koseki_ops.plan.findings import Finding, of_validation, refused, shown
 from koseki_ops.plan.flows import firewall_of
+from koseki_ops.plan.host_kinds import HOST_KINDS, hosts_of, kinds_of
 from koseki_ops.plan.inventory import LINE_ENDS, REGISTRIES, WORKSTATION, Inventory
 from koseki_ops.plan.model import Platform
 from koseki_ops.plan.yaml_forms import ambiguous
-
-SERVER_GROUPS = ("primary", "secondary", "application", "registry_link", "remote_backup")
-# What the plan calls its hosts by.
-PLAN_GROUPS = (*SERVER_GROUPS, "workstation")
 
 
 @dataclass(frozen=True)
@@ -236,12 +233,21 @@ def _named_groups(rules: Rules) -> Iterator[Finding]:
             yield rules.finding("audit_key_files", name, "unknown group; correct its spelling")
 
 
-def _server_groups(rules: Rules) -> Iterator[Finding]:
+def _host_kinds(rules: Rules) -> Iterator[Finding]:
     hosts_file = rules.inventory.folder.relative_to(rules.inventory.folder.parent.parent)
-    for group in SERVER_GROUPS:
-        if group not in rules.inventory.groups or not rules.inventory.hosts_in(group):
+    for kind in HOST_KINDS:
+        if kind.needed and not hosts_of(rules.inventory, [kind]):
             yield Finding(
-                hosts_file / "hosts.yml", group, "empty", "the plan needs a host in this group"
+                hosts_file / "hosts.yml", kind.group, "empty", "the plan needs a host in this group"
+            )
+    for host in rules.inventory.hosts:
+        kinds = kinds_of(rules.inventory, host)
+        if len(kinds) != 1:
+            yield Finding(
+                hosts_file / "hosts.yml",
+                host,
+                f"in {', '.join(kind.group for kind in kinds) or 'none'} of the groups of a kind",
+                f"put it into one of {', '.join(kind.group for kind in HOST_KINDS)}",
             )
     members = rules.inventory.groups.get("etcd_members")
     count = len(rules.inventory.hosts_in("etcd_members")) if members else 0
@@ -280,8 +286,8 @@ def _address_rows(rules: Rules) -> Iterator[Finding]:
             yield rules.finding(
                 f"host_addresses.{host}", host, "no such host in hosts.yml; remove the row"
             )
-    for host in rules.inventory.hosts_in("remote_backup"):
-        if host in table and table[host].city is not None:
+    for host, kind in hosts_of(rules.inventory, HOST_KINDS):
+        if not kind.in_city and host in table and table[host].city is not None:
             yield rules.finding(
                 f"host_addresses.{host}.city",
                 table[host].city,
@@ -425,7 +431,7 @@ ALL_RULES: tuple[Callable[[Rules], Iterator[Finding]], ...] = (
     _neighbours,
     _alert_ways,
     _named_groups,
-    _server_groups,
+    _host_kinds,
     _flows,
     _address_rows,
     _address_values,

@@ -17,20 +17,22 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote
 
 from koseki_ops.core.environment import for_fetching
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
+from koseki_ops.plan.host_kinds import HOST_KINDS
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 
 KEYRING = "koseki-archive-keyring.gpg"
 RECORD = "koseki-mirror.json"
 VAULT_SUITE = "vault"
-# The datacenter host takes nothing else; its packages are pushed to it.
-VAULT_CONCERNS = ("base", "foundation", "vault", "image")
+# The datacenter's hosts take nothing else; their packages are pushed to them.
+VAULT_CONCERNS = (*chain.from_iterable(k.packages for k in HOST_KINDS if not k.in_city), "image")
 UPSTREAM_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # Every Debian host has these, whatever else it has.
 ESSENTIAL = ("apt", "?essential", "?priority(required)")
