@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from koseki_ops.plan.for_ansible import (
     link_policy_of,
     municipalities_of,
     operators_of,
+    ports_of,
 )
+from koseki_ops.plan.model import with_version
 from koseki_ops.plan.revision import inputs_of
 from koseki_ops.plan.site import Site
 from koseki_ops.registers.schema import (
@@ -115,16 +117,28 @@ def subnets(rows: object, lines: object) -> dict[str, list[str]]:
 
 
 def exchanges(
-    rows: object, lines: object, policy: object, port: int, authority: str
+    rows: object, lines: object, policy: object, ports: object, authority: str
 ) -> list[dict[str, Any]]:
     """Return the exchange of files of each municipality."""
     towns, link = municipalities_of(rows), link_policy_of(policy)
-    return for_ansible.exchanges(towns, lines_of(lines), link, port, authority)
+    return for_ansible.exchanges(towns, lines_of(lines), link, ports_of(ports), authority)
 
 
-def instances(rows: object, ports: Mapping[str, int], authority: str) -> dict[str, dict[str, str]]:
+def instances(rows: object, ports: object, authority: str) -> dict[str, dict[str, str]]:
     """Return the environment of each municipality's instance, by slug."""
-    return for_ansible.instances(municipalities_of(rows), ports, authority)
+    return for_ansible.instances(municipalities_of(rows), ports_of(ports), authority)
+
+
+def takeover_instances(
+    rows: list[dict[str, str]], ports: object, authority: str
+) -> dict[str, dict[str, str]]:
+    """Return the environment of each instance that stands in, by its name."""
+    return for_ansible.takeover_instances(rows, ports_of(ports), authority)
+
+
+def package_names(packages: dict[str, list[str]], version: int) -> object:
+    """Return the plan's packages by the names that Debian gives them."""
+    return with_version(packages, version)
 
 
 def working(rows: object, names: list[str], timezone: str) -> list[str]:
@@ -153,7 +167,8 @@ class FilterModule:
             "koseki_subnets": subnets,
             "koseki_operators_on": working,
             "koseki_takeovers": takeovers,
-            "koseki_takeover_instances": for_ansible.takeover_instances,
+            "koseki_takeover_instances": takeover_instances,
+            "koseki_package_names": package_names,
             "koseki_release": verified,
             "koseki_schema_statements": schema,
             "koseki_repositories": repositories,

@@ -13,9 +13,9 @@ from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Municipality
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold, not_verified
-from koseki_ops.verify.expectations import READ_PORT, WRITE_PORT, Plan
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
-from koseki_ops.verify.registers import PSQL, is_leader
+from koseki_ops.verify.registers import is_leader, psql
 
 # What the server says when it turns somebody away for who they are; an error of the network or of
 # the proxy is no such refusal.
@@ -78,15 +78,15 @@ def attempts(plan: Plan, host: str, visitor: Municipality) -> str:
     """Return one psql session that knocks at every other municipality this host is to try."""
     lines = [
         f"\\echo @@ {town.slug}\n\\warn @@ {town.slug}\n"
-        f"\\connect 'host=127.0.0.1 port={WRITE_PORT} dbname={town.database}'\n"
+        f"\\connect 'host=127.0.0.1 port={plan.ports.proxy_leader} dbname={town.database}'\n"
         "select 'inside ' || current_database();"
         for town in plan.towns
         if town != visitor and knocking_host(plan, visitor.slug, town.slug) == host
     ]
     session = "\n".join(lines)
     # It begins at home: psql takes orders only once it is connected somewhere.
-    home = f"'host=127.0.0.1 port={WRITE_PORT} dbname={visitor.database}'"
-    return f"{PSQL.format(town=visitor)} {home} <<'SQL' 2>&1\n{session}\nSQL"
+    home = f"'host=127.0.0.1 port={plan.ports.proxy_leader} dbname={visitor.database}'"
+    return f"{psql(plan, visitor)} {home} <<'SQL' 2>&1\n{session}\nSQL"
 
 
 def questions(plan: Plan, host: str) -> Questions:
@@ -101,13 +101,14 @@ def questions(plan: Plan, host: str) -> Questions:
         asked["accounts"] = "getent passwd"
         for town in plan.towns:
             asked[f"visits {town.slug}"] = Question(attempts(plan, host, town), aside=True)
-            for port in (WRITE_PORT, READ_PORT):
+            ways = {"writes": plan.ports.proxy_leader, "reads": plan.ports.proxy_replica}
+            for way, port in ways.items():
                 command = (
-                    f"{PSQL.format(town=town)} 'host=127.0.0.1 port={port} "
+                    f"{psql(plan, town)} 'host=127.0.0.1 port={port} "
                     f"dbname={town.database}' -c \"select current_database(), current_user, "
                     'pg_is_in_recovery()"'
                 )
-                asked[f"own {town.slug} {port}"] = Question(command, aside=True)
+                asked[f"{way} {town.slug}"] = Question(command, aside=True)
     return asked
 
 
@@ -151,7 +152,7 @@ def split_visits(said: str) -> list[tuple[str, str]]:
 @on_hosts("db_clients")
 def test_each_town_enters_its_own(facts: Facts, town: Municipality) -> None:
     """With its certificate, through the proxy, as its own role; writes reach the leader (K-01)."""
-    said = facts[f"own {town.slug} {WRITE_PORT}"]
+    said = facts[f"writes {town.slug}"]
     expect(
         said.text if said.rc == 0 else str(said),
         f"{town.database}|{town.database}_app|f",
@@ -163,7 +164,7 @@ def test_each_town_enters_its_own(facts: Facts, town: Municipality) -> None:
 @on_hosts("db_clients")
 def test_reads_go_to_the_second_recording(facts: Facts, town: Municipality) -> None:
     """The reading port leads to a replica, so that 副 carries its part (K-03)."""
-    said = facts[f"own {town.slug} {READ_PORT}"]
+    said = facts[f"reads {town.slug}"]
     expect(
         said.text if said.rc == 0 else str(said),
         f"{town.database}|{town.database}_app|t",

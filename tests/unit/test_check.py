@@ -182,6 +182,30 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
         "flows[0].ports[0] is 70000",
         "less than or equal to 65535",
     ),
+    "flow to a port that has no name": (
+        "flows.yml",
+        flow(ports=["etcd"]),
+        "flows[0].ports[0] is 'etcd'",
+        "valid integer",
+    ),
+    "two services on one port": (
+        "services.yml",
+        lambda content: content["service_ports"].update(patroni=5432),
+        "service_ports is",
+        "patroni and postgresql are both 5432",
+    ),
+    "service without a port": (
+        "services.yml",
+        lambda content: content["service_ports"].pop("patroni"),
+        "service_ports.patroni is missing",
+        "add it",
+    ),
+    "version as a text": (
+        "services.yml",
+        lambda content: content.update(postgresql_version="17"),
+        "postgresql_version is '17'",
+        "valid integer",
+    ),
     "flow towards the terminals": (
         "flows.yml",
         flow(to=["terminals"]),
@@ -733,11 +757,13 @@ def test_an_inventory_of_the_version_before_gets_one_refusal(
     for file, change, _ in EARLIER.values():
         edit(folder / file, change)
     edit(folder / "network.yml", lambda plan: plan.pop("lines"))
+    (folder / "services.yml").unlink()
     monkeypatch.setenv("KOSEKI_ROOT", str(inventories.parent))
     done = CliRunner().invoke(cli, ["check", "-i", "iida"])
     (sentence,) = done.stderr.splitlines()
     assert done.exit_code == 2
     assert all(where in sentence for _, _, where in EARLIER.values())
+    assert "add services.yml" in sentence
     assert set(MOVED) | {f"municipalities[].{key}" for key in MOVED_IN_ROW} == set(EARLIER)
 
 
@@ -775,9 +801,11 @@ def test_a_new_municipality_takes_two_edits(inventories: Path, name: str) -> Non
     assert [row.id for row in platform.terminals[-2:]] == town.terminals
     assert [row["database"] for row in tenants([town])] == ["koseki_matsukawamura"]
     assert subnets([town], platform.lines) == {town.slug: ["10.99.0.0/24"]}
-    (exchange,) = exchanges([town], platform.lines, platform.link_policy, 5000, "/ca.crt")
+    (exchange,) = exchanges(
+        [town], platform.lines, platform.link_policy, platform.service_ports, "/ca.crt"
+    )
     assert (exchange["peer"], exchange["account"]) == ("10.99.0.21", "link-matsukawamura")
-    assert instances([town], {"leader": 1, "replica": 2}, "")[town.slug]["KOSEKI_CODE"] == "204820"
+    assert instances([town], platform.service_ports, "")[town.slug]["KOSEKI_CODE"] == "204820"
     ways = {rule.flow: rule.peers for rule in firewall_of(inventory, "application1").inbound}
     ways |= {rule.flow: rule.peers for rule in firewall_of(inventory, "registry-link1").inbound}
     assert ways["counters"][-1] == "10.99.0.0/24"

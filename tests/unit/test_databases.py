@@ -288,7 +288,7 @@ def test_who_stands_in_is_told_whose_it_is() -> None:
     rows = takeovers(towns)
     assert [(row["town"], row["host"]) for row in rows] == [("oshika", "iida")]
     assert takeovers(towns[1:]) == [], "nobody has joined who could issue"
-    (told,) = takeover_instances(rows, {"leader": 5000, "replica": 5001}, "/ca.crt").values()
+    (told,) = takeover_instances(rows, PLAN.service_ports, "/ca.crt").values()
     assert (told["KOSEKI_CODE"], told["KOSEKI_SIGNATORY"]) == ("204170", "飯田市長")
     assert "dbname=koseki_oshika user=koseki_oshika_takeover" in told["KOSEKI_DATABASE"]
     assert "/municipalities/takeover-oshika/client.key" in told["KOSEKI_DATABASE"]
@@ -297,11 +297,10 @@ def test_who_stands_in_is_told_whose_it_is() -> None:
 
 def test_an_instance_is_told_its_own() -> None:
     """Its database, role and key, and who signs: the head, or whom the plan names."""
-    ports = {"leader": 5000, "replica": 5001}
-    (told,) = instances([town("iida")], ports, "/ca.crt").values()
+    (told,) = instances([town("iida")], PLAN.service_ports, "/ca.crt").values()
     assert told["KOSEKI_SIGNATORY"] == "飯田市長"
     assert "dbname=koseki_iida user=koseki_iida_app sslmode=verify-full" in told["KOSEKI_DATABASE"]
     assert "port=5001" in told["KOSEKI_DATABASE_READ"]
     acting = town("iida", signatory="飯田市長職務代理者")
-    (told,) = instances([acting], ports, "/ca.crt").values()
+    (told,) = instances([acting], PLAN.service_ports, "/ca.crt").values()
     assert told["KOSEKI_SIGNATORY"] == "飯田市長職務代理者"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -170,3 +171,11 @@ def test_who_counts_on_a_day_is_decided_in_one_place() -> None:
         )
     }
     assert found == set(DATED)
+
+
+@pytest.mark.parametrize("name", ["koseki_active", "koseki_left", "koseki_takeovers"])
+def test_who_counts_today_is_computed_once_for_ansible(name: str) -> None:
+    """The roles' values are made from one value each; a second computation could differ."""
+    folder = ROOT / "inventories/iida/group_vars"
+    text = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*/*.yml"))
+    assert len(re.findall(rf"\| {name}\b(?!_)", text)) == 1

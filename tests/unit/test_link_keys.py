@@ -91,7 +91,7 @@ def test_an_exchange_names_its_own_town_alone() -> None:
     """Accounts, folder, peer, database, role and key of one town stand in one row."""
     plan = Inventory(ROOT / "inventories/lab").platform
     towns = active(plan.municipalities, date(2017, 11, 1))
-    rows = exchanges(towns, plan.lines, plan.link_policy, 5000, "/ca.crt")
+    rows = exchanges(towns, plan.lines, plan.link_policy, plan.service_ports, "/ca.crt")
     assert len(rows) == len(tenants(towns)) == 14
     others = {row["slug"] for row in rows}
     for row in rows:

@@ -55,10 +55,12 @@ class Acknowledged:
 
 def town_writer(lab: Lab, slug: str) -> Writer:
     """Return the writer that goes through the proxy as a municipality's role."""
-    (names,) = (row.names for row in lab.inventory.platform.municipalities if row.slug == slug)
+    platform = lab.inventory.platform
+    (names,) = (row.names for row in platform.municipalities if row.slug == slug)
     own = key_of(slug)
     connection = (
-        f"host=127.0.0.1 port=5000 dbname={names.database} user={names.application_role} "
+        f"host=127.0.0.1 port={platform.service_ports.proxy_leader} "
+        f"dbname={names.database} user={names.application_role} "
         "connect_timeout=2 sslmode=verify-ca sslrootcert=/etc/koseki/pki/ca.crt "
         f"sslcert={own.certificate} sslkey={own.key}"
     )

@@ -18,7 +18,9 @@ MOVED = {
     "line_subnets": "line_subnets.SLUG to lines.SLUG.counters in network.yml",
     "link_peers": "link_peers.SLUG to lines.SLUG.registry in network.yml",
 }
-# The same within a municipality's row.
+# What is new since then, and where it is to be copied from.
+ADDED = {"service_ports": "add services.yml, as inventories/iida has it"}
+# The same as MOVED within a municipality's row.
 MOVED_IN_ROW = {"issued_by_host_in_failure": "takeover says it: take issued_by_host_in_failure out"}
 
 
@@ -32,6 +34,7 @@ def earlier_form(shared: Mapping[str, Any], file_of: Callable[[str], Path]) -> l
     if not found and not in_rows:
         return []
     moves = [f"move {MOVED[key]}" for key in found] + [MOVED_IN_ROW[key] for key in in_rows]
+    moves += [what for key, what in ADDED.items() if key not in shared]
     keys = ", ".join([*found, *(f"municipalities[].{key}" for key in in_rows)])
     place = file_of(found[0] if found else "municipalities")
     return [Finding(place, keys, "of an earlier form", "; ".join(moves))]

@@ -12,7 +12,13 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from koseki_ops.plan.model import Line, LinkPolicy, Municipality, Operator
+from koseki_ops.plan.model import (
+    Line,
+    LinkPolicy,
+    Municipality,
+    Operator,
+    ServicePorts,
+)
 from koseki_ops.plan.municipalities import cut_off
 from koseki_ops.plan.naming import EXCHANGES, key_of
 
@@ -39,6 +45,11 @@ def operators_of(rows: object) -> list[Operator]:
 def link_policy_of(row: object) -> LinkPolicy:
     """Return the plan's policy of the link that Ansible holds, typed."""
     return LinkPolicy.model_validate(_plain(row))
+
+
+def ports_of(row: object) -> ServicePorts:
+    """Return the plan's ports of services that Ansible holds, typed."""
+    return ServicePorts.model_validate(_plain(row))
 
 
 def rows_of(municipalities: Iterable[Municipality]) -> list[dict[str, Any]]:
@@ -146,16 +157,15 @@ def exchanges(
     municipalities: Iterable[Municipality],
     lines: Mapping[str, Line],
     policy: LinkPolicy,
-    port: int,
+    ports: ServicePorts,
     authority: str,
 ) -> list[dict[str, Any]]:
     """Return each municipality's exchange of files: accounts, folder, peer, the engine's settings.
 
-    lines: by slug, with the resident registries' addresses; port: the proxy's to the leader, on
-    this host; authority: the CA's certificate.
+    lines: by slug, with the resident registries' addresses; authority: the CA's certificate.
     """
     return [
-        _exchange(row, str(lines[row.slug].registry), policy, port, authority)
+        _exchange(row, str(lines[row.slug].registry), policy, ports.proxy_leader, authority)
         for row in municipalities
     ]
 
@@ -212,12 +222,11 @@ def exchange_folders(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def instances(
-    municipalities: Iterable[Municipality], ports: Mapping[str, int], authority: str
+    municipalities: Iterable[Municipality], ports: ServicePorts, authority: str
 ) -> dict[str, dict[str, str]]:
     """Return what each municipality's application is told by its environment, by slug.
 
-    ports: the proxy's on this host, for `leader` and `replica`; authority: the CA's certificate.
-    docs/releases.md names the values.
+    authority: the CA's certificate. docs/releases.md names the values.
     """
     return {
         row.slug: {
@@ -232,7 +241,7 @@ def instances(
 
 
 def takeover_instances(
-    rows: Iterable[Mapping[str, str]], ports: Mapping[str, int], authority: str
+    rows: Iterable[Mapping[str, str]], ports: ServicePorts, authority: str
 ) -> dict[str, dict[str, str]]:
     """Return what the instances that stand in are told, by their names: as for `instances`.
 
@@ -253,7 +262,7 @@ def takeover_instances(
     }
 
 
-def _databases(row: Mapping[str, str], ports: Mapping[str, int], authority: str) -> dict[str, str]:
+def _databases(row: Mapping[str, str], ports: ServicePorts, authority: str) -> dict[str, str]:
     (own,) = client_certificates([row])
     common = (
         f"dbname={row['database']} user={row['application']} sslmode=verify-full "
@@ -261,6 +270,6 @@ def _databases(row: Mapping[str, str], ports: Mapping[str, int], authority: str)
         "connect_timeout=5 application_name=koseki"
     )
     return {
-        "KOSEKI_DATABASE": f"host=127.0.0.1 port={ports['leader']} {common}",
-        "KOSEKI_DATABASE_READ": f"host=127.0.0.1 port={ports['replica']} {common}",
+        "KOSEKI_DATABASE": f"host=127.0.0.1 port={ports.proxy_leader} {common}",
+        "KOSEKI_DATABASE_READ": f"host=127.0.0.1 port={ports.proxy_replica} {common}",
     }

@@ -1,7 +1,7 @@
 """The kinds of hosts that the platform is made of: the one table of them.
 
-A host is of the kind whose group it is in. What it takes part in besides (etcd, vaults, …) are groups
-of hosts.yml too, made of kinds.
+A host is of the kind whose group it is in. What it takes part in besides (etcd, vaults, …) are
+groups of hosts.yml too, made of kinds.
 """
 
 from __future__ import annotations

@@ -7,10 +7,11 @@ Rules that span tables are in `koseki_ops.plan.rules`.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -299,6 +300,32 @@ class HostAddresses(Table):
         return [str(address) for address in (self.city, self.line) if address]
 
 
+class ServicePorts(Table):
+    """The ports of the services that talk to each other; a flow names one by its key."""
+
+    postgresql: Port
+    """PostgreSQL, on its servers."""
+    patroni: Port
+    """Patroni, on the same servers."""
+    etcd_clients: Port
+    """Etcd, for who asks it."""
+    etcd_peers: Port
+    """Etcd, for its other members."""
+    proxy_leader: Port
+    """The proxy to the leader, on the host of whoever asks."""
+    proxy_replica: Port
+    """The proxy to a replica, on the same host."""
+
+    @model_validator(mode="after")
+    def _each_its_own(self) -> Self:
+        seen: dict[int, str] = {}
+        for name, port in self:
+            if port in seen:
+                raise ValueError(f"{name} and {seen[port]} are both {port}; correct one")
+            seen[port] = name
+        return self
+
+
 class Gateway(Table):
     """What the web gateway lets through."""
 
@@ -349,7 +376,7 @@ class Flow(Table):
     protocol: Literal["tcp", "udp"]
     """Its protocol."""
     ports: Annotated[list[Port], Field(min_length=1)]
-    """The ports at the end it leads to."""
+    """The ports at the end it leads to: numbers, or keys of `service_ports`."""
 
 
 class Operator(Table):
@@ -683,6 +710,30 @@ KernelModule = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 KernelWord = Annotated[str, Field(pattern=r"^[a-z][A-Za-z0-9_.]*(=[A-Za-z0-9_.,:/-]+)?$")]
 
 
+def _with_ports(flows: object, ports: Mapping[str, object]) -> object:
+    """Return flows as they stand in an inventory, with numbers instead of names of ports."""
+    if not isinstance(flows, list):
+        return flows
+    return [
+        flow | {"ports": [ports.get(port, port) for port in flow["ports"]]}
+        if isinstance(flow, dict) and isinstance(flow.get("ports"), list)
+        else flow
+        for flow in flows
+    ]
+
+
+def with_version(packages: object, version: int) -> object:
+    """Return packages as they stand in an inventory, by the names that Debian gives them."""
+    if not isinstance(packages, Mapping):
+        return packages
+    return {
+        concern: [str(name).replace("{postgresql_version}", str(version)) for name in names]
+        if isinstance(names, list)
+        else names
+        for concern, names in packages.items()
+    }
+
+
 class Platform(BaseModel):
     """The shared values of an inventory that the model knows by type."""
 
@@ -760,8 +811,12 @@ class Platform(BaseModel):
     """Words that every kernel is started with."""
     packages: dict[str, list[str]]
     """Every Debian package that is asked for, by concern; the mirror holds these and what they
-    need.
+    need. `{postgresql_version}` in a name stands for that value.
     """
+    service_ports: ServicePorts
+    """The ports of the services, by name."""
+    postgresql_version: Annotated[int, Field(ge=13, le=99)]
+    """PostgreSQL's major version."""
     volumes: list[DiskVolume]
     """The disk of a host that is made as an image, one file system after the other."""
     waivers: list[Waiver]
@@ -770,6 +825,17 @@ class Platform(BaseModel):
     """How new drift is told."""
     application_release: ApplicationRelease
     """The release of the application that runs."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written_out(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Put numbers and versions where the inventory names them; the rest is the fields' part."""
+        found = dict(values)
+        if isinstance(ports := found.get("service_ports"), Mapping):
+            found["flows"] = _with_ports(found.get("flows"), ports)
+        if isinstance(version := found.get("postgresql_version"), int):
+            found["packages"] = with_version(found.get("packages"), version)
+        return found
 
     @property
     def today(self) -> date:

@@ -13,13 +13,19 @@ from functools import cached_property
 
 from koseki_ops.plan.host_kinds import kinds_of
 from koseki_ops.plan.inventory import LINE_ENDS, WORKSTATION, Inventory
-from koseki_ops.plan.model import Municipality, Operator, Platform, TimingProfile, Vault
+from koseki_ops.plan.model import (
+    Municipality,
+    Operator,
+    Platform,
+    ServicePorts,
+    TimingProfile,
+    Vault,
+)
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
 
 # Names and places of the platform's conventions (docs/architecture.md).
 STANZA = "koseki"
-WRITE_PORT, READ_PORT = 5000, 5001
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,11 @@ class Plan:
     def waiting_towns(self) -> list[Municipality]:
         """The municipalities that have not joined yet, or have left."""
         return [town for town in self.platform.municipalities if town not in self.towns]
+
+    @property
+    def ports(self) -> ServicePorts:
+        """The ports of the services."""
+        return self.platform.service_ports
 
     @property
     def timing(self) -> TimingProfile:
