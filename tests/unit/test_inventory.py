@@ -131,7 +131,8 @@ RAW = {
 }
 # Who may compare a day with the plan's dates, and why.
 DATED = {
-    "plan/model.py": "decides it: has_joined, has_left, is_active, is_valid",
+    "plan/model/municipalities.py": "decides it: has_joined, has_left, is_active",
+    "plan/model/people.py": "decides it: covers, is_over, is_valid",
     "verify/expectations.py": "the suites' second reading, apart from the engines' on purpose",
 }
 DATES = {"joined_on", "left_on", "valid_until"}
