@@ -194,6 +194,12 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
         "service_ports is",
         "patroni and postgresql are both 5432",
     ),
+    "package with a gap that nothing fills": (
+        "packages.yml",
+        lambda content: content["packages"]["etcd"].append("etcd-{etcd_version}"),
+        "packages.etcd[2] is 'etcd-{etcd_version}'",
+        "match pattern",
+    ),
     "service without a port": (
         "services.yml",
         lambda content: content["service_ports"].pop("patroni"),

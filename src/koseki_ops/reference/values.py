@@ -49,6 +49,7 @@ NAMED = (
     (model.MailAddress, "mail address"),
     (model.DocumentText, "text of 1 to 200 characters"),
     (model.KeyPath, "path"),
+    (model.PackageName, "name of a package"),
     (model.KernelParameter, "name of a parameter"),
     (model.KernelModule, "name of a module"),
     (model.KernelWord, "word"),

@@ -25,6 +25,7 @@ from koseki_ops.plan.model.policies import (
     KernelWord,
     KeyPath,
     LinkPolicy,
+    PackageName,
     TimingProfile,
     Waiver,
     WatchSchedule,
@@ -140,7 +141,7 @@ class Platform(BaseModel):
     """Modules that no kernel loads."""
     kernel_command_line: list[KernelWord]
     """Words that every kernel is started with."""
-    packages: dict[str, list[str]]
+    packages: dict[str, list[PackageName]]
     """Every Debian package that is asked for, by concern; the mirror holds these and what they
     need. `{postgresql_version}` in a name stands for that value.
     """

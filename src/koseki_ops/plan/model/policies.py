@@ -264,6 +264,7 @@ class AuditPolicy(Table):
         return self
 
 
+PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
 KeyPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._-]+)+/?$")]
 KernelParameter = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.([a-z0-9_-]+|\*))+$")]
 KernelModule = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
