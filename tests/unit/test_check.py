@@ -188,6 +188,24 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
         "flows[0].ports[0] is 'etcd'",
         "valid integer",
     ),
+    "flow to a list of ports within one": (
+        "flows.yml",
+        flow(ports=[[22]]),
+        "flows[0].ports[0] is [22]",
+        "valid integer",
+    ),
+    "flow that is none": (
+        "flows.yml",
+        lambda content: content["flows"].append("etcd"),
+        "flows[12] is 'etcd'",
+        "valid dictionary",
+    ),
+    "package that is a number": (
+        "packages.yml",
+        lambda content: content["packages"]["etcd"].append(17),
+        "packages.etcd[2] is 17",
+        "valid string",
+    ),
     "two services on one port": (
         "services.yml",
         lambda content: content["service_ports"].update(patroni=5432),

@@ -46,8 +46,12 @@ def _with_ports(flows: object, ports: Mapping[str, object]) -> object:
     """Return flows as they stand in an inventory, with numbers instead of names of ports."""
     if not isinstance(flows, list):
         return flows
+
+    def number(port: object) -> object:
+        return ports.get(port, port) if isinstance(port, str) else port
+
     return [
-        flow | {"ports": [ports.get(port, port) for port in flow["ports"]]}
+        flow | {"ports": [number(port) for port in flow["ports"]]}
         if isinstance(flow, dict) and isinstance(flow.get("ports"), list)
         else flow
         for flow in flows
@@ -58,10 +62,13 @@ def with_version(packages: object, version: int) -> object:
     """Return packages as they stand in an inventory, by the names that Debian gives them."""
     if not isinstance(packages, Mapping):
         return packages
+
+    def written(name: object) -> object:
+        gap = "{postgresql_version}"
+        return name.replace(gap, str(version)) if isinstance(name, str) else name
+
     return {
-        concern: [str(name).replace("{postgresql_version}", str(version)) for name in names]
-        if isinstance(names, list)
-        else names
+        concern: [written(name) for name in names] if isinstance(names, list) else names
         for concern, names in packages.items()
     }
 
