@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from koseki_ops.plan.inventory import WORKSTATION, Inventory
 
 # What every host has, and what each has where Ansible works.
-EVERYWHERE = ("base", "foundation")
+EVERYWHERE = ("base", "baseline")
 SERVED = (*EVERYWHERE, "ansible")
 DATABASE = (*SERVED, "etcd", "postgresql", "pgbackrest")
 
