@@ -111,7 +111,7 @@ class Registry:
         told = [
             *("-b", "-", "-P", "2022", "-i", str(stand_in_of(self.platform.site, self.slug))),
             *("-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes"),
-            *("-o", f"BindAddress={inventory.shared['link_peers'][self.slug]}"),
+            *("-o", f"BindAddress={inventory.platform.lines[self.slug].registry}"),
             *("-o", "IdentitiesOnly=yes", "-F", "none"),
         ]
         argv = ["sftp", *told, f"link-{self.slug}@{address}"]

@@ -55,12 +55,12 @@ done
 printf '%s\n' "$said"
 exit "$code"
 """
-# Ports on which a host's daemons present a certificate, by group.
+# Services that present a certificate by group: their ports, as the plan calls them, and how to ask.
 PRESENTING = {
-    "etcd_members": {2379: "", 2380: ""},
-    "databases": {5432: "-starttls postgres", 8008: ""},
-    "application": {443: ""},
+    "etcd_members": {"etcd_clients": "", "etcd_peers": ""},
+    "databases": {"postgresql": "-starttls postgres", "patroni": ""},
 }
+GATEWAY_PORT = 443
 GRACE = timedelta(days=1)
 
 
@@ -77,12 +77,13 @@ class Kept:
 
 def presented_ports(plan: Plan, host: str) -> dict[int, str]:
     """Return the ports on which a host must present its certificate, with openssl's options."""
-    return {
-        port: more
-        for group, ports in PRESENTING.items()
+    presenting = {
+        getattr(plan.ports, name): more
+        for group, services in PRESENTING.items()
         if plan.is_in(host, group)
-        for port, more in ports.items()
+        for name, more in services.items()
     }
+    return presenting | ({GATEWAY_PORT: ""} if plan.is_in(host, "application") else {})
 
 
 def questions(plan: Plan, host: str) -> Questions:

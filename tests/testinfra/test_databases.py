@@ -14,9 +14,9 @@ from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Municipality
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold, not_verified
-from koseki_ops.verify.expectations import READ_PORT, WRITE_PORT, Plan
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
-from koseki_ops.verify.registers import PSQL, is_leader
+from koseki_ops.verify.registers import is_leader, psql
 
 # What the server says when it turns somebody away for who they are; an error of the network or of
 # the proxy is no such refusal.
@@ -34,6 +34,8 @@ GROUP_ROLES = {COMMON_ROLE, "koseki_link", "koseki_takeover"}
 LOGINS = ("app", "link")
 # Roles of persons: what they may is the suite requests'.
 OPERATOR = "operator_"
+# What announces a municipality's own database in a session, by one of its two ways: no slug is so.
+LEADER, REPLICA = "own leader", "own replica"
 CATALOG = """
 runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 <<'SQL'
 select json_build_object(
@@ -78,22 +80,22 @@ def knocking_host(plan: Plan, visitor: str, visited: str) -> str:
 def attempts(plan: Plan, host: str, visitor: Municipality) -> str:
     """Return one psql session that goes home both ways, then knocks at each that is to be tried."""
     who = "select current_database(), current_user, pg_is_in_recovery();"
-    read = f"host=127.0.0.1 port={READ_PORT} dbname={visitor.database}"
+    read = f"host=127.0.0.1 port={plan.ports.proxy_replica} dbname={visitor.database}"
     lines = [
-        f"\\echo @@ {own(WRITE_PORT)}\n\\warn @@ {own(WRITE_PORT)}\n{who}",
-        f"\\echo @@ {own(READ_PORT)}\n\\warn @@ {own(READ_PORT)}\n\\connect '{read}'\n{who}",
+        f"\\echo @@ {LEADER}\n\\warn @@ {LEADER}\n{who}",
+        f"\\echo @@ {REPLICA}\n\\warn @@ {REPLICA}\n\\connect '{read}'\n{who}",
     ]
     lines += [
         f"\\echo @@ {town.slug}\n\\warn @@ {town.slug}\n"
-        f"\\connect 'host=127.0.0.1 port={WRITE_PORT} dbname={town.database}'\n"
+        f"\\connect 'host=127.0.0.1 port={plan.ports.proxy_leader} dbname={town.database}'\n"
         "select 'inside ' || current_database();"
         for town in plan.towns
         if town != visitor and knocking_host(plan, visitor.slug, town.slug) == host
     ]
     session = "\n".join(lines)
     # It begins at home: psql takes orders only once it is connected somewhere.
-    home = f"'host=127.0.0.1 port={WRITE_PORT} dbname={visitor.database}'"
-    return f"{PSQL.format(town=visitor)} {home} <<'SQL' 2>&1\n{session}\nSQL"
+    home = f"'host=127.0.0.1 port={plan.ports.proxy_leader} dbname={visitor.database}'"
+    return f"{psql(plan, visitor)} {home} <<'SQL' 2>&1\n{session}\nSQL"
 
 
 def questions(plan: Plan, host: str) -> Questions:
@@ -137,11 +139,6 @@ def test_no_town_enters_another(plan: Plan, everywhere: Everywhere, visit: tuple
     )
 
 
-def own(port: int) -> str:
-    """Return what announces a municipality's own database, by one of its two ways."""
-    return f"own {port}"
-
-
 def met(facts: Facts, visitor: str, announced: str) -> str:
     """Return what one attempt of a session met: an attempt that was not made says nothing."""
     said = facts[f"visits {visitor}"].text
@@ -154,7 +151,7 @@ def met(facts: Facts, visitor: str, announced: str) -> str:
 def test_each_town_enters_its_own(facts: Facts, town: Municipality) -> None:
     """With its certificate, through the proxy, as its own role; writes reach the leader (K-01)."""
     expect(
-        met(facts, town.slug, own(WRITE_PORT)),
+        met(facts, town.slug, LEADER),
         f"{town.database}|{town.database}_app|f",
         f"run `koseki apply --limit databases --limit {facts.host}`",
         "haproxy",
@@ -165,7 +162,7 @@ def test_each_town_enters_its_own(facts: Facts, town: Municipality) -> None:
 def test_reads_go_to_the_second_recording(facts: Facts, town: Municipality) -> None:
     """The reading port leads to a replica, so that 副 carries its part (K-03)."""
     expect(
-        met(facts, town.slug, own(READ_PORT)),
+        met(facts, town.slug, REPLICA),
         f"{town.database}|{town.database}_app|t",
         "see whether a replica runs (`koseki verify replication`)",
         "haproxy",

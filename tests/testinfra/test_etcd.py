@@ -10,7 +10,6 @@ from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 
 SERIES = "3.5"
 LEAD = "koseki-etcd-lead"
-CLIENT_PORT, PEER_PORT = 2379, 2380
 # What the running process was really started with, and etcdctl pointed at it with its own files.
 PROCESS = """
 pid=$(systemctl show -P MainPID etcd.service)
@@ -43,14 +42,15 @@ printf "GET /version HTTP/1.0\\r\\n\\r\\n" >&3; timeout {seconds} cat <&3'
 def endpoints(plan: Plan, host: str) -> str:
     """Return the members' client addresses as a host sees them."""
     members = plan.hosts_in("etcd_members")
-    return ",".join(f"https://{plan.address(member, host)}:{CLIENT_PORT}" for member in members)
+    port = plan.ports.etcd_clients
+    return ",".join(f"https://{plan.address(member, host)}:{port}" for member in members)
 
 
 def questions(plan: Plan, host: str) -> Questions:
     """Ask each member what it and the others say, and try it as a stranger would."""
     if host == WORKSTATION or not plan.is_in(host, "etcd_members"):
         return {}
-    own = f"{plan.address(host, host)}:{CLIENT_PORT}"
+    own = f"{plan.address(host, host)}:{plan.ports.etcd_clients}"
     ctl = CTL.format(endpoints=endpoints(plan, host), seconds=ANSWER_SECONDS)
     return {
         "process": PROCESS,
@@ -62,7 +62,9 @@ def questions(plan: Plan, host: str) -> Questions:
         "stranger": Question(STRANGER.format(own=own, seconds=ANSWER_SECONDS), aside=True),
         "plain": Question(
             PLAIN.format(
-                address=plan.address(host, host), port=CLIENT_PORT, seconds=ANSWER_SECONDS
+                address=plan.address(host, host),
+                port=plan.ports.etcd_clients,
+                seconds=ANSWER_SECONDS,
             ),
             aside=True,
         ),
@@ -94,7 +96,7 @@ def test_members_are_the_plans(plan: Plan, facts: Facts) -> None:
     """Exactly the plan's members vote; a forgotten one would count towards the majority (K-03)."""
     rows = facts["members"].json["members"]
     wanted = {
-        f"https://{plan.address(member, facts.host)}:{PEER_PORT}"
+        f"https://{plan.address(member, facts.host)}:{plan.ports.etcd_peers}"
         for member in plan.hosts_in("etcd_members")
     }
     expect({url for row in rows for url in row["peerURLs"]}, wanted, facts.remedy, "etcd")

@@ -180,7 +180,7 @@ def questions(plan: Plan, host: str) -> Questions:
     slugs = [town.slug for town in plan.towns]
     units = [EXCHANGE, *(ENGINE.format(slug) for slug in slugs)]
     units += [RECONCILE.format(slug) + end for slug in slugs for end in (".timer", ".service")]
-    address = plan.platform.link_peers[slugs[0]]
+    address = plan.platform.lines[slugs[0]].registry
     return {
         "states": STATES.format(units=" ".join(units)),
         "folders": FOLDERS,

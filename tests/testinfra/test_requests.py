@@ -15,7 +15,7 @@ from koseki_ops.plan.model import Municipality
 from koseki_ops.verify.expect import expect, hold, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
-from koseki_ops.verify.registers import PROGRAM, is_leader
+from koseki_ops.verify.registers import is_leader, program
 
 TIMER, SERVICE = "koseki-requests.timer", "koseki-requests.service"
 PREFIX = "operator_"
@@ -70,7 +70,7 @@ select json_build_object('database', current_database(),
 # As the person's own account: admitted under a request, otherwise the server's refusal.
 KNOCK = (
     "cd / && setpriv --reuid={name} --regid={name} --clear-groups "
-    f"{PROGRAM} -XAtq -d {{database}} -U operator_{{name}} -c 'select current_user' 2>&1"
+    "{program} -XAtq -d {database} -U operator_{name} -c 'select current_user' 2>&1"
 )
 STATE = (
     f"systemctl show -P ActiveState -P UnitFileState {TIMER};"
@@ -89,7 +89,9 @@ def questions(plan: Plan, host: str) -> Questions:
     asked = {"told": f"cd / && {told}", "timer": STATE}
     if plan.towns:
         for name in workers(plan, host)[:1]:
-            asked["knock"] = KNOCK.format(name=name, database=plan.towns[0].database)
+            asked["knock"] = KNOCK.format(
+                name=name, database=plan.towns[0].database, program=program(plan)
+            )
     return asked
 
 

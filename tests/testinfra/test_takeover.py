@@ -16,7 +16,7 @@ from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Municipality
 from koseki_ops.trust.terminals import stand_ins_of
 from koseki_ops.verify.expect import expect, hold, not_verified
-from koseki_ops.verify.expectations import WRITE_PORT, Plan
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 from koseki_ops.verify.registers import is_leader
 
@@ -61,7 +61,7 @@ KNOCK = (
     "PGSSLCERT=/etc/koseki/municipalities/takeover-{slug}/client.crt "
     "PGSSLKEY=/etc/koseki/municipalities/takeover-{slug}/client.key "
     "setpriv --reuid=koseki-takeover-{slug} --regid=koseki-takeover-{slug} --clear-groups "
-    f"psql -XAtq 'host=127.0.0.1 port={WRITE_PORT} dbname=koseki_{{slug}}' "
+    "psql -XAtq 'host=127.0.0.1 port={port} dbname=koseki_{slug}' "
     "-c 'select current_user' 2>&1"
 )
 
@@ -87,7 +87,9 @@ def questions(plan: Plan, host: str) -> Questions:
         asked["told"] = f"cd / && {command} <<'SQL'\n{asks}SQL\n"
     if plan.is_in(host, "application"):
         for town in plan.cut_off_towns:
-            asked[f"stand-in {town.slug}"] = KNOCK.format(slug=town.slug)
+            asked[f"stand-in {town.slug}"] = KNOCK.format(
+                slug=town.slug, port=plan.ports.proxy_leader
+            )
         asked["keys"] = "cd /etc/koseki/municipalities && ls -d takeover-*"
     return asked
 

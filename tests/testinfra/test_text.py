@@ -8,10 +8,10 @@ from koseki_ops.plan.model import Municipality
 from koseki_ops.supply.release import STAND_IN_NAME
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import expect, hold, not_verified
-from koseki_ops.verify.expectations import WRITE_PORT, Plan
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.forms import FORMS, PRINTABLE, SURVIVORS, WITHOUT_FORM
 from koseki_ops.verify.plugin import Facts, Questions, on_hosts
-from koseki_ops.verify.registers import PSQL
+from koseki_ops.verify.registers import psql
 
 # Written, read and taken back in one transaction. The hex is the text's bytes in UTF-8.
 THERE_AND_BACK = """
@@ -54,9 +54,9 @@ def questions(plan: Plan, host: str) -> Questions:
     texts = json.dumps({str(n): text.encode().hex() for n, text in enumerate(SURVIVORS)})
     asked: dict[str, str | Question] = {}
     for town in plan.towns:
-        connection = f"'host=127.0.0.1 port={WRITE_PORT} dbname={town.database}'"
+        connection = f"'host=127.0.0.1 port={plan.ports.proxy_leader} dbname={town.database}'"
         script = THERE_AND_BACK.format(texts=texts)
-        command = f"{PSQL.format(town=town)} {connection} <<'SQL'\n{script}\nSQL"
+        command = f"{psql(plan, town)} {connection} <<'SQL'\n{script}\nSQL"
         asked[f"text {town.slug}"] = Question(command, aside=True)
     if plan.towns and plan.platform.application_release.name == STAND_IN_NAME:
         command = PRINT.format(

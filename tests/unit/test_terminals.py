@@ -131,8 +131,11 @@ def test_a_terminal_that_left_the_plan_is_revoked(
     """The next apply's question is enough, and coming back does not undo it."""
     asked = request(tmp_path / "asked.csr", ec.generate_private_key(ec.SECP256R1()))
     terminals.issue(site, platform, "achi-01", asked)
-    rest = [row for row in platform.terminals if row.id != "achi-01"]
-    terminals.ensure_authority(site, platform.model_copy(update={"terminals": rest}))
+    towns = [
+        town.model_copy(update={"terminals": ["achi-02"]}) if town.slug == "achi" else town
+        for town in platform.municipalities
+    ]
+    terminals.ensure_authority(site, platform.model_copy(update={"municipalities": towns}))
     assert len(list(told(site))) == 1
     terminals.ensure_authority(site, platform)
     assert len(list(told(site))) == 1

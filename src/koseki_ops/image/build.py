@@ -121,7 +121,7 @@ def _build(
     aside: Path,
     say: Say,
 ) -> str:
-    packages = inventory.shared["packages"]
+    packages = inventory.platform.packages
     base = ensure_tree(site, [*packages["base"], *packages["image"]], VAULT_SUITE, say)
     workshop = site.workshop
     lab = Lab(workshop, say, Stock((host,), base))
@@ -253,7 +253,7 @@ def _finish(
     for watched in inventory.audited_key_files(host):
         if watched.endswith("/"):
             (tree / watched.strip("/")).mkdir(parents=True, exist_ok=True)
-    words = [*inventory.shared["kernel_command_line"], *CONSOLES]
+    words = [*inventory.platform.kernel_command_line, *CONSOLES]
     _place(
         tree / loader.CONFIGURATION,
         loader.configuration(layout, words, secrets[PASSWORD], host),

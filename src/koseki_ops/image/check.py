@@ -108,7 +108,7 @@ class _Court:
         self._suites("after a power cut", LASTING)
         found = json.dumps(self.trial.as_json(), ensure_ascii=False, indent=1)
         (self.reports / "check.json").write_text(found + "\n", encoding="utf-8")
-        page = render(self.trial, self.lab.inventory.shared["timezone"], time.time())
+        page = render(self.trial, self.lab.inventory.platform.timezone, time.time())
         (self.reports / REPORT).write_text(page, encoding="utf-8")
         return self.trial
 

@@ -193,7 +193,7 @@ def rehearse_command(
 
 def _chosen(inventory: Inventory, names: Sequence[str]) -> dict[str, int]:
     """Return repository by name of the vaults that were asked for, empty for all."""
-    known = {row["name"]: int(row["repository"]) for row in inventory.shared["vaults"]}
+    known = {row.name: row.repository for row in inventory.platform.vaults}
     for name in names:
         if name not in known:
             raise KosekiError("unknown vault", name, f"choose of {', '.join(known)}")

@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
 from koseki_ops.core.foreign import told
-from koseki_ops.plan.municipalities import tenants
 from koseki_ops.plan.site import Site
 from koseki_ops.procedures.base import Procedure, Say
 from koseki_ops.procedures.municipality import (
@@ -84,7 +83,7 @@ class Withdraw(Procedure[tuple[Outcome, Export]]):
 
     def describe(self) -> Sequence[str]:
         """Return what it will do."""
-        name = row_of(self.inventory, self.slug)["name"]
+        name = row_of(self.inventory, self.slug).name
         return [
             f"apply the plan, in which {name} has left: every way in is closed",
             f"verify {', '.join(SUITES)} on all hosts",
@@ -99,7 +98,7 @@ class Withdraw(Procedure[tuple[Outcome, Export]]):
         outcome = bring_about(self.site, say)
         if outcome.applied.failed or outcome.applied.unreachable:
             raise KosekiError(
-                f"the ways of {row_of(self.inventory, self.slug)['name']} could not all be closed",
+                f"the ways of {row_of(self.inventory, self.slug).name} could not all be closed",
                 f"{outcome.applied.failed} failed",
                 "run `koseki apply`, then this once more",
             )
@@ -121,15 +120,13 @@ class Withdraw(Procedure[tuple[Outcome, Export]]):
         return {"sha256": outcome[1].sha256, "rows": sum(outcome[1].rows.values())}
 
     def _export(self, certificate: x509.Certificate, file: Path) -> Export:
-        (tenant,) = tenants([row_of(self.inventory, self.slug)])
+        database = row_of(self.inventory, self.slug).database
         host = leader(self.site, self.inventory)
         recipient = self.recipient.read_bytes()
         try:
             with file.open("xb") as out:
                 file.chmod(0o600)
-                said = program_on_host(
-                    self.site, host, "export.sh", tenant["database"], recipient, out
-                )
+                said = program_on_host(self.site, host, "export.sh", database, recipient, out)
             copied = _copied(host, said)
         except BaseException:
             # Half of a municipality's registers helps nobody.

@@ -112,7 +112,7 @@ def _hosts(site: Site, inventory: Inventory) -> str:
 
 def _config(site: Site, inventory: Inventory) -> str:
     files = files_of(site)
-    account = inventory.shared["automation_account"]
+    account = inventory.platform.automation_account
     return f"""# Written by koseki; the one SSH configuration of this site.
 {_hosts(site, inventory)}    User {account}
     IdentityFile {files.automation_key}

@@ -33,7 +33,7 @@ def ensure_base_tree(site: Site, inventory: Inventory, say: Callable[[str], None
     """
     # The smaller suite: in the larger one lies what some service pulls in although Debian calls it
     # required, and a bare machine would get that, too.
-    return ensure_tree(site, inventory.shared["packages"]["base"], VAULT_SUITE, say)
+    return ensure_tree(site, inventory.platform.packages["base"], VAULT_SUITE, say)
 
 
 def ensure_tree(

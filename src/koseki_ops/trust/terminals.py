@@ -102,7 +102,7 @@ def ensure_authority(site: Site, platform: Platform) -> None:
 def _staying(platform: Platform) -> list[Terminal]:
     """Return the terminals of municipalities that have not left."""
     day = platform.effective_day
-    gone = {row.slug for row in platform.municipalities if row.left_on and row.left_on <= day}
+    gone = {town.slug for town in platform.municipalities if town.has_left(day)}
     return [row for row in platform.terminals if row.municipality not in gone]
 
 
@@ -166,7 +166,9 @@ def _of_plan(platform: Platform, terminal: str) -> Terminal:
             return row
     known = ", ".join(row.id for row in staying)
     raise KosekiError(
-        "no such terminal in the plan", terminal, f"add it to gateway.yml, or choose of {known}"
+        "no such terminal in the plan",
+        terminal,
+        f"add it to municipalities.yml, or choose of {known}",
     )
 
 

@@ -131,12 +131,12 @@ def sweep(
 
     seen = observe(site, asked, bounds, meanwhile)
     (present,) = inputs
-    renew = inventory.shared["certificate_policy"]["renew_when_days_left"]
+    renew = inventory.platform.certificate_policy.renew_when_days_left
     for part in parts:
         part.observed = seen[part.host]
         _judge_alone(site, part, present, renew, secrets)
     _look_again(site, parts, bounds, lambda part: _judge_alone(site, part, present, renew, secrets))
-    _tell_more(site, parts, inventory.shared["automation_account"], secrets)
+    _tell_more(site, parts, inventory.platform.automation_account, secrets)
     return Sweep(
         site=site.name,
         at=at,

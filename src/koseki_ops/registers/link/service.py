@@ -17,7 +17,6 @@ from koseki_ops.core.foreign import told_by
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
-from koseki_ops.plan.municipalities import active
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import run as run_on
 from koseki_ops.remote.ssh_config import ensure_site_ssh
@@ -39,8 +38,7 @@ def stand_in_of(site: Site, slug: str) -> Path:
 
 def joined(platform: Platform) -> list[str]:
     """Return the slugs of the municipalities that have joined."""
-    rows = [row.model_dump(mode="json") for row in platform.municipalities]
-    return [row["slug"] for row in active(rows, platform.effective_day)]
+    return [town.slug for town in platform.towns]
 
 
 def verify_keys(site: Site, platform: Platform) -> None:

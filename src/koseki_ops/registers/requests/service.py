@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from koseki_ops.core.errors import KosekiError
@@ -19,7 +18,7 @@ from koseki_ops.core.foreign import as_asked, told, told_by
 from koseki_ops.core.formatting import in_short
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
-from koseki_ops.plan.municipalities import active, operators_on
+from koseki_ops.plan.municipalities import operators_on
 from koseki_ops.plan.naming import database_of
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
@@ -81,8 +80,7 @@ class Desk:
     @property
     def towns(self) -> dict[str, str]:
         """The names of the municipalities that have joined, by slug, in the plan's order."""
-        day = self.inventory.effective_day
-        return {row["slug"]: row["name"] for row in active(self._shared("municipalities"), day)}
+        return {town.slug: town.name for town in self.platform.towns}
 
     @property
     def operators(self) -> list[str]:
@@ -112,11 +110,7 @@ class Desk:
         return name
 
     def _working(self, names: list[str]) -> list[str]:
-        return operators_on(self._shared("operators"), names, self.inventory.today)
-
-    def _shared(self, name: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self.inventory.shared[name]
-        return rows
+        return operators_on(self.platform.operators, names, self.platform.today)
 
 
 @dataclass(frozen=True)

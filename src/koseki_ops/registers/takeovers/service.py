@@ -14,7 +14,7 @@ from typing import Any
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.foreign import as_asked, told_by
-from koseki_ops.plan.model import Takeover
+from koseki_ops.plan.model import Municipality, Takeover
 from koseki_ops.plan.naming import database_of
 from koseki_ops.registers.requests.service import Desk, ends_within, one_line
 from koseki_ops.remote.psql import LEADER, literal, say
@@ -48,18 +48,18 @@ class Wanted:
     until: datetime
 
 
-def clause(desk: Desk, town: str) -> Takeover:
-    """Return what the inventory says of a takeover; KosekiError where there is no such clause.
+def clause(desk: Desk, town: str) -> tuple[Municipality, Takeover]:
+    """Return a municipality and what holds in its takeover; KosekiError without such a clause.
 
     town: slug, name or six-digit code of a municipality.
     """
     rows = desk.platform.municipalities
     found = next((row for row in rows if town in (row.slug, row.name, row.code6)), None)
     slug = desk.town(found.slug if found else town)
-    for row in desk.platform.takeovers:
-        if row.municipality == slug:
-            return row
-    known = ", ".join(row.municipality for row in desk.platform.takeovers) or "none"
+    for row in rows:
+        if row.slug == slug and row.takeover:
+            return row, row.takeover
+    known = ", ".join(row.slug for row in rows if row.takeover) or "none"
     raise KosekiError(
         "no clause lets another issue for this municipality", town, f"it is possible for: {known}"
     )
@@ -67,12 +67,12 @@ def clause(desk: Desk, town: str) -> Takeover:
 
 def declare(desk: Desk, wanted: Wanted, typed_by: str) -> str:
     """Declare a takeover and return its id; the database refuses one that is declared already."""
-    row = clause(desk, wanted.town)
+    town, takeover = clause(desk, wanted.town)
     if desk.operator(wanted.approver) == desk.operator(wanted.declared_by):
         remedy = "let another operator approve"
         raise KosekiError("who declares does not approve", wanted.approver, remedy)
     one_line("cause", wanted.cause)
-    ends_within(wanted.until, datetime.now(UTC), row.longest_hours)
+    ends_within(wanted.until, datetime.now(UTC), takeover.longest_hours)
     told = {
         "declared_by": wanted.declared_by,
         "approver": wanted.approver,
@@ -81,22 +81,21 @@ def declare(desk: Desk, wanted: Wanted, typed_by: str) -> str:
         "ends_at": wanted.until.isoformat(),
     }
     script = (
-        f"\\connect {database_of(row.municipality)}\n"
-        f"SELECT platform.declare_takeover({literal(told)}::jsonb);\n"
+        f"\\connect {town.database}\nSELECT platform.declare_takeover({literal(told)}::jsonb);\n"
     )
-    return f"{row.municipality}-{say(desk.site, desk.inventory, script).strip()}"
+    return f"{town.slug}-{say(desk.site, desk.inventory, script).strip()}"
 
 
 def end(desk: Desk, town: str, ended_by: str) -> str:
     """End what is declared for a municipality before its time; return its slug."""
-    slug = clause(desk, town).municipality
+    row, _ = clause(desk, town)
     script = (
-        f"\\connect {database_of(slug)}\n"
+        f"\\connect {row.database}\n"
         f"SELECT platform.end_takeover({literal(desk.operator(ended_by))});\n"
         "SELECT platform.end_sessions();\n"
     )
     say(desk.site, desk.inventory, script)
-    return slug
+    return row.slug
 
 
 @dataclass(frozen=True)
@@ -115,8 +114,8 @@ class Standing:
 
 def status(desk: Desk, towns: Sequence[str]) -> list[Standing]:
     """Return how it stands with these municipalities, empty for every one with the clause."""
-    chosen = [clause(desk, town).municipality for town in towns] or [
-        row.municipality for row in desk.platform.takeovers if row.municipality in desk.towns
+    chosen = [clause(desk, town)[0].slug for town in towns] or [
+        town.slug for town in desk.platform.towns if town.takeover
     ]
     script = "\n".join(
         f"\\connect {database_of(slug)}\n{STATUS.format(slug=slug)}" for slug in chosen
