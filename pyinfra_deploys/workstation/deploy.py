@@ -25,7 +25,7 @@ from pyinfra_deploys.foundation.templates import environment
 
 from koseki_ops.drift.judge.declared import Declared
 from koseki_ops.plan.model import DriftAlerts, WatchSchedule
-from koseki_ops.supply.station import (
+from koseki_ops.supply.toolkit import (
     ACCOUNT,
     LOCK,
     STATE,
@@ -114,9 +114,9 @@ def _unpacked(make: Callable[[], bytes], folder: str) -> Commands:
 def equipment(data: HostData) -> None:
     """Give the host its account, what it asks with, and the toolkit.
 
-    Only the administrator's seat compares these: the host itself has nothing to hold them against.
+    Only the control node compares these: the host itself has nothing to hold them against.
     """
-    if data.site.station:
+    if data.site.watch_host:
         return
     settle(
         name="Keep the watch's account",

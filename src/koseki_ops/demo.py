@@ -15,7 +15,7 @@ from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.rules import PLAN_GROUPS
 from koseki_ops.plan.site import Site
 from koseki_ops.supply.mirror import build_mirror
-from koseki_ops.supply.station import build_wheelhouse
+from koseki_ops.supply.toolkit import build_wheelhouse
 from koseki_ops.trust.secrets import init_secrets
 from koseki_ops.verify.cli import print_results
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, Results
@@ -73,7 +73,7 @@ def print_table(site: Site, changed: int, verified: Results, progress: Progress)
     click.echo("\nWhat stands")
     for host in inventory.hosts:
         groups = [name for name in PLAN_GROUPS if host in inventory.hosts_in(name)]
-        address = inventory.address_of(host, site.seat)
+        address = inventory.address_of(host, site.origin)
         click.echo(f"  {host:16} {', '.join(groups):14} {address}")
     click.echo("\nHow long it took")
     for name, seconds in progress.done:

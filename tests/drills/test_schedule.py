@@ -13,7 +13,7 @@ from drills.conftest import Platform, wait_for
 from drills.corelock import cores
 from drills.ledger import LEDGER
 
-STATION = "workstation1"
+WATCH_HOST = "workstation1"
 SWEEP, OPINION = "koseki-drift.service", "koseki-second-opinion.service"
 STAMP = "/var/lib/systemd/timers/stamp-koseki-drift.timer"
 
@@ -24,38 +24,38 @@ def run(platform: Platform, unit: str) -> int:
     A run that is at work already would be joined, and tell of what it saw before: its end first.
     """
     shown = f"systemctl show -P ActiveState {unit}"
-    wait_for(lambda: platform.sh(STATION, shown).strip() != "activating", "the run before", 120)
+    wait_for(lambda: platform.sh(WATCH_HOST, shown).strip() != "activating", "the run before", 120)
     with cores(1 if unit == SWEEP else 2):
         LEDGER.count("sweep" if unit == SWEEP else "check")
-        platform.sh(STATION, f"systemctl start {unit}", check=False)
-    return int(platform.sh(STATION, f"systemctl show -P ExecMainStatus {unit}"))
+        platform.sh(WATCH_HOST, f"systemctl start {unit}", check=False)
+    return int(platform.sh(WATCH_HOST, f"systemctl show -P ExecMainStatus {unit}"))
 
 
 def said(platform: Platform, unit: str) -> str:
     """Return what the last run left in the journal."""
     last = f"$(systemctl show -P InvocationID {unit})"
-    return platform.sh(STATION, f"journalctl -o cat --no-pager _SYSTEMD_INVOCATION_ID={last}")
+    return platform.sh(WATCH_HOST, f"journalctl -o cat --no-pager _SYSTEMD_INVOCATION_ID={last}")
 
 
 @pytest.mark.drill
 def test_a_run_that_is_killed_holds_up_nothing(platform: Platform) -> None:
     """SIGKILL in the middle, several times; the next one asks every host and ends well."""
     for pause in (0.2, 0.8, 1.5):
-        platform.sh(STATION, f"systemctl start --no-block {SWEEP}; sleep {pause}")
-        platform.sh(STATION, f"systemctl kill --signal=KILL {SWEEP}; sleep 0.5")
-        assert platform.sh(STATION, f"systemctl show -P Result {SWEEP}").strip() == "signal"
+        platform.sh(WATCH_HOST, f"systemctl start --no-block {SWEEP}; sleep {pause}")
+        platform.sh(WATCH_HOST, f"systemctl kill --signal=KILL {SWEEP}; sleep 0.5")
+        assert platform.sh(WATCH_HOST, f"systemctl show -P Result {SWEEP}").strip() == "signal"
     assert run(platform, SWEEP) == 0, said(platform, SWEEP)
-    assert f"{STATION} " in said(platform, SWEEP)
+    assert f"{WATCH_HOST} " in said(platform, SWEEP)
 
 
 @pytest.mark.drill
 def test_two_runs_never_overlap(platform: Platform) -> None:
     """A beat that comes while a run is at work starts no second one."""
-    platform.sh(STATION, f"systemctl start --no-block {SWEEP}; sleep 0.5")
-    first = platform.sh(STATION, f"systemctl show -P MainPID {SWEEP}").strip()
-    platform.sh(STATION, f"systemctl start --no-block {SWEEP}; sleep 0.5")
+    platform.sh(WATCH_HOST, f"systemctl start --no-block {SWEEP}; sleep 0.5")
+    first = platform.sh(WATCH_HOST, f"systemctl show -P MainPID {SWEEP}").strip()
+    platform.sh(WATCH_HOST, f"systemctl start --no-block {SWEEP}; sleep 0.5")
     assert first != "0"
-    assert platform.sh(STATION, "pgrep -cx -u koseki-watch koseki").strip() == "1"
+    assert platform.sh(WATCH_HOST, "pgrep -cx -u koseki-watch koseki").strip() == "1"
 
 
 @pytest.mark.drill
@@ -75,12 +75,12 @@ def test_a_host_that_is_down_is_not_verified(platform: Platform) -> None:
 @pytest.mark.drill
 def test_what_was_slept_through_is_made_up_for(platform: Platform) -> None:
     """A machine that was off at its beat sweeps by itself as soon as it is there again."""
-    platform.sh(STATION, f"touch -d '-1 hour' {STAMP} && sync")
-    platform.lab.kill(STATION)
-    platform.lab.start(STATION)
+    platform.sh(WATCH_HOST, f"touch -d '-1 hour' {STAMP} && sync")
+    platform.lab.kill(WATCH_HOST)
+    platform.lab.start(WATCH_HOST)
     shown = f"systemctl show -P ExecMainExitTimestampMonotonic {SWEEP}"
-    wait_for(lambda: platform.sh(STATION, shown).strip() != "0", "a sweep by itself")
-    assert platform.sh(STATION, f"systemctl show -P ExecMainStatus {SWEEP}").strip() == "0"
+    wait_for(lambda: platform.sh(WATCH_HOST, shown).strip() != "0", "a sweep by itself")
+    assert platform.sh(WATCH_HOST, f"systemctl show -P ExecMainStatus {SWEEP}").strip() == "0"
     platform.koseki("verify", "schedule")
 
 
@@ -89,7 +89,7 @@ def test_new_drift_is_mailed_once_and_so_is_its_end(platform: Platform) -> None:
     """The host's own MTA keeps a mail for the change, none for the next sweep, one for its end."""
     # What was there before has been told by then.
     wait_for(lambda: not run(platform, SWEEP), "a sweep that ends well")
-    platform.sh(STATION, "rm -f /var/mail/root")
+    platform.sh(WATCH_HOST, "rm -f /var/mail/root")
     platform.sh("secondary1", "chmod 0600 /etc/hosts")
     try:
         assert [run(platform, SWEEP), run(platform, SWEEP)] == [1, 1]
@@ -107,7 +107,7 @@ def test_new_drift_is_mailed_once_and_so_is_its_end(platform: Platform) -> None:
 
 def mails(platform: Platform) -> list[EmailMessage]:
     """Return what the host that keeps watch has in its mailbox."""
-    text = platform.sh(STATION, "cat /var/mail/root", check=False)
+    text = platform.sh(WATCH_HOST, "cat /var/mail/root", check=False)
     whole = [f"From {part}" for part in re.split(r"^From ", text, flags=re.MULTILINE) if part]
     parse = Parser(EmailMessage, policy=policy.default).parsestr
     return [parse(one.partition("\n")[2]) for one in whole]

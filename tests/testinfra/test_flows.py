@@ -11,7 +11,7 @@ import pytest
 
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import ANSWER_SECONDS, Question
-from koseki_ops.verify.connections import OPEN, SHUT, from_host, from_seat
+from koseki_ops.verify.connections import OPEN, SHUT, from_host, from_origin
 from koseki_ops.verify.expect import expect, hold, not_verified
 from koseki_ops.verify.expectations import Plan, pairs
 from koseki_ops.verify.plugin import PLAN, Everywhere, Facts, Questions, on_hosts
@@ -71,7 +71,7 @@ def questions(plan: Plan, host: str) -> Questions:
         for way in tried
     ]
     if host == WORKSTATION:
-        return {"probes": Question(from_seat(jobs), aside=True)}
+        return {"probes": Question(from_origin(jobs), aside=True)}
     return {
         "probes": Question(from_host(jobs), aside=True),
         "rules": "nft -j list ruleset",

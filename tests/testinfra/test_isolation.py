@@ -95,7 +95,7 @@ def program(plan: Plan) -> str:
 
 
 def hosts(plan: Plan) -> list[tuple[str, str]]:
-    """Return address and name of every host in the city, and of the administrator's seat."""
+    """Return address and name of every host in the city, and of the control node."""
     names = [host for host in plan.inventory.hosts if plan.stands_in_city(host)]
     found = [(str(plan.platform.host_addresses[name].city), name) for name in names]
     return [*found, (str(plan.platform.workstation_addresses.city), WORKSTATION)]

@@ -237,7 +237,7 @@ def test_the_toolkit_is_as_it_was_packed(facts: Facts) -> None:
 
 
 @on_hosts("watch_hosts")
-def test_no_authority_leaves_the_seat(plan: Plan, facts: Facts) -> None:
+def test_no_authority_leaves_the_control_node(plan: Plan, facts: Facts) -> None:
     """One private key asks, one signs this host's own history; neither certifies anybody (K-08)."""
     asks, signs = (f"{STATE}/{plan.site.name}/{name}" for name in ("ssh/automation", HISTORY_KEY))
     seen = set(facts["keys"].lines)

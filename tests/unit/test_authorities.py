@@ -9,7 +9,7 @@ import pytest
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.inventory import Inventory
-from koseki_ops.plan.site import WORKSHOP, Site, Station, project_root
+from koseki_ops.plan.site import WORKSHOP, Site, WatchHost, project_root
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 from koseki_ops.trust.authorities import AUTHORITIES, hold
 
@@ -57,5 +57,5 @@ def test_who_has_none_misses_none(site: Site) -> None:
     """A host that keeps watch; what an image is made with, which is thrown away."""
     for place in AUTHORITIES:
         (site.state / place).unlink()
-    hold(replace(site, station=Station("workstation1", "lab", "lab", "")))
+    hold(replace(site, watch_host=WatchHost("workstation1", "lab", "lab", "")))
     hold(replace(site, name=f"{site.name}{WORKSHOP}"))

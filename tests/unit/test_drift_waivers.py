@@ -15,7 +15,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.history.store import Store
 from koseki_ops.drift.history.waivers import HANDED_OUT, committed_waivers, hand_out, terms_of
 from koseki_ops.plan.inventory import Inventory
-from koseki_ops.plan.site import Site, Station
+from koseki_ops.plan.site import Site, WatchHost
 
 DAY = 86_400
 
@@ -154,13 +154,13 @@ def test_the_plans_own_waivers_are_read() -> None:
 
 
 def test_a_host_that_keeps_watch_counts_what_the_seat_signed(checkout: Site) -> None:
-    """It has no repository: nothing before the first apply, then the seat's, and no other's."""
+    """It has no repository: nothing before the first apply, then the control node's alone."""
     row = waiver(drifted())
     path = checkout.root / "inventories/iida/group_vars/all/waivers.yml"
     write(path, {"waivers": [row.model_dump(mode="json", exclude_none=True)]})
     git(checkout.root, "add", "-A")
     git(checkout.root, "commit", "-qm", "A waiver")
-    watch = replace(checkout, station=Station("workstation1", "lab", "lab", ""))
+    watch = replace(checkout, watch_host=WatchHost("workstation1", "lab", "lab", ""))
     assert committed_waivers(watch) == ()
     hand_out(checkout)
     shutil.rmtree(checkout.root / ".git")

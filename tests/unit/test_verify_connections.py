@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from koseki_ops.verify.connections import SHUT, from_host, from_seat
+from koseki_ops.verify.connections import SHUT, from_host, from_origin
 
 From = Callable[[Iterable[str]], str]
-ENDS = pytest.mark.parametrize("end", [from_host, from_seat])
+ENDS = pytest.mark.parametrize("end", [from_host, from_origin])
 
 
 @pytest.fixture

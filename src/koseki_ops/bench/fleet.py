@@ -39,7 +39,7 @@ INVENTORY = "fleet"
 CONCERNS = ("base", "foundation", "ansible")
 NETWORK = "10.158.64.{}"
 PREFIX = 24
-SEAT, FIRST_HOST = 1, 10
+ORIGIN, FIRST_HOST = 1, 10
 CLONE_NEWNET = 0x40000000
 SSH_PORT, SSH_SECONDS = 22, 60
 FIRST_UID = 7000
@@ -246,7 +246,7 @@ class Fleet:
             name: plan[name] for name in ("certificate_policy", "domain", "debian_release")
         } | {
             "automation_account": "root",
-            "workstation_addresses": {"city": NETWORK.format(SEAT)},
+            "workstation_addresses": {"city": NETWORK.format(ORIGIN)},
             "host_addresses": {host: {"city": self.address(host)} for host in self.names},
             # Lists that are read wherever there is an inventory.
             **{name: [] for name in ("waivers", "operators", "vaults")},
@@ -301,7 +301,7 @@ class Fleet:
         own = self.site.netns
         run(["ip", "netns", "add", own])
         lines = ["link set lo up", "link add br0 type bridge", "link set br0 up"]
-        lines.append(f"addr add {NETWORK.format(SEAT)}/{PREFIX} dev br0")
+        lines.append(f"addr add {NETWORK.format(ORIGIN)}/{PREFIX} dev br0")
         for host in self.names:
             run(["ip", "netns", "add", f"{own}-{host}"])
             lines += [

@@ -84,7 +84,7 @@ def drift_group(
     inventory = Inventory(site.inventory)
     chosen = {host for name in limit for host in inventory.resolve(name)}
     hosts = [host for host in inventory.hosts if not limit or host in chosen]
-    if not site.ssh_config.exists() and not site.station:
+    if not site.ssh_config.exists() and not site.watch_host:
         raise KosekiError("nothing was applied here yet", site.name, "run `koseki apply`")
     # After a restart the room for shared connections is gone; a certificate may have run out.
     ensure_site_ssh(site, inventory)

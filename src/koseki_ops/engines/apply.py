@@ -19,7 +19,7 @@ from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
 from koseki_ops.registers.link import service as link
 from koseki_ops.remote.ssh_config import ensure_site_ssh
-from koseki_ops.supply import release, station
+from koseki_ops.supply import release, toolkit
 from koseki_ops.supply.mirror import verify_mirror
 from koseki_ops.trust import authorities, terminals
 from koseki_ops.trust.secrets import load_secrets
@@ -62,7 +62,7 @@ def prepare(site: Site, inventory: Inventory) -> None:
     archive = release.folder_of(site) / f"{wanted.name}-{wanted.version}.tar.gz"
     release.verify(archive, release.signers_of(site))
     # A host that keeps watch is no authority: it has what an apply left there.
-    if not site.station:
+    if not site.watch_host:
         days = platform.certificate_policy.authority_days
         open_authority(site.state / "pki", str(secrets["pki_ca_passphrase"]), days)
         terminals.ensure_authority(site, platform)
@@ -164,11 +164,11 @@ def _hand_over(
     """
     result = EngineResult("hand-over")
     hand_out(site)
-    for host in station.stations(inventory):
+    for host in toolkit.watch_hosts(inventory):
         if _bad(so_far.hosts.get(host, HostResult())):
             continue  # its own sentence has been said
-        silence = station.hand_over(site, host)
-        if station.NOT_KNOWN in silence and host not in hosts:
+        silence = toolkit.hand_over(site, host)
+        if toolkit.NOT_KNOWN in silence and host not in hosts:
             say(f"{host} keeps no watch yet: its own first apply tells it")
         elif silence:
             sentence = f"{host} was not told what was applied ({silence}): run the apply again"

@@ -70,7 +70,7 @@ class Ledger:
         old = LEDGERS[name]
         self.name, self.old = name, site.state / old if old else None
         self.path = site.state / "evidence" / f"{name}.jsonl"
-        self.keys, self.published = site.drift, site.station is not None
+        self.keys, self.published = site.drift, site.watch_host is not None
 
     @property
     def head(self) -> Path:

@@ -81,7 +81,7 @@ def _published(folder: Path) -> Ed25519PublicKey:
         raise KosekiError(
             "this host was not told what was applied",
             f"{path}: {error}",
-            "run `koseki apply` at the administrator's seat",
+            "run `koseki apply` on the control node",
         ) from error
     if not isinstance(key, Ed25519PublicKey):
         raise KosekiError("the drift signing key is of another kind", str(path), "apply again")

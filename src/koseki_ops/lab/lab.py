@@ -322,7 +322,7 @@ class Lab:
         self._remember(MIRROR_SERVER, Process.of(started.pid))
 
     def _serve_time(self) -> None:
-        """Serve time at the seat; a container has no clock that could ask for it."""
+        """Serve time on the control node; a container has no clock that could ask for it."""
         if not self.stock.disks or self._process(TIME_SERVER) is not None:
             return
         tree = ensure_tree(self.site, clock.PACKAGES, VAULT_SUITE, self.say)

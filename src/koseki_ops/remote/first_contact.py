@@ -59,7 +59,7 @@ def shown_key(site: Site, inventory: Inventory, host: str, fingerprint: str) -> 
     fingerprint: `SHA256:` and 43 characters, read on the host's console by a person. Raises
     KosekiError when the host does not answer or another key does.
     """
-    address = inventory.address_of(host, site.seat)
+    address = inventory.address_of(host, site.origin)
     scan = ["ssh-keyscan", "-t", "ed25519", "-T", "10", str(address)]
     lines = run([*_line_of(site), *scan]).splitlines()
     if not lines:

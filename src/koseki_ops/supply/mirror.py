@@ -335,7 +335,7 @@ def verify_mirror(site: Site) -> int:
     folder = mirror_folder(site)
     if not (folder / RECORD).exists():
         raise KosekiError("there is no package mirror", str(folder), "run `koseki mirror build`")
-    if site.station:
+    if site.watch_host:
         return len(_all_listed(folder))
     return _verify_folder(folder)
 

@@ -12,7 +12,7 @@ from koseki_ops.core.progress import Progress
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.site import Site
 from koseki_ops.supply.mirror import build_mirror, mirror_folder, verify_mirror
-from koseki_ops.supply.station import build_wheelhouse
+from koseki_ops.supply.toolkit import build_wheelhouse
 
 
 @click.group("mirror")

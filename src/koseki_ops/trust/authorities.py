@@ -25,7 +25,7 @@ def hold(site: Site) -> None:
 
     A host that keeps watch has none; what an image is made with is thrown away.
     """
-    if site.station or site.name.endswith(WORKSHOP) or not _hosts_were_met(site):
+    if site.watch_host or site.name.endswith(WORKSHOP) or not _hosts_were_met(site):
         return
     for place, certifies in AUTHORITIES.items():
         path = site.state / place

@@ -1,6 +1,6 @@
 """A site's SSH authorities: who certifies hosts, engines, the watch and operators, and what for.
 
-Everything is in `var/<site>/ssh/`; no authority leaves the administrator's seat.
+Everything is in `var/<site>/ssh/`; no authority leaves the control node.
 """
 
 from __future__ import annotations
@@ -152,11 +152,11 @@ def _sign(
     host: bool = False,
 ) -> Path:
     """Record a certificate, then sign it; return its path. Its serial is the record's number."""
-    if site.station:
+    if site.watch_host:
         raise KosekiError(
-            f"{site.seat} holds no authority and signs nothing",
+            f"{site.origin} holds no authority and signs nothing",
             identity,
-            "run `koseki apply` at the administrator's seat",
+            "run `koseki apply` on the control node",
         )
     # What was recorded and not signed does no harm; the other way round it would.
     row = Ledger(site, "certificates").append(

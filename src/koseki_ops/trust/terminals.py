@@ -71,11 +71,11 @@ def stand_ins_of(site: Site) -> Path:
 
 
 def _open(site: Site, platform: Platform) -> Authority:
-    if site.station:
+    if site.watch_host:
         raise KosekiError(
             "this host is no authority for terminals",
-            site.seat,
-            "certify and revoke at the administrator's seat",
+            site.origin,
+            "certify and revoke on the control node",
         )
     passphrase = str(load_secrets(site)["pki_ca_passphrase"])
     days = platform.certificate_policy.authority_days

@@ -179,7 +179,7 @@ def _pem(key: Any) -> bytes:  # noqa: ANN401 - any public key
 
 def _signing_key(authority: Authority, what: str) -> ec.EllipticCurvePrivateKey:
     if authority.key is None:
-        raise KosekiError("the CA's key is not here", what, "sign at the administrator's seat")
+        raise KosekiError("the CA's key is not here", what, "sign on the control node")
     return authority.key
 
 

@@ -69,7 +69,7 @@ while (%waiting) {
     }
 }
 """
-SEAT_PROGRAM = """
+ORIGIN_PROGRAM = """
 import os, select, socket, sys, time
 
 poll, waiting = select.poll(), {}
@@ -114,6 +114,6 @@ def from_host(jobs: Iterable[str]) -> str:
     return MOST + shlex.join(["perl", "-e", HOST_PROGRAM, *jobs])
 
 
-def from_seat(jobs: Iterable[str]) -> str:
+def from_origin(jobs: Iterable[str]) -> str:
     """Return the shell command that makes attempts from where the toolkit runs; TCP alone."""
-    return MOST + shlex.join([sys.executable, "-c", SEAT_PROGRAM, *jobs])
+    return MOST + shlex.join([sys.executable, "-c", ORIGIN_PROGRAM, *jobs])

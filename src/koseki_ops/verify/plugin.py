@@ -154,7 +154,7 @@ def _limit(plan: Plan, hosts: str | None) -> list[str]:
     A host that keeps watch cannot ask in the workstation's place: that is left out there.
     """
     names = [name.strip() for name in (hosts or "all").split(",") if name.strip()]
-    return plan.hosts_in(*names, *([] if plan.site.station else [WORKSTATION]))
+    return plan.hosts_in(*names, *([] if plan.site.watch_host else [WORKSTATION]))
 
 
 def on_hosts(*groups: str) -> pytest.MarkDecorator:

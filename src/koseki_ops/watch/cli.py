@@ -13,7 +13,7 @@ from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import run
 from koseki_ops.remote.ssh_config import ensure_site_ssh
-from koseki_ops.supply.station import stations
+from koseki_ops.supply.toolkit import watch_hosts
 from koseki_ops.watch.schedule import STATUS, opinion, run_states
 
 
@@ -57,7 +57,7 @@ def status_command(site: Site, *, as_json: bool) -> None:
     """
     inventory = Inventory(site.inventory)
     ensure_site_ssh(site, inventory)
-    states = {host: run_states(_ask(site, host)) for host in stations(inventory)}
+    states = {host: run_states(_ask(site, host)) for host in watch_hosts(inventory)}
     for host, rows in states.items():
         for row in rows:
             click.echo(f"{host:14} {row.unit:24} {row.sentence}")

@@ -52,9 +52,9 @@ def committed_waivers(site: Site) -> tuple[Terms, ...]:
     """Return the terms of the waivers in the inventory's commit; empty when there is no commit.
 
     A row that was never committed was never approved: an editor alone does not grant a waiver. A
-    host that keeps watch has no repository: what the seat signed at its last apply counts there.
+    host that keeps watch has no repository: what the control node signed at its last apply counts.
     """
-    if site.station:
+    if site.watch_host:
         return _handed_over(site)
     path = (site.inventory / "group_vars" / "all" / WAIVERS_FILE).resolve()
     try:
@@ -98,7 +98,7 @@ def _handed_over(site: Site) -> tuple[Terms, ...]:
         raise KosekiError(
             "the waivers are not what was signed",
             str(path),
-            "run `koseki apply` at the administrator's seat",
+            "run `koseki apply` on the control node",
         )
     return tuple(found["waivers"])
 

@@ -2,7 +2,7 @@
 
 The toolkit and its packages are the ground's (`pyinfra_deploys/workstation/`), compared by one
 hash each. What the engines note here while they work (host keys, certificates, manifests) is
-handed over when they have ended. No authority's private key leaves the administrator's seat.
+handed over when they have ended. No authority's private key leaves the control node.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.revision import inputs_of
-from koseki_ops.plan.site import STATION_FILE, Site, Station
+from koseki_ops.plan.site import WATCH_HOST_FILE, Site, WatchHost
 from koseki_ops.remote.run import Result
 from koseki_ops.remote.run import run as run_on
 from koseki_ops.supply.mirror import mirror_folder
@@ -78,7 +78,7 @@ TAKE_OVER = (
 )
 
 
-def stations(inventory: Inventory) -> list[str]:
+def watch_hosts(inventory: Inventory) -> list[str]:
     """Return the hosts that keep watch."""
     return inventory.hosts_in(WATCH_HOSTS)
 
@@ -151,7 +151,7 @@ def content_of(path: Path) -> bytes:
 
 def toolkit_digest(site: Site, host: str) -> str:
     """Return one hash over the toolkit as this host should have it."""
-    digest = hashlib.sha256(station_file(site, host))
+    digest = hashlib.sha256(watch_host_file(site, host))
     for name, path in toolkit_sources(site):
         if _goes(site, name):
             digest.update(f"\0{name}\0".encode() + hashlib.sha256(content_of(path)).digest())
@@ -163,9 +163,9 @@ def _goes(site: Site, name: str) -> bool:
     return not name.endswith("/secrets.yml") or site.root / name == secrets_file(site)
 
 
-def station_file(site: Site, host: str) -> bytes:
+def watch_host_file(site: Site, host: str) -> bytes:
     """Return what the toolkit is told about where it is."""
-    told = Station(host, site.inventory_name, site.name, inputs_of(site).commit)
+    told = WatchHost(host, site.inventory_name, site.name, inputs_of(site).commit)
     return json.dumps(vars(told), indent=1).encode() + b"\n"
 
 
@@ -187,7 +187,7 @@ def toolkit_bundle(site: Site, host: str) -> bytes:
             for name, path in toolkit_sources(site)
             if not name.startswith("src/") and _goes(site, name)
         }
-        return bundle({**members, STATION_FILE: station_file(site, host)})
+        return bundle({**members, WATCH_HOST_FILE: watch_host_file(site, host)})
 
 
 # What is handed over.
