@@ -1,4 +1,4 @@
-"""The watch by the clock: a run that dies, a host that is down, a machine that slept."""
+"""The watch by the clock: a run that dies, a host that is down, a machine that was off."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_run_that_is_killed_holds_up_nothing(platform: Platform) -> None:
 
 @pytest.mark.drill
 def test_two_runs_never_overlap(platform: Platform) -> None:
-    """A beat that comes while a run is at work starts no second one."""
+    """If the timer fires while a run is active, no second one starts."""
     platform.sh(WATCH_HOST, f"systemctl start --no-block {SWEEP}; sleep 0.5")
     first = platform.sh(WATCH_HOST, f"systemctl show -P MainPID {SWEEP}").strip()
     platform.sh(WATCH_HOST, f"systemctl start --no-block {SWEEP}; sleep 0.5")
@@ -73,8 +73,8 @@ def test_a_host_that_is_down_is_not_verified(platform: Platform) -> None:
 
 
 @pytest.mark.drill
-def test_what_was_slept_through_is_made_up_for(platform: Platform) -> None:
-    """A machine that was off at its beat sweeps by itself as soon as it is there again."""
+def test_a_missed_sweep_is_made_up_for(platform: Platform) -> None:
+    """A machine that was off at the time sweeps by itself as soon as it is there again."""
     platform.sh(WATCH_HOST, f"touch -d '-1 hour' {STAMP} && sync")
     platform.lab.kill(WATCH_HOST)
     platform.lab.start(WATCH_HOST)

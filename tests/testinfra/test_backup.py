@@ -302,7 +302,7 @@ def test_the_canary_is_in_no_raw_byte(plan: Plan, everywhere: Everywhere) -> Non
         facts = everywhere[host]
         remedy = f"stop archiving to {vault.name} and rebuild its repository encrypted"
         for place in places(vault):
-            # What was uploaded since is sealed on the timer's beat, perhaps not yet.
+            # What was uploaded since is sealed when the timer fires, perhaps not yet.
             hold(
                 facts[f"{place} new"].lines or not place.endswith(UPLOADED),
                 f"{place}: files that arrived with the canary",

@@ -150,7 +150,7 @@ def test_the_seal_is_whole(plan: Plan, facts: Facts) -> None:
 
 @on_hosts("vault_hosts")
 def test_there_is_a_fresh_generation(plan: Plan, facts: Facts) -> None:
-    """The timer seals on its beat, so that a deletion costs at most one interval (K-04)."""
+    """The timer seals on schedule, so that a deletion costs at most one interval (K-04)."""
     minutes = plan.platform.vault_seal.every_minutes
     for vault in plan.vaults_on(facts.host):
         lines = facts[f"generations {vault.name}"].lines

@@ -229,16 +229,16 @@ NextElapseUSecRealtime={coming}
 def test_a_run_says_how_it_stands(
     shown: tuple[str, str, int, str, str], well: bool, sentence: str
 ) -> None:
-    """Systemd's own words become one line; without a next beat nothing is well."""
+    """Systemd's own words become one line; without a next run nothing is well."""
     state, result, code, last, coming = shown
     text = SHOWN.format(state=state, result=result, code=code, last=last, coming=coming)
     (row,) = run_states(text)
     assert (row.unit, row.well, row.sentence) == ("koseki-drift", well, sentence)
 
 
-def test_the_runs_have_beats_in_the_plan() -> None:
+def test_every_run_has_a_schedule_in_the_plan() -> None:
     """Each run's calendar and limit stand in the inventory, and its unit in the question."""
-    beats = Inventory(ROOT / "inventories/iida").shared["watch_schedule"]
+    schedule = Inventory(ROOT / "inventories/iida").shared["watch_schedule"]
     wanted = {f"{run.name}_{what}" for run in RUNS for what in ("calendar", "seconds")}
-    assert set(beats) == wanted
+    assert set(schedule) == wanted
     assert all(f"{run.unit}.timer" in STATUS for run in RUNS)

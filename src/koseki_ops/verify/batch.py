@@ -102,7 +102,7 @@ class Answer:
 
 
 # What `timer` is answered while all is well.
-KEEPS_ITS_BEAT = ["enabled", "active", "success"]
+TIMER_OK = ["enabled", "active", "success"]
 
 
 def timer(name: str) -> str:

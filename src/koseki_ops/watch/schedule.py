@@ -12,7 +12,7 @@ class Run:
     """One thing that a host which keeps watch does by the clock.
 
     name: its rows in `watch_schedule`; unit: of systemd, without a suffix; arguments: of `koseki`;
-    delay: seconds by which its beat may be late, so that not all begin at once; secrets: whether it
+    delay: seconds by which it may start late, so that not all begin at once; secrets: whether it
     reads the vault of secrets, be it only to mask them in what it shows.
     """
 
