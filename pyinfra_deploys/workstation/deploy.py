@@ -163,13 +163,13 @@ def mail(data: HostData) -> None:
 @deploy("Keep watch: the schedule")
 def schedule(data: HostData) -> None:
     """Keep the units that look at the platform by the clock."""
-    schedule = WatchSchedule.model_validate(data.value("watch_schedule"))
+    times = WatchSchedule.model_validate(data.value("watch_schedule"))
     files = []
     for run in RUNS:
         told = {
             "run": run,
-            "calendar": getattr(schedule, f"{run.name}_calendar"),
-            "seconds": getattr(schedule, f"{run.name}_seconds"),
+            "calendar": getattr(times, f"{run.name}_calendar"),
+            "seconds": getattr(times, f"{run.name}_seconds"),
             "account": ACCOUNT,
             "programs": f"{VENV}/bin",
             "toolkit": TOOLKIT,

@@ -21,7 +21,7 @@ from koseki_ops.verify.expect import expect, hold, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Questions
 
-OPEN, SILENT = "open", "silent"
+OPEN, UNREACHABLE = "open", "silent"
 # What a counter's programs listen at for this; the firewall of no host speaks of it.
 DOOR = 4443
 # Doors that hosts have for each other, and one that nobody has.
@@ -129,7 +129,7 @@ def test_no_line_leads_to_another(
     expect(home, OPEN, f"nobody listens at the counter of {visited}: verify once more")
     expect(
         found.get((visitor, there, DOOR)),
-        SILENT,
+        UNREACHABLE,
         "the lines' carrier routes between municipalities: have it closed",
     )
 

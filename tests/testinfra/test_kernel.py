@@ -338,8 +338,8 @@ def test_what_is_done_is_recorded(facts: Facts) -> None:
     """A thing is done, and its record is there: rules that are loaded and silent are worthless."""
     if facts.container:
         not_verified(NO_AUDIT)
-    silent = [key for key in ACTS if facts[f"record {key}"].rc]
-    expect(silent, [], "see `auditctl -s` and /var/log/audit", "auditd")
+    missing = [key for key in ACTS if facts[f"record {key}"].rc]
+    expect(missing, [], "see `auditctl -s` and /var/log/audit", "auditd")
 
 
 @on_hosts("all")

@@ -33,8 +33,8 @@ CONFINED = {
 }
 # How much later than scheduled a run may begin: its random delay, and a machine that is busy.
 LATE = timedelta(minutes=10)
-# In seconds since the epoch: the run due after the last one, or when the timer was started if that was
-# later (missed runs are made up for from then on), and now.
+# In seconds since the epoch: the run due after the last one, or when the timer was started if
+# that was later (missed runs are made up for from then on), and now.
 RUN_TIMES = """
 stamp=/var/lib/systemd/timers/stamp-{unit}.timer
 next() {{

@@ -115,7 +115,7 @@ def engines(monkeypatch: pytest.MonkeyPatch, result: EngineResult) -> list[engin
 
 CHANGED = HostResult(changed=2, changes=["a file", "a unit"])
 FAILED = HostResult(failed=1, errors=["primary1: it does not start"])
-SILENT = HostResult(unreachable=True, errors=["primary1 does not answer"])
+UNREACHABLE = HostResult(unreachable=True, errors=["primary1 does not answer"])
 REFUSED = HostResult(failed=1, refused=1, errors=["the cluster is not healthy"])
 
 
@@ -125,10 +125,10 @@ REFUSED = HostResult(failed=1, refused=1, errors=["the cluster is not healthy"])
     [
         (told(primary1=CHANGED), 0, "primary1             2 changed"),
         (told(primary1=FAILED), 1, "primary1             0 changed, 1 failed"),
-        (told(primary1=SILENT), 2, "primary1             not touched"),
+        (told(primary1=UNREACHABLE), 2, "primary1             not touched"),
         (told(primary1=REFUSED), 2, "primary1             0 changed, 1 failed"),
     ],
-    ids=["changed", "failed", "silent", "refused"],
+    ids=["changed", "failed", "unreachable", "refused"],
 )
 def test_an_apply_ends_as_it_went(
     monkeypatch: pytest.MonkeyPatch, result: EngineResult, code: int, line: str
@@ -145,14 +145,14 @@ def test_an_apply_ends_as_it_went(
 
 
 def test_two_engines_on_one_host_are_one_result() -> None:
-    """Counts are added, and who was silent for one was silent."""
+    """Counts are added, and who was unreachable for one was unreachable."""
     ground = told(primary1=CHANGED, secondary1=HostResult())
-    services = told(primary1=SILENT, application1=FAILED)
+    services = told(primary1=UNREACHABLE, application1=FAILED)
     both = merge([ground, services])
     assert list(both.hosts) == ["primary1", "secondary1", "application1"]
     assert (both.changed, both.failed, both.seconds) == (2, 2, 2.0)
     assert both.unreachable == ["primary1"]
-    assert both.errors == [*SILENT.errors, *FAILED.errors]
+    assert both.errors == [*UNREACHABLE.errors, *FAILED.errors]
     assert merge([services, ground]).unreachable == ["primary1"]
 
 
@@ -163,16 +163,16 @@ def test_two_engines_on_one_host_are_one_result() -> None:
         (told(primary1=HostResult()), 0, "1 hosts, nothing would change, 1 s"),
         (told(primary1=CHANGED), 1, "2 would change: a file; a unit"),
         (told(primary1=FAILED), 1, "could not be asked: primary1: it does not start"),
-        (told(primary1=SILENT), 2, "primary1 is not verified: primary1 does not answer"),
+        (told(primary1=UNREACHABLE), 2, "primary1 is not verified: primary1 does not answer"),
         (told(primary1=HostResult(unreachable=True)), 2, "primary1 is not verified: no answer"),
         (told(primary1=REFUSED), 2, "could not be asked: the cluster is not healthy"),
     ],
-    ids=["nothing", "changed", "failed", "silent", "silent for no reason", "refused"],
+    ids=["nothing", "changed", "failed", "unreachable", "unreachable for no reason", "refused"],
 )
 def test_a_second_opinion_is_the_engines(
     monkeypatch: pytest.MonkeyPatch, result: EngineResult, code: int, said: str
 ) -> None:
-    """Asked under check; whatever would change is named, and a silent host is worse."""
+    """Asked under check; whatever would change is named, and an unreachable host is worse."""
     plans = engines(monkeypatch, result)
     done = run(watch_group, "opinion", "--json")
     assert done.exit_code == code
@@ -207,9 +207,9 @@ def test_the_runs_of_each_host_that_keeps_watch(
     assert bad.exit_code == 1
     assert "ended exit-code 1; next Tue 2026-12-01" in bad.stdout
     hosts.answer()
-    silent = run(watch_group, "status")
-    assert isinstance(silent.exception, KosekiError)
-    assert "does not answer" in str(silent.exception)
+    unreachable = run(watch_group, "status")
+    assert isinstance(unreachable.exception, KosekiError)
+    assert "does not answer" in str(unreachable.exception)
 
 
 # The vault and the terminals.

@@ -60,8 +60,8 @@ def tell(
 ) -> Told:
     """Keep a sweep and tell what is new in it."""
     history = store(box.parent / "drift", *waivers)
-    silent = values.pop("silent", ())
-    kept = history.append(sweep(*findings, at=at, silent=silent))
+    unreachable = values.pop("unreachable", ())
+    kept = history.append(sweep(*findings, at=at, unreachable=unreachable))
     return raise_alerts(history, kept, settings(box, **values), ZONE)
 
 
@@ -153,11 +153,11 @@ def test_text_from_hosts_adds_no_line_and_no_header(box: Box) -> None:
     assert "\u202e" not in alerts(box)[0]["labels"]["name"]
 
 
-def test_a_silent_host_resolves_nothing(box: Box) -> None:
+def test_an_unreachable_host_resolves_nothing(box: Box) -> None:
     """Its drift stands; that it is silent is told, and that it is back."""
     tell(box, drifted())
-    silent = tell(box, not_verified("primary1"), at=NOW + 900, silent=["primary1"])
-    assert counts(silent) == (1, 0, 0)
+    unreachable = tell(box, not_verified("primary1"), at=NOW + 900, unreachable=["primary1"])
+    assert counts(unreachable) == (1, 0, 0)
     assert len(alerts(box)) == 2
     assert counts(tell(box, drifted(), at=NOW + 1800)) == (0, 0, 1)
 

@@ -159,8 +159,8 @@ def test_what_kind_of_drift_it_is() -> None:
     assert cause(alone, "aaaa") is Cause.UNMANAGED
     assert cause(alone, "cccc") is Cause.FOREIGN_COMMIT
     assert cause(changed("socket", "tcp 1:1", unmanaged=True), "cccc") is Cause.UNMANAGED
-    silent = Difference("file", "*", Answer.NOT_VERIFIED, why="x")
-    assert cause(silent, "aaaa") is Cause.UNKNOWN
+    not_verified = Difference("file", "*", Answer.NOT_VERIFIED, why="x")
+    assert cause(not_verified, "aaaa") is Cause.UNKNOWN
 
 
 def test_a_difference_shows_no_secret() -> None:

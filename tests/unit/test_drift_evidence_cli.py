@@ -71,7 +71,7 @@ def test_history_tells_changes_and_counts_the_rest(site: Site) -> None:
     for number in range(1, 4):
         history.append(sweep(drifted(), at=NOW + number * 900))
     history.append(sweep(drifted(seen="0777"), drifted(1), at=NOW + 3600))
-    history.append(sweep(not_verified(), silent=["secondary1"], at=NOW + 4500))
+    history.append(sweep(not_verified(), unreachable=["secondary1"], at=NOW + 4500))
     result = run("history", "--json")
     lines = result.stdout.splitlines()
     assert result.exit_code == 0
@@ -200,8 +200,8 @@ def test_a_sweep_of_the_schedule_leaves_everything(site: Site, tmp_path: Path) -
     assert len(json.loads((folder / "alerts" / ALERTS_FILE).read_text(encoding="utf-8"))) == 1
     assert (tmp_path / "mail").read_text().count("Subject:") == 1
     program.unlink()
-    silent = keep(site, sweep(at=NOW + 1800), alert=True)
-    assert "the MTA cannot be started" in silent.said[-1]
+    unreachable = keep(site, sweep(at=NOW + 1800), alert=True)
+    assert "the MTA cannot be started" in unreachable.said[-1]
 
 
 def test_a_tampered_history_is_told_once(site: Site, tmp_path: Path) -> None:

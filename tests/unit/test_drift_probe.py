@@ -389,15 +389,15 @@ def test_no_host_holds_up_the_others(site: Site) -> None:
     replies = ask_all(site, dict.fromkeys(hosts, "x" * 300_000), bounds)
     assert time.monotonic() - started < 10
     assert replies["good"].out == b"fine\n"
-    assert not replies["good"].silence
+    assert not replies["good"].unreachable_reason
     assert replies["deaf"].out == replies["complains"].out == b"fine\n"
-    assert replies["hangs"].silence == "no whole answer within 3 s"
-    assert replies["floods"].silence == "it said more than 8 MiB: cut off"
+    assert replies["hangs"].unreachable_reason == "no whole answer within 3 s"
+    assert replies["floods"].unreachable_reason == "it said more than 8 MiB: cut off"
     assert len(replies["floods"].out) < 10 << 20
     assert len(replies["complains"].err) <= 256 << 10
-    assert replies["lingers"].silence == "its answer ended, but its program did not"
-    assert replies["refuses"].silence == "Connection refused"
-    assert replies["strange"].silence == "it shows another host key than its own"
+    assert replies["lingers"].unreachable_reason == "its answer ended, but its program did not"
+    assert replies["refuses"].unreachable_reason == "Connection refused"
+    assert replies["strange"].unreachable_reason == "it shows another host key than its own"
 
 
 def test_a_forgotten_probe_ends_after_the_patience_for_it() -> None:

@@ -62,13 +62,13 @@ def test_a_drift_keeps_its_beginning_until_it_is_over(tmp_path: Path) -> None:
     assert again.first_seen == NOW + 2700
 
 
-def test_a_silent_host_ends_nothing(tmp_path: Path) -> None:
-    """What was wrong on a host that is silent, or was not asked, is still known."""
+def test_an_unreachable_host_ends_nothing(tmp_path: Path) -> None:
+    """What was wrong on a host that is unreachable, or was not asked, is still known."""
     history = store(tmp_path)
     finding, other = drifted(), drifted(1, "application1")
     history.append(sweep(finding, other, at=NOW))
-    silent = sweep(not_verified("primary1"), other, at=NOW + 900, silent=["primary1"])
-    assert [f.host for f in history.append(silent).findings] == ["primary1", "application1"]
+    unreachable = sweep(not_verified("primary1"), other, at=NOW + 900, unreachable=["primary1"])
+    assert [f.host for f in history.append(unreachable).findings] == ["primary1", "application1"]
     assert history.known.unseen == {finding.id}
     one = sweep(other, at=NOW + 1000)
     history.append(replace(one, hosts=one.hosts[2:3]))

@@ -68,7 +68,7 @@ def test_a_waiver_never_hides_what_was_not_verified(tmp_path: Path) -> None:
     kept = history.append(sweep(blind))
     assert kept.open == kept.findings
     assert "a waiver never covers that" in history.standings[0].fault
-    history.append(sweep(not_verified("primary1"), silent=["primary1"], at=NOW + 900))
+    history.append(sweep(not_verified("primary1"), unreachable=["primary1"], at=NOW + 900))
     assert "did not answer" in history.standings[0].fault
 
 

@@ -145,7 +145,7 @@ def journal(text: str) -> str:
 
 
 def test_requests_are_listed_with_what_the_journals_tell(hosts: Hosts) -> None:
-    """Open and closed ones, a refusal of the town's; a host that is silent makes it exit 2."""
+    """Open and closed ones, a refusal of the town's; a host that is unreachable makes it exit 2."""
     rows = [
         {**REQUEST, "municipality": "oshika", "state": "open"},
         {**REQUEST, "municipality": "oshika", "number": 4, "state": "closed"},

@@ -171,7 +171,7 @@ def test_what_the_engines_need_is_on_the_host() -> None:
 
 
 def test_the_second_opinion_is_a_sentence_a_host() -> None:
-    """Silent hosts are not verified, changes are named with their remedy; quiet when all holds."""
+    """Unreachable hosts are not verified, changes have their remedy; quiet when all holds."""
     quiet = EngineResult("all", {"primary1": HostResult()})
     assert opinion(quiet) == []
     loud = EngineResult(

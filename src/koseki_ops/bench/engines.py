@@ -174,9 +174,13 @@ class FleetBench:
         with self.fleet.inside():
             bounds = Bounds(seconds=self.bound)
             replies = ask_all(self.site, dict.fromkeys(hosts, ""), bounds, command)
-        silent = {host: reply.silence for host, reply in replies.items() if reply.silence}
-        if silent:
-            raise click.ClickException(f"goss failed: {silent}")
+        unreachable = {
+            host: reply.unreachable_reason
+            for host, reply in replies.items()
+            if reply.unreachable_reason
+        }
+        if unreachable:
+            raise click.ClickException(f"goss failed: {unreachable}")
         return False
 
     def _run(self, argv: list[str], extra: Mapping[str, str] | None = None) -> bool:

@@ -371,9 +371,9 @@ class Fleet:
             declared: Mapping[str, Any] = {
                 host: {"services": self.content.declared(host).rows} for host in some
             }
-            silent = dict(after_apply(self.site, declared, engines, bare, {}, self.names))
-            if silent:
-                raise KosekiError("the fleet does not answer", str(silent), "measure again")
+            unreachable = dict(after_apply(self.site, declared, engines, bare, {}, self.names))
+            if unreachable:
+                raise KosekiError("the fleet does not answer", str(unreachable), "measure again")
 
     def down(self) -> None:
         """End all hosts by their ids and remove their namespaces and folders."""

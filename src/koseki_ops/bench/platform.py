@@ -326,7 +326,7 @@ class Bench:
         writer = writers.town_writer(self.lab, TOWN)
         writers.start(self.lab, writer, SOAK_PAUSE)
         false: list[str] = []
-        silent = blind = 0
+        not_verified = blind = 0
         try:
             for number in range(self.sweeps):
                 if number in turns:
@@ -337,7 +337,7 @@ class Bench:
                 wrong = [f"{f.host}: {f.kind} {f.name} {f.place}" for f in drifted if f not in ours]
                 false += wrong
                 blind += not ours
-                silent += found.count(Answer.NOT_VERIFIED)
+                not_verified += found.count(Answer.NOT_VERIFIED)
                 self.say(f"sweep {number + 1} of {self.sweeps}: {'; '.join(wrong) or 'none'}")
         finally:
             self._revive()
@@ -349,7 +349,7 @@ class Bench:
                 f"{self.sweeps} sweeps of an untouched platform while a town writes, the leader's "
                 "host dies and comes back, logs are rotated",
                 "no false drift",
-                f"{len(false)} false{named}; {silent} answers *not verified* meanwhile; the "
+                f"{len(false)} false{named}; {not_verified} answers *not verified* meanwhile; the "
                 f"writer itself not seen in {blind}; {rows} rows written",
                 not false and not blind,
             )

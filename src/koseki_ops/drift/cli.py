@@ -151,11 +151,11 @@ def _print(found: Sweep) -> None:
     for host in found.hosts:
         own = [f for f in found.findings if f.host == host.host]
         drifted = sum(f.answer is Answer.DRIFTED for f in own)
-        silent = sum(f.answer is Answer.NOT_VERIFIED for f in own)
+        not_verified = sum(f.answer is Answer.NOT_VERIFIED for f in own)
         said = f"{host.holds} hold"
         said += f", {drifted} drifted" if drifted else ""
-        said += f", {silent} not verified" if silent else ""
-        colour = "yellow" if silent else "red" if drifted else "green"
+        said += f", {not_verified} not verified" if not_verified else ""
+        colour = "yellow" if not_verified else "red" if drifted else "green"
         stale = "  (stale: the inventory has changed since)" if host.stale else ""
         stale += "  (adopted as it was found)" if host.adopted else ""
         click.echo(f"{host.host:20} {click.style(said, fg=colour)}{stale}")

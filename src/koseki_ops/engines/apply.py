@@ -167,11 +167,13 @@ def _hand_over(
     for host in toolkit.watch_hosts(inventory):
         if _bad(so_far.hosts.get(host, HostResult())):
             continue  # its own sentence has been said
-        silence = toolkit.hand_over(site, host)
-        if toolkit.NOT_KNOWN in silence and host not in hosts:
+        unreachable_reason = toolkit.hand_over(site, host)
+        if toolkit.NOT_KNOWN in unreachable_reason and host not in hosts:
             say(f"{host} keeps no watch yet: its own first apply tells it")
-        elif silence:
-            sentence = f"{host} was not told what was applied ({silence}): run the apply again"
+        elif unreachable_reason:
+            sentence = (
+                f"{host} was not told what was applied ({unreachable_reason}): run the apply again"
+            )
             result.hosts[host] = HostResult(unreachable=True, errors=[sentence])
     return result
 

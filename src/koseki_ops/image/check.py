@@ -124,8 +124,10 @@ class _Court:
     def _suites(self, name: str, suites: Sequence[str]) -> None:
         with self._stage(f"{name}: {', '.join(suites)}") as stage:
             stage.results = verify(self.lab.site, suites, [self.host])
-            if silence := stage.results.silent:
-                raise KosekiError(f"{self.host} did not answer", str(silence), "read its console")
+            if unreachable_reason := stage.results.unreachable:
+                raise KosekiError(
+                    f"{self.host} did not answer", str(unreachable_reason), "read its console"
+                )
             shutil.copyfile(Reports.of(self.lab.site).html, self.reports / stage.page)
 
     def _ssh(self, command: str) -> list[str]:

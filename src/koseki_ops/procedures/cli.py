@@ -168,7 +168,7 @@ def _tell(
     """Print what was done, host by host, and leave with the contract's exit code."""
     print_result(outcome.applied, check=False)
     passed, failed = map(outcome.found.count, (PASSED, FAILED))
-    if failed or outcome.found.silent:
+    if failed or outcome.found.unreachable:
         print_results(outcome.found)
     click.echo(f"{slug}: {passed} tests passed, {failed} failed, {seconds} s")
     if as_json:
@@ -182,6 +182,6 @@ def _tell(
             }
             | ({"export": export} if export else {})
         )
-    if outcome.applied.unreachable or outcome.applied.refused or outcome.found.silent:
+    if outcome.applied.unreachable or outcome.applied.refused or outcome.found.unreachable:
         sys.exit(2)
     sys.exit(0 if outcome.holds else 1)

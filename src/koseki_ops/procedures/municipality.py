@@ -40,7 +40,7 @@ class Outcome:
     def holds(self) -> bool:
         """Whether every host was brought along, answered, and every test passed."""
         brought = not (self.applied.failed or self.applied.unreachable)
-        return brought and not (self.found.silent or self.found.count(FAILED))
+        return brought and not (self.found.unreachable or self.found.count(FAILED))
 
 
 def row_of(inventory: Inventory, slug: str) -> Mapping[str, Any]:

@@ -51,8 +51,8 @@ def verify_command(
 
 
 def exit_code(results: Results) -> int:
-    """Return 0 when all holds, 1 when something does not, 2 when a host or all was silent."""
-    if results.silent or not (results.count(PASSED) or results.count(FAILED)):
+    """Return 0 when all holds, 1 when something does not, 2 when a host or all was unreachable."""
+    if results.unreachable or not (results.count(PASSED) or results.count(FAILED)):
         return 2
     return 1 if results.count(FAILED) else 0
 
@@ -76,8 +76,8 @@ def print_results(results: Results) -> None:
         click.echo(f"not verified ({count}): {reason}")
     if results.left_out:
         click.echo(f"left out ({results.left_out}): tests about hosts outside --limit")
-    for host, silence in results.silent.items():
-        click.echo(f"koseki: {host} did not answer: {silence}", err=True)
+    for host, unreachable_reason in results.unreachable.items():
+        click.echo(f"koseki: {host} did not answer: {unreachable_reason}", err=True)
     click.echo(
         f"{results.count(PASSED)} passed, {results.count(FAILED)} failed, "
         f"{results.count(SKIPPED)} not verified, {results.seconds:.1f} s"

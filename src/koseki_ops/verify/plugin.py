@@ -63,10 +63,6 @@ def _base_questions(plan: Plan, host: str) -> Questions:
     return asked
 
 
-class Silent(Exception):  # noqa: N818 - a state of a host, not a slip of the program
-    """A host that said nothing, or was not asked; its tests are not verified."""
-
-
 @dataclass
 class Everywhere:
     """What all hosts said. Knows every suite's answers; `for_suite` narrows it to one."""
@@ -84,8 +80,8 @@ class Everywhere:
         reply = self.replies.get(host)
         if reply is None:
             _not_asked(host, LEFT_OUT)
-        if reply.silence:
-            _not_asked(host, f"did not answer: {reply.silence}")
+        if reply.unreachable_reason:
+            _not_asked(host, f"did not answer: {reply.unreachable_reason}")
         return Facts(host, self.suite, reply)
 
 
@@ -256,7 +252,7 @@ def _ask_later(modules: list[ModuleType], plan: Plan, everywhere: Everywhere) ->
             continue
         suite = suite_of(module)
         for host, reply in everywhere.replies.items():
-            if not reply.silence:
+            if not reply.unreachable_reason:
                 named = _named(suite, later(plan, host, everywhere.for_suite(suite)))
                 asked.setdefault(host, {}).update(named)
     for host, more in ask_all(plan.site, {host: q for host, q in asked.items() if q}).items():
@@ -264,7 +260,7 @@ def _ask_later(modules: list[ModuleType], plan: Plan, everywhere: Everywhere) ->
         everywhere.replies[host] = HostAnswers(
             host,
             {**first.answers, **more.answers},
-            more.silence,
+            more.unreachable_reason,
             first.asked_at,
             first.answered_at,
         )
@@ -338,27 +334,31 @@ def _skip_reason(report: pytest.TestReport) -> str:
     return reason.removeprefix("Skipped: ")
 
 
-def silent_hosts(config: pytest.Config) -> dict[str, str]:
+def unreachable_hosts(config: pytest.Config) -> dict[str, str]:
     """Return the hosts that were asked and said nothing, and why."""
     replies = config.stash[EVERYWHERE].replies if EVERYWHERE in config.stash else {}
-    return {host: reply.silence for host, reply in replies.items() if reply.silence}
+    return {
+        host: reply.unreachable_reason
+        for host, reply in replies.items()
+        if reply.unreachable_reason
+    }
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Name the hosts that did not answer: their tests were skipped, not passed."""
-    for host, silence in silent_hosts(config).items():
-        terminalreporter.write_line(f"NOT ANSWERED {host}: {silence}", red=True)
+    for host, unreachable_reason in unreachable_hosts(config).items():
+        terminalreporter.write_line(f"NOT ANSWERED {host}: {unreachable_reason}", red=True)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fetch the journals that explain failures, then write the results where asked.
 
-    A run in which a host was silent does not end as if all were well.
+    A run in which a host was unreachable does not end as if all were well.
     """
     config = session.config
-    if silent_hosts(config) and session.exitstatus == pytest.ExitCode.OK:
+    if unreachable_hosts(config) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     target = config.getoption("koseki_results")
     if RESULTS not in config.stash or not target:
@@ -380,14 +380,22 @@ def _state(plan: Plan, host: str, reply: HostAnswers | None) -> HostState:
     if reply is None:
         return HostState(address, asked=False)
     role = reply.answers.get(SUITE_QUESTION.format(suite=BASE, name="role"))
-    return HostState(address, silence=reply.silence, role=role.text if role else "")
+    return HostState(
+        address, unreachable_reason=reply.unreachable_reason, role=role.text if role else ""
+    )
 
 
 def _add_journals(plan: Plan, results: Results) -> None:
     wanted: dict[str, dict[str, Question]] = {}
     for test in results.tests:
         host = results.hosts.get(test.host)
-        if test.outcome == FAILED and test.unit and host and host.asked and not host.silence:
+        if (
+            test.outcome == FAILED
+            and test.unit
+            and host
+            and host.asked
+            and not host.unreachable_reason
+        ):
             wanted.setdefault(test.host, {})[test.unit] = Question(
                 JOURNAL.format(unit=test.unit, lines=JOURNAL_LINES)
             )

@@ -95,7 +95,7 @@ def host_words(state: HostState, tests: Iterable[TestResult]) -> tuple[str, str,
     """Return how a host stands: a class for its colour, words, and a symbol beside the colour."""
     if not state.asked:
         return "unknown", "not asked", "–"
-    if state.silence:
+    if state.unreachable_reason:
         return "failed", "did not answer", "✕"
     outcomes = [test.outcome for test in tests]
     failed = outcomes.count(FAILED)

@@ -29,7 +29,7 @@ class HostAnswers:
 
     host: str
     answers: Mapping[str, Answer] = field(default_factory=dict)
-    silence: str = ""
+    unreachable_reason: str = ""
     asked_at: float = 0.0
     answered_at: float = 0.0
 
@@ -47,7 +47,7 @@ def shell_of(site: Site, host: str) -> list[str]:
 
 
 def ask(site: Site, host: str, questions: Mapping[str, Question]) -> HostAnswers:
-    """Ask one host its questions; a host that cannot be asked is said to be silent, and why.
+    """Ask one host its questions; a host that cannot be asked is reported as unreachable, and why.
 
     A question that ran out of time is asked once more, without the others and with more time: on
     a busy machine slow is no answer.
@@ -76,17 +76,17 @@ def _ask_once(site: Site, host: str, questions: Mapping[str, Question]) -> HostA
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return HostAnswers(host, silence=f"no answer within {HOST_SECONDS} s")
+        return HostAnswers(host, unreachable_reason=f"no answer within {HOST_SECONDS} s")
     answered_at = time.time()
     if done.returncode:
         words = done.stderr.decode(errors="replace").strip().splitlines()
         # The first line is the network's own word; later ones say what ssh made of it.
         said = words[0] if words else f"exit {done.returncode}"
-        return HostAnswers(host, silence=said)
+        return HostAnswers(host, unreachable_reason=said)
     try:
         answers = parse(done.stdout, names)
     except KosekiError as error:
-        return HostAnswers(host, silence=str(error))
+        return HostAnswers(host, unreachable_reason=str(error))
     return HostAnswers(host, answers, "", asked_at, answered_at)
 
 

@@ -35,12 +35,12 @@ def compare(manifest: Manifest, state: State) -> tuple[int, list[Difference]]:
     """Return how many items hold, and what does not."""
     holds = 0
     found: list[Difference] = []
-    silent: dict[str, int] = {}
+    not_verified: dict[str, int] = {}
     for kind in COLUMNS:
         expected, seen = manifest.items.get(kind, {}), state.items.get(kind, {})
         part = PART_OF[kind]
         if part in state.failed or part in manifest.unasked:
-            silent[part] = silent.get(part, 0) + len(expected)
+            not_verified[part] = not_verified.get(part, 0) + len(expected)
         elif expected == seen:
             holds += len(expected)
         else:
@@ -48,11 +48,11 @@ def compare(manifest: Manifest, state: State) -> tuple[int, list[Difference]]:
             found += differences
             wrong = {d.name for d in differences if not d.unmanaged}
             holds += len(expected) - len(wrong)
-    found += [_silent(part, count, manifest, state) for part, count in silent.items()]
+    found += [_not_verified(part, count, manifest, state) for part, count in not_verified.items()]
     return holds, _without_echoes(found)
 
 
-def _silent(part: str, count: int, manifest: Manifest, state: State) -> Difference:
+def _not_verified(part: str, count: int, manifest: Manifest, state: State) -> Difference:
     """Return what is said of a part that was not answered, now or when the manifest was made."""
     why = state.failed.get(part)
     if why is None:

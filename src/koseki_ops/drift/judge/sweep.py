@@ -58,8 +58,8 @@ def observe(
     seen: dict[str, Observed] = {}
 
     def read(reply: Reply) -> None:
-        observed = seen[reply.host] = Observed(reply, why=reply.silence)
-        if not reply.silence:
+        observed = seen[reply.host] = Observed(reply, why=reply.unreachable_reason)
+        if not reply.unreachable_reason:
             try:
                 observed.state = probe.parse(reply.out, reply.err, programs[reply.host].mark)
             except probe.MalformedError as error:

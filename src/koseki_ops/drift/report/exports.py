@@ -99,10 +99,10 @@ def as_sarif(sweep: Sweep, standings: Sequence[Standing] = ()) -> str:
     """
     kinds = sorted({finding.kind for finding in sweep.findings})
     reasons = {standing.waiver.id: standing.waiver.reason for standing in standings}
-    silent = [host for host in sweep.hosts if not host.answered]
+    unreachable = [host for host in sweep.hosts if not host.answered]
     unverified = [f for f in sweep.findings if f.answer is Answer.NOT_VERIFIED]
     notes = [summary(finding) for finding in unverified]
-    notes += [f"{one_line(host.host)} did not answer: {one_line(host.why)}" for host in silent]
+    notes += [f"{one_line(host.host)} did not answer: {one_line(host.why)}" for host in unreachable]
     invocation = {
         "executionSuccessful": not notes,
         "startTimeUtc": rfc3339(sweep.at),

@@ -275,7 +275,7 @@ def render(plan: Plan, store: Store, now: float) -> str:
         "unverified": sum(finding.answer is Answer.NOT_VERIFIED for finding in present),
         "holds": sweep.count(Answer.HOLDS) if sweep else 0,
         "waived": len(sweep.findings) - len(present) if sweep else 0,
-        "silent": [row for row in sweep.hosts if not row.answered] if sweep else [],
+        "unreachable": [row for row in sweep.hosts if not row.answered] if sweep else [],
         "beyond": sweep.beyond if sweep else 0,
         "stale": [row.host for row in sweep.hosts if row.stale] if sweep else [],
         "trend": trend(days, today, title) if points else "",

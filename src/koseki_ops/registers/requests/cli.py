@@ -85,7 +85,7 @@ def list_command(
     desk = service.Desk.of(site)
     chosen = [desk.town(slug) for slug in slugs] or list(desk.towns)
     rows = service.listed(desk, chosen)
-    noted, silent = service.events(desk, days)
+    noted, unreachable = service.events(desk, days)
     if only_open:
         rows, noted = [row for row in rows if row["state"] == "open"], []
     databases = {database_of(slug) for slug in chosen}
@@ -99,10 +99,10 @@ def list_command(
     for event in noted:
         place = event.database or event.host
         click.echo(f"{event.kind:14} {event.at:%Y-%m-%dT%H:%M:%SZ} {event.operator:10} {place}")
-    for host, why in silent.items():
+    for host, why in unreachable.items():
         click.echo(f"koseki: {host} did not answer: {why}", err=True)
     if as_json:
         told = [{**asdict(event), "at": event.at.isoformat()} for event in noted]
-        print_json({"requests": rows, "events": told, "silent": silent})
-    if silent:
+        print_json({"requests": rows, "events": told, "silent": unreachable})
+    if unreachable:
         sys.exit(2)

@@ -224,15 +224,15 @@ def events(desk: Desk, days: int) -> tuple[list[Event], dict[str, str]]:
     ensure_site_ssh(desk.site, desk.inventory)
     names = [row.id for row in desk.platform.operators]
     found: list[Event] = []
-    silent: dict[str, str] = {}
+    unreachable: dict[str, str] = {}
     for host in desk.hosts:
         done = run(desk.site, host, _journal(names, days))
         # journalctl says 1 and nothing else when no line matches.
         if done.code not in (0, 1) or (done.code and done.stderr.strip()):
-            silent[host] = done.reason
+            unreachable[host] = done.reason
             continue
         found += [event for line in done.stdout.splitlines() if (event := read_event(host, line))]
-    return sorted(found, key=lambda event: event.at), silent
+    return sorted(found, key=lambda event: event.at), unreachable
 
 
 def _journal(names: Sequence[str], days: int) -> str:
