@@ -19,7 +19,7 @@ import pytest
 from drift_samples import HOSTILE, NOW, drifted, not_verified, store, sweep, waiver
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.model import Finding
-from koseki_ops.drift.report.alerts import ALERTS_FILE, FOLDER, STATE_FILE, Told, raise_alerts
+from koseki_ops.drift.report.alerts import ALERTS_FILE, FOLDER, STATE_FILE, Notified, raise_alerts
 from koseki_ops.plan.model import DriftAlerts, Waiver
 
 ZONE = "Asia/Tokyo"
@@ -57,7 +57,7 @@ def tell(
     at: float = NOW,
     waivers: tuple[Waiver, ...] = (),
     **values: Any,  # noqa: ANN401
-) -> Told:
+) -> Notified:
     """Keep a sweep and tell what is new in it."""
     history = store(box.parent / "drift", *waivers)
     unreachable = values.pop("unreachable", ())
@@ -82,10 +82,10 @@ def alerts(box: Box) -> list[dict[str, Any]]:
     return rows
 
 
-def counts(told: Told) -> tuple[int, int, int]:
+def counts(notified: Notified) -> tuple[int, int, int]:
     """Return how many were new, changed and over."""
-    assert told.faults == ()
-    return len(told.new), len(told.changed), len(told.resolved)
+    assert notified.faults == ()
+    return len(notified.new), len(notified.changed), len(notified.resolved)
 
 
 def test_once_again_when_it_changes_and_when_it_is_over(box: Box) -> None:

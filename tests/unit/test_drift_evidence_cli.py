@@ -189,11 +189,11 @@ def test_a_sweep_of_the_schedule_leaves_everything(site: Site, tmp_path: Path) -
     program = with_mta(site, tmp_path)
     folder = site.state / "drift"
     person = keep(site, sweep(drifted()), alert=False)
-    assert [said[:29] for said in person.said] == ["W-2026-001 matches nothing: p"]
+    assert [said[:29] for said in person.notices] == ["W-2026-001 matches nothing: p"]
     assert person.sweep.findings[0].first_seen == NOW
     assert not (folder / PAGE_FILE).exists()
     watch = keep(site, sweep(drifted(), drifted(1), at=NOW + 900), alert=True)
-    assert watch.said == ()
+    assert watch.notices == ()
     assert [finding.waiver for finding in watch.sweep.findings] == ["", "W-2026-001"]
     assert "koseki_drift_open_items 1.0" in (folder / METRICS_FILE).read_text()
     assert drifted().id in (folder / PAGE_FILE).read_text(encoding="utf-8")
@@ -201,7 +201,7 @@ def test_a_sweep_of_the_schedule_leaves_everything(site: Site, tmp_path: Path) -
     assert (tmp_path / "mail").read_text().count("Subject:") == 1
     program.unlink()
     unreachable = keep(site, sweep(at=NOW + 1800), alert=True)
-    assert "the MTA cannot be started" in unreachable.said[-1]
+    assert "the MTA cannot be started" in unreachable.notices[-1]
 
 
 def test_a_tampered_history_is_told_once(site: Site, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_waiver_that_matches_nothing_is_said(tmp_path: Path) -> None:
     assert kept.open
     assert "W-2026-001 matches nothing" in history.standings[0].fault
     (entry,) = store(tmp_path).history()
-    assert entry.said == (history.standings[0].fault,)
+    assert entry.notices == (history.standings[0].fault,)
 
 
 def test_rewritten_terms_are_seen_and_cover_nothing(tmp_path: Path) -> None:

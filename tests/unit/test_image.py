@@ -338,7 +338,7 @@ def test_a_report_tells_what_does_not_hold(site: Site) -> None:
     told = json.loads(image_of(site).with_suffix(".json").read_text())
     told["origin"] = seal.Origin(**told["origin"])
     looked = Results([_test(PASSED), _test(FAILED)])
-    stages = [Stage("restart", 60.0, said="it is there again"), Stage("after: time", 9.0, looked)]
+    stages = [Stage("restart", 60.0, text="it is there again"), Stage("after: time", 9.0, looked)]
     page = render(Trial(image_of(site), seal.Description(**told), "tcg", stages), "Asia/Tokyo", 0.0)
     for wanted in (
         "1 check does not hold",

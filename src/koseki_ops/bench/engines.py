@@ -101,7 +101,7 @@ def bounded(argv: list[str], cwd: Path, variables: Mapping[str, str], seconds: f
         start_new_session=True,
     ) as process:
         try:
-            said, _ = process.communicate(timeout=seconds)
+            output, _ = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGTERM)
             process.communicate()
@@ -110,8 +110,8 @@ def bounded(argv: list[str], cwd: Path, variables: Mapping[str, str], seconds: f
             # Whoever interrupts the bench does not want the engine to go on without it.
             os.killpg(process.pid, signal.SIGTERM)
             raise
-    if process.returncode or CHANGED.search(said):
-        raise click.ClickException(f"{' '.join(argv[2:5])} failed: {said[-600:]}")
+    if process.returncode or CHANGED.search(output):
+        raise click.ClickException(f"{' '.join(argv[2:5])} failed: {output[-600:]}")
     return False
 
 

@@ -178,7 +178,7 @@ def test_package(host, name):
 
     def goss(self) -> str:
         """Return it as goss's file of what must be true."""
-        told: dict[str, Any] = {
+        file: dict[str, Any] = {
             "file": {
                 path: {
                     "exists": True,
@@ -192,7 +192,7 @@ def test_package(host, name):
             "user": {name: {"exists": True, "uid": uid} for name, uid in self.users.items()},
             "package": {name: {"installed": True} for name in self.packages},
         }
-        return yaml.safe_dump(told)
+        return yaml.safe_dump(file)
 
     def lay(self, layer: Path, tree: Path) -> None:
         """Write it into a layer above a tree, as a converged host has it."""
@@ -285,9 +285,9 @@ class Fleet:
         self.content.lay(layer, tree)
         if self.goss:
             run(["dpkg-deb", "--extract", str(self.goss), str(layer)])
-            told = layer / GOSS_FILE[1:]
-            told.parent.mkdir(mode=0o700)
-            told.write_text(self.content.goss(), encoding="ascii")
+            file = layer / GOSS_FILE[1:]
+            file.parent.mkdir(mode=0o700)
+            file.write_text(self.content.goss(), encoding="ascii")
         ensure_site_ssh(self.site, self.inventory)
         self._make_network()
         for host in self.names:
@@ -356,10 +356,10 @@ class Fleet:
             except OSError as error:
                 if time.monotonic() > end:
                     log = self.root / "hosts" / host / "log"
-                    said = log.read_text(encoding="utf-8", errors="replace").splitlines()
+                    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
                     raise KosekiError(
                         f"{host} of the fleet does not come up",
-                        (said or [str(error)])[-1],
+                        (lines or [str(error)])[-1],
                         "measure again",
                     ) from error
             time.sleep(0.05)

@@ -363,8 +363,8 @@ class Bench:
     def _leader(self) -> str:
         ask = ["runuser", "-u", "postgres", "--", "psql", "-XqtA", "-c"]
         for host in self.lab.inventory.hosts_in("databases"):
-            said = self.lab.exec(host, [*ask, "SELECT NOT pg_is_in_recovery()"])
-            if said.stdout.strip() == "t":
+            done = self.lab.exec(host, [*ask, "SELECT NOT pg_is_in_recovery()"])
+            if done.stdout.strip() == "t":
                 return host
         raise click.ClickException("no server leads: koseki verify replication")
 

@@ -161,22 +161,22 @@ def _open(site: Site, file: Path | None) -> tuple[Agreement, list[Municipality]]
     return load_agreement(path, [town.code6 for town in towns]), towns
 
 
-def _day(said: str | None) -> date | None:
-    if said is None:
+def _day(given: str | None) -> date | None:
+    if given is None:
         return None
     try:
-        return date.fromisoformat(said)
+        return date.fromisoformat(given)
     except ValueError as error:
-        raise KosekiError("this is not a date", said, "write it as 2016-03-31") from error
+        raise KosekiError("this is not a date", given, "write it as 2016-03-31") from error
 
 
-def _code_of(towns: list[Municipality], said: str) -> str:
+def _code_of(towns: list[Municipality], given: str) -> str:
     for town in towns:
-        if said in {town.code6, town.slug, town.name}:
+        if given in {town.code6, town.slug, town.name}:
             return town.code6
     raise KosekiError(
         "there is no such municipality",
-        said,
+        given,
         "give its name, slug or code, as `koseki municipalities` lists them",
     )
 

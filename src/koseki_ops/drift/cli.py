@@ -89,11 +89,11 @@ def drift_group(
     # After a restart the room for shared connections is gone; a certificate may have run out.
     ensure_site_ssh(site, inventory)
     found = sweep(site, inventory, hosts, Bounds(seconds=wait), cache(lambda: _secrets(site)))
-    said: tuple[str, ...] = ()
+    sentences: tuple[str, ...] = ()
     fault = ""
     try:
         kept = keep(site, found, alert=alert)
-        found, said = kept.sweep, kept.said
+        found, sentences = kept.sweep, kept.notices
     except KosekiError as error:
         # What was found now is told even when it cannot be kept.
         fault = str(error)
@@ -101,7 +101,7 @@ def drift_group(
         _explain(found, explain)
     else:
         _print(found)
-    for sentence in (*said, fault):
+    for sentence in (*sentences, fault):
         if sentence:
             click.echo(f"koseki: {sentence}", err=True)
     if as_json:
@@ -152,13 +152,13 @@ def _print(found: Sweep) -> None:
         own = [f for f in found.findings if f.host == host.host]
         drifted = sum(f.answer is Answer.DRIFTED for f in own)
         not_verified = sum(f.answer is Answer.NOT_VERIFIED for f in own)
-        said = f"{host.holds} hold"
-        said += f", {drifted} drifted" if drifted else ""
-        said += f", {not_verified} not verified" if not_verified else ""
+        text = f"{host.holds} hold"
+        text += f", {drifted} drifted" if drifted else ""
+        text += f", {not_verified} not verified" if not_verified else ""
         colour = "yellow" if not_verified else "red" if drifted else "green"
         stale = "  (stale: the inventory has changed since)" if host.stale else ""
         stale += "  (adopted as it was found)" if host.adopted else ""
-        click.echo(f"{host.host:20} {click.style(said, fg=colour)}{stale}")
+        click.echo(f"{host.host:20} {click.style(text, fg=colour)}{stale}")
     for finding in found.findings[:SHOWN_FINDINGS]:
         click.echo(_line(finding))
     if len(found.findings) > SHOWN_FINDINGS:
@@ -179,13 +179,13 @@ def _print(found: Sweep) -> None:
 def _line(finding: Finding) -> str:
     what = f"{finding.kind} {finding.name} {finding.place}".rstrip()
     if finding.answer is Answer.NOT_VERIFIED:
-        said = f"not verified: {finding.why}"
+        text = f"not verified: {finding.why}"
     elif finding.expected:
-        said = f"{finding.cause}: {_short(finding.expected)} → {_short(finding.seen)}"
+        text = f"{finding.cause}: {_short(finding.expected)} → {_short(finding.seen)}"
     else:
-        said = f"{finding.cause}: {_short(finding.seen)}"
+        text = f"{finding.cause}: {_short(finding.seen)}"
     waived = f" (waived by {finding.waiver})" if finding.waiver else ""
-    return f"{finding.id}  {finding.host}: {what}: {said}{waived}"
+    return f"{finding.id}  {finding.host}: {what}: {text}{waived}"
 
 
 def _short(text: str) -> str:

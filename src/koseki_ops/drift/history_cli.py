@@ -66,7 +66,7 @@ def history_command(site: Site, *, since: str | None, as_json: bool) -> None:
     """
     timezone = timezone_of(site)
     store = Store.open(site)
-    told, quiet = [], 0
+    sweeps, quiet = [], 0
     for entry in store.history(since_moment(since, timezone)):
         if entry.changed or entry.ended:
             _say_quiet(quiet)
@@ -75,10 +75,10 @@ def history_command(site: Site, *, since: str | None, as_json: bool) -> None:
         else:
             quiet += 1
         if as_json:
-            told.append(entry.as_json())
+            sweeps.append(entry.as_json())
     _say_quiet(quiet)
     if as_json:
-        print_json({"sweeps": told, "head": store.head()})
+        print_json({"sweeps": sweeps, "head": store.head()})
 
 
 def _say_quiet(count: int) -> None:
@@ -99,10 +99,10 @@ def _say(entry: Entry, timezone: str) -> None:
 
 
 def _line(finding: Finding) -> str:
-    said = finding.cause if finding.answer is Answer.DRIFTED else f"not verified: {finding.why}"
+    text = finding.cause if finding.answer is Answer.DRIFTED else f"not verified: {finding.why}"
     waiver = f", waived by {finding.waiver}" if finding.waiver else ""
     what = f"{finding.host} {finding.kind} {finding.name} {finding.place}"
-    return f"{finding.id} {one_line(what)}: {one_line(said + waiver)}"
+    return f"{finding.id} {one_line(what)}: {one_line(text + waiver)}"
 
 
 @click.command("waivers")
@@ -121,8 +121,8 @@ def waivers_command(site: Site, *, as_json: bool) -> None:
         raise KosekiError(*NO_SWEEP)
     for row in store.standings:
         waiver = row.waiver
-        said = row.fault or f"covers {len(row.covers)}, {row.days_left} days left"
-        click.echo(f"{waiver.id}  {waiver.owner}, approved by {waiver.approver}: {one_line(said)}")
+        text = row.fault or f"covers {len(row.covers)}, {row.days_left} days left"
+        click.echo(f"{waiver.id}  {waiver.owner}, approved by {waiver.approver}: {one_line(text)}")
     if not store.standings:
         click.echo("no waivers")
     if as_json:

@@ -14,7 +14,7 @@ class Kept:
     """A sweep as it was kept, and what must be said: waivers that cover nothing, lost alerts."""
 
     sweep: Sweep
-    said: tuple[str, ...]
+    notices: tuple[str, ...]
 
 
 def keep(site: Site, found: Sweep, *, alert: bool) -> Kept:

@@ -212,9 +212,9 @@ class Adapter:
     def _set_aside(
         self, code6: str, answer: Answer | Unreadable, reason: str, at: datetime
     ) -> None:
-        said = {"reason": reason, "at": at.isoformat(), "answer": asdict(answer)}
+        record = {"reason": reason, "at": at.isoformat(), "answer": asdict(answer)}
         path = self.folders.quarantine(code6) / f"{answer.id}.json"
-        write_private(path, json.dumps(said, ensure_ascii=False, default=str) + "\n")
+        write_private(path, json.dumps(record, ensure_ascii=False, default=str) + "\n")
         self.history.record(
             events.Quarantined(code6=code6, at=at, by=PROGRAM, answer=answer.id, reason=reason)
         )
@@ -294,14 +294,14 @@ def _of(key: Key, at: datetime) -> dict[str, Any]:
 
 def _event(answer: Answer, at: datetime) -> Event:
     """Return what an answer says as an event."""
-    said = {**_of(answer.key, at), "answer": answer.id}
+    record = {**_of(answer.key, at), "answer": answer.id}
     if answer.what == "sent":
-        return events.Sent(**said)
+        return events.Sent(**record)
     if answer.what == "received":
         return events.Received(
-            count=answer.count, sha256=answer.sha256, receipt=answer.receipt, **said
+            count=answer.count, sha256=answer.sha256, receipt=answer.receipt, **record
         )
-    return PROBLEMS[answer.what](error=answer.error, **said)
+    return PROBLEMS[answer.what](error=answer.error, **record)
 
 
 PROBLEMS: dict[str, Callable[..., Answered]] = {

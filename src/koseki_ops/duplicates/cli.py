@@ -180,7 +180,7 @@ def resend_command(  # noqa: PLR0913 - an option each
     if full == bool(day) or full != bool(cause or (approved and not day)):
         raise KosekiError(
             "either a day's row, or all registers with their cause or their number",
-            " ".join(said for said in (day, "--full" if full else None, cause) if said),
+            " ".join(part for part in (day, "--full" if full else None, cause) if part),
             "name a DAY, or give --full with --cause or --approved",
         )
     count = _number(approved) if approved is not None else None
@@ -285,10 +285,10 @@ def _notes(town: Town) -> str:
 
 
 def _counts(row: Row) -> str:
-    said = (
+    counts = (
         "-" if count is None else count for count in (row.approved, row.extracted, row.received)
     )
-    return "/".join(map(str, said))
+    return "/".join(map(str, counts))
 
 
 def _line_text(one: Line) -> str:
@@ -327,10 +327,10 @@ def _explain(service: DuplicateService, town: Town, row: Row) -> None:
         click.echo(f"  in its place: {row.other}")
     for event, then in service.history.of_row(key):
         record = to_record(event)
-        told = {name: value for name, value in record.items() if name in TOLD and value}
-        more = " ".join(f"{name} {value}" for name, value in told.items())
-        said = f"{record['event']} by {event.by} {more}".rstrip()
-        click.echo(f"  {event.at:%Y-%m-%d %H:%M:%S} {then.state.term}: {said}")
+        fields = {name: value for name, value in record.items() if name in SHOWN_FIELDS and value}
+        more = " ".join(f"{name} {value}" for name, value in fields.items())
+        text = f"{record['event']} by {event.by} {more}".rstrip()
+        click.echo(f"  {event.at:%Y-%m-%d %H:%M:%S} {then.state.term}: {text}")
     for one in _unconvertible(service, key):
         click.echo(f"  cannot be converted: register {one.number}, {one.points}")
     if remedy := report.remedy(town, row):
@@ -338,7 +338,7 @@ def _explain(service: DuplicateService, town: Town, row: Row) -> None:
 
 
 # What an event says beside its row, as far as it is of interest to a reader.
-TOLD = ("approved", "count", "receipt", "box", "error", "reason", "unconvertible", "full")
+SHOWN_FIELDS = ("approved", "count", "receipt", "box", "error", "reason", "unconvertible", "full")
 
 
 def _unconvertible(service: DuplicateService, key: Key) -> list[Unconvertible]:
@@ -368,22 +368,22 @@ def _attempt_row(service: DuplicateService, row: Row) -> dict[str, Any]:
     }
 
 
-def _day(said: str) -> date:
+def _day(given: str) -> date:
     try:
-        if DAY.fullmatch(said):
-            return date.fromisoformat(said)
+        if DAY.fullmatch(given):
+            return date.fromisoformat(given)
     except ValueError as error:
-        raise KosekiError("there is no such day", said, "write it as 2026-11-16") from error
-    raise KosekiError("this is not a day", said, "write it as 2026-11-16")
+        raise KosekiError("there is no such day", given, "write it as 2026-11-16") from error
+    raise KosekiError("this is not a day", given, "write it as 2026-11-16")
 
 
-def _month(said: str) -> Month:
-    if MONTH.fullmatch(said):
-        return Month.of(_day(f"{said}-01"))
-    raise KosekiError("this is not a month", said, "write it as 2026-11")
+def _month(given: str) -> Month:
+    if MONTH.fullmatch(given):
+        return Month.of(_day(f"{given}-01"))
+    raise KosekiError("this is not a month", given, "write it as 2026-11")
 
 
-def _number(said: str) -> int:
-    if NUMBER.fullmatch(said):
-        return int(said)
-    raise KosekiError("this is not a count", said, "write a whole number in plain digits, as 17")
+def _number(given: str) -> int:
+    if NUMBER.fullmatch(given):
+        return int(given)
+    raise KosekiError("this is not a count", given, "write a whole number in plain digits, as 17")

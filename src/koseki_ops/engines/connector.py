@@ -86,9 +86,9 @@ class KosekiConnector(BaseConnector):
             self.config = files_of(self.site).bootstrap_config
             code, output = self._ssh(PROBE)
         if code:
-            said = reason_of(output.stderr, code)
+            reason = reason_of(output.stderr, code)
             raise ConnectError(
-                f"{self.host.name} does not answer ({said}): look at the host and its line, then "
+                f"{self.host.name} does not answer ({reason}): look at the host and its line, then "
                 "run it again"
             )
         release, *rooms = output.stdout.splitlines()
@@ -196,10 +196,10 @@ class KosekiConnector(BaseConnector):
         way = argv(self.site, self.host.name, "sudo -n true", options=own)
         for _ in range(PROOF_TRIES):
             process = Popen(way, stdin=PIPE, stdout=PIPE, stderr=PIPE)
-            said = process.communicate()[1]
+            errors = process.communicate()[1]
             if process.returncode == 0:
                 return True
-            self.trouble = reason_of(said, process.returncode)
+            self.trouble = reason_of(errors, process.returncode)
             gevent.sleep(1)
         return False
 

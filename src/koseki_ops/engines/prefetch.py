@@ -54,7 +54,7 @@ class Prefetch:
             answers = parse(stream, self._names)
         except KosekiError:
             return
-        self._answers = {name: said for name, said in answers.items() if said.rc != TIMED_OUT}
+        self._answers = {name: answer for name, answer in answers.items() if answer.rc != TIMED_OUT}
 
     def answer(self, command: str) -> Answer | None:
         """Return the answer to a question, None when it has to be asked; note it for next time."""

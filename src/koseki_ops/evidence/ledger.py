@@ -119,9 +119,9 @@ class Ledger:
         lines, rows, before = self._lines(), list[Row](), FIRST
         for number, line in enumerate(lines, 1):
             try:
-                said = json.loads(line)
-                rows.append(Row(number, said["at"], said["record"], sha256(line).hexdigest()))
-                follows = (said["number"], said["before"]) == (number, before)
+                plain = json.loads(line)
+                rows.append(Row(number, plain["at"], plain["record"], sha256(line).hexdigest()))
+                follows = (plain["number"], plain["before"]) == (number, before)
             except (ValueError, KeyError, TypeError):
                 follows = False
             if not follows:
@@ -152,12 +152,12 @@ class Ledger:
 
     def _wrong(self, line: bytes, number: int, before: str) -> str:
         try:
-            said = json.loads(line)
-            signature = base64.b64decode(said.pop("signature"), validate=True)
-            found = (int(said["number"]), str(said["before"]))
+            plain = json.loads(line)
+            signature = base64.b64decode(plain.pop("signature"), validate=True)
+            found = (int(plain["number"]), str(plain["before"]))
         except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
             return "is no row"
-        if not self._is_ours(said, signature):
+        if not self._is_ours(plain, signature):
             return "is not what was signed"
         if found != (number, before):
             return f"does not follow the one before it (it was written as row {found[0]})"
@@ -168,12 +168,12 @@ class Ledger:
             # The first row's writer may have been killed before it wrote the head.
             return "" if count <= 1 else "the head is missing"
         try:
-            said = json.loads(self.head.read_bytes())
-            signature = base64.b64decode(said.pop("signature"), validate=True)
-            rows, last = int(said["rows"]), str(said["digest"])
+            plain = json.loads(self.head.read_bytes())
+            signature = base64.b64decode(plain.pop("signature"), validate=True)
+            rows, last = int(plain["rows"]), str(plain["digest"])
         except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
             return "the head is no head"
-        if not self._is_ours(said, signature):
+        if not self._is_ours(plain, signature):
             return "the head is not what was signed"
         if rows > count:
             return f"{rows - count} rows at the end are missing"
@@ -182,8 +182,8 @@ class Ledger:
             return "the head is of another history"
         return ""
 
-    def _is_ours(self, said: Mapping[str, Any], signature: bytes) -> bool:
-        return site_key.verify(self.keys, _signed(said), signature, published=self.published)
+    def _is_ours(self, plain: Mapping[str, Any], signature: bytes) -> bool:
+        return site_key.verify(self.keys, _signed(plain), signature, published=self.published)
 
     @contextmanager
     def _unchanged(self) -> Iterator[None]:
@@ -234,13 +234,13 @@ class Ledger:
     def _write(
         self, file: IO[bytes], last: Row | None, record: Mapping[str, Any], at: datetime
     ) -> Row:
-        said = {
+        plain = {
             "number": last.number + 1 if last else 1,
             "at": at.astimezone(UTC).isoformat(timespec="seconds"),
             "before": last.digest if last else FIRST,
             "record": dict(record),
         }
-        line = self._sign(said) + b"\n"
+        line = self._sign(plain) + b"\n"
         left = memoryview(line)
         while left:
             left = left[os.write(file.fileno(), left) :]
@@ -249,15 +249,15 @@ class Ledger:
         write_atomic(self.head, self._sign({"rows": row.number, "digest": row.digest}))
         return row
 
-    def _sign(self, said: dict[str, Any]) -> bytes:
-        signature = base64.b64encode(site_key.sign(self.keys, _signed(said))).decode()
-        return _signed({**said, "signature": signature})
+    def _sign(self, plain: dict[str, Any]) -> bytes:
+        signature = base64.b64encode(site_key.sign(self.keys, _signed(plain))).decode()
+        return _signed({**plain, "signature": signature})
 
 
-def _signed(said: Mapping[str, Any]) -> bytes:
+def _signed(plain: Mapping[str, Any]) -> bytes:
     """Return an object as the bytes that are signed: keys in their order, no blanks."""
     return json.dumps(
-        said, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
+        plain, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
     ).encode()
 
 
@@ -267,5 +267,5 @@ def _whole_lines(content: bytes) -> list[bytes]:
 
 
 def _row(line: bytes) -> Row:
-    said = json.loads(line)
-    return Row(said["number"], said["at"], said["record"], sha256(line).hexdigest())
+    plain = json.loads(line)
+    return Row(plain["number"], plain["at"], plain["record"], sha256(line).hexdigest())

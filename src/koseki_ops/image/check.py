@@ -92,19 +92,19 @@ class _Court:
         self.reports.mkdir()
         with self._stage("first boot by UEFI") as stage:
             self.lab.up()
-            stage.said = "it made its own keys and answers"
+            stage.text = "it made its own keys and answers"
         with self._stage("joining the platform") as stage:
             self._join()
-            stage.said = "the ground certified it"
+            stage.text = "the ground certified it"
         self._suites("as a server", SUITES)
         with self._stage("restart") as stage:
             self._restart()
-            stage.said = "it is there again, and its journal tells of the boot before"
+            stage.text = "it is there again, and its journal tells of the boot before"
         self._suites("after a restart", LASTING)
         with self._stage("larger disk") as stage:
-            stage.said = self._grow()
+            stage.text = self._grow()
         with self._stage("power cut while it writes, boot by BIOS") as stage:
-            stage.said = self._cut()
+            stage.text = self._cut()
         self._suites("after a power cut", LASTING)
         found = json.dumps(self.trial.as_json(), ensure_ascii=False, indent=1)
         (self.reports / "check.json").write_text(found + "\n", encoding="utf-8")
@@ -205,14 +205,14 @@ class _Court:
 
     def _cut(self) -> str:
         """Cut the power while the machine writes; return what was there afterwards."""
-        told = _Writing(self._ssh(WRITE.format(path=WRITTEN)))
+        writing = _Writing(self._ssh(WRITE.format(path=WRITTEN)))
         time.sleep(WRITING_SECONDS)
         self.lab.kill(self.host)
         # The shared connection waits half a minute for a dead machine, and its reader with it.
         self.lab.close_connections()
-        acknowledged = told.end()
+        acknowledged = writing.end()
         if not acknowledged:
-            raise KosekiError(f"{self.host} wrote nothing", told.why, "read its console")
+            raise KosekiError(f"{self.host} wrote nothing", writing.why, "read its console")
         machine = self.lab.machine(self.host)
         if isinstance(machine, VirtualMachine):
             machine.use_firmware(FIRMWARES[1])

@@ -69,11 +69,11 @@ def check_command(site: Site, image: Path, *, as_json: bool) -> None:
         if stage.results:
             print_results(stage.results)
         else:
-            click.echo(stage.said)
-    said = trial.testimony
-    click.echo(f"\nlynis {said['version']}: {said['index']} of 100 in {said['tests']} tests")
+            click.echo(stage.text)
+    audit = trial.testimony
+    click.echo(f"\nlynis {audit['version']}: {audit['index']} of 100 in {audit['tests']} tests")
     for kind in ("warnings", "suggestions"):
-        for remark in said[kind]:
+        for remark in audit[kind]:
             click.echo(
                 f"  {kind[:-1]} {remark['test']}: {remark['text']} {remark['details']}".rstrip()
             )

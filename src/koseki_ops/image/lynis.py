@@ -54,7 +54,7 @@ trap 'exit 1' HUP INT TERM
 cd "$place"
 tar -x --no-same-owner -f -
 sh ./lynis audit system --quick --no-colors --no-plugins --report-file "$place/report" \
-    --log-file "$place/log" >said 2>&1 || { tail -n 3 said >&2; exit 1; }
+    --log-file "$place/log" >output 2>&1 || { tail -n 3 output >&2; exit 1; }
 cat report
 """
 

@@ -19,7 +19,7 @@ def render(trial: Trial, timezone: str, ended_at: float) -> str:
         "trial": trial,
         "described": trial.description,
         "sbom": seal.SBOM,
-        "said": trial.testimony,
+        "audit": trial.testimony,
         "witness": lynis.PACKAGE,
         "day": in_era(moment),
         "moment": moment,

@@ -129,14 +129,16 @@ def verify(site: Site, image: Path) -> Description:
     """
     if not image.is_file():
         raise KosekiError("there is no such image", str(image), "run `koseki image build HOST`")
-    told = image.with_suffix(DESCRIPTION)
-    if not told.is_file():
-        raise KosekiError("the image says nothing of itself", str(told), "build it anew")
-    if not signatures.holds(told, folder_of(site) / signatures.SIGNERS, NAMESPACE):
-        raise KosekiError("nobody who may sign images signed this one", str(told), "build it anew")
-    plain = json.loads(told.read_text(encoding="ascii"))
+    description = image.with_suffix(DESCRIPTION)
+    if not description.is_file():
+        raise KosekiError("the image says nothing of itself", str(description), "build it anew")
+    if not signatures.holds(description, folder_of(site) / signatures.SIGNERS, NAMESPACE):
+        raise KosekiError(
+            "nobody who may sign images signed this one", str(description), "build it anew"
+        )
+    plain = json.loads(description.read_text(encoding="ascii"))
     if set(plain) != {field.name for field in fields(Description)}:
-        raise KosekiError("another version made the image", str(told), "build it anew")
+        raise KosekiError("another version made the image", str(description), "build it anew")
     found = Description(**plain | {"origin": Origin(**plain["origin"])})
     beside = image.with_suffix(SBOM), image.with_suffix(TESTIMONY)
     wanted_of = zip((image, *beside), (found.sha256, found.sbom, found.testimony), strict=True)

@@ -21,7 +21,7 @@ class Stage:
     name: str
     seconds: float
     results: Results | None = None
-    said: str = ""
+    text: str = ""
 
     @property
     def page(self) -> str:
@@ -71,7 +71,7 @@ class Trial:
                 {
                     "name": stage.name,
                     "seconds": round(stage.seconds, 1),
-                    "said": stage.said,
+                    "said": stage.text,
                     "results": stage.results.as_json() if stage.results else None,
                 }
                 for stage in self.stages

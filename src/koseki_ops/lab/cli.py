@@ -245,8 +245,8 @@ def registers_command(name: str | None, count: int, *, as_json: bool) -> None:
         own = share + (place < rest)
         done = lab.exec(host, ["sh", "-c", IMPORT.format(slug=row["slug"], count=own)])
         if done.returncode:
-            said = reason_of(done.stderr, done.returncode)
-            raise KosekiError(f"{row['name']} got no registers", said, "see that sentence")
+            reason = reason_of(done.stderr, done.returncode)
+            raise KosekiError(f"{row['name']} got no registers", reason, "see that sentence")
     seconds = round(progress.elapsed(), 1)
     click.echo(f"{count} invented registers in {len(rows)} municipalities in {seconds} s")
     if as_json:

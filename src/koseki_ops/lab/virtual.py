@@ -158,8 +158,8 @@ class VirtualMachine(Machine):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as monitor:
             monitor.connect(str(self._monitor))
             with monitor.makefile("rw", encoding="utf-8") as lines:
-                for said in ({"execute": "qmp_capabilities"}, command):
-                    lines.write(json.dumps(said) + "\n")
+                for request in ({"execute": "qmp_capabilities"}, command):
+                    lines.write(json.dumps(request) + "\n")
                     lines.flush()
                     # What happens meanwhile is told in between, and the greeting comes first.
                     answer: dict[str, object] = {}
@@ -167,7 +167,7 @@ class VirtualMachine(Machine):
                         answer = json.loads(lines.readline() or '{"error": "it is gone"}')
                     if "error" in answer:
                         raise KosekiError(
-                            f"QEMU did not do this for {self.host}: {said['execute']}",
+                            f"QEMU did not do this for {self.host}: {request['execute']}",
                             str(answer["error"]),
                             f"read {self.log}",
                         )

@@ -50,15 +50,15 @@ class WatchHost:
 
 def watch_host_of(root: Path) -> WatchHost | None:
     """Return what was told to the toolkit at `root`, or None on the control node."""
-    told = root / WATCH_HOST_FILE
-    if not told.exists():
+    file = root / WATCH_HOST_FILE
+    if not file.exists():
         return None
     try:
-        return WatchHost(**json.loads(told.read_text(encoding="utf-8")))
+        return WatchHost(**json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise KosekiError(
             "the toolkit does not know which host it is on",
-            f"{told}: {error}",
+            f"{file}: {error}",
             "run `koseki apply` on the control node",
         ) from error
 

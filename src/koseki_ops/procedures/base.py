@@ -140,13 +140,13 @@ def last_runs(site: Site) -> dict[str, LastRun]:
     begun: dict[int, Mapping[str, Any]] = {}
     found: dict[str, LastRun] = {}
     for row in Ledger(site, RECORDS).rows():
-        said = row.record
-        if said["event"] == BEGUN:
-            begun[row.number] = {**said, "at": row.at}
-            last = LastRun(row.at, said["by"], said["reason"], INTERRUPTED, None)
+        record = row.record
+        if record["event"] == BEGUN:
+            begun[row.number] = {**record, "at": row.at}
+            last = LastRun(row.at, record["by"], record["reason"], INTERRUPTED, None)
         else:
-            first = begun[said["begun"]]
-            outcome, seconds = said["outcome"], said["seconds"]
+            first = begun[record["begun"]]
+            outcome, seconds = record["outcome"], record["seconds"]
             last = LastRun(first["at"], first["by"], first["reason"], outcome, seconds)
-        found[said["procedure"]] = last
+        found[record["procedure"]] = last
     return found

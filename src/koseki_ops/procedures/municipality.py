@@ -65,10 +65,10 @@ def departed(inventory: Inventory, slug: str) -> Mapping[str, Any]:
     row = row_of(inventory, slug)
     day = inventory.effective_day
     if row not in left([row], day):
-        said = row.get("left_on") or "null"
+        left_on = row.get("left_on") or "null"
         raise KosekiError(
             f"{row['name']} has not left",
-            f"left_on is {said}, today is {day}",
+            f"left_on is {left_on}, today is {day}",
             "write its day into municipalities.yml when its leaving is agreed",
         )
     return row

@@ -142,8 +142,8 @@ class RehearseRestore(Procedure[Rehearsed]):
                 "repositories": ",".join(map(str, self.vaults.values())),
             },
         )
-        said = [result.hosts[host].said for host in (self.leader, self.member)]
-        rehearsals = compare(list(self.vaults.items()), *said)
+        outputs = [result.hosts[host].output for host in (self.leader, self.member)]
+        rehearsals = compare(list(self.vaults.items()), *outputs)
         Ledger(self.site, "rehearsals").append(
             {"at": round(begun), "vaults": [asdict(row) for row in rehearsals]}
         )

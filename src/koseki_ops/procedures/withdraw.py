@@ -125,10 +125,10 @@ class Withdraw(Procedure[tuple[Outcome, Export]]):
         try:
             with file.open("xb") as out:
                 file.chmod(0o600)
-                said = program_on_host(
+                output = program_on_host(
                     self.site, host, "export.sh", tenant["database"], recipient, out
                 )
-            told = json.loads(said.splitlines()[-1])
+            report = json.loads(output.splitlines()[-1])
         except BaseException:
             # Half of a municipality's registers helps nobody.
             file.unlink(missing_ok=True)
@@ -139,8 +139,8 @@ class Withdraw(Procedure[tuple[Outcome, Export]]):
             self.slug,
             str(file.resolve()),
             whole.hexdigest(),
-            told["sha256"],
-            told["rows"],
+            report["sha256"],
+            report["rows"],
             certificate.fingerprint(SHA256()).hex(),
             f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         )

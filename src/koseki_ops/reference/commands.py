@@ -85,9 +85,9 @@ def first(context: click.Context) -> str:
 def exit_codes(context: click.Context) -> str | None:
     """Return what the help says about exit codes, None when it says nothing of its own."""
     for paragraph in _paragraphs(context):
-        _, *told = EXITS.split(paragraph, maxsplit=1)
-        if told:
-            return told[0]
+        _, *codes = EXITS.split(paragraph, maxsplit=1)
+        if codes:
+            return codes[0]
     return None
 
 
@@ -129,9 +129,9 @@ def _section(context: click.Context) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _codes(told: str) -> str:
+def _codes(codes: str) -> str:
     """Return them with each code to be seen: 0: all holds; 1: something does not."""
-    return prose(re.sub(r"(^|; )([0-9N]): ", r"\1`\2` ", told))
+    return prose(re.sub(r"(^|; )([0-9N]): ", r"\1`\2` ", codes))
 
 
 def _options(context: click.Context) -> list[click.Option]:

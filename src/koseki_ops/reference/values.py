@@ -79,13 +79,13 @@ def page(root: Path) -> str:
     in_file: dict[str, list[str]] = {}
     for name in sorted(model.Platform.model_fields, key=lambda name: files.get(name, NOWHERE)):
         in_file.setdefault(files.get(name, NOWHERE), []).append(name)
-    parts, told = [HEAD], set()
+    parts, shown = [HEAD], set()
     for file, names in in_file.items():
         parts.append(f"\n## {file}\n\n{_table(model.Platform, names)}")
         for table in dict.fromkeys(t for name in names for t in _tables(hints[name])):
-            if table not in told:
+            if table not in shown:
                 parts.append(_section(table))
-                told.add(table)
+                shown.add(table)
     return "".join(parts)
 
 
@@ -120,14 +120,14 @@ def _section(table: type[BaseModel]) -> str:
 
 
 def _table(table: type[BaseModel], names: list[str]) -> str:
-    hints, said = get_type_hints(table, include_extras=True), meanings(table)
+    hints, sentences = get_type_hints(table, include_extras=True), meanings(table)
     what = "value" if table is model.Platform else "key"
     lines = [row(what, "type", "default", "meaning"), "|---|---|---|---|"]
     for name in names:
         field = table.model_fields[name]
         default = "required" if field.is_required() else f"`{_as_yaml(field.default)}`"
         key = f"`{field.alias or name}`"
-        lines.append(row(key, cell(described(hints[name])), default, cell(prose(said[name]))))
+        lines.append(row(key, cell(described(hints[name])), default, cell(prose(sentences[name]))))
     return "\n".join(lines) + "\n"
 
 

@@ -47,17 +47,17 @@ def build(source: Path, output: Path) -> Path:
         raise KosekiError(
             f"there is no {SOURCE_FILE}", str(source), "name the folder of a release's source"
         )
-    said = load_yaml(source / SOURCE_FILE)
-    if not isinstance(said, dict) or set(said) != KEYS:
-        seen = ", ".join(sorted(said)) if isinstance(said, dict) else str(said)
+    description = load_yaml(source / SOURCE_FILE)
+    if not isinstance(description, dict) or set(description) != KEYS:
+        seen = ", ".join(sorted(description)) if isinstance(description, dict) else str(description)
         raise KosekiError(
             f"{SOURCE_FILE} does not hold what it must", seen, f"write {', '.join(sorted(KEYS))}"
         )
     files = _files(source)
-    schema = [name for name in files if name.startswith(f"{said['schema']}/")]
+    schema = [name for name in files if name.startswith(f"{description['schema']}/")]
     manifest = {
         "format": FORMAT,
-        **{key: said[key] for key in ("name", "version", "packages", "start", "health")},
+        **{key: description[key] for key in ("name", "version", "packages", "start", "health")},
         "schema": [
             {"number": number, "file": name, "sha256": _digest(files[name][0])}
             for number, name in enumerate(schema, 1)
@@ -75,7 +75,7 @@ def build(source: Path, output: Path) -> Path:
             )
     text = json.dumps(manifest, ensure_ascii=False, indent=1, sort_keys=True).encode()
     output.mkdir(parents=True, exist_ok=True)
-    archive = output / f"{said['name']}-{said['version']}.tar.gz"
+    archive = output / f"{description['name']}-{description['version']}.tar.gz"
     archive.write_bytes(_packed({MANIFEST: (text, 0o644), **files}))
     return archive
 
@@ -131,13 +131,13 @@ def verify(archive: Path, signers: Path) -> dict[str, Any]:
 def _verified(archive: Path, signers: Path, _state: tuple[int, ...]) -> dict[str, Any]:
     argv = [sys.executable, str(project_root() / PROGRAM), "verify"]
     try:
-        said = run([*argv, "--signers", str(signers), str(archive)])
+        output = run([*argv, "--signers", str(signers), str(archive)])
     except KosekiError as error:
         # The program's own sentence says it all.
         what, _, rest = error.seen.removeprefix("koseki-release: ").partition(" (")
         seen, _, remedy = rest.partition("): ")
         raise KosekiError(what, seen, remedy or "see the line it printed") from error
-    found: dict[str, Any] = json.loads(said)
+    found: dict[str, Any] = json.loads(output)
     return found
 
 

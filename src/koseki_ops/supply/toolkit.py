@@ -165,8 +165,8 @@ def _goes(site: Site, name: str) -> bool:
 
 def watch_host_file(site: Site, host: str) -> bytes:
     """Return what the toolkit is told about where it is."""
-    told = WatchHost(host, site.inventory_name, site.name, inputs_of(site).commit)
-    return json.dumps(vars(told), indent=1).encode() + b"\n"
+    watch_host = WatchHost(host, site.inventory_name, site.name, inputs_of(site).commit)
+    return json.dumps(vars(watch_host), indent=1).encode() + b"\n"
 
 
 def toolkit_bundle(site: Site, host: str) -> bytes:
@@ -215,8 +215,8 @@ def hand_over(site: Site, host: str) -> str:
     digest = hashlib.sha256()
     for name, path in sorted(members.items()):
         # What lies under its own hash needs no other.
-        told = b"" if CONTENT.fullmatch(path.name) else path.read_bytes()
-        digest.update(f"\0{name}\0".encode() + hashlib.sha256(told).digest())
+        content = b"" if CONTENT.fullmatch(path.name) else path.read_bytes()
+        digest.update(f"\0{name}\0".encode() + hashlib.sha256(content).digest())
     wanted = digest.hexdigest()
     done = _on(site, host, f"cat {HANDED_OVER} 2>/dev/null || echo nothing")
     if done.code == 0 and done.stdout.strip() != wanted:

@@ -61,9 +61,9 @@ def print_results(results: Results) -> None:
     """Print a line for each suite, then failures with what to do, then what was not verified."""
     for suite, tests in results.suites.items():
         counts = {outcome: sum(t.outcome == outcome for t in tests) for outcome in OUTCOMES}
-        said = ", ".join(f"{n} {OUTCOMES[outcome]}" for outcome, n in counts.items() if n)
+        counted = ", ".join(f"{n} {OUTCOMES[outcome]}" for outcome, n in counts.items() if n)
         colour = "red" if counts[FAILED] else "green" if counts[PASSED] else "yellow"
-        click.echo(f"{suite:14} {click.style(said, fg=colour)}")
+        click.echo(f"{suite:14} {click.style(counted, fg=colour)}")
     failures = results.with_outcome(FAILED)
     for test in failures[:SHOWN_FAILURES]:
         _print_failure(test)

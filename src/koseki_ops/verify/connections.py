@@ -31,7 +31,7 @@ SHUT = (
 HOST_PROGRAM = r"""
 use strict; use Socket; use Fcntl; use Errno qw(EINPROGRESS);
 my ($round, %waiting) = (0);
-sub tell_of { my ($job, $said) = @_; print join(" ", @$job[0..2], $said), "\n" }
+sub tell_of { my ($job, $outcome) = @_; print join(" ", @$job[0..2], $outcome), "\n" }
 for (@ARGV) {
     my $job = [split /,/];
     my ($address, $protocol, $port, $seconds) = @$job;
@@ -74,8 +74,8 @@ import os, select, socket, sys, time
 
 poll, waiting = select.poll(), {}
 
-def tell(address, port, said):
-    print(address, "tcp", port, said)
+def report(address, port, outcome):
+    print(address, "tcp", port, outcome)
 
 for address, _, port, seconds in (words.split(",") for words in sys.argv[1:]):
     try:
@@ -85,7 +85,7 @@ for address, _, port, seconds in (words.split(",") for words in sys.argv[1:]):
     except BlockingIOError:
         pass
     except OSError as error:
-        tell(address, port, os.strerror(error.errno))
+        report(address, port, os.strerror(error.errno))
         continue
     poll.register(way, select.POLLOUT)
     waiting[way.fileno()] = way, address, port, time.monotonic() + float(seconds)
@@ -96,9 +96,9 @@ while waiting:
     for number, (way, address, port, end) in list(waiting.items()):
         if number in answered:
             error = way.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            tell(address, port, os.strerror(error) if error else "open")
+            report(address, port, os.strerror(error) if error else "open")
         elif end <= now:
-            tell(address, port, "no answer")
+            report(address, port, "no answer")
         else:
             continue
         poll.unregister(number)

@@ -81,8 +81,8 @@ def _ask_once(site: Site, host: str, questions: Mapping[str, Question]) -> HostA
     if done.returncode:
         words = done.stderr.decode(errors="replace").strip().splitlines()
         # The first line is the network's own word; later ones say what ssh made of it.
-        said = words[0] if words else f"exit {done.returncode}"
-        return HostAnswers(host, unreachable_reason=said)
+        reason = words[0] if words else f"exit {done.returncode}"
+        return HostAnswers(host, unreachable_reason=reason)
     try:
         answers = parse(done.stdout, names)
     except KosekiError as error:

@@ -33,16 +33,16 @@ def opinion_command(site: Site, *, as_json: bool) -> None:
     Example: koseki watch opinion
     """
     result = engine.apply(site, engine.Plan(check=True), lambda _line: None)
-    said = opinion(result)
-    for line in said:
+    sentences = opinion(result)
+    for line in sentences:
         click.echo(f"koseki: {line}", err=True)
-    if not said:
+    if not sentences:
         click.echo(f"{len(result.hosts)} hosts, nothing would change, {result.seconds:.0f} s")
     if as_json:
         print_json(engine.as_json(result))
     if result.unreachable or result.refused:
         sys.exit(2)
-    sys.exit(1 if said else 0)
+    sys.exit(1 if sentences else 0)
 
 
 @watch_group.command("status")

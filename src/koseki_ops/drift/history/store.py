@@ -83,7 +83,7 @@ class Entry:
     """One sweep in the history.
 
     changed: findings that began or are different now; ended: findings that hold again, as they last
-    were; said: sentences about waivers that cover nothing.
+    were; notices: sentences about waivers that cover nothing.
     """
 
     number: int
@@ -97,7 +97,7 @@ class Entry:
     hosts: tuple[HostSweep, ...]
     changed: tuple[Finding, ...]
     ended: tuple[Finding, ...]
-    said: tuple[str, ...]
+    notices: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data, with each finding's id."""
@@ -459,12 +459,12 @@ class Store:
                 "the head file of the history of drift is missing", str(self.head_file), ASIDE
             )
         # A kill between the commit and the file leaves a file that is older, never a newer one.
-        told, told_chain = outside
-        row = next(self._rows(connection, told, told), None)
-        if told and (row is None or row.hash != told_chain):
+        noted, noted_chain = outside
+        row = next(self._rows(connection, noted, noted), None)
+        if noted and (row is None or row.hash != noted_chain):
             raise KosekiError(
                 "the history of drift is not the one that its head file tells of",
-                f"{self.head_file.name} says sweep {told}, the database ends with {number}",
+                f"{self.head_file.name} says sweep {noted}, the database ends with {number}",
                 ASIDE,
             )
         return pair[-1]

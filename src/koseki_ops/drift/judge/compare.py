@@ -77,8 +77,8 @@ def _of_kind(
         if kind == "service" and seen[name].startswith("\t") and seen[name] != "\tactive":
             # A unit that is not enabled and not running does nothing; its file is compared.
             continue
-        said = shown(kind, seen[name])
-        yield Difference(kind, name, Answer.DRIFTED, seen=said or "there", unmanaged=True)
+        text = shown(kind, seen[name])
+        yield Difference(kind, name, Answer.DRIFTED, seen=text or "there", unmanaged=True)
 
 
 def _missing(kind: str, name: str, row: str, state: State) -> Iterator[Difference]:

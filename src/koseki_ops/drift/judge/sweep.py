@@ -190,8 +190,8 @@ def _judge(
         return
     if observed is None or observed.state is None:
         count = sum(map(len, manifest.items.values()))
-        said = observed.why if observed else "it was not asked"
-        part.unverified("host", part.host, f"{said} ({count} items not verified)")
+        reason = observed.why if observed else "it was not asked"
+        part.unverified("host", part.host, f"{reason} ({count} items not verified)")
         return
     state = observed.state
     part.holds, differences = compare(manifest, state)

@@ -135,7 +135,7 @@ def parse(answer: bytes, errors: bytes, mark: str) -> State:
     Raises MalformedError when the answer is no answer of this probe, or was cut off.
     """
     parts = _parts(answer, mark)
-    said = _first_errors(errors, mark)
+    errors_by_part = _first_errors(errors, mark)
     state = State()
     for part, read in READERS.items():
         if part not in parts:
@@ -143,7 +143,7 @@ def parse(answer: bytes, errors: bytes, mark: str) -> State:
             continue
         content, code = parts[part]
         if code:
-            state.failed[part] = said.get(part, f"exit {code}")
+            state.failed[part] = errors_by_part.get(part, f"exit {code}")
             if part not in TOLERANT:
                 continue
         try:
@@ -177,12 +177,12 @@ def _parts(answer: bytes, mark: str) -> dict[str, tuple[str, int]]:
 
 def _first_errors(errors: bytes, mark: str) -> dict[str, str]:
     """Return the first line of what each part complained of."""
-    said = {}
+    errors_by_part = {}
     for piece in errors.decode("utf-8", "backslashreplace").split(f"{mark} begin ")[1:]:
         name, *lines = piece.splitlines()
         if lines:
-            said[name] = lines[0].strip()[:300]
-    return said
+            errors_by_part[name] = lines[0].strip()[:300]
+    return errors_by_part
 
 
 def _records(content: str, size: int) -> Iterable[list[str]]:

@@ -84,7 +84,7 @@ class _Talk:
     asked_at: float
     out: list[bytes] = field(default_factory=list)
     err: list[bytes] = field(default_factory=list)
-    said: int = 0
+    received: int = 0
     complained: int = 0
 
     def write(self) -> bool:
@@ -114,9 +114,9 @@ class _Talk:
             self.hear_errors()
         err = b"".join(self.err)
         if not unreachable_reason and code:
-            said = err.decode(errors="backslashreplace").splitlines()
+            complaints = err.decode(errors="backslashreplace").splitlines()
             # The probe's own marks say nothing of why the line broke.
-            lines = [line for line in said if line.strip() and not line.startswith("@")]
+            lines = [line for line in complaints if line.strip() and not line.startswith("@")]
             known = "it shows another host key than its own" if _strange_key(lines) else ""
             # The first line is the network's own word; later ones say what ssh made of it.
             unreachable_reason = known or (lines[0] if code == SSH_FAILED and lines else "")
@@ -134,7 +134,7 @@ class _Talk:
     def hear(self) -> bool:
         """Take what it says; return whether that was the end."""
         chunk = os.read(self.process.stdout.fileno(), CHUNK) if self.process.stdout else b""
-        self.said += len(chunk)
+        self.received += len(chunk)
         self.out.append(chunk)
         return not chunk
 
@@ -211,7 +211,7 @@ class _Round:
                 self.selector.unregister(stream)
         elif talk.hear():
             self._finish(talk)
-        elif talk.said > self.bounds.answer:
+        elif talk.received > self.bounds.answer:
             self._finish(talk, f"it said more than {self.bounds.answer >> 20} MiB: cut off")
 
     def _finish(self, talk: _Talk, unreachable_reason: str = "") -> None:
@@ -270,8 +270,8 @@ def fetch(
     programs = {host: fetching(listed, sessions=sessions) for host, listed in paths.items()}
     found = {}
     for host, reply in ask_all(site, programs).items():
-        said, _, stream = reply.out.partition(CONTENTS)
-        found[host] = Fetched(sessions=sessions_in(said.decode(errors="replace")))
+        output, _, stream = reply.out.partition(CONTENTS)
+        found[host] = Fetched(sessions=sessions_in(output.decode(errors="replace")))
         try:
             with tarfile.open(fileobj=io.BytesIO(stream), mode="r|") as archive:
                 for member in archive:

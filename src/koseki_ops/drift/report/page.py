@@ -298,10 +298,10 @@ def _square(day: Day | None) -> tuple[str, str, str]:
     """Return a day's colour, symbol and words."""
     if day is None:
         return "none", "", "確認していない no sweep"
-    said = f"{day.day.month}/{day.day.day}: 差異 {day.drifted}, 未確認 {day.not_verified}"
+    label = f"{day.day.month}/{day.day.day}: 差異 {day.drifted}, 未確認 {day.not_verified}"
     if day.drifted:
-        return "failed", "✕", said
-    return ("open", "?", said) if day.not_verified else ("passed", "✓", said)
+        return "failed", "✕", label
+    return ("open", "?", label) if day.not_verified else ("passed", "✓", label)
 
 
 def _urgency(standing: Standing) -> tuple[int, str]:

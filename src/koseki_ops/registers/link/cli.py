@@ -78,10 +78,10 @@ def status_command(site: Site, municipality: str | None, *, as_json: bool) -> No
 
 
 def _changed(
-    site: Site, municipality: str, words: list[str], told: tuple[str, str], *, as_json: bool
+    site: Site, municipality: str, words: list[str], decision: tuple[str, str], *, as_json: bool
 ) -> None:
     desk = Desk.of(site)
-    reason, by = told
+    reason, by = decision
     who = desk.operator(by)
     (answer,) = service.ask(
         site, desk.platform, [municipality], [*words, f"--reason={reason}", f"--by={who}"]

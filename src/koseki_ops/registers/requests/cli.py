@@ -36,7 +36,7 @@ def request_group() -> None:
 @site_options
 @json_option
 def open_command(
-    site: Site, *, slug: str, until: str | None, hours: int | None, as_json: bool, **told: str
+    site: Site, *, slug: str, until: str | None, hours: int | None, as_json: bool, **given: str
 ) -> None:
     """Open a request: from now until its end the operator can work in that database.
 
@@ -47,7 +47,7 @@ def open_command(
     """
     desk = service.Desk.of(site)
     end = end_of(until, hours, desk.zone)
-    wanted = service.Wanted(slug=slug, until=end, **told)
+    wanted = service.Wanted(slug=slug, until=end, **given)
     made = service.open_request(desk, wanted, who())
     click.echo(f"{made} is open until {end.astimezone(desk.zone):%Y-%m-%d %H:%M %Z}")
     if as_json:
@@ -102,7 +102,7 @@ def list_command(
     for host, why in unreachable.items():
         click.echo(f"koseki: {host} did not answer: {why}", err=True)
     if as_json:
-        told = [{**asdict(event), "at": event.at.isoformat()} for event in noted]
-        print_json({"requests": rows, "events": told, "silent": unreachable})
+        events = [{**asdict(event), "at": event.at.isoformat()} for event in noted]
+        print_json({"requests": rows, "events": events, "silent": unreachable})
     if unreachable:
         sys.exit(2)

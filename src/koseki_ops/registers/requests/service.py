@@ -179,7 +179,7 @@ def open_request(desk: Desk, wanted: Wanted, opened_by: str) -> str:
     """Open a request and return its id; the database refuses one that is open already."""
     now = datetime.now(UTC)
     check(desk, wanted, now)
-    told = {
+    row_values = {
         "operator": wanted.operator,
         "scope": wanted.scope,
         "basis": wanted.basis,
@@ -188,7 +188,7 @@ def open_request(desk: Desk, wanted: Wanted, opened_by: str) -> str:
         "opened_by": opened_by,
         "expires_at": wanted.until.isoformat(),
     }
-    opening = f"SELECT platform.open_a_request({literal(told)}::jsonb);"
+    opening = f"SELECT platform.open_a_request({literal(row_values)}::jsonb);"
     script = f"\\connect {database_of(wanted.slug)}\n{opening}\n"
     return f"{wanted.slug}-{say(desk.site, desk.inventory, script).strip()}"
 
@@ -251,10 +251,10 @@ def read_event(host: str, line: str) -> Event | None:
     if not isinstance(text, str):  # bytes that are no text come as numbers
         return None
     at = datetime.fromtimestamp(int(row["__REALTIME_TIMESTAMP"]) / 1_000_000, UTC)
-    if said := SERVER_LINE.search(text):
-        kind = next((kind for start, kind in KINDS if said["text"].startswith(start)), None)
-        where = said["database"]
-        return Event(at, host, kind, said["operator"], where, said["text"]) if kind else None
-    if said := SUDO_LINE.match(text):
-        return Event(at, host, "sudo", said["operator"], "", f"became {said['text']}")
+    if found := SERVER_LINE.search(text):
+        kind = next((kind for start, kind in KINDS if found["text"].startswith(start)), None)
+        where = found["database"]
+        return Event(at, host, kind, found["operator"], where, found["text"]) if kind else None
+    if found := SUDO_LINE.match(text):
+        return Event(at, host, "sudo", found["operator"], "", f"became {found['text']}")
     return None

@@ -34,7 +34,7 @@ def takeover_group() -> None:
 @site_options
 @json_option
 def declare_command(
-    site: Site, *, until: str | None, hours: int | None, as_json: bool, **told: str
+    site: Site, *, until: str | None, hours: int | None, as_json: bool, **given: str
 ) -> None:
     """Declare it: from now until its end, read only, below /takeover/… of the gateway.
 
@@ -45,7 +45,7 @@ def declare_command(
     """
     desk = Desk.of(site)
     end = end_of(until, hours, desk.zone)
-    made = service.declare(desk, service.Wanted(until=end, **told), who())
+    made = service.declare(desk, service.Wanted(until=end, **given), who())
     click.echo(f"{made} is declared until {end.astimezone(desk.zone):%Y-%m-%d %H:%M %Z}")
     if as_json:
         print_json({"id": made, "ends_at": end.isoformat()})

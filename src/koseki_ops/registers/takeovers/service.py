@@ -70,7 +70,7 @@ def declare(desk: Desk, wanted: Wanted, typed_by: str) -> str:
         raise KosekiError("who declares does not approve", wanted.approver, remedy)
     one_line("cause", wanted.cause)
     ends_within(wanted.until, datetime.now(UTC), row.longest_hours)
-    told = {
+    row_values = {
         "declared_by": wanted.declared_by,
         "approver": wanted.approver,
         "cause": wanted.cause,
@@ -79,7 +79,7 @@ def declare(desk: Desk, wanted: Wanted, typed_by: str) -> str:
     }
     script = (
         f"\\connect {database_of(row.municipality)}\n"
-        f"SELECT platform.declare_takeover({literal(told)}::jsonb);\n"
+        f"SELECT platform.declare_takeover({literal(row_values)}::jsonb);\n"
     )
     return f"{row.municipality}-{say(desk.site, desk.inventory, script).strip()}"
 
