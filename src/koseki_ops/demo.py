@@ -45,15 +45,15 @@ def run_demo(site: Site) -> int:
     progress = Progress(STEPS)
     with progress.step("secrets"):
         made = init_secrets(site)
-        progress.say(f"{made} secrets made" if made else "complete")
+        progress.report(f"{made} secrets made" if made else "complete")
     with progress.step("package mirror"):
-        build_mirror(site, progress.say)
-        build_wheelhouse(site, progress.say)
+        build_mirror(site, progress.report)
+        build_wheelhouse(site, progress.report)
     with progress.step("lab"):
-        Lab(site, progress.say).up()
+        Lab(site, progress.report).up()
     with progress.step("apply"):
-        result = engine.apply(site, engine.Plan(), progress.say)
-        progress.say(f"{result.changed} changed, {result.failed} failed")
+        result = engine.apply(site, engine.Plan(), progress.report)
+        progress.report(f"{result.changed} changed, {result.failed} failed")
     for host in result.hosts.values():
         for error in host.errors:
             click.echo(f"  {error}", err=True)

@@ -105,7 +105,7 @@ def engines(monkeypatch: pytest.MonkeyPatch, result: EngineResult) -> list[engin
     """Let the engines do this, on hosts that are not there; return what they were asked."""
     plans: list[engine.Plan] = []
 
-    def applied(_site: Site, plan: engine.Plan, _say: engine.Say) -> EngineResult:
+    def applied(_site: Site, plan: engine.Plan, _say: engine.OnProgress) -> EngineResult:
         plans.append(plan)
         return result
 

@@ -19,9 +19,9 @@ from koseki_ops.procedures.base import (
     COMPLETED,
     FAILED,
     INTERRUPTED,
+    OnProgress,
     Order,
     Procedure,
-    Say,
     last_runs,
     perform,
 )
@@ -54,18 +54,18 @@ class Sample(Procedure[int]):
         """Say one thing."""
         return ["work"]
 
-    def run(self, say: Say) -> int:
+    def run(self, on_progress: OnProgress) -> int:
         """Work."""
-        say("working")
+        on_progress("working")
         return self.work()
 
     def succeeded(self, outcome: int) -> bool:
         """Zero is well."""
         return outcome == 0
 
-    def rollback(self, say: Say) -> None:
+    def rollback(self, on_progress: OnProgress) -> None:
         """Remember it."""
-        say("taking it back")
+        on_progress("taking it back")
         self.rolled_back = True
 
 

@@ -13,7 +13,7 @@ import pytest
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.cli_options import end_of
 from koseki_ops.plan.site import Site
-from koseki_ops.registers.requests.service import Desk, Wanted, check, read_event
+from koseki_ops.registers.requests.service import RegisterService, Wanted, check, read_event
 from koseki_ops.remote.psql import literal
 
 NOW = datetime.now(UTC)
@@ -23,14 +23,14 @@ GOOD = Wanted(
 
 
 @pytest.fixture(scope="module")
-def desk() -> Desk:
+def registers() -> RegisterService:
     """The plan's own desk."""
-    return Desk.of(Site.open("iida"))
+    return RegisterService.of(Site.open("iida"))
 
 
-def test_a_request_that_is_whole_is_allowed(desk: Desk) -> None:
+def test_a_request_that_is_whole_is_allowed(registers: RegisterService) -> None:
     """The sample that every refusal below differs from in one thing."""
-    check(desk, GOOD, NOW)
+    check(registers, GOOD, NOW)
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,11 @@ def test_a_request_that_is_whole_is_allowed(desk: Desk) -> None:
     ],
 )
 def test_a_request_that_is_not_whole_is_refused(
-    desk: Desk, change: dict[str, Any], said: str
+    registers: RegisterService, change: dict[str, Any], said: str
 ) -> None:
     """Town, operator, approver, basis, requester and end: each alone (K-05)."""
     with pytest.raises(KosekiError, match=said):
-        check(desk, replace(GOOD, **change), NOW)
+        check(registers, replace(GOOD, **change), NOW)
 
 
 def test_a_text_stays_a_text_in_sql() -> None:

@@ -21,7 +21,7 @@ import click
 
 from koseki_ops.bench import engines, image, link
 from koseki_ops.bench.table import Row, at_least, at_most, spread
-from koseki_ops.core.progress import Progress
+from koseki_ops.core.progress import OnProgress, Progress
 from koseki_ops.drift.judge import manifest
 from koseki_ops.drift.judge.sweep import sweep
 from koseki_ops.drift.model import Answer
@@ -86,13 +86,13 @@ PATRONI_DEFAULTS = ("ttl=30", "loop_wait=10", "retry_timeout=10", "primary_start
 class Bench:
     """Measures on one lab; each method returns rows of the table."""
 
-    def __init__(self, say: Callable[[str], None], runs: int, bound: float, sweeps: int) -> None:
+    def __init__(self, on_progress: OnProgress, runs: int, bound: float, sweeps: int) -> None:
         """Prepare secrets and mirror; start nothing."""
-        self.site, self.say, self.runs = Site.open(name=LAB), say, runs
+        self.site, self.on_progress, self.runs = Site.open(name=LAB), on_progress, runs
         self.bound, self.sweeps = bound, sweeps
         init_secrets(self.site)
-        build_mirror(self.site, say)
-        self.lab = Lab(self.site, say)
+        build_mirror(self.site, on_progress)
+        self.lab = Lab(self.site, on_progress)
 
     def timed(self, act: Callable[[], object]) -> float:
         """Return how long something takes, in seconds."""
@@ -125,7 +125,7 @@ class Bench:
         return [at_most("bare lab to green verification, mirror built", 300, [seconds])]
 
     def _apply(self) -> None:
-        result = engine.apply(self.site, engine.Plan(), self.say)
+        result = engine.apply(self.site, engine.Plan(), self.on_progress)
         if result.failed:
             errors = [error for host in result.hosts.values() for error in host.errors]
             raise click.ClickException(f"apply failed: {errors[:1]}")
@@ -309,7 +309,7 @@ class Bench:
 
     def fleet(self) -> list[Row]:
         """Sweep and engines side by side, on many light hosts with the same content."""
-        return engines.measure(self.site, self.runs, self.bound, self.say)
+        return engines.measure(self.site, self.runs, self.bound, self.on_progress)
 
     def soak(self) -> list[Row]:
         """Sweep an untouched platform again and again under load; nothing on it may be drift.
@@ -338,7 +338,9 @@ class Bench:
                 false += wrong
                 blind += not ours
                 not_verified += found.count(Answer.NOT_VERIFIED)
-                self.say(f"sweep {number + 1} of {self.sweeps}: {'; '.join(wrong) or 'none'}")
+                self.on_progress(
+                    f"sweep {number + 1} of {self.sweeps}: {'; '.join(wrong) or 'none'}"
+                )
         finally:
             self._revive()
             writers.stop(self.lab, writer)
@@ -455,7 +457,7 @@ class Bench:
             raise click.ClickException("nobody took over within 120 s: no figure")
         writers.stop(self.lab, writer)
         seconds = writers.outage(writers.acknowledged(self.lab, writer))
-        self.say(f"outage {seconds:.1f} s")
+        self.on_progress(f"outage {seconds:.1f} s")
         return seconds
 
     def _settled(self, seconds: float = SETTLE_SECONDS) -> None:
@@ -498,7 +500,7 @@ def main(only: tuple[str, ...], runs: int, bound: float, sweeps: int) -> None:
     # Who ends it, by whatever signal, finds nothing of it left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     progress = Progress([])
-    bench = Bench(progress.say, runs, bound, sweeps)
+    bench = Bench(progress.report, runs, bound, sweeps)
     parts: dict[str, Callable[[], list[Row]]] = {
         "lab": bench.up,
         "green": bench.green,
@@ -521,7 +523,7 @@ def main(only: tuple[str, ...], runs: int, bound: float, sweeps: int) -> None:
         needed = {*only} - ALONE
         for part, measure in parts.items():
             if not only or part in only or (part == "green" and needed):
-                progress.say(f"measuring: {part}")
+                progress.report(f"measuring: {part}")
                 rows += measure()
     finally:
         bench.lab.down()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import click
+
+# Takes one line about what is being done.
+OnProgress = Callable[[str], None]
 
 
 class Progress:
@@ -25,7 +28,7 @@ class Progress:
         """Seconds since the start."""
         return time.monotonic() - self.started
 
-    def say(self, text: str) -> None:
+    def report(self, text: str) -> None:
         """Print one line with the time since the start."""
         click.echo(f"  {self.elapsed():6.1f} s  {text}", err=True)
 
@@ -39,4 +42,4 @@ class Progress:
         begun = time.monotonic()
         yield
         self.done.append((name, time.monotonic() - begun))
-        self.say(f"{name}: done in {self.done[-1][1]:.1f} s")
+        self.report(f"{name}: done in {self.done[-1][1]:.1f} s")

@@ -135,7 +135,7 @@ def remedy(town: Town, row: Row) -> str:
     if row.is_finished:
         return ""
     if row.state is State.RECEIPT_LATE:
-        return f"ask the relay server's desk; when it has nothing, {again}"
+        return f"ask whoever runs the relay server; when it has nothing, {again}"
     if row.state in FAULTS:
         return f"{rules.explain(row.key)} shows why; then {again}"
     if row.state is State.EXTRACTED:

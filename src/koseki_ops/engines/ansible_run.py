@@ -9,10 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.results import EngineResult, HostResult
 from koseki_ops.core.subprocesses import engine
 from koseki_ops.drift.judge.declared import merge
@@ -54,7 +55,7 @@ def run_playbook(
     *,
     limit: list[str],
     check: bool,
-    progress: Callable[[str], None],
+    progress: OnProgress,
     accelerated: bool = True,
     tags: Sequence[str] = (),
     at_rest: bool = False,

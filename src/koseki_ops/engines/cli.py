@@ -35,7 +35,7 @@ def apply_command(
     """
     plan = engine.Plan(check, limit, (only,) if only else engine.ENGINES)
     progress = Progress([])
-    result = engine.apply(site, plan, progress.say)
+    result = engine.apply(site, plan, progress.report)
     print_result(result, check=check)
     if as_json:
         print_json(engine.as_json(result))

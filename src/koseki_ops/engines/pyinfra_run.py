@@ -11,9 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.results import EngineResult, HostResult
 from koseki_ops.core.subprocesses import engine
 from koseki_ops.plan.site import Site
@@ -27,7 +27,7 @@ def run_deploys(
     *,
     limit: list[str],
     check: bool,
-    progress: Callable[[str], None],
+    progress: OnProgress,
     data: dict[str, str] | None = None,
 ) -> EngineResult:
     """Run deploys (paths below the checkout) on hosts; with check, only count what would change.

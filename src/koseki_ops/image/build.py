@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.resources import files
@@ -22,6 +22,7 @@ from typing import Any
 from cryptography import x509
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.results import EngineResult
 from koseki_ops.core.subprocesses import run
 from koseki_ops.engines import ansible_run, apply, pyinfra_run
@@ -35,8 +36,6 @@ from koseki_ops.supply.base_tree import ensure_tree
 from koseki_ops.supply.mirror import VAULT_SUITE
 from koseki_ops.trust.secrets import load_secrets, read_password
 
-Say = Callable[[str], None]
-
 # The tree, the raw disk without its holes, the compressed one.
 ROOM_BYTES = 6 << 30
 PASSWORD = "boot_loader_password"  # noqa: S105 - the name of a secret
@@ -49,7 +48,7 @@ STAGES = ("install", "configure")
 PLACE_IN_TREE = Path("usr/share/koseki")
 
 
-def build(site: Site, host: str, form: str, say: Say) -> Path:
+def build(site: Site, host: str, form: str, on_progress: OnProgress) -> Path:
     """Build, sign and put in place the image of a host; return its path.
 
     form: `qcow2` (compressed) or `raw`. Raises KosekiError; nothing half-made stays then.
@@ -81,7 +80,7 @@ def build(site: Site, host: str, form: str, say: Say) -> Path:
         aside = place / f".building-{os.getpid()}"
         aside.mkdir(mode=0o700)
         try:
-            made = _build(site, inventory, host, form, origin, aside, say)
+            made = _build(site, inventory, host, form, origin, aside, on_progress)
             for path in sorted(aside.glob(f"{host}.*")):
                 path.replace(place / path.name)
         except OSError as error:
@@ -119,25 +118,25 @@ def _build(
     form: str,
     origin: seal.Origin,
     aside: Path,
-    say: Say,
+    on_progress: OnProgress,
 ) -> str:
     packages = inventory.shared["packages"]
-    base = ensure_tree(site, [*packages["base"], *packages["image"]], VAULT_SUITE, say)
+    base = ensure_tree(site, [*packages["base"], *packages["image"]], VAULT_SUITE, on_progress)
     workshop = site.workshop
-    lab = Lab(workshop, say, Stock((host,), base))
+    lab = Lab(workshop, on_progress, Stock((host,), base))
     lab.down()
     try:
         lab.up()
-        _apply(lab, host, say)
-        say("image: an independent witness looks at it")
+        _apply(lab, host, on_progress)
+        on_progress("image: an independent witness looks at it")
         testimony = lynis.hear(workshop, host, container=True)
         _place(aside / f"{host}{seal.TESTIMONY}", json.dumps(testimony.as_json(), indent=1) + "\n")
         lab.stop(host)
         with _tree(lab.machine(host).upper, base, aside) as tree:
-            say("image: taking away who the machine was")
+            on_progress("image: taking away who the machine was")
             layout = layout_of(inventory, site.inventory_name, host)
-            _finish(site, inventory, host, origin, layout, tree, say)
-            name = _write(host, form, origin, layout, tree, aside, say)
+            _finish(site, inventory, host, origin, layout, tree, on_progress)
+            name = _write(host, form, origin, layout, tree, aside, on_progress)
     finally:
         lab.down()
     seal.seal(
@@ -156,23 +155,25 @@ def _build(
     return name
 
 
-def _apply(lab: Lab, host: str, say: Say) -> None:
+def _apply(lab: Lab, host: str, on_progress: OnProgress) -> None:
     """Let the engines do on the workshop's machine what they do anywhere."""
     workshop, upper = lab.site, lab.machine(host).upper
-    say("ground: the workshop's machine")
-    done = pyinfra_run.run_deploys(workshop, list(DEPLOYS), limit=[host], check=False, progress=say)
+    on_progress("ground: the workshop's machine")
+    done = pyinfra_run.run_deploys(
+        workshop, list(DEPLOYS), limit=[host], check=False, progress=on_progress
+    )
     refuse_failure(done, host)
     if host in lab.inventory.hosts_in("city"):
         roles = sorted(path.name for path in (workshop.root / "roles").iterdir())
         tags = [f"{role}_{stage}" for role in roles for stage in STAGES]
-        say("services: the workshop's machine")
+        on_progress("services: the workshop's machine")
         wanted = _wanted_at_boot(upper)
         done = ansible_run.run_playbook(
             workshop,
             apply.PLAYBOOK,
             limit=[host],
             check=False,
-            progress=say,
+            progress=on_progress,
             tags=tags,
             at_rest=True,
         )
@@ -224,7 +225,7 @@ def _finish(
     origin: seal.Origin,
     layout: Layout,
     tree: Path,
-    say: Say,
+    on_progress: OnProgress,
 ) -> None:
     """Make a machine's tree one that any machine may start from."""
     secrets = load_secrets(site)
@@ -232,7 +233,7 @@ def _finish(
     authority = site.workshop.state / "pki/ca.crt"
     known = x509.load_pem_x509_certificate(authority.read_bytes()) if authority.exists() else None
     for found in sanitize.forget(tree, values, known, origin.moment):
-        say(f"image: left out /{found.path}: {found.what}")
+        on_progress(f"image: left out /{found.path}: {found.what}")
     own = files("koseki_ops.image").joinpath("files")
     for name, path, mode in (
         ("koseki-first-boot", "usr/local/sbin/koseki-first-boot", 0o755),
@@ -261,10 +262,10 @@ def _finish(
     )
     (tree / loader.CONFIGURATION.parent).chmod(0o700)
     _place(tree / PLACE_IN_TREE / "image.json", json.dumps({"host": host, **asdict(origin)}) + "\n")
-    say("image: making the initial file system")
+    on_progress("image: making the initial file system")
     _in_tree(tree, origin.moment, ["update-initramfs", "-u", "-k", "all"])
     seal.write_sbom(tree, host, origin, tree / PLACE_IN_TREE / f"image{seal.SBOM}")
-    say("image: looking for secrets")
+    on_progress("image: looking for secrets")
     for found in sanitize.scan(tree, values):
         raise KosekiError(
             "the image would hold a secret", f"/{found.path}: {found.what}", "keep it out"
@@ -299,18 +300,24 @@ def _in_tree(tree: Path, moment: int, argv: list[str]) -> None:
 
 
 def _write(
-    host: str, form: str, origin: seal.Origin, layout: Layout, tree: Path, aside: Path, say: Say
+    host: str,
+    form: str,
+    origin: seal.Origin,
+    layout: Layout,
+    tree: Path,
+    aside: Path,
+    on_progress: OnProgress,
 ) -> str:
     """Write the disk from the tree; return the name of its file."""
     trees = _split(layout, tree, aside, origin.moment)
     raw = aside / "disk.raw"
-    say("image: writing the disk")
+    on_progress("image: writing the disk")
     disk.write(Tools(tree, origin.moment), layout, trees, raw)
     name = f"{host}.{form}"
     if form == "raw":
         raw.rename(aside / name)
     else:
-        say("image: compressing")
+        on_progress("image: compressing")
         disk.squeeze(raw, aside / name)
     sbom = tree / PLACE_IN_TREE / f"image{seal.SBOM}"
     shutil.copyfile(sbom, aside / f"{host}{seal.SBOM}")

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.engines import apply, pyinfra_run
 from koseki_ops.image import seal
 from koseki_ops.image.build import DEPLOYS, open_workshop, refuse_failure
@@ -23,8 +24,6 @@ from koseki_ops.lab.virtual import FIRMWARES, VirtualMachine, accelerator
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import argv
 from koseki_ops.verify.runner import Reports, verify
-
-Say = Callable[[str], None]
 
 # What one host can show without the others, and what may be lost by a restart.
 SUITES = ("accounts", "kernel", "locks", "packages", "ssh", "time")
@@ -51,7 +50,7 @@ SSH_SECONDS = 60
 REPORT = "report.html"
 
 
-def check(site: Site, image: Path, say: Say) -> Trial:
+def check(site: Site, image: Path, on_progress: OnProgress) -> Trial:
     """Boot an image, try it, and leave what was found beside it.
 
     Raises KosekiError when it may not be used, does not boot or does not answer; a test that does
@@ -61,9 +60,9 @@ def check(site: Site, image: Path, say: Say) -> Trial:
     apply.prepare(site, Lab(site.workshop).inventory)
     host, workshop = description.host, open_workshop(site)
     with apply.one_at_a_time(workshop):
-        lab = Lab(workshop, say, Stock((host,), disks={host: image}))
+        lab = Lab(workshop, on_progress, Stock((host,), disks={host: image}))
         lab.down()
-        court = _Court(lab, host, Trial(image, description, accelerator(image)), say)
+        court = _Court(lab, host, Trial(image, description, accelerator(image)), on_progress)
         try:
             return court.hold()
         finally:
@@ -74,8 +73,8 @@ def check(site: Site, image: Path, say: Say) -> Trial:
 class _Court:
     """A trial while it is held."""
 
-    def __init__(self, lab: Lab, host: str, trial: Trial, say: Say) -> None:
-        self.lab, self.host, self.trial, self.say = lab, host, trial, say
+    def __init__(self, lab: Lab, host: str, trial: Trial, on_progress: OnProgress) -> None:
+        self.lab, self.host, self.trial, self.on_progress = lab, host, trial, on_progress
         self.reports = trial.image.with_suffix(".check")
         self.console = self.reports / "console.log"
 
@@ -114,7 +113,7 @@ class _Court:
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[Stage]:
-        self.say(f"image: {name}")
+        self.on_progress(f"image: {name}")
         stage = Stage(name, 0.0)
         begun = time.monotonic()
         yield stage
@@ -146,7 +145,7 @@ class _Court:
     def _join(self) -> None:
         """Let the ground meet the machine as it will meet the real one."""
         done = pyinfra_run.run_deploys(
-            self.lab.site, list(DEPLOYS), limit=[self.host], check=False, progress=self.say
+            self.lab.site, list(DEPLOYS), limit=[self.host], check=False, progress=self.on_progress
         )
         refuse_failure(done, self.host)
 

@@ -42,7 +42,7 @@ def build_command(site: Site, host: str, *, form: str, as_json: bool) -> None:
     Example: koseki image build primary1
     """
     progress = Progress([])
-    image = build(site, host, form, progress.say)
+    image = build(site, host, form, progress.report)
     size, seconds = image.stat().st_size, progress.elapsed()
     click.echo(f"{image}: {size / (1 << 20):.0f} MiB, signed, {seconds:.0f} s")
     if as_json:
@@ -63,7 +63,7 @@ def check_command(site: Site, image: Path, *, as_json: bool) -> None:
     Example: koseki image check primary1
     """
     progress = Progress([])
-    trial = check(site, _named(site, image), progress.say)
+    trial = check(site, _named(site, image), progress.report)
     for stage in trial.stages:
         click.echo(f"\n{stage.name} ({stage.seconds:.0f} s)")
         if stage.results:

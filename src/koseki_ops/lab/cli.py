@@ -34,7 +34,7 @@ def lab_group() -> None:
 
 def _lab(name: str | None) -> tuple[Lab, Progress]:
     progress = Progress([])
-    return Lab(Site.open(name=name), progress.say), progress
+    return Lab(Site.open(name=name), progress.report), progress
 
 
 @lab_group.command("up")
@@ -241,7 +241,7 @@ def registers_command(name: str | None, count: int, *, as_json: bool) -> None:
     (host, *_) = lab.inventory.hosts_in("application")
     share, rest = divmod(count, len(rows))
     for place, row in enumerate(rows):
-        progress.say(f"registers: {row['name']}")
+        progress.report(f"registers: {row['name']}")
         own = share + (place < rest)
         done = lab.exec(host, ["sh", "-c", IMPORT.format(slug=row["slug"], count=own)])
         if done.returncode:

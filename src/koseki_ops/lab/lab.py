@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from typing import Any
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.subprocesses import run
 from koseki_ops.lab import clock, recording
 from koseki_ops.lab.cgroup import remove_groups
@@ -74,19 +75,19 @@ class Stock:
 class Lab:
     """The lab of a site. Every method raises KosekiError with one sentence.
 
-    say: takes a line of progress; stock: other machines than the inventory's, all in containers.
+    on_progress: takes a line; stock: other machines than the inventory's, all in containers.
     """
 
     def __init__(
         self,
         site: Site,
-        say: Callable[[str], None] = lambda _line: None,
+        on_progress: OnProgress = lambda _line: None,
         stock: Stock | None = None,
     ) -> None:
         """Read the inventory; touch nothing."""
         if not site.is_lab:
             raise KosekiError("only a lab has machines here", site.name, "leave --inventory out")
-        self.site, self.say = site, say
+        self.site, self.on_progress = site, on_progress
         self.inventory = Inventory(site.inventory)
         self.stock = stock or Stock()
         self.hosts = list(self.stock.hosts) or self.inventory.hosts
@@ -183,7 +184,7 @@ class Lab:
         """Return the tree below what each container writes; none where all have disks."""
         if set(self.hosts) <= set(self.stock.disks):
             return []
-        base = self.stock.base or ensure_base_tree(self.site, self.inventory, self.say)
+        base = self.stock.base or ensure_base_tree(self.site, self.inventory, self.on_progress)
         return [str(base)]
 
     def down(self) -> None:
@@ -274,7 +275,7 @@ class Lab:
         for machine, _ in waiting:
             self._meet(machine)
         if waiting:
-            self.say(f"{len(waiting)} hosts answer SSH")
+            self.on_progress(f"{len(waiting)} hosts answer SSH")
 
     def _meet(self, machine: Machine) -> None:
         """Do what is due once a machine answers: a container's flags, a virtual one's key.
@@ -325,7 +326,7 @@ class Lab:
         """Serve time on the control node; a container has no clock that could ask for it."""
         if not self.stock.disks or self._process(TIME_SERVER) is not None:
             return
-        tree = ensure_tree(self.site, clock.PACKAGES, VAULT_SUITE, self.say)
+        tree = ensure_tree(self.site, clock.PACKAGES, VAULT_SUITE, self.on_progress)
         address = self.inventory.shared["workstation_addresses"]["city"]
         log = self.site.state / "clock.log"
         self._remember(TIME_SERVER, clock.serve(self.network, tree, address, log))

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Joining
 from koseki_ops.plan.municipalities import active, left
 from koseki_ops.plan.site import Site
-from koseki_ops.procedures.base import Procedure, Say
+from koseki_ops.procedures.base import Procedure
 from koseki_ops.procedures.municipality import SUITES, Outcome, bring_about, record, row_of
 
 
@@ -46,9 +47,9 @@ class Enroll(Procedure[Outcome]):
             f"verify {', '.join(SUITES)} on all hosts",
         ]
 
-    def run(self, say: Say) -> Outcome:
+    def run(self, on_progress: OnProgress) -> Outcome:
         """Apply, verify, and record who joined by which documents."""
-        outcome = bring_about(self.site, say)
+        outcome = bring_about(self.site, on_progress)
         documents = self.inventory.shared["joinings"][self.slug]
         row = {"action": "enroll", "municipality": self.slug, **documents}
         record(self.site, {**row, "held": outcome.holds})

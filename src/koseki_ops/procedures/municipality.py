@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.results import EngineResult
 from koseki_ops.engines import apply as engine
 from koseki_ops.evidence.ledger import Ledger
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.municipalities import left
 from koseki_ops.plan.site import Site
-from koseki_ops.procedures.base import Say
 from koseki_ops.remote.run import run
 from koseki_ops.verify.results import FAILED, Results
 from koseki_ops.verify.runner import verify
@@ -51,12 +51,12 @@ def row_of(inventory: Inventory, slug: str) -> Mapping[str, Any]:
     return dict(rows[slug])
 
 
-def bring_about(site: Site, say: Say) -> Outcome:
+def bring_about(site: Site, on_progress: OnProgress) -> Outcome:
     """Apply, and when that went well ask the suites."""
-    applied = engine.apply(site, engine.Plan(), say)
+    applied = engine.apply(site, engine.Plan(), on_progress)
     if applied.failed or applied.unreachable:
         return Outcome(applied, Results())
-    say("verifying")
+    on_progress("verifying")
     return Outcome(applied, verify(site, SUITES, ()))
 
 

@@ -35,4 +35,4 @@ def carry_out[Outcome](
             click.echo(line)
         click.echo("nothing was changed")
         return None
-    return perform(procedure, order, progress.say)
+    return perform(procedure, order, progress.report)

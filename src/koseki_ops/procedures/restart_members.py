@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 import click
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.core.progress import Progress
+from koseki_ops.core.progress import OnProgress, Progress
 from koseki_ops.core.results import EngineResult
 from koseki_ops.engines import ansible_run
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.site import Site
-from koseki_ops.procedures.base import Order, Procedure, Say
+from koseki_ops.procedures.base import Order, Procedure
 from koseki_ops.procedures.options import carry_out, procedure_options
 from koseki_ops.remote.cluster import LEADING, Member, members
 from koseki_ops.remote.ssh_config import ensure_site_ssh
@@ -65,7 +65,7 @@ class RestartMembers(Procedure[EngineResult | None]):
             return ["no setting waits for a restart: there is nothing to do"]
         return [f"restart {row.name}, then wait until both record again" for row in self.waiting]
 
-    def run(self, say: Say) -> EngineResult | None:
+    def run(self, on_progress: OnProgress) -> EngineResult | None:
         """Restart them, replicas first."""
         if not self.waiting:
             return None
@@ -74,7 +74,7 @@ class RestartMembers(Procedure[EngineResult | None]):
             PLAYBOOK,
             limit=self.inventory.hosts_in("databases"),
             check=False,
-            progress=say,
+            progress=on_progress,
         )
 
     def succeeded(self, outcome: EngineResult | None) -> bool:

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 import click
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.core.progress import Progress
+from koseki_ops.core.progress import OnProgress, Progress
 from koseki_ops.core.results import EngineResult
 from koseki_ops.engines import pyinfra_run
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.site import Site
-from koseki_ops.procedures.base import Order, Procedure, Say
+from koseki_ops.procedures.base import Order, Procedure
 from koseki_ops.procedures.options import carry_out, procedure_options
 from koseki_ops.remote.cluster import LEADING, Member, members
 from koseki_ops.remote.ssh_config import ensure_site_ssh
@@ -56,17 +56,17 @@ class Switchover(Procedure[EngineResult | None]):
             "wait until both record again",
         ]
 
-    def run(self, say: Say) -> EngineResult | None:
+    def run(self, on_progress: OnProgress) -> EngineResult | None:
         """Hand over, and wait until both record again."""
         if self.leader == self.chosen:
             return None
-        say(f"{self.leader} hands over to {self.chosen}")
+        on_progress(f"{self.leader} hands over to {self.chosen}")
         return pyinfra_run.run_deploys(
             self.site,
             [DEPLOY],
             limit=self.inventory.hosts_in("databases"),
             check=False,
-            progress=say,
+            progress=on_progress,
             data={"switchover_to": self.chosen},
         )
 

@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.plan.municipalities import tenants
 from koseki_ops.plan.site import Site
-from koseki_ops.procedures.base import Procedure, Say
+from koseki_ops.procedures.base import Procedure
 from koseki_ops.procedures.municipality import (
     SUITES,
     Outcome,
@@ -89,19 +90,19 @@ class Withdraw(Procedure[tuple[Outcome, Export]]):
             f"write its data to {self.folder}, encrypted for the holder of {self.recipient}",
         ]
 
-    def run(self, say: Say) -> tuple[Outcome, Export]:
+    def run(self, on_progress: OnProgress) -> tuple[Outcome, Export]:
         """Close, hand over, and record what was handed over."""
         certificate = _certificate(self.recipient)
         moment = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         file = self.folder / f"koseki-{self.slug}-{moment}.sql.cms"
-        outcome = bring_about(self.site, say)
+        outcome = bring_about(self.site, on_progress)
         if outcome.applied.failed or outcome.applied.unreachable:
             raise KosekiError(
                 f"the ways of {row_of(self.inventory, self.slug)['name']} could not all be closed",
                 f"{outcome.applied.failed} failed",
                 "run `koseki apply`, then this once more",
             )
-        say(f"{self.slug}: writing its data")
+        on_progress(f"{self.slug}: writing its data")
         export = self._export(certificate, file)
         text = json.dumps(vars(export), ensure_ascii=False, indent=1) + "\n"
         write_atomic(file.with_suffix(".json"), text)

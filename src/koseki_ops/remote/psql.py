@@ -17,7 +17,7 @@ PSQL = "cd / && sudo -n -u postgres psql -XqtA --set=ON_ERROR_STOP=1 --dbname=po
 REFUSED = re.compile(r"^psql:.*?: ERROR:  (.*)$", re.MULTILINE)
 
 
-def say(site: Site, inventory: Inventory, script: str) -> str:
+def run_on_leader(site: Site, inventory: Inventory, script: str) -> str:
     r"""Run a psql script as the superuser on whichever host leads; return what it printed.
 
     It begins in the database postgres: `\connect` first. KosekiError: nobody leads, the leader

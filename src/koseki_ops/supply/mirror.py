@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from urllib.parse import unquote
 
 from koseki_ops.core.environment import for_fetching
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
@@ -137,7 +138,7 @@ def _machine_sources() -> list[Source]:
 
 
 def build_mirror(
-    site: Site, say: Callable[[str], None] = lambda _line: None, *, refresh: bool = False
+    site: Site, on_progress: OnProgress = lambda _line: None, *, refresh: bool = False
 ) -> bool:
     """Collect what the inventory needs into a signed repository; return whether it was built.
 
@@ -154,18 +155,18 @@ def build_mirror(
     record = folder / RECORD
     if not refresh and record.exists() and json.loads(record.read_text())["inputs"] == inputs:
         verify_mirror(site)
-        say("package mirror: complete")
+        on_progress("package mirror: complete")
         return False
     every = sorted({name for names in packages.values() for name in names})
     vault = sorted({name for concern in VAULT_CONCERNS for name in packages[concern]})
     aside = folder.with_name(f".mirror.{os.getpid()}")
     try:
         with _private_apt(lines) as apt:
-            say("package mirror: reading the upstream index")
+            on_progress("package mirror: reading the upstream index")
             _fetch([*apt, "update", "-qq"])
             wanted = {release: _resolve(apt, every), VAULT_SUITE: _resolve(apt, vault)}
             union = {**wanted[VAULT_SUITE], **wanted[release]}
-            say(f"package mirror: fetching {len(union)} packages")
+            on_progress(f"package mirror: fetching {len(union)} packages")
             _fetch([*apt, "install", "-qq", "--yes", "--download-only", *ESSENTIAL, *every])
             _fetch([*apt, "install", "-qq", "--yes", "--download-only", *ESSENTIAL, *vault])
             _fill_pool(apt, union, aside / "pool")
@@ -183,7 +184,7 @@ def build_mirror(
     finally:
         if aside.exists():
             shutil.rmtree(aside)
-    say(f"package mirror: {len(union)} packages, signed")
+    on_progress(f"package mirror: {len(union)} packages, signed")
     return True
 
 

@@ -32,8 +32,8 @@ def build_command(site: Site, *, refresh: bool) -> None:
     Example: koseki mirror build --refresh
     """
     progress = Progress([])
-    build_mirror(site, progress.say, refresh=refresh)
-    build_wheelhouse(site, progress.say)
+    build_mirror(site, progress.report, refresh=refresh)
+    build_wheelhouse(site, progress.report)
 
 
 @mirror_group.command("verify")

@@ -17,11 +17,12 @@ import shutil
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from koseki_ops.core.environment import for_fetching
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.revision import inputs_of
@@ -92,7 +93,7 @@ def wheelhouse(site: Site) -> Path:
     return site.var / "wheelhouse" / digest[:16]
 
 
-def build_wheelhouse(site: Site, say: Callable[[str], None]) -> None:
+def build_wheelhouse(site: Site, on_progress: OnProgress) -> None:
     """Collect the packages that the lock names, from wherever this machine's pip is configured to.
 
     pip holds each against its hash; built aside, so that an interrupt leaves nothing half done.
@@ -100,7 +101,7 @@ def build_wheelhouse(site: Site, say: Callable[[str], None]) -> None:
     folder = wheelhouse(site)
     if folder.exists():
         return
-    say("package mirror: fetching the toolkit's own packages")
+    on_progress("package mirror: fetching the toolkit's own packages")
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         run(

@@ -34,7 +34,7 @@ def verify_command(
     Example: koseki verify replication backup --limit databases
     """
     progress = Progress([])
-    progress.say(f"asking {', '.join(limit) or 'all hosts'} of {site.name}")
+    progress.report(f"asking {', '.join(limit) or 'all hosts'} of {site.name}")
     results = verify(site, suites, limit)
     print_results(results)
     click.echo(f"report: {Reports.of(site).html}")

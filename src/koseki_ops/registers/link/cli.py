@@ -14,7 +14,7 @@ from koseki_ops.plan.model import Platform
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
 from koseki_ops.registers.link import service
-from koseki_ops.registers.requests.service import Desk
+from koseki_ops.registers.requests.service import RegisterService
 
 
 @click.group("link")
@@ -80,11 +80,11 @@ def status_command(site: Site, municipality: str | None, *, as_json: bool) -> No
 def _changed(
     site: Site, municipality: str, words: list[str], decision: tuple[str, str], *, as_json: bool
 ) -> None:
-    desk = Desk.of(site)
+    registers = RegisterService.of(site)
     reason, by = decision
-    who = desk.operator(by)
+    who = registers.operator(by)
     (answer,) = service.ask(
-        site, desk.platform, [municipality], [*words, f"--reason={reason}", f"--by={who}"]
+        site, registers.platform, [municipality], [*words, f"--reason={reason}", f"--by={who}"]
     )
     click.echo(", ".join(f"{key} {value}" for key, value in answer.items()))
     if as_json:

@@ -45,11 +45,11 @@ def open_command(
     Example: koseki request open oshika --operator sousa01 --requester 大鹿村住民課 --approver
     sousa02 --basis '戸籍法施行規則 依頼書第3号' --scope read --hours 2
     """
-    desk = service.Desk.of(site)
-    end = end_of(until, hours, desk.zone)
+    registers = service.RegisterService.of(site)
+    end = end_of(until, hours, registers.zone)
     wanted = service.Wanted(slug=slug, until=end, **given)
-    made = service.open_request(desk, wanted, who())
-    click.echo(f"{made} is open until {end.astimezone(desk.zone):%Y-%m-%d %H:%M %Z}")
+    made = service.open_request(registers, wanted, who())
+    click.echo(f"{made} is open until {end.astimezone(registers.zone):%Y-%m-%d %H:%M %Z}")
     if as_json:
         print_json({"id": made, "expires_at": end.isoformat()})
 
@@ -63,7 +63,7 @@ def close_command(site: Site, *, request: str, closed_by: str) -> None:
 
     Example: koseki request close oshika-3 --by sousa02
     """
-    service.close_request(service.Desk.of(site), request, closed_by)
+    service.close_request(service.RegisterService.of(site), request, closed_by)
     click.echo(f"{request} is closed")
 
 
@@ -82,10 +82,10 @@ def list_command(
 
     Example: koseki request list oshika --json
     """
-    desk = service.Desk.of(site)
-    chosen = [desk.town(slug) for slug in slugs] or list(desk.towns)
-    rows = service.listed(desk, chosen)
-    noted, unreachable = service.events(desk, days)
+    registers = service.RegisterService.of(site)
+    chosen = [registers.town(slug) for slug in slugs] or list(registers.towns)
+    rows = service.listed(registers, chosen)
+    noted, unreachable = service.events(registers, days)
     if only_open:
         rows, noted = [row for row in rows if row["state"] == "open"], []
     databases = {database_of(slug) for slug in chosen}

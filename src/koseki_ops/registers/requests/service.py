@@ -22,7 +22,7 @@ from koseki_ops.plan.municipalities import active, operators_on
 from koseki_ops.plan.naming import database_of
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
-from koseki_ops.remote.psql import literal, say
+from koseki_ops.remote.psql import literal, run_on_leader
 from koseki_ops.remote.run import run
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 
@@ -54,15 +54,15 @@ KINDS = (
 
 
 @dataclass(frozen=True)
-class Desk:
-    """Where requests are made: a site, its inventory, and that as typed."""
+class RegisterService:
+    """Where requests and takeovers are made: a site, its inventory, and that as typed."""
 
     site: Site
     inventory: Inventory
     platform: Platform
 
     @classmethod
-    def of(cls, site: Site) -> Desk:
+    def of(cls, site: Site) -> RegisterService:
         """Read a site's inventory; KosekiError when it does not hold."""
         inventory = Inventory(site.inventory)
         return cls(site, inventory, load_platform(inventory))
@@ -147,19 +147,19 @@ class Event:
     text: str
 
 
-def check(desk: Desk, wanted: Wanted, now: datetime) -> None:
+def check(registers: RegisterService, wanted: Wanted, now: datetime) -> None:
     """Refuse what the inventory does not allow; KosekiError names it."""
-    desk.town(wanted.slug)
-    if desk.operator(wanted.operator) not in desk.workers:
-        workers = ", ".join(desk.workers)
+    registers.town(wanted.slug)
+    if registers.operator(wanted.operator) not in registers.workers:
+        workers = ", ".join(registers.workers)
         raise KosekiError("no account on the databases' hosts", wanted.operator, f"of {workers}")
-    if desk.operator(wanted.approver) in (wanted.requester, wanted.operator):
+    if registers.operator(wanted.approver) in (wanted.requester, wanted.operator):
         raise KosekiError(
             "who asks or works does not approve", wanted.approver, "let another operator approve"
         )
     one_line("basis", wanted.basis)
     one_line("requester", wanted.requester)
-    ends_within(wanted.until, now, desk.platform.request_policy.longest_hours)
+    ends_within(wanted.until, now, registers.platform.request_policy.longest_hours)
 
 
 def one_line(name: str, text: str) -> None:
@@ -175,10 +175,10 @@ def ends_within(end: datetime, now: datetime, hours: int) -> None:
         raise KosekiError("an expiry that cannot be", end.isoformat(), remedy)
 
 
-def open_request(desk: Desk, wanted: Wanted, opened_by: str) -> str:
+def open_request(registers: RegisterService, wanted: Wanted, opened_by: str) -> str:
     """Open a request and return its id; the database refuses one that is open already."""
     now = datetime.now(UTC)
-    check(desk, wanted, now)
+    check(registers, wanted, now)
     row_values = {
         "operator": wanted.operator,
         "scope": wanted.scope,
@@ -190,43 +190,46 @@ def open_request(desk: Desk, wanted: Wanted, opened_by: str) -> str:
     }
     opening = f"SELECT platform.open_a_request({literal(row_values)}::jsonb);"
     script = f"\\connect {database_of(wanted.slug)}\n{opening}\n"
-    return f"{wanted.slug}-{say(desk.site, desk.inventory, script).strip()}"
+    return f"{wanted.slug}-{run_on_leader(registers.site, registers.inventory, script).strip()}"
 
 
-def close_request(desk: Desk, request: str, closed_by: str) -> None:
+def close_request(registers: RegisterService, request: str, closed_by: str) -> None:
     """Close an open request: its rights are taken back, then its sessions end."""
     found = REQUEST_ID.fullmatch(request)
     if found is None:
         raise KosekiError("no request's id", request, "write it as `koseki request list` does")
     slug, number = found.groups()
-    desk.town(slug)
-    desk.operator(closed_by)
+    registers.town(slug)
+    registers.operator(closed_by)
     script = (
         f"\\connect {database_of(slug)}\n"
         f"SELECT platform.close_a_request({number}, {literal(closed_by)});\n"
         "SELECT platform.end_sessions();\n"
     )
-    say(desk.site, desk.inventory, script)
+    run_on_leader(registers.site, registers.inventory, script)
 
 
-def listed(desk: Desk, slugs: Sequence[str]) -> list[dict[str, object]]:
+def listed(registers: RegisterService, slugs: Sequence[str]) -> list[dict[str, object]]:
     """Return every request of these municipalities, as JSON names it, oldest first in each."""
     script = "\n".join(f"\\connect {database_of(slug)}\n{LIST.format(slug=slug)}" for slug in slugs)
-    rows = [json.loads(line) for line in say(desk.site, desk.inventory, script).splitlines()]
+    rows = [
+        json.loads(line)
+        for line in run_on_leader(registers.site, registers.inventory, script).splitlines()
+    ]
     return [{"id": f"{row['municipality']}-{row['number']}", **row} for row in rows]
 
 
-def events(desk: Desk, days: int) -> tuple[list[Event], dict[str, str]]:
+def events(registers: RegisterService, days: int) -> tuple[list[Event], dict[str, str]]:
     """Return what the databases' hosts' journals tell of operators, and which host did not answer.
 
     days: how far back; the second: the reason by host.
     """
-    ensure_site_ssh(desk.site, desk.inventory)
-    names = [row.id for row in desk.platform.operators]
+    ensure_site_ssh(registers.site, registers.inventory)
+    names = [row.id for row in registers.platform.operators]
     found: list[Event] = []
     unreachable: dict[str, str] = {}
-    for host in desk.hosts:
-        done = run(desk.site, host, _journal(names, days))
+    for host in registers.hosts:
+        done = run(registers.site, host, _journal(names, days))
         # journalctl says 1 and nothing else when no line matches.
         if done.code not in (0, 1) or (done.code and done.stderr.strip()):
             unreachable[host] = done.reason

@@ -16,7 +16,7 @@ from koseki_ops.plan.cli_options import (
     who,
 )
 from koseki_ops.plan.site import Site
-from koseki_ops.registers.requests.service import Desk
+from koseki_ops.registers.requests.service import RegisterService
 from koseki_ops.registers.takeovers import service
 
 
@@ -43,10 +43,10 @@ def declare_command(
     Example: koseki takeover declare 大鹿村 --by sousa01 --approver sousa02 --cause 回線途絶
     --hours 24
     """
-    desk = Desk.of(site)
-    end = end_of(until, hours, desk.zone)
-    made = service.declare(desk, service.Wanted(until=end, **given), who())
-    click.echo(f"{made} is declared until {end.astimezone(desk.zone):%Y-%m-%d %H:%M %Z}")
+    registers = RegisterService.of(site)
+    end = end_of(until, hours, registers.zone)
+    made = service.declare(registers, service.Wanted(until=end, **given), who())
+    click.echo(f"{made} is declared until {end.astimezone(registers.zone):%Y-%m-%d %H:%M %Z}")
     if as_json:
         print_json({"id": made, "ends_at": end.isoformat()})
 
@@ -60,7 +60,7 @@ def end_command(site: Site, *, town: str, ended_by: str) -> None:
 
     Example: koseki takeover end 大鹿村 --by sousa02
     """
-    slug = service.end(Desk.of(site), town, ended_by)
+    slug = service.end(RegisterService.of(site), town, ended_by)
     click.echo(f"nobody issues for {slug} any more")
 
 
@@ -75,7 +75,7 @@ def status_command(site: Site, *, towns: tuple[str, ...], as_json: bool) -> None
 
     Example: koseki takeover status --json
     """
-    standings = service.status(Desk.of(site), towns)
+    standings = service.status(RegisterService.of(site), towns)
     for row in standings:
         for one in row.takeovers:
             end = one["ended_at"] if one["state"] == "ended" else one["ends_at"]

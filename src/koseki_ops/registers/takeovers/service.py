@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.model import Takeover
 from koseki_ops.plan.naming import database_of
-from koseki_ops.registers.requests.service import Desk, ends_within, one_line
-from koseki_ops.remote.psql import literal, say
+from koseki_ops.registers.requests.service import RegisterService, ends_within, one_line
+from koseki_ops.remote.psql import literal, run_on_leader
 
 STATUS = """SELECT json_build_object('municipality', '{slug}',
   'last', (SELECT max(last) FROM platform.takeover_numbers),
@@ -45,27 +45,27 @@ class Wanted:
     until: datetime
 
 
-def clause(desk: Desk, town: str) -> Takeover:
+def clause(registers: RegisterService, town: str) -> Takeover:
     """Return what the inventory says of a takeover; KosekiError where there is no such clause.
 
     town: slug, name or six-digit code of a municipality.
     """
-    rows = desk.platform.municipalities
+    rows = registers.platform.municipalities
     found = next((row for row in rows if town in (row.slug, row.name, row.code6)), None)
-    slug = desk.town(found.slug if found else town)
-    for row in desk.platform.takeovers:
+    slug = registers.town(found.slug if found else town)
+    for row in registers.platform.takeovers:
         if row.municipality == slug:
             return row
-    known = ", ".join(row.municipality for row in desk.platform.takeovers) or "none"
+    known = ", ".join(row.municipality for row in registers.platform.takeovers) or "none"
     raise KosekiError(
         "no clause lets another issue for this municipality", town, f"it is possible for: {known}"
     )
 
 
-def declare(desk: Desk, wanted: Wanted, typed_by: str) -> str:
+def declare(registers: RegisterService, wanted: Wanted, typed_by: str) -> str:
     """Declare a takeover and return its id; the database refuses one that is declared already."""
-    row = clause(desk, wanted.town)
-    if desk.operator(wanted.approver) == desk.operator(wanted.declared_by):
+    row = clause(registers, wanted.town)
+    if registers.operator(wanted.approver) == registers.operator(wanted.declared_by):
         remedy = "let another operator approve"
         raise KosekiError("who declares does not approve", wanted.approver, remedy)
     one_line("cause", wanted.cause)
@@ -81,18 +81,20 @@ def declare(desk: Desk, wanted: Wanted, typed_by: str) -> str:
         f"\\connect {database_of(row.municipality)}\n"
         f"SELECT platform.declare_takeover({literal(row_values)}::jsonb);\n"
     )
-    return f"{row.municipality}-{say(desk.site, desk.inventory, script).strip()}"
+    return (
+        f"{row.municipality}-{run_on_leader(registers.site, registers.inventory, script).strip()}"
+    )
 
 
-def end(desk: Desk, town: str, ended_by: str) -> str:
+def end(registers: RegisterService, town: str, ended_by: str) -> str:
     """End what is declared for a municipality before its time; return its slug."""
-    slug = clause(desk, town).municipality
+    slug = clause(registers, town).municipality
     script = (
         f"\\connect {database_of(slug)}\n"
-        f"SELECT platform.end_takeover({literal(desk.operator(ended_by))});\n"
+        f"SELECT platform.end_takeover({literal(registers.operator(ended_by))});\n"
         "SELECT platform.end_sessions();\n"
     )
-    say(desk.site, desk.inventory, script)
+    run_on_leader(registers.site, registers.inventory, script)
     return slug
 
 
@@ -110,16 +112,20 @@ class Standing:
     faults: Sequence[str]
 
 
-def status(desk: Desk, towns: Sequence[str]) -> list[Standing]:
+def status(registers: RegisterService, towns: Sequence[str]) -> list[Standing]:
     """Return how it stands with these municipalities, empty for every one with the clause."""
-    chosen = [clause(desk, town).municipality for town in towns] or [
-        row.municipality for row in desk.platform.takeovers if row.municipality in desk.towns
+    chosen = [clause(registers, town).municipality for town in towns] or [
+        row.municipality
+        for row in registers.platform.takeovers
+        if row.municipality in registers.towns
     ]
     script = "\n".join(
         f"\\connect {database_of(slug)}\n{STATUS.format(slug=slug)}" for slug in chosen
     )
     found = []
-    for line in say(desk.site, desk.inventory, script).splitlines() if chosen else []:
+    for line in (
+        run_on_leader(registers.site, registers.inventory, script).splitlines() if chosen else []
+    ):
         row = json.loads(line)
         outside = [d["number"] for d in row["documents"] if not d["within"]]
         faults = reconcile(row["last"], [d["number"] for d in row["documents"]], outside)
