@@ -178,7 +178,7 @@ def ask(program: ModuleType, archive: Path, version: str, **more: object) -> lis
         target = Path(f"{program.INCOMING}{tail}")
         target.write_bytes(Path(f"{archive}{tail}").read_bytes())
     digest = program.digest(archive.read_bytes())
-    wanted = program.Wanted(version, digest, {"iida": {"A": "1"}}, "test", **more)
+    wanted = program.DesiredState(version, digest, {"iida": {"A": "1"}}, "test", **more)
     host = program.Host(wanted, check=True)
     host.converge()
     done: list[str] = host.done
@@ -312,7 +312,7 @@ class Machine:
         """Return the host that is asked for an archive's version."""
         told = {"instances": {"iida": {"A": "1"}}, **more}
         digest = self.program.digest(archive.read_bytes())
-        wanted = self.program.Wanted(version=version, sha256=digest, who="sousa01", **told)
+        wanted = self.program.DesiredState(version=version, sha256=digest, who="sousa01", **told)
         return self.program.Host(wanted, check=False)
 
     def log(self) -> list[tuple[str, str]]:

@@ -13,11 +13,11 @@ import pytest
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.cli_options import end_of
 from koseki_ops.plan.site import Site
-from koseki_ops.registers.requests.service import RegisterService, Wanted, check, read_event
+from koseki_ops.registers.requests.service import RegisterService, RequestSpec, check, read_event
 from koseki_ops.remote.psql import literal
 
 NOW = datetime.now(UTC)
-GOOD = Wanted(
+GOOD = RequestSpec(
     "oshika", "sousa01", "大鹿村住民課", "sousa02", "依頼書第3号", "read", NOW + timedelta(hours=2)
 )
 

@@ -11,9 +11,11 @@ import pytest
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.site import Site
 from koseki_ops.registers.requests.service import RegisterService
-from koseki_ops.registers.takeovers.service import Wanted, clause, declare, reconcile
+from koseki_ops.registers.takeovers.service import TakeoverSpec, clause, declare, reconcile
 
-GOOD = Wanted("大鹿村", "sousa01", "sousa02", "回線途絶", datetime.now(UTC) + timedelta(hours=2))
+GOOD = TakeoverSpec(
+    "大鹿村", "sousa01", "sousa02", "回線途絶", datetime.now(UTC) + timedelta(hours=2)
+)
 
 
 @pytest.fixture(scope="module")

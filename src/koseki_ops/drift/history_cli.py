@@ -119,20 +119,20 @@ def waivers_command(site: Site, *, as_json: bool) -> None:
     store = Store.open(site)
     if store.latest() is None:
         raise KosekiError(*NO_SWEEP)
-    for row in store.standings:
+    for row in store.waiver_statuses:
         waiver = row.waiver
         text = row.fault or f"covers {len(row.covers)}, {row.days_left} days left"
         click.echo(f"{waiver.id}  {waiver.owner}, approved by {waiver.approver}: {one_line(text)}")
-    if not store.standings:
+    if not store.waiver_statuses:
         click.echo("no waivers")
     if as_json:
         rows = [
             row.waiver.model_dump(mode="json")
             | {"covers": row.covers, "fault": row.fault, "days_left": row.days_left}
-            for row in store.standings
+            for row in store.waiver_statuses
         ]
         print_json({"waivers": rows})
-    if any(row.fault for row in store.standings):
+    if any(row.fault for row in store.waiver_statuses):
         sys.exit(1)
 
 
@@ -157,7 +157,7 @@ def export_command(site: Site, *, form: str, output: Path | None) -> None:
     sweep = store.latest()
     if sweep is None:
         raise KosekiError(*NO_SWEEP)
-    text = FORMATS[form](sweep, store.standings)
+    text = FORMATS[form](sweep, store.waiver_statuses)
     if output is None:
         click.echo(text, nl=False)
         return

@@ -36,4 +36,4 @@ def keep(site: Site, found: Sweep, *, alert: bool) -> Kept:
 
 
 def _idle(store: Store) -> tuple[str, ...]:
-    return tuple(standing.fault for standing in store.standings if standing.fault)
+    return tuple(status.fault for status in store.waiver_statuses if status.fault)

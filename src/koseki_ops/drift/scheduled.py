@@ -35,6 +35,6 @@ def keep_and_tell(site: Site, found: Sweep) -> tuple[Store, Sweep, list[str]]:
         raise
     lost = raise_fault(store.folder, site.name, "", settings)
     faults = raise_alerts(store, sweep, settings, timezone).faults
-    write_atomic(store.folder / METRICS_FILE, as_prometheus(sweep, store.standings))
+    write_atomic(store.folder / METRICS_FILE, as_prometheus(sweep, store.waiver_statuses))
     write_page(plan, store, time.time())
     return store, sweep, list(filter(None, (lost, *faults)))

@@ -28,21 +28,21 @@ def platform_statements(state: Mapping[str, Any], operators: Sequence[str]) -> l
     roles, tablespaces, databases with owner, tablespace and whether they are open, who may connect
     where); operators: who may work on the databases' hosts.
     """
-    wanted = _operators(state["roles"], [f"{OPERATOR_PREFIX}{name}" for name in operators])
-    wanted += [
+    spec = _operators(state["roles"], [f"{OPERATOR_PREFIX}{name}" for name in operators])
+    spec += [
         f"CREATE ROLE {name} NOLOGIN"
         for name in (COMMON_ROLE, LINK_ROLE, TAKEOVER_ROLE)
         if name not in state["roles"]
     ]
-    wanted += _closed(("postgres", "template1"), state["public_connect"])
+    spec += _closed(("postgres", "template1"), state["public_connect"])
     # pg_rewind asks the leader through this database; a member that was lost comes back by it.
     if REWIND_ROLE in state["roles"] and REWIND_ROLE not in state["connect"].get("postgres", []):
-        wanted.append(f"GRANT CONNECT ON DATABASE postgres TO {REWIND_ROLE}")
+        spec.append(f"GRANT CONNECT ON DATABASE postgres TO {REWIND_ROLE}")
     if TEMPLATE not in state["databases"]:
-        wanted.append(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")
+        spec.append(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")
     if TEMPLATE in state["public_connect"] or TEMPLATE not in state["databases"]:
-        wanted.append(f"REVOKE ALL ON DATABASE {TEMPLATE} FROM PUBLIC")
-    return wanted
+        spec.append(f"REVOKE ALL ON DATABASE {TEMPLATE} FROM PUBLIC")
+    return spec
 
 
 def tenant_statements(tenants: Sequence[Mapping[str, str]], state: Mapping[str, Any]) -> list[str]:
@@ -60,10 +60,10 @@ def sealed_statements(left: Sequence[Mapping[str, str]], state: Mapping[str, Any
     left: as `municipalities.tenants` gives them; state: as for `platform_statements`. Nobody can
     connect to a sealed database, the superuser included, until it is opened on purpose.
     """
-    wanted = []
+    spec = []
     for tenant in left:
         there = state["databases"].get(tenant["database"])
-        wanted += [
+        spec += [
             f"ALTER ROLE {role} NOLOGIN"
             for role in sorted(state["logins"])
             if role.startswith(f"{tenant['database']}_")
@@ -71,27 +71,27 @@ def sealed_statements(left: Sequence[Mapping[str, str]], state: Mapping[str, Any
         if there is None:
             continue
         name = tenant["database"]
-        wanted += [
+        spec += [
             f"REVOKE ALL ON DATABASE {name} FROM {role}"
             for role in sorted(state["connect"].get(name, []))
             if role != tenant["owner"]
         ]
         if there["open"]:
-            wanted.append(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-            wanted.append(END_SESSIONS.format(name))
-    return wanted
+            spec.append(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            spec.append(END_SESSIONS.format(name))
+    return spec
 
 
 def _operators(roles: Sequence[str], operators: Sequence[str]) -> list[str]:
     """Return what brings one role a person, which can do nothing without an open request (K-05)."""
-    wanted = []
+    spec = []
     for name in (name for name in operators if name not in roles):
-        wanted.append(f"CREATE ROLE {name} LOGIN CONNECTION LIMIT 5")
+        spec.append(f"CREATE ROLE {name} LOGIN CONNECTION LIMIT 5")
         # Which tables a person read or changed is noted; the statement, with names in it, is not.
         audit = {"log": "read, write, ddl, role", "log_statement": "off", "log_relation": "on"}
-        wanted += [f"ALTER ROLE {name} SET pgaudit.{key} = '{row}'" for key, row in audit.items()]
+        spec += [f"ALTER ROLE {name} SET pgaudit.{key} = '{row}'" for key, row in audit.items()]
     left = [name for name in roles if name.startswith(OPERATOR_PREFIX) and name not in operators]
-    return wanted + [f"DROP ROLE {name}" for name in sorted(left)]
+    return spec + [f"DROP ROLE {name}" for name in sorted(left)]
 
 
 def _closed(databases: Sequence[str], public_connect: Sequence[str]) -> list[str]:
@@ -103,40 +103,40 @@ def _closed(databases: Sequence[str], public_connect: Sequence[str]) -> list[str
 def _tenant(
     tenant: Mapping[str, str], state: Mapping[str, Any], roles: set[str], members: set[str]
 ) -> list[str]:
-    wanted = _roles(tenant, state, roles, members)
+    spec = _roles(tenant, state, roles, members)
     owner, application, database = tenant["owner"], tenant["application"], tenant["database"]
     # Those of an open request (docs/requests.md), without a login: it lends them to an operator.
     scopes = (tenant["read"], tenant["correct"])
     if tenant["tablespace"] not in state["tablespaces"]:
         folder = tenant["folder"]
-        wanted.append(f"CREATE TABLESPACE {tenant['tablespace']} OWNER {owner} LOCATION '{folder}'")
+        spec.append(f"CREATE TABLESPACE {tenant['tablespace']} OWNER {owner} LOCATION '{folder}'")
     there = state["databases"].get(database)
     if there is None:
-        wanted.append(
+        spec.append(
             f"CREATE DATABASE {database} OWNER {owner} TEMPLATE {TEMPLATE} "
             f"TABLESPACE {tenant['tablespace']}"
         )
     else:
         if there["owner"] != owner:
-            wanted.append(f"ALTER DATABASE {database} OWNER TO {owner}")
+            spec.append(f"ALTER DATABASE {database} OWNER TO {owner}")
         if there["tablespace"] != tenant["tablespace"]:
-            wanted.append(f"ALTER DATABASE {database} SET TABLESPACE {tenant['tablespace']}")
+            spec.append(f"ALTER DATABASE {database} SET TABLESPACE {tenant['tablespace']}")
         if not there["open"]:
-            wanted.append(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
+            spec.append(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
     if there is None or database in state["public_connect"]:
-        wanted.append(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
+        spec.append(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
     may_connect = set(state["connect"].get(database, []))
     entitled = (application, tenant["link"], *scopes)
-    wanted += [
+    spec += [
         f"GRANT CONNECT ON DATABASE {database} TO {name}"
         for name in entitled
         if name not in may_connect
     ]
-    wanted += [
+    spec += [
         f"REVOKE ALL ON DATABASE {database} FROM {name}"
         for name in sorted(may_connect - {*entitled, owner})
     ]
-    return wanted
+    return spec
 
 
 def _roles(

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, Self
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_private
 from koseki_ops.drift.history.waivers import (
-    Standing,
     Terms,
+    WaiverStatus,
     apply_waivers,
     committed_waivers,
     terms_of,
@@ -163,7 +163,7 @@ class _Row:
 class Store:
     """The history of one site, in `var/<site>/drift/`.
 
-    `standings` tells how each waiver stood, and `known` what is known, after the last append.
+    `waiver_statuses` tells how each waiver stood, and `known` what is known, after the last append.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class Store:
         self.hosts = frozenset(hosts)
         self.waivers = tuple(waivers)
         self.committed = tuple(committed)
-        self.standings: list[Standing] = []
+        self.waiver_statuses: list[WaiverStatus] = []
         self.known = Known()
 
     @classmethod
@@ -222,7 +222,7 @@ class Store:
             if outside is None:
                 self._write_head_file(0, GENESIS, self._signature(0, GENESIS))
             before = self._known_at(connection, last.number if last else 0)
-            sweep, self.standings = apply_waivers(
+            sweep, self.waiver_statuses = apply_waivers(
                 _with_beginnings(sweep, before), self.waivers, self.committed, before.terms
             )
             self.known = _after(before, sweep, self.hosts, self._terms())
@@ -244,7 +244,7 @@ class Store:
     def latest(self) -> Sweep | None:
         """Return the newest sweep as it was kept, or None when there is none.
 
-        Sets `known` and `standings` as they are at that sweep.
+        Sets `known` and `waiver_statuses` as they are at that sweep.
         """
         with self._reading() as connection:
             last = next(self._rows(connection, self._length(connection)), None)
@@ -256,7 +256,9 @@ class Store:
         sweep = Sweep(
             self.site, last.at, content["seconds"], content["commit"], _hosts(content), findings
         )
-        _, self.standings = apply_waivers(sweep, self.waivers, self.committed, self.known.terms)
+        _, self.waiver_statuses = apply_waivers(
+            sweep, self.waivers, self.committed, self.known.terms
+        )
         return sweep
 
     def head(self) -> str:
@@ -521,7 +523,7 @@ class Store:
             "ended": [i for i in start.findings if i not in after.findings],
             "unseen": sorted(after.unseen),
             "terms": {i: t for i, t in after.terms.items() if start.terms.get(i) != t},
-            "said": [standing.fault for standing in self.standings if standing.fault],
+            "said": [status.fault for status in self.waiver_statuses if status.fault],
         }
         body = zlib.compress(json.dumps(content).encode(), 9)
         waived = sum(bool(finding.waiver) for finding in sweep.findings)

@@ -30,7 +30,7 @@ Terms = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Standing:
+class WaiverStatus:
     """How a waiver stands at a sweep.
 
     covers: ids of the findings that it covers; fault: why it covers nothing, as a sentence, empty
@@ -129,14 +129,14 @@ def apply_waivers(
     waivers: Sequence[Waiver],
     committed: Sequence[Terms],
     known: Mapping[str, Terms],
-) -> tuple[Sweep, list[Standing]]:
+) -> tuple[Sweep, list[WaiverStatus]]:
     """Return the sweep with each covered finding's waiver named, and how each waiver stands.
 
     committed: terms in the inventory's commit; known: the terms with which each waiver first
     stood in the history. A waiver that is not committed, or whose terms have changed since, covers
     nothing.
     """
-    standings = []
+    waiver_statuses = []
     covered: dict[str, str] = {}
     for waiver in waivers:
         fault = _fault(waiver, sweep.at, committed, known)
@@ -149,11 +149,11 @@ def apply_waivers(
             covered.setdefault(identifier, waiver.id)
         left = (waiver.expires - datetime.fromtimestamp(sweep.at, UTC)).total_seconds()
         days = max(0, ceil(left / SECONDS_PER_DAY))
-        standings.append(Standing(waiver, hits, fault, days))
+        waiver_statuses.append(WaiverStatus(waiver, hits, fault, days))
     findings = tuple(
         replace(finding, waiver=covered.get(finding.id, "")) for finding in sweep.findings
     )
-    return replace(sweep, findings=findings), standings
+    return replace(sweep, findings=findings), waiver_statuses
 
 
 def _fault(

@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from koseki_ops.core.formatting import one_line, printable, rfc3339
-from koseki_ops.drift.history.waivers import Standing
+from koseki_ops.drift.history.waivers import WaiverStatus
 from koseki_ops.drift.model import Answer, Finding, Sweep
 from koseki_ops.drift.report.alerts import difference, summary
 
@@ -24,7 +24,7 @@ Labels = dict[str, str]
 Sample = tuple[Labels, float]
 
 
-def as_junit(sweep: Sweep, _standings: Sequence[Standing] = ()) -> str:
+def as_junit(sweep: Sweep, _waiver_statuses: Sequence[WaiverStatus] = ()) -> str:
     """Return JUnit XML: a suite for each host, a case for each finding and one for what holds.
 
     A difference is a failure, what was not verified an error (never a skip, which many tools count
@@ -91,14 +91,14 @@ def _judged(case: ET.Element, finding: Finding) -> str:
     return "failures" if verified else "errors"
 
 
-def as_sarif(sweep: Sweep, standings: Sequence[Standing] = ()) -> str:
+def as_sarif(sweep: Sweep, waiver_statuses: Sequence[WaiverStatus] = ()) -> str:
     """Return SARIF 2.1.0: a rule for each kind of item, a result for each finding.
 
     What was not verified is a result of the kind `open` and an error of the run as well, so that no
     reader takes the run for a good one. A finding's fingerprint is its id.
     """
     kinds = sorted({finding.kind for finding in sweep.findings})
-    reasons = {standing.waiver.id: standing.waiver.reason for standing in standings}
+    reasons = {status.waiver.id: status.waiver.reason for status in waiver_statuses}
     unreachable = [host for host in sweep.hosts if not host.answered]
     unverified = [f for f in sweep.findings if f.answer is Answer.NOT_VERIFIED]
     notes = [summary(finding) for finding in unverified]
@@ -166,18 +166,18 @@ def _result(finding: Finding, kinds: Sequence[str], reasons: dict[str, str]) -> 
     return result
 
 
-def as_prometheus(sweep: Sweep, standings: Sequence[Standing] = ()) -> str:
+def as_prometheus(sweep: Sweep, waiver_statuses: Sequence[WaiverStatus] = ()) -> str:
     """Return Prometheus text, for node_exporter's textfile collector."""
     return "".join(
         f"# HELP {name} {about}\n# TYPE {name} gauge\n"
         + "".join(f"{name}{_labelled(labels)} {value!r}\n" for labels, value in samples)
-        for name, about, samples in _families(sweep, standings)
+        for name, about, samples in _families(sweep, waiver_statuses)
         if samples
     )
 
 
 def _families(
-    sweep: Sweep, standings: Sequence[Standing]
+    sweep: Sweep, waiver_statuses: Sequence[WaiverStatus]
 ) -> Iterator[tuple[str, str, list[Sample]]]:
     hosts = sweep.hosts
     yield (
@@ -240,7 +240,10 @@ def _families(
     yield (
         "koseki_drift_waiver_days_left",
         "Days until a waiver ends.",
-        [({"waiver": s.waiver.id, "host": s.waiver.host}, float(s.days_left)) for s in standings],
+        [
+            ({"waiver": s.waiver.id, "host": s.waiver.host}, float(s.days_left))
+            for s in waiver_statuses
+        ],
     )
     yield "koseki_drift_sweep_seconds", "How long the sweep took.", [({}, sweep.seconds)]
     yield (
@@ -267,7 +270,7 @@ def _escaped(value: str) -> str:
     return one_line(value).replace("\\", "\\\\").replace('"', '\\"')
 
 
-FORMATS: dict[str, Callable[[Sweep, Sequence[Standing]], str]] = {
+FORMATS: dict[str, Callable[[Sweep, Sequence[WaiverStatus]], str]] = {
     "junit": as_junit,
     "sarif": as_sarif,
     "prometheus": as_prometheus,

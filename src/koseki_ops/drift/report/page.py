@@ -17,7 +17,7 @@ from koseki_ops.calendar.eras import in_era
 from koseki_ops.core.files import write_private
 from koseki_ops.core.formatting import in_zone, one_line, printable
 from koseki_ops.drift.history.store import Entry, Store
-from koseki_ops.drift.history.waivers import Standing
+from koseki_ops.drift.history.waivers import WaiverStatus
 from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
 from koseki_ops.drift.report.charts import Day, lines, trend, worst_of_days
 from koseki_ops.plan.inventory import WORKSTATION
@@ -248,7 +248,7 @@ def render(plan: Plan, store: Store, now: float) -> str:
     timezone = plan.platform.timezone
     zone = ZoneInfo(timezone)
     sweep = store.latest()
-    standings = store.standings
+    waiver_statuses = store.waiver_statuses
     points = store.trend(now - TREND_DAYS * DAY)
     entries = list(store.history(now - CHART_DAYS * DAY))
     present = in_order(sweep.open) if sweep else []
@@ -283,7 +283,7 @@ def render(plan: Plan, store: Store, now: float) -> str:
         "trend_title": title,
         "charts": measured(plan, entries, zone),
         "changes": changes(entries, timezone)[:SHOWN_CHANGES],
-        "standings": sorted(standings, key=_urgency),
+        "waiver_statuses": sorted(waiver_statuses, key=_urgency),
         "operators": {row.id: row.name for row in plan.platform.operators},
         "head": store.head(),
         "in_zone": lambda at: in_zone(at, timezone),
@@ -304,8 +304,8 @@ def _square(day: Day | None) -> tuple[str, str, str]:
     return ("open", "?", label) if day.not_verified else ("passed", "✓", label)
 
 
-def _urgency(standing: Standing) -> tuple[int, str]:
-    return standing.days_left, standing.waiver.id
+def _urgency(status: WaiverStatus) -> tuple[int, str]:
+    return status.days_left, status.waiver.id
 
 
 def write_page(plan: Plan, store: Store, now: float) -> Path:

@@ -47,8 +47,8 @@ def open_command(
     """
     registers = service.RegisterService.of(site)
     end = end_of(until, hours, registers.zone)
-    wanted = service.Wanted(slug=slug, until=end, **given)
-    made = service.open_request(registers, wanted, who())
+    spec = service.RequestSpec(slug=slug, until=end, **given)
+    made = service.open_request(registers, spec, who())
     click.echo(f"{made} is open until {end.astimezone(registers.zone):%Y-%m-%d %H:%M %Z}")
     if as_json:
         print_json({"id": made, "expires_at": end.isoformat()})

@@ -119,7 +119,7 @@ class RegisterService:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RequestSpec:
     """A request as it is asked for. until: with its zone."""
 
     slug: str
@@ -147,19 +147,19 @@ class Event:
     text: str
 
 
-def check(registers: RegisterService, wanted: Wanted, now: datetime) -> None:
+def check(registers: RegisterService, spec: RequestSpec, now: datetime) -> None:
     """Refuse what the inventory does not allow; KosekiError names it."""
-    registers.town(wanted.slug)
-    if registers.operator(wanted.operator) not in registers.workers:
+    registers.town(spec.slug)
+    if registers.operator(spec.operator) not in registers.workers:
         workers = ", ".join(registers.workers)
-        raise KosekiError("no account on the databases' hosts", wanted.operator, f"of {workers}")
-    if registers.operator(wanted.approver) in (wanted.requester, wanted.operator):
+        raise KosekiError("no account on the databases' hosts", spec.operator, f"of {workers}")
+    if registers.operator(spec.approver) in (spec.requester, spec.operator):
         raise KosekiError(
-            "who asks or works does not approve", wanted.approver, "let another operator approve"
+            "who asks or works does not approve", spec.approver, "let another operator approve"
         )
-    one_line("basis", wanted.basis)
-    one_line("requester", wanted.requester)
-    ends_within(wanted.until, now, registers.platform.request_policy.longest_hours)
+    one_line("basis", spec.basis)
+    one_line("requester", spec.requester)
+    ends_within(spec.until, now, registers.platform.request_policy.longest_hours)
 
 
 def one_line(name: str, text: str) -> None:
@@ -175,22 +175,22 @@ def ends_within(end: datetime, now: datetime, hours: int) -> None:
         raise KosekiError("an expiry that cannot be", end.isoformat(), remedy)
 
 
-def open_request(registers: RegisterService, wanted: Wanted, opened_by: str) -> str:
+def open_request(registers: RegisterService, spec: RequestSpec, opened_by: str) -> str:
     """Open a request and return its id; the database refuses one that is open already."""
     now = datetime.now(UTC)
-    check(registers, wanted, now)
+    check(registers, spec, now)
     row_values = {
-        "operator": wanted.operator,
-        "scope": wanted.scope,
-        "basis": wanted.basis,
-        "requester": wanted.requester,
-        "approver": wanted.approver,
+        "operator": spec.operator,
+        "scope": spec.scope,
+        "basis": spec.basis,
+        "requester": spec.requester,
+        "approver": spec.approver,
         "opened_by": opened_by,
-        "expires_at": wanted.until.isoformat(),
+        "expires_at": spec.until.isoformat(),
     }
     opening = f"SELECT platform.open_a_request({literal(row_values)}::jsonb);"
-    script = f"\\connect {database_of(wanted.slug)}\n{opening}\n"
-    return f"{wanted.slug}-{run_on_leader(registers.site, registers.inventory, script).strip()}"
+    script = f"\\connect {database_of(spec.slug)}\n{opening}\n"
+    return f"{spec.slug}-{run_on_leader(registers.site, registers.inventory, script).strip()}"
 
 
 def close_request(registers: RegisterService, request: str, closed_by: str) -> None:

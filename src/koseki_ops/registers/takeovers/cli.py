@@ -45,7 +45,7 @@ def declare_command(
     """
     registers = RegisterService.of(site)
     end = end_of(until, hours, registers.zone)
-    made = service.declare(registers, service.Wanted(until=end, **given), who())
+    made = service.declare(registers, service.TakeoverSpec(until=end, **given), who())
     click.echo(f"{made} is declared until {end.astimezone(registers.zone):%Y-%m-%d %H:%M %Z}")
     if as_json:
         print_json({"id": made, "ends_at": end.isoformat()})
@@ -75,8 +75,8 @@ def status_command(site: Site, *, towns: tuple[str, ...], as_json: bool) -> None
 
     Example: koseki takeover status --json
     """
-    standings = service.status(RegisterService.of(site), towns)
-    for row in standings:
+    statuses = service.status(RegisterService.of(site), towns)
+    for row in statuses:
         for one in row.takeovers:
             end = one["ended_at"] if one["state"] == "ended" else one["ends_at"]
             click.echo(
@@ -88,6 +88,6 @@ def status_command(site: Site, *, towns: tuple[str, ...], as_json: bool) -> None
         for fault in row.faults:
             click.echo(f"koseki: {row.municipality}: {fault}", err=True)
     if as_json:
-        print_json({"municipalities": [asdict(row) for row in standings]})
-    if any(row.faults for row in standings):
+        print_json({"municipalities": [asdict(row) for row in statuses]})
+    if any(row.faults for row in statuses):
         sys.exit(1)

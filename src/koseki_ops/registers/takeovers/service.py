@@ -35,7 +35,7 @@ STATUS = """SELECT json_build_object('municipality', '{slug}',
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TakeoverSpec:
     """A takeover as it is declared. until: with its zone."""
 
     town: str
@@ -62,20 +62,20 @@ def clause(registers: RegisterService, town: str) -> Takeover:
     )
 
 
-def declare(registers: RegisterService, wanted: Wanted, typed_by: str) -> str:
+def declare(registers: RegisterService, spec: TakeoverSpec, typed_by: str) -> str:
     """Declare a takeover and return its id; the database refuses one that is declared already."""
-    row = clause(registers, wanted.town)
-    if registers.operator(wanted.approver) == registers.operator(wanted.declared_by):
+    row = clause(registers, spec.town)
+    if registers.operator(spec.approver) == registers.operator(spec.declared_by):
         remedy = "let another operator approve"
-        raise KosekiError("who declares does not approve", wanted.approver, remedy)
-    one_line("cause", wanted.cause)
-    ends_within(wanted.until, datetime.now(UTC), row.longest_hours)
+        raise KosekiError("who declares does not approve", spec.approver, remedy)
+    one_line("cause", spec.cause)
+    ends_within(spec.until, datetime.now(UTC), row.longest_hours)
     row_values = {
-        "declared_by": wanted.declared_by,
-        "approver": wanted.approver,
-        "cause": wanted.cause,
+        "declared_by": spec.declared_by,
+        "approver": spec.approver,
+        "cause": spec.cause,
         "typed_by": typed_by,
-        "ends_at": wanted.until.isoformat(),
+        "ends_at": spec.until.isoformat(),
     }
     script = (
         f"\\connect {database_of(row.municipality)}\n"
@@ -99,7 +99,7 @@ def end(registers: RegisterService, town: str, ended_by: str) -> str:
 
 
 @dataclass(frozen=True)
-class Standing:
+class TakeoverStatus:
     """How it stands with one municipality.
 
     takeovers, documents: rows as JSON names them, without what a document is about; faults: what
@@ -112,7 +112,7 @@ class Standing:
     faults: Sequence[str]
 
 
-def status(registers: RegisterService, towns: Sequence[str]) -> list[Standing]:
+def status(registers: RegisterService, towns: Sequence[str]) -> list[TakeoverStatus]:
     """Return how it stands with these municipalities, empty for every one with the clause."""
     chosen = [clause(registers, town).municipality for town in towns] or [
         row.municipality
@@ -129,7 +129,9 @@ def status(registers: RegisterService, towns: Sequence[str]) -> list[Standing]:
         row = json.loads(line)
         outside = [d["number"] for d in row["documents"] if not d["within"]]
         faults = reconcile(row["last"], [d["number"] for d in row["documents"]], outside)
-        found.append(Standing(row["municipality"], row["takeovers"], row["documents"], faults))
+        found.append(
+            TakeoverStatus(row["municipality"], row["takeovers"], row["documents"], faults)
+        )
     return found
 
 
