@@ -15,7 +15,7 @@ from koseki_ops.core import files
 from koseki_ops.drift.history import store as store_module
 from koseki_ops.drift.history.store import Store
 from koseki_ops.drift.history.waivers import Terms, terms_of
-from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
+from koseki_ops.drift.model import Cause, Finding, HostSweep, Sweep, Verdict
 from koseki_ops.evidence import site_key
 from koseki_ops.plan.model import Waiver
 
@@ -52,7 +52,7 @@ def drifted(number: int = 0, host: str = "primary1", **values: Any) -> Finding: 
         "host": host,
         "kind": kind,
         "name": name if number < len(KINDS) else f"{name}.{number}",
-        "answer": Answer.DRIFTED,
+        "answer": Verdict.DRIFTED,
         "cause": cause,
         "place": place,
         "expected": "" if unmanaged else "0640",
@@ -69,7 +69,7 @@ def not_verified(host: str = "secondary1", **values: Any) -> Finding:  # noqa: A
         "host": host,
         "kind": "host",
         "name": host,
-        "answer": Answer.NOT_VERIFIED,
+        "answer": Verdict.NOT_VERIFIED,
         "cause": Cause.UNKNOWN,
         "why": "no answer within 10 s",
         "repair": f"koseki ssh {host}",

@@ -100,7 +100,7 @@ def image(maker: Maker) -> Path:
 
 @pytest.fixture(scope="session")
 def beside(maker: Maker, image: Path) -> Iterator[Maker]:  # noqa: ARG001 - its maker's authorities
-    """Somebody else who makes images of the same plan while the first one is on trial.
+    """Somebody else who makes images of the same plan while the first one is under test.
 
     The authorities are copies: two commands that renew what lies in one folder at the same time
     would get in each other's way. Everything else is made anew, so nothing of it can be in a disk

@@ -15,7 +15,7 @@ from typing import Any
 
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Vault
-from koseki_ops.verify.batch import Answer, Question
+from koseki_ops.verify.batch import CommandResult, Question
 from koseki_ops.verify.expect import expect, hold, not_verified
 from koseki_ops.verify.expectations import STANZA, Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
@@ -193,7 +193,7 @@ def backups_in(plan: Plan, everywhere: Everywhere, number: int) -> list[dict[str
     return found
 
 
-def archived(said: Answer, per_file: int = 256) -> list[Segment]:
+def archived(said: CommandResult, per_file: int = 256) -> list[Segment]:
     """Return the segments that a repository lists."""
     names = (path.rsplit("/", 1)[-1] for path in said.json)
     return [

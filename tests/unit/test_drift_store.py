@@ -30,7 +30,7 @@ from drift_samples import (
 )
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.history.store import DATABASE_FILE, HEAD_FILE
-from koseki_ops.drift.model import Answer
+from koseki_ops.drift.model import Verdict
 from koseki_ops.evidence.site_key import KEY_FILE, make_key
 
 KILLS = 112
@@ -118,7 +118,7 @@ def test_each_sweep_is_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         for finding in entry.ended:
             del present[finding.id]
         assert {finding.id: finding for finding in one.findings}.items() <= present.items()
-        assert entry.drifted == one.count(Answer.DRIFTED)
+        assert entry.drifted == one.count(Verdict.DRIFTED)
     tail = list(store(tmp_path).history(since=kept[-3].at))
     assert tail == entries[-3:]
     assert [point.at for point in history.trend(kept[-3].at)] == [one.at for one in kept[-3:]]

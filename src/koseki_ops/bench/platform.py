@@ -24,7 +24,7 @@ from koseki_ops.bench.table import Row, at_least, at_most, spread
 from koseki_ops.core.progress import OnProgress, Progress
 from koseki_ops.drift.judge import manifest
 from koseki_ops.drift.judge.sweep import sweep
-from koseki_ops.drift.model import Answer
+from koseki_ops.drift.model import Verdict
 from koseki_ops.drift.observe import probe
 from koseki_ops.drift.observe.transport import ask_all
 from koseki_ops.engines import ansible_run
@@ -282,7 +282,7 @@ class Bench:
                 times.append(self.timed(act))
         warm = [self.timed(self._sweep) for _ in range(self.runs)]
         found = sweep(self.site, self.lab.inventory, hosts)
-        checks = found.count(Answer.HOLDS)
+        checks = found.count(Verdict.HOLDS)
         pipelined = self.timed(lambda: self._ansible_check({"ANSIBLE_FORKS": str(len(hosts))}))
         mitogen = self.timed(lambda: self._ansible_check(ansible_run.mitogen()))
         dry = self.timed(self._pyinfra_dry)
@@ -332,12 +332,12 @@ class Bench:
                 if number in turns:
                     turns[number]()
                 found = sweep(self.site, self.lab.inventory, self.lab.inventory.hosts)
-                drifted = [f for f in found.findings if f.answer is Answer.DRIFTED]
+                drifted = [f for f in found.findings if f.answer is Verdict.DRIFTED]
                 ours = [f for f in drifted if writers.UNIT in f.name]
                 wrong = [f"{f.host}: {f.kind} {f.name} {f.place}" for f in drifted if f not in ours]
                 false += wrong
                 blind += not ours
-                not_verified += found.count(Answer.NOT_VERIFIED)
+                not_verified += found.count(Verdict.NOT_VERIFIED)
                 self.on_progress(
                     f"sweep {number + 1} of {self.sweeps}: {'; '.join(wrong) or 'none'}"
                 )

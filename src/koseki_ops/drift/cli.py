@@ -12,7 +12,7 @@ import click
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.lazy_group import LazyGroup
 from koseki_ops.drift.judge.sweep import sweep
-from koseki_ops.drift.model import Answer, Finding, Sweep
+from koseki_ops.drift.model import Finding, Sweep, Verdict
 from koseki_ops.drift.observe.transport import HOST_SECONDS, Bounds
 from koseki_ops.drift.record import keep
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
@@ -111,17 +111,17 @@ def drift_group(
 
 def exit_code(found: Sweep) -> int:
     """Return 2 when something was not verified, 1 when something drifted, 0 when all holds."""
-    if found.count(Answer.NOT_VERIFIED):
+    if found.count(Verdict.NOT_VERIFIED):
         return 2
-    return 1 if any(f.answer is Answer.DRIFTED for f in found.open) else 0
+    return 1 if any(f.answer is Verdict.DRIFTED for f in found.open) else 0
 
 
 def as_report(found: Sweep) -> dict[str, object]:
     """Return the contract's object."""
     return {
-        "holds": found.count(Answer.HOLDS),
-        "drifted": found.count(Answer.DRIFTED),
-        "not_verified": found.count(Answer.NOT_VERIFIED),
+        "holds": found.count(Verdict.HOLDS),
+        "drifted": found.count(Verdict.DRIFTED),
+        "not_verified": found.count(Verdict.NOT_VERIFIED),
         "beyond": found.beyond,
         "seconds": found.seconds,
         "findings": found.as_json()["findings"],
@@ -150,8 +150,8 @@ def _print(found: Sweep) -> None:
     """Print a line for each host, what differs, what was not verified, and the sum."""
     for host in found.hosts:
         own = [f for f in found.findings if f.host == host.host]
-        drifted = sum(f.answer is Answer.DRIFTED for f in own)
-        not_verified = sum(f.answer is Answer.NOT_VERIFIED for f in own)
+        drifted = sum(f.answer is Verdict.DRIFTED for f in own)
+        not_verified = sum(f.answer is Verdict.NOT_VERIFIED for f in own)
         text = f"{host.holds} hold"
         text += f", {drifted} drifted" if drifted else ""
         text += f", {not_verified} not verified" if not_verified else ""
@@ -164,8 +164,8 @@ def _print(found: Sweep) -> None:
     if len(found.findings) > SHOWN_FINDINGS:
         click.echo(f"… and {len(found.findings) - SHOWN_FINDINGS} more: --json has them all")
     click.echo(
-        f"{found.count(Answer.HOLDS)} hold, {found.count(Answer.DRIFTED)} drifted, "
-        f"{found.count(Answer.NOT_VERIFIED)} not verified, {found.seconds:.1f} s"
+        f"{found.count(Verdict.HOLDS)} hold, {found.count(Verdict.DRIFTED)} drifted, "
+        f"{found.count(Verdict.NOT_VERIFIED)} not verified, {found.seconds:.1f} s"
     )
     if found.beyond:
         click.echo(
@@ -178,7 +178,7 @@ def _print(found: Sweep) -> None:
 
 def _line(finding: Finding) -> str:
     what = f"{finding.kind} {finding.name} {finding.place}".rstrip()
-    if finding.answer is Answer.NOT_VERIFIED:
+    if finding.answer is Verdict.NOT_VERIFIED:
         text = f"not verified: {finding.why}"
     elif finding.expected:
         text = f"{finding.cause}: {_short(finding.expected)} → {_short(finding.seen)}"

@@ -14,7 +14,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
 from koseki_ops.core.formatting import in_zone, one_line
 from koseki_ops.drift.history.store import Entry, Store
-from koseki_ops.drift.model import Answer, Finding
+from koseki_ops.drift.model import Finding, Verdict
 from koseki_ops.drift.report.exports import FORMATS
 from koseki_ops.drift.report.page import write_page
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
@@ -99,7 +99,7 @@ def _say(entry: Entry, timezone: str) -> None:
 
 
 def _line(finding: Finding) -> str:
-    text = finding.cause if finding.answer is Answer.DRIFTED else f"not verified: {finding.why}"
+    text = finding.cause if finding.answer is Verdict.DRIFTED else f"not verified: {finding.why}"
     waiver = f", waived by {finding.waiver}" if finding.waiver else ""
     what = f"{finding.host} {finding.kind} {finding.name} {finding.place}"
     return f"{finding.id} {one_line(what)}: {one_line(text + waiver)}"

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 
-class Answer(StrEnum):
+class Verdict(StrEnum):
     """The three answers of an item; there is no fourth, and a skipped check is never good."""
 
     HOLDS = "holds"
@@ -41,7 +41,7 @@ class Finding:
     host: str
     kind: str
     name: str
-    answer: Answer
+    answer: Verdict
     cause: Cause
     place: str = ""
     expected: str = ""
@@ -97,9 +97,9 @@ class Sweep:
     hosts: tuple[HostSweep, ...]
     findings: tuple[Finding, ...]
 
-    def count(self, answer: Answer) -> int:
+    def count(self, answer: Verdict) -> int:
         """Return how many items have this answer; a waived difference still counts."""
-        if answer is Answer.HOLDS:
+        if answer is Verdict.HOLDS:
             return sum(host.holds for host in self.hosts)
         return sum(finding.answer is answer for finding in self.findings)
 
@@ -128,7 +128,7 @@ class Sweep:
         findings = tuple(
             Finding(
                 **{k: v for k, v in row.items() if k not in {"id", "answer", "cause", "logged_in"}},
-                answer=Answer(row["answer"]),
+                answer=Verdict(row["answer"]),
                 cause=Cause(row["cause"]),
                 logged_in=tuple(row["logged_in"]),
             )

@@ -128,9 +128,9 @@ def _build(
     try:
         lab.up()
         _apply(lab, host, on_progress)
-        on_progress("image: an independent witness looks at it")
-        testimony = lynis.hear(workshop, host, container=True)
-        _place(aside / f"{host}{seal.TESTIMONY}", json.dumps(testimony.as_json(), indent=1) + "\n")
+        on_progress("image: an independent audit")
+        audit = lynis.run_audit(workshop, host, container=True)
+        _place(aside / f"{host}{seal.AUDIT}", json.dumps(audit.as_json(), indent=1) + "\n")
         lab.stop(host)
         with _tree(lab.machine(host).upper, base, aside) as tree:
             on_progress("image: taking away who the machine was")
@@ -148,7 +148,7 @@ def _build(
             seal.digest(aside / name),
             (aside / name).stat().st_size,
             seal.digest(aside / f"{host}{seal.SBOM}"),
-            seal.digest(aside / f"{host}{seal.TESTIMONY}"),
+            seal.digest(aside / f"{host}{seal.AUDIT}"),
         ),
         aside / f"{host}{seal.DESCRIPTION}",
     )
@@ -232,7 +232,7 @@ def _finish(
     values = [*_values(secrets), read_password(site).decode()]
     authority = site.workshop.state / "pki/ca.crt"
     known = x509.load_pem_x509_certificate(authority.read_bytes()) if authority.exists() else None
-    for found in sanitize.forget(tree, values, known, origin.moment):
+    for found in sanitize.strip_identity(tree, values, known, origin.moment):
         on_progress(f"image: left out /{found.path}: {found.what}")
     own = files("koseki_ops.image").joinpath("files")
     for name, path, mode in (
@@ -270,7 +270,7 @@ def _finish(
         raise KosekiError(
             "the image would hold a secret", f"/{found.path}: {found.what}", "keep it out"
         )
-    sanitize.settle_times(tree, origin.moment)
+    sanitize.clamp_mtimes(tree, origin.moment)
 
 
 def _values(content: Any) -> Iterator[str]:  # noqa: ANN401 - secrets are text in tables
@@ -336,6 +336,6 @@ def _split(layout: Layout, tree: Path, aside: Path, moment: int) -> dict[str, Pa
         subprocess.run(["cp", "--archive", str(mount), str(own)], check=True)
         shutil.rmtree(mount)
         mount.mkdir(mode=0o755)
-        sanitize.settle_times(tree, moment)
+        sanitize.clamp_mtimes(tree, moment)
         trees[str(volume.mount)] = own
     return trees

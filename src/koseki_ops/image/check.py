@@ -1,4 +1,4 @@
-"""An image on trial: booted, joined, verified, restarted, cut off in the middle of its writes."""
+"""An image under test: booted, joined, verified, restarted, cut off in the middle of its writes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.engines import apply, pyinfra_run
 from koseki_ops.image import seal
+from koseki_ops.image.boot_check import BootCheck, Stage
 from koseki_ops.image.build import DEPLOYS, open_workshop, refuse_failure
 from koseki_ops.image.report import render
-from koseki_ops.image.trial import Stage, Trial
 from koseki_ops.image.volumes import MIB, layout_of
 from koseki_ops.lab.lab import Lab, Stock
 from koseki_ops.lab.virtual import FIRMWARES, VirtualMachine, accelerator
@@ -50,7 +50,7 @@ SSH_SECONDS = 60
 REPORT = "report.html"
 
 
-def check(site: Site, image: Path, on_progress: OnProgress) -> Trial:
+def check(site: Site, image: Path, on_progress: OnProgress) -> BootCheck:
     """Boot an image, try it, and leave what was found beside it.
 
     Raises KosekiError when it may not be used, does not boot or does not answer; a test that does
@@ -62,20 +62,22 @@ def check(site: Site, image: Path, on_progress: OnProgress) -> Trial:
     with apply.one_at_a_time(workshop):
         lab = Lab(workshop, on_progress, Stock((host,), disks={host: image}))
         lab.down()
-        court = _Court(lab, host, Trial(image, description, accelerator(image)), on_progress)
+        boot_test = _BootTest(
+            lab, host, BootCheck(image, description, accelerator(image)), on_progress
+        )
         try:
-            return court.hold()
+            return boot_test.run()
         finally:
-            court.keep_console()
+            boot_test.keep_console()
             lab.down()
 
 
-class _Court:
-    """A trial while it is held."""
+class _BootTest:
+    """A test of an image while it runs."""
 
-    def __init__(self, lab: Lab, host: str, trial: Trial, on_progress: OnProgress) -> None:
-        self.lab, self.host, self.trial, self.on_progress = lab, host, trial, on_progress
-        self.reports = trial.image.with_suffix(".check")
+    def __init__(self, lab: Lab, host: str, boot_check: BootCheck, on_progress: OnProgress) -> None:
+        self.lab, self.host, self.boot_check, self.on_progress = lab, host, boot_check, on_progress
+        self.reports = boot_check.image.with_suffix(".check")
         self.console = self.reports / "console.log"
 
     def keep_console(self) -> None:
@@ -84,7 +86,7 @@ class _Court:
         if shown.exists():
             shutil.copyfile(shown, self.console)
 
-    def hold(self) -> Trial:
+    def run(self) -> BootCheck:
         """Go through every stage in order; keep what was found."""
         if self.reports.exists():
             shutil.rmtree(self.reports)
@@ -105,11 +107,11 @@ class _Court:
         with self._stage("power cut while it writes, boot by BIOS") as stage:
             stage.text = self._cut()
         self._suites("after a power cut", LASTING)
-        found = json.dumps(self.trial.as_json(), ensure_ascii=False, indent=1)
+        found = json.dumps(self.boot_check.as_json(), ensure_ascii=False, indent=1)
         (self.reports / "check.json").write_text(found + "\n", encoding="utf-8")
-        page = render(self.trial, self.lab.inventory.shared["timezone"], time.time())
+        page = render(self.boot_check, self.lab.inventory.shared["timezone"], time.time())
         (self.reports / REPORT).write_text(page, encoding="utf-8")
-        return self.trial
+        return self.boot_check
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[Stage]:
@@ -118,7 +120,7 @@ class _Court:
         begun = time.monotonic()
         yield stage
         stage.seconds = time.monotonic() - begun
-        self.trial.stages.append(stage)
+        self.boot_check.stages.append(stage)
 
     def _suites(self, name: str, suites: Sequence[str]) -> None:
         with self._stage(f"{name}: {', '.join(suites)}") as stage:

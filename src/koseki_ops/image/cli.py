@@ -63,14 +63,14 @@ def check_command(site: Site, image: Path, *, as_json: bool) -> None:
     Example: koseki image check primary1
     """
     progress = Progress([])
-    trial = check(site, _named(site, image), progress.report)
-    for stage in trial.stages:
+    boot_check = check(site, _named(site, image), progress.report)
+    for stage in boot_check.stages:
         click.echo(f"\n{stage.name} ({stage.seconds:.0f} s)")
         if stage.results:
             print_results(stage.results)
         else:
             click.echo(stage.text)
-    audit = trial.testimony
+    audit = boot_check.audit
     click.echo(f"\nlynis {audit['version']}: {audit['index']} of 100 in {audit['tests']} tests")
     for kind in ("warnings", "suggestions"):
         for remark in audit[kind]:
@@ -78,17 +78,17 @@ def check_command(site: Site, image: Path, *, as_json: bool) -> None:
                 f"  {kind[:-1]} {remark['test']}: {remark['text']} {remark['details']}".rstrip()
             )
     seconds = progress.elapsed()
-    passed, failed, skipped = map(trial.count, (PASSED, FAILED, SKIPPED))
+    passed, failed, skipped = map(boot_check.count, (PASSED, FAILED, SKIPPED))
     click.echo(
-        f"\n{trial.image.name} on {trial.accelerator}: {passed} passed, {failed} failed, "
+        f"\n{boot_check.image.name} on {boot_check.accelerator}: {passed} passed, {failed} failed, "
         f"{skipped} not verified, {seconds:.0f} s"
     )
-    click.echo(f"report: {trial.image.with_suffix('.check') / REPORT}")
+    click.echo(f"report: {boot_check.image.with_suffix('.check') / REPORT}")
     if as_json:
         print_json(
             {
-                "image": str(trial.image),
-                "accelerator": trial.accelerator,
+                "image": str(boot_check.image),
+                "accelerator": boot_check.accelerator,
                 "passed": passed,
                 "failed": failed,
                 "skipped": skipped,

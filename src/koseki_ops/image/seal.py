@@ -20,7 +20,7 @@ from koseki_ops.trust import signatures
 
 NAMESPACE, SIGNER = "koseki-image", "images"
 FORMATS = ("qcow2", "raw")
-DESCRIPTION, SBOM, TESTIMONY = ".json", ".spdx.json", ".witness.json"
+DESCRIPTION, SBOM, AUDIT = ".json", ".spdx.json", ".witness.json"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Origin:
 class Description:
     """What is signed.
 
-    sha256, size: of the file as it lies there; sbom, testimony: those files' SHA-256.
+    sha256, size: of the file as it lies there; sbom, audit: those files' SHA-256.
     """
 
     host: str
@@ -52,7 +52,7 @@ class Description:
     sha256: str
     size: int
     sbom: str
-    testimony: str
+    audit: str
 
 
 def folder_of(site: Site) -> Path:
@@ -140,8 +140,8 @@ def verify(site: Site, image: Path) -> Description:
     if set(plain) != {field.name for field in fields(Description)}:
         raise KosekiError("another version made the image", str(description), "build it anew")
     found = Description(**plain | {"origin": Origin(**plain["origin"])})
-    beside = image.with_suffix(SBOM), image.with_suffix(TESTIMONY)
-    wanted_of = zip((image, *beside), (found.sha256, found.sbom, found.testimony), strict=True)
+    beside = image.with_suffix(SBOM), image.with_suffix(AUDIT)
+    wanted_of = zip((image, *beside), (found.sha256, found.sbom, found.audit), strict=True)
     for path, wanted in wanted_of:
         if not path.is_file() or digest(path) != wanted:
             raise KosekiError(

@@ -122,7 +122,7 @@ class Site:
 
     @property
     def workshop(self) -> Site:
-        """The site, of the same inventory, whose machines are images in the making or on trial."""
+        """The site, of the same inventory, whose machines are images being made or tested."""
         return replace(self, name=self.name + WORKSHOP)
 
     @property

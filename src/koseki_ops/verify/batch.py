@@ -63,7 +63,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandResult:
     """What a command said: exit code, output and errors, as the host sent them."""
 
     rc: int
@@ -138,7 +138,7 @@ def assemble(
     return "".join(parts), names
 
 
-def parse(stream: bytes, names: list[str]) -> dict[str, Answer]:
+def parse(stream: bytes, names: list[str]) -> dict[str, CommandResult]:
     """Return the answers in a batch's stream by name.
 
     Raises KosekiError when the stream is cut off or an answer is missing.
@@ -154,11 +154,11 @@ def parse(stream: bytes, names: list[str]) -> dict[str, Answer]:
         raise KosekiError(
             "the answers did not arrive whole", f"{len(stream)} bytes", "ask again"
         ) from error
-    answers: dict[str, Answer] = {}
+    answers: dict[str, CommandResult] = {}
     for number, name in enumerate(names):
         if f"{number}.rc" not in files:
             raise KosekiError("an answer is missing", name, "ask again")
-        answers[name] = Answer(
+        answers[name] = CommandResult(
             int(files[f"{number}.rc"]), files[f"{number}.out"], files[f"{number}.err"]
         )
     return answers

@@ -1,7 +1,7 @@
 """What must be true, read from the inventory alone: the expectations of every suite.
 
 Resolved here once more on purpose, and not taken from the engines' code: a slip in how an engine
-reads the plan must not hide from the witness.
+reads the plan must not hide from the suites.
 """
 
 from __future__ import annotations

@@ -23,11 +23,11 @@ import testinfra
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.site import Site
-from koseki_ops.verify.batch import Answer, Question
+from koseki_ops.verify.batch import CommandResult, Question
 from koseki_ops.verify.expect import DoesNotHold
 from koseki_ops.verify.expectations import Plan, pairs
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, HostState, Results, TestResult
-from koseki_ops.verify.transport import HostAnswers, ask_all
+from koseki_ops.verify.transport import HostResults, ask_all
 
 JOURNAL_LINES = 12
 # The last lines that say something: who came and went would push them out.
@@ -68,7 +68,7 @@ class Everywhere:
     """What all hosts said. Knows every suite's answers; `for_suite` narrows it to one."""
 
     plan: Plan
-    replies: dict[str, HostAnswers] = field(default_factory=dict)
+    replies: dict[str, HostResults] = field(default_factory=dict)
     suite: str = ""
 
     def for_suite(self, suite: str) -> Everywhere:
@@ -95,13 +95,13 @@ class Facts:
 
     host: str
     suite: str
-    reply: HostAnswers
+    reply: HostResults
 
-    def __getitem__(self, name: str) -> Answer:
+    def __getitem__(self, name: str) -> CommandResult:
         """Return the answer to one of this suite's questions."""
         return self.reply.answers[SUITE_QUESTION.format(suite=self.suite, name=name)]
 
-    def base(self, name: str) -> Answer:
+    def base(self, name: str) -> CommandResult:
         """Return the answer to a question that every host is asked."""
         return self.reply.answers[SUITE_QUESTION.format(suite=BASE, name=name)]
 
@@ -257,7 +257,7 @@ def _ask_later(modules: list[ModuleType], plan: Plan, everywhere: Everywhere) ->
                 asked.setdefault(host, {}).update(named)
     for host, more in ask_all(plan.site, {host: q for host, q in asked.items() if q}).items():
         first = everywhere.replies[host]
-        everywhere.replies[host] = HostAnswers(
+        everywhere.replies[host] = HostResults(
             host,
             {**first.answers, **more.answers},
             more.unreachable_reason,
@@ -374,7 +374,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     Path(target).write_text(json.dumps(results.as_json(), ensure_ascii=False), encoding="utf-8")
 
 
-def _state(plan: Plan, host: str, reply: HostAnswers | None) -> HostState:
+def _state(plan: Plan, host: str, reply: HostResults | None) -> HostState:
     """Return how a host stands now, for the picture in the report."""
     address = plan.address(host, WORKSTATION) or ""
     if reply is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from koseki_ops.plan.inventory import WORKSTATION
-from koseki_ops.verify.batch import ANSWER_SECONDS, Answer, Question
+from koseki_ops.verify.batch import ANSWER_SECONDS, CommandResult, Question
 from koseki_ops.verify.expectations import Plan
 
 MINUTES_OF_TEST_CERTIFICATE = 2
@@ -71,6 +71,6 @@ def key_login(plan: Plan, host: str, account: str, key: str) -> Question:
     return Question(f'{FOLDER}cp {source} "$folder/key" || exit 1\n{attempt}\n', aside=True)
 
 
-def is_refused(answer: Answer) -> bool:
+def is_refused(answer: CommandResult) -> bool:
     """Say whether a login was refused by the host, and did not fail for another reason."""
     return answer.rc != 0 and REFUSAL in answer.errors

@@ -13,7 +13,7 @@ from koseki_ops.core.subprocesses import TIMED_OUT
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import argv
-from koseki_ops.verify.batch import Answer, Question, assemble, parse
+from koseki_ops.verify.batch import CommandResult, Question, assemble, parse
 
 # Longer than any question may take: the host ends a question, this ends a host.
 HOST_SECONDS = 90
@@ -21,14 +21,14 @@ LATE_SECONDS = 75
 
 
 @dataclass(frozen=True)
-class HostAnswers:
+class HostResults:
     """What one host said, or why it said nothing.
 
     asked_at, answered_at: this workstation's clock (seconds since 1970) around the batch.
     """
 
     host: str
-    answers: Mapping[str, Answer] = field(default_factory=dict)
+    answers: Mapping[str, CommandResult] = field(default_factory=dict)
     unreachable_reason: str = ""
     asked_at: float = 0.0
     answered_at: float = 0.0
@@ -46,7 +46,7 @@ def shell_of(site: Site, host: str) -> list[str]:
     return ["sh"]
 
 
-def ask(site: Site, host: str, questions: Mapping[str, Question]) -> HostAnswers:
+def ask(site: Site, host: str, questions: Mapping[str, Question]) -> HostResults:
     """Ask one host its questions; a host that cannot be asked is reported as unreachable, and why.
 
     A question that ran out of time is asked once more, without the others and with more time: on
@@ -64,7 +64,7 @@ def ask(site: Site, host: str, questions: Mapping[str, Question]) -> HostAnswers
     return replace(first, answers={**first.answers, **again.answers})
 
 
-def _ask_once(site: Site, host: str, questions: Mapping[str, Question]) -> HostAnswers:
+def _ask_once(site: Site, host: str, questions: Mapping[str, Question]) -> HostResults:
     program, names = assemble(questions)
     asked_at = time.time()
     try:
@@ -76,21 +76,21 @@ def _ask_once(site: Site, host: str, questions: Mapping[str, Question]) -> HostA
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return HostAnswers(host, unreachable_reason=f"no answer within {HOST_SECONDS} s")
+        return HostResults(host, unreachable_reason=f"no answer within {HOST_SECONDS} s")
     answered_at = time.time()
     if done.returncode:
         words = done.stderr.decode(errors="replace").strip().splitlines()
         # The first line is the network's own word; later ones say what ssh made of it.
         reason = words[0] if words else f"exit {done.returncode}"
-        return HostAnswers(host, unreachable_reason=reason)
+        return HostResults(host, unreachable_reason=reason)
     try:
         answers = parse(done.stdout, names)
     except KosekiError as error:
-        return HostAnswers(host, unreachable_reason=str(error))
-    return HostAnswers(host, answers, "", asked_at, answered_at)
+        return HostResults(host, unreachable_reason=str(error))
+    return HostResults(host, answers, "", asked_at, answered_at)
 
 
-def ask_all(site: Site, questions: Mapping[str, Mapping[str, Question]]) -> dict[str, HostAnswers]:
+def ask_all(site: Site, questions: Mapping[str, Mapping[str, Question]]) -> dict[str, HostResults]:
     """Ask all hosts at once; return what each said, by host."""
     if not questions:
         return {}

@@ -31,7 +31,7 @@ from koseki_ops.drift.history.waivers import (
     committed_waivers,
     terms_of,
 )
-from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
+from koseki_ops.drift.model import Cause, Finding, HostSweep, Sweep, Verdict
 from koseki_ops.evidence.site_key import make_key, sign, verify
 from koseki_ops.plan.inventory import WORKSTATION, Inventory
 from koseki_ops.plan.site import Site
@@ -119,7 +119,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class HistoryCheck:
     """What a check of the whole history found: its length, its head, and the first fault.
 
     fault: a sentence, empty when everything holds.
@@ -307,7 +307,7 @@ class Store:
             )
             return [Point(*row) for row in rows]
 
-    def verify(self) -> Verdict:
+    def verify(self) -> HistoryCheck:
         """Hold every row, the head and the head file against the chain and the key."""
         number, chain = 0, GENESIS
         try:
@@ -316,8 +316,8 @@ class Store:
                     number, chain = held
             self.head()
         except KosekiError as error:
-            return Verdict(number, chain.hex(), str(error))
-        return Verdict(number, chain.hex(), "")
+            return HistoryCheck(number, chain.hex(), str(error))
+        return HistoryCheck(number, chain.hex(), "")
 
     def _chain(self, connection: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
         """Yield each row's number and hash; KosekiError where the chain breaks."""
@@ -530,9 +530,9 @@ class Store:
         row = _Row(
             number,
             sweep.at,
-            sweep.count(Answer.HOLDS),
-            sweep.count(Answer.DRIFTED),
-            sweep.count(Answer.NOT_VERIFIED),
+            sweep.count(Verdict.HOLDS),
+            sweep.count(Verdict.DRIFTED),
+            sweep.count(Verdict.NOT_VERIFIED),
             waived,
             body,
             b"",
@@ -564,7 +564,7 @@ def _hosts(content: dict[str, Any]) -> tuple[HostSweep, ...]:
 def finding_from(row: dict[str, Any]) -> Finding:
     """Return a finding from plain data (`asdict`)."""
     typed = {
-        "answer": Answer(row["answer"]),
+        "answer": Verdict(row["answer"]),
         "cause": Cause(row["cause"]),
         "logged_in": tuple(row["logged_in"]),
     }
@@ -596,7 +596,7 @@ def _with_beginnings(sweep: Sweep, before: Known) -> Sweep:
 def _after(before: Known, sweep: Sweep, hosts: Collection[str], terms: dict[str, Terms]) -> Known:
     found = {finding.id: finding for finding in sweep.findings}
     answered = {host.host for host in sweep.hosts if host.answered}
-    blind = {(f.host, f.kind, f.name) for f in sweep.findings if f.answer is Answer.NOT_VERIFIED}
+    blind = {(f.host, f.kind, f.name) for f in sweep.findings if f.answer is Verdict.NOT_VERIFIED}
     unseen = {
         identifier: finding
         for identifier, finding in before.findings.items()

@@ -15,7 +15,7 @@ import yaml
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
-from koseki_ops.drift.model import Answer, Finding, Sweep
+from koseki_ops.drift.model import Finding, Sweep, Verdict
 from koseki_ops.evidence import site_key
 from koseki_ops.plan.site import Site
 
@@ -118,7 +118,7 @@ def _rows(content: bytes, path: Path) -> tuple[Terms, ...]:
 def covers(waiver: Waiver, finding: Finding) -> bool:
     """Say whether a waiver is about a finding; never about one that could not be verified."""
     return (
-        finding.answer is Answer.DRIFTED
+        finding.answer is Verdict.DRIFTED
         and (waiver.host, waiver.kind, waiver.name) == (finding.host, finding.kind, finding.name)
         and waiver.place in {None, finding.place}
     )
@@ -188,7 +188,7 @@ def _nothing_to_cover(waiver: Waiver, sweep: Sweep) -> str:
     if waiver.host not in asked:
         return f"{waiver.id} is about {waiver.host}, which did not answer: nothing is known"
     unverified = any(
-        finding.answer is Answer.NOT_VERIFIED
+        finding.answer is Verdict.NOT_VERIFIED
         and (finding.host, finding.kind, finding.name) == (waiver.host, waiver.kind, waiver.name)
         for finding in sweep.findings
     )

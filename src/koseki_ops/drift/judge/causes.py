@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from koseki_ops.drift.judge.compare import ABSENT, Difference
 from koseki_ops.drift.judge.manifest import Manifest
 from koseki_ops.drift.judge.repairs import mending, removal
-from koseki_ops.drift.model import Answer, Cause, Finding
+from koseki_ops.drift.model import Cause, Finding, Verdict
 from koseki_ops.drift.observe.items import FILES
 from koseki_ops.plan.revision import Inputs
 from koseki_ops.plan.site import Site
@@ -62,7 +62,7 @@ def cause_of(
     difference: Difference, manifest: Manifest, marks: Mapping[str, str], present: Inputs
 ) -> Cause:
     """Return what kind of drift a difference is."""
-    if difference.answer is Answer.NOT_VERIFIED:
+    if difference.answer is Verdict.NOT_VERIFIED:
         return Cause.UNKNOWN
     engine = manifest.by.get(difference.kind, {}).get(difference.name)
     mark = marks.get(engine or _engine_of(difference.kind), manifest.inputs.tree)
@@ -92,7 +92,7 @@ def on_host(site: Site, host: str, command: str) -> str:
 
 def repair_of(site: Site, host: str, difference: Difference, manifest: Manifest | None) -> str:
     """Return the command that mends a difference."""
-    if difference.answer is Answer.NOT_VERIFIED or manifest is None:
+    if difference.answer is Verdict.NOT_VERIFIED or manifest is None:
         return ""
     apply = f"koseki apply --limit {host}" + ("" if site.is_lab else f" -i {site.inventory_name}")
     if difference.unmanaged:

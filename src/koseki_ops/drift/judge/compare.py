@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from koseki_ops.drift.judge.manifest import Manifest
-from koseki_ops.drift.model import Answer
+from koseki_ops.drift.model import Verdict
 from koseki_ops.drift.observe.items import ANY, COLUMNS, FILES, PART_OF, State, unpack
 
 # A unit that is none of these things is as if it were not there.
@@ -23,7 +23,7 @@ class Difference:
 
     kind: str
     name: str
-    answer: Answer
+    answer: Verdict
     place: str = ""
     expected: str = ""
     seen: str = ""
@@ -57,7 +57,7 @@ def _not_verified(part: str, count: int, manifest: Manifest, state: State) -> Di
     why = state.failed.get(part)
     if why is None:
         why = f"the last apply could not ask it: {manifest.unasked[part]}"
-    return Difference(part, "*", Answer.NOT_VERIFIED, why=f"{why} ({count} items not verified)")
+    return Difference(part, "*", Verdict.NOT_VERIFIED, why=f"{why} ({count} items not verified)")
 
 
 def _of_kind(
@@ -78,15 +78,15 @@ def _of_kind(
             # A unit that is not enabled and not running does nothing; its file is compared.
             continue
         text = shown(kind, seen[name])
-        yield Difference(kind, name, Answer.DRIFTED, seen=text or "there", unmanaged=True)
+        yield Difference(kind, name, Verdict.DRIFTED, seen=text or "there", unmanaged=True)
 
 
 def _missing(kind: str, name: str, row: str, state: State) -> Iterator[Difference]:
     if kind == "socket" and (why := _starting(row, state)):
-        yield Difference(kind, name, Answer.NOT_VERIFIED, why=why)
+        yield Difference(kind, name, Verdict.NOT_VERIFIED, why=why)
     elif kind != "socket" or not name.startswith("udp any port"):
         yield Difference(
-            kind, name, Answer.DRIFTED, expected=shown(kind, row) or "there", seen=ABSENT
+            kind, name, Verdict.DRIFTED, expected=shown(kind, row) or "there", seen=ABSENT
         )
 
 
@@ -104,17 +104,17 @@ def _starting(row: str, state: State) -> str:
 def _fields(kind: str, name: str, row: str, there: str, state: State) -> Iterator[Difference]:
     wanted, seen = unpack(kind, row), unpack(kind, there)
     if kind in FILES and wanted["type"] != seen["type"] and wanted["type"] != ANY:
-        yield Difference(kind, name, Answer.DRIFTED, "type", shown(kind, row), shown(kind, there))
+        yield Difference(kind, name, Verdict.DRIFTED, "type", shown(kind, row), shown(kind, there))
         return
     for column, value in wanted.items():
         if value in {ANY, seen[column]}:
             continue
         if column == "active" and state.measures.get(f"_state {name}"):
             yield Difference(
-                kind, name, Answer.NOT_VERIFIED, column, why="it is starting: ask again"
+                kind, name, Verdict.NOT_VERIFIED, column, why="it is starting: ask again"
             )
             continue
-        yield Difference(kind, name, Answer.DRIFTED, column, value, seen[column])
+        yield Difference(kind, name, Verdict.DRIFTED, column, value, seen[column])
 
 
 TYPES = {"f": "file", "d": "folder", "l": "link", "p": "pipe", "s": "socket"}

@@ -14,7 +14,7 @@ from koseki_ops.drift.judge.causes import diff, finding, on_host
 from koseki_ops.drift.judge.compare import clock_difference, compare, days_left
 from koseki_ops.drift.judge.declared import Rows
 from koseki_ops.drift.judge.manifest import Applied, Manifest, TamperedError
-from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
+from koseki_ops.drift.model import Cause, Finding, HostSweep, Sweep, Verdict
 from koseki_ops.drift.observe import probe
 from koseki_ops.drift.observe.items import FILES, State
 from koseki_ops.drift.observe.probe import scope
@@ -90,7 +90,7 @@ class Part:
         """Add what could not be asked, with the reason."""
         self.findings.append(
             Finding(
-                self.host, kind, name, Answer.NOT_VERIFIED, Cause.UNKNOWN, why=why, repair=repair
+                self.host, kind, name, Verdict.NOT_VERIFIED, Cause.UNKNOWN, why=why, repair=repair
             )
         )
 
@@ -159,7 +159,7 @@ def _look_again(
 
 def _moves(found: Finding) -> bool:
     return (
-        found.answer is Answer.DRIFTED
+        found.answer is Verdict.DRIFTED
         and (found.kind, found.place) in {("service", "active"), ("socket", "")}
         and found.cause is not Cause.UNMANAGED
     )
@@ -234,7 +234,7 @@ def _judge_inputs(
                 part.host,
                 "inventory",
                 "inventory",
-                Answer.DRIFTED,
+                Verdict.DRIFTED,
                 Cause.NOT_APPLIED,
                 expected=f"{present.commit or present.tree}: {listed}",
                 seen=f"{manifest.inputs.commit or manifest.inputs.tree} is applied",
@@ -248,7 +248,7 @@ def _judge_inputs(
                     part.host,
                     "inventory",
                     engine,
-                    Answer.DRIFTED,
+                    Verdict.DRIFTED,
                     Cause.FOREIGN_COMMIT,
                     expected=f"tree {manifest.inputs.tree}",
                     seen=f"tree {tree} was applied by hand",
@@ -272,7 +272,7 @@ def _judge_ends(
                     part.host,
                     "certificate",
                     name,
-                    Answer.DRIFTED,
+                    Verdict.DRIFTED,
                     Cause.NOT_APPLIED,
                     place="days left",
                     expected=f"at least {renew_days:.0f} days",
@@ -318,7 +318,7 @@ def _tell_more(
     wanted = {
         part.host: [f.name for f in part.findings if _showable(site, f)][:SHOWN_FILES]
         for part in parts
-        if any(f.answer is Answer.DRIFTED for f in part.findings)
+        if any(f.answer is Verdict.DRIFTED for f in part.findings)
     }
     fetched = fetch(site, wanted, sessions=True)
     for part in parts:
@@ -331,7 +331,7 @@ def _tell_more(
             if not who.startswith(f"{account} ")
         }
         for number, found in enumerate(part.findings):
-            if found.answer is not Answer.DRIFTED:
+            if found.answer is not Verdict.DRIFTED:
                 continue
             shown = ""
             if found.name in there.contents and _showable(site, found):
@@ -340,7 +340,7 @@ def _tell_more(
 
 
 def _showable(site: Site, found: Finding) -> bool:
-    if found.kind not in FILES or found.answer is not Answer.DRIFTED:
+    if found.kind not in FILES or found.answer is not Verdict.DRIFTED:
         return False
     if found.place == "content":
         return _content_path(site, found.expected).is_file()

@@ -23,7 +23,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_private
 from koseki_ops.core.formatting import in_zone, one_line, rfc3339
 from koseki_ops.drift.history.store import Store, finding_from
-from koseki_ops.drift.model import Answer, Finding, Sweep
+from koseki_ops.drift.model import Finding, Sweep, Verdict
 
 if TYPE_CHECKING:
     from koseki_ops.plan.model import AlertWebhook, DriftAlerts
@@ -160,7 +160,7 @@ def summary(finding: Finding) -> str:
     """Return a finding as one line."""
     place = f" ({finding.place})" if finding.place else ""
     what = one_line(f"{finding.host}: {finding.kind} {finding.name}{place}")
-    if finding.answer is Answer.NOT_VERIFIED:
+    if finding.answer is Verdict.NOT_VERIFIED:
         return f"{what} 未確認 not verified: {one_line(finding.why)}"
     return f"{what} 差異 {finding.cause}"
 
@@ -180,7 +180,7 @@ def _alert(site: str, finding: Finding, ends: float) -> dict[str, Any]:
         "kind": finding.kind,
         "name": finding.name,
         "place": finding.place,
-        "severity": "warning" if finding.answer is Answer.NOT_VERIFIED else "critical",
+        "severity": "warning" if finding.answer is Verdict.NOT_VERIFIED else "critical",
     }
     annotations = {
         "summary": summary(finding),
@@ -213,7 +213,7 @@ def message(
     mail = _envelope(settings)
     subject = ", ".join(f"{name} {len(rows)}" for name, rows in counts if rows)
     mail["Subject"] = f"[koseki {sweep.site}] 差異 drift: {subject}"
-    drifted, unverified = sweep.count(Answer.DRIFTED), sweep.count(Answer.NOT_VERIFIED)
+    drifted, unverified = sweep.count(Verdict.DRIFTED), sweep.count(Verdict.NOT_VERIFIED)
     now = f"差異 {drifted} drifted, 未確認 {unverified} not verified, site {sweep.site}"
     lines = [f"{in_zone(sweep.at, timezone)} {timezone}: {now}", ""]
     for name, rows in counts:

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 from koseki_ops.core.formatting import one_line, printable, rfc3339
 from koseki_ops.drift.history.waivers import WaiverStatus
-from koseki_ops.drift.model import Answer, Finding, Sweep
+from koseki_ops.drift.model import Finding, Sweep, Verdict
 from koseki_ops.drift.report.alerts import difference, summary
 
 SARIF_SCHEMA = (
@@ -19,7 +19,11 @@ SARIF_SCHEMA = (
 )
 FINGERPRINT = "kosekiFinding/v1"
 KIB = 1024
-ANSWERS = {"holds": Answer.HOLDS, "drifted": Answer.DRIFTED, "not_verified": Answer.NOT_VERIFIED}
+VERDICTS = {
+    "holds": Verdict.HOLDS,
+    "drifted": Verdict.DRIFTED,
+    "not_verified": Verdict.NOT_VERIFIED,
+}
 Labels = dict[str, str]
 Sample = tuple[Labels, float]
 
@@ -46,9 +50,9 @@ def as_junit(sweep: Sweep, _waiver_statuses: Sequence[WaiverStatus] = ()) -> str
         if host.answered:
             _case(suite, host.host, f"{host.holds} items hold")
             counts["tests"] += 1
-        elif not any(finding.answer is Answer.NOT_VERIFIED for finding in findings):
+        elif not any(finding.answer is Verdict.NOT_VERIFIED for finding in findings):
             case = _case(suite, host.host, "the host answers")
-            ET.SubElement(case, "error", type=Answer.NOT_VERIFIED, message=one_line(host.why))
+            ET.SubElement(case, "error", type=Verdict.NOT_VERIFIED, message=one_line(host.why))
             counts["tests"] += 1
             counts["errors"] += 1
         for finding in findings:
@@ -73,7 +77,7 @@ def _judged(case: ET.Element, finding: Finding) -> str:
     if finding.waiver:
         ET.SubElement(case, "skipped", message=f"waived by {one_line(finding.waiver)}")
         return "skipped"
-    verified = finding.answer is Answer.DRIFTED
+    verified = finding.answer is Verdict.DRIFTED
     element = ET.SubElement(
         case,
         "failure" if verified else "error",
@@ -100,7 +104,7 @@ def as_sarif(sweep: Sweep, waiver_statuses: Sequence[WaiverStatus] = ()) -> str:
     kinds = sorted({finding.kind for finding in sweep.findings})
     reasons = {status.waiver.id: status.waiver.reason for status in waiver_statuses}
     unreachable = [host for host in sweep.hosts if not host.answered]
-    unverified = [f for f in sweep.findings if f.answer is Answer.NOT_VERIFIED]
+    unverified = [f for f in sweep.findings if f.answer is Verdict.NOT_VERIFIED]
     notes = [summary(finding) for finding in unverified]
     notes += [f"{one_line(host.host)} did not answer: {one_line(host.why)}" for host in unreachable]
     invocation = {
@@ -133,7 +137,7 @@ def as_sarif(sweep: Sweep, waiver_statuses: Sequence[WaiverStatus] = ()) -> str:
 
 
 def _result(finding: Finding, kinds: Sequence[str], reasons: dict[str, str]) -> dict[str, Any]:
-    verified = finding.answer is Answer.DRIFTED
+    verified = finding.answer is Verdict.DRIFTED
     place = "/".join(one_line(p) for p in (finding.host, finding.kind, finding.name) if p)
     text = "\n".join(part for part in (summary(finding), difference(finding)) if part)
     result: dict[str, Any] = {
@@ -186,7 +190,7 @@ def _families(
         [
             ({"host": h.host, "answer": name}, float(_count(sweep, h.host, h.holds, answer)))
             for h in hosts
-            for name, answer in ANSWERS.items()
+            for name, answer in VERDICTS.items()
         ],
     )
     yield (
@@ -253,8 +257,8 @@ def _families(
     )
 
 
-def _count(sweep: Sweep, host: str, holds: int, answer: Answer) -> int:
-    if answer is Answer.HOLDS:
+def _count(sweep: Sweep, host: str, holds: int, answer: Verdict) -> int:
+    if answer is Verdict.HOLDS:
         return holds
     return sum(f.host == host and f.answer is answer for f in sweep.findings)
 

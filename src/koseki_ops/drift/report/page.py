@@ -18,7 +18,7 @@ from koseki_ops.core.files import write_private
 from koseki_ops.core.formatting import in_zone, one_line, printable
 from koseki_ops.drift.history.store import Entry, Store
 from koseki_ops.drift.history.waivers import WaiverStatus
-from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
+from koseki_ops.drift.model import Cause, Finding, HostSweep, Sweep, Verdict
 from koseki_ops.drift.report.charts import Day, lines, trend, worst_of_days
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import BackupPolicy
@@ -131,7 +131,7 @@ class Chart:
 
 def shown(finding: Finding, now: float, timezone: str) -> Shown:
     """Return a finding as the page shows it."""
-    verified = finding.answer is Answer.DRIFTED
+    verified = finding.answer is Verdict.DRIFTED
     place = f" · {finding.place}" if finding.place else ""
     return Shown(
         finding.id,
@@ -165,7 +165,7 @@ def in_order(findings: Sequence[Finding]) -> list[Finding]:
     """Return differences before what was not verified, the oldest first."""
     return sorted(
         findings,
-        key=lambda f: (f.answer is not Answer.DRIFTED, f.first_seen, f.host, f.kind, f.name),
+        key=lambda f: (f.answer is not Verdict.DRIFTED, f.first_seen, f.host, f.kind, f.name),
     )
 
 
@@ -178,7 +178,7 @@ def stand(plan: Plan, sweep: Sweep | None, host: str) -> Stand:
     if not row.answered:
         return Stand("open", "応答なし did not answer", "?", address)
     mine = [finding for finding in sweep.open if finding.host == host]
-    drifted = sum(finding.answer is Answer.DRIFTED for finding in mine)
+    drifted = sum(finding.answer is Verdict.DRIFTED for finding in mine)
     unverified = len(mine) - drifted
     if drifted:
         more = f"・未確認 {unverified}" if unverified else ""
@@ -229,13 +229,13 @@ def _happened(entry: Entry, finding: Finding) -> tuple[str, str, str]:
     if finding.waiver:
         return "unknown", "–", "承認済 waived"
     if finding.first_seen == entry.at:
-        state = "failed" if finding.answer is Answer.DRIFTED else "open"
+        state = "failed" if finding.answer is Verdict.DRIFTED else "open"
         return state, "+", "発生 new"
     return "open", "~", "変化 changed"
 
 
 def _what(finding: Finding) -> str:
-    answer = "未確認 not verified" if finding.answer is Answer.NOT_VERIFIED else ""
+    answer = "未確認 not verified" if finding.answer is Verdict.NOT_VERIFIED else ""
     return one_line(f"{finding.host}: {finding.kind} {finding.name} {finding.place} {answer}")
 
 
@@ -271,9 +271,9 @@ def render(plan: Plan, store: Store, now: float) -> str:
         "present": [shown(finding, now, timezone) for finding in present],
         "unseen": [shown(finding, now, timezone) for finding in unseen],
         "shown_cards": SHOWN_CARDS,
-        "drifted": sum(finding.answer is Answer.DRIFTED for finding in present),
-        "unverified": sum(finding.answer is Answer.NOT_VERIFIED for finding in present),
-        "holds": sweep.count(Answer.HOLDS) if sweep else 0,
+        "drifted": sum(finding.answer is Verdict.DRIFTED for finding in present),
+        "unverified": sum(finding.answer is Verdict.NOT_VERIFIED for finding in present),
+        "holds": sweep.count(Verdict.HOLDS) if sweep else 0,
         "waived": len(sweep.findings) - len(present) if sweep else 0,
         "unreachable": [row for row in sweep.hosts if not row.answered] if sweep else [],
         "beyond": sweep.beyond if sweep else 0,
