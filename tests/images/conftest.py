@@ -89,7 +89,7 @@ def maker() -> Iterator[Maker]:
     """Whoever makes images; nothing runs afterwards."""
     site = Site.open(None, NAME)
     yield Maker(site)
-    Lab(site.workshop).down()
+    Lab(site.build_lab).down()
 
 
 @pytest.fixture(scope="session")
@@ -107,8 +107,8 @@ def beside(maker: Maker, image: Path) -> Iterator[Maker]:  # noqa: ARG001 - its 
     that is the same.
     """
     site = Site.open(None, NAME + BESIDE)
-    Lab(site.workshop).down()
-    for state in (site.state, site.workshop.state):
+    Lab(site.build_lab).down()
+    for state in (site.state, site.build_lab.state):
         if state.exists():
             shutil.rmtree(state)
     (site.state / "ssh").mkdir(mode=0o700, parents=True)
@@ -117,4 +117,4 @@ def beside(maker: Maker, image: Path) -> Iterator[Maker]:  # noqa: ARG001 - its 
     for name in KEPT_BY_AUTHORITIES:
         shutil.copytree(maker.site.state / name, site.state / name)
     yield Maker(site)
-    Lab(site.workshop).down()
+    Lab(site.build_lab).down()

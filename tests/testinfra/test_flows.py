@@ -27,7 +27,7 @@ SHUT_SECONDS, OPEN_SECONDS = "1.5", str(ANSWER_SECONDS)
 
 
 @dataclass(frozen=True)
-class Way:
+class Connection:
     """One attempt: an address, protocol and port, and whether the plan lists it."""
 
     address: str
@@ -36,7 +36,7 @@ class Way:
     listed: str = ""
 
 
-def ways(plan: Plan, source: str, target: str) -> list[Way]:
+def connections(plan: Plan, source: str, target: str) -> list[Connection]:
     """Return every attempt from one end to another."""
     address = plan.address(target, source)
     listed = {(row.protocol, row.port): row.flow for row in plan.listed(source, target)}
@@ -47,28 +47,28 @@ def ways(plan: Plan, source: str, target: str) -> list[Way]:
     if source != WORKSTATION:
         wanted |= {("udp", port) for port in UDP_SAMPLE}
     found = [
-        Way(str(address), protocol, port, listed.get((protocol, port), ""))
+        Connection(str(address), protocol, port, listed.get((protocol, port), ""))
         for protocol, port in sorted(wanted)
         if address
     ]
     row = plan.platform.host_addresses.get(target, plan.platform.workstation_addresses)
     if row.city and str(row.city) != address:
         # The datacenter sees the city behind the line's addresses; the city's own must be nowhere.
-        found += [Way(str(row.city), "tcp", port) for port in sorted(plan.listed_ports)]
+        found += [Connection(str(row.city), "tcp", port) for port in sorted(plan.listed_ports)]
     return found
 
 
 def questions(plan: Plan, host: str) -> Questions:
     """Ask each end to try every other end, and each host for its rules and listeners."""
     tried = [
-        way
-        for source, target in pairs(plan.ends)
+        connection
+        for source, target in pairs(plan.endpoints)
         if source == host
-        for way in ways(plan, source, target)
+        for connection in connections(plan, source, target)
     ]
     jobs = [
-        f"{way.address},{way.protocol},{way.port},{OPEN_SECONDS if way.listed else SHUT_SECONDS}"
-        for way in tried
+        f"{row.address},{row.protocol},{row.port},{OPEN_SECONDS if row.listed else SHUT_SECONDS}"
+        for row in tried
     ]
     if host == WORKSTATION:
         return {"probes": Question(from_origin(jobs), aside=True)}
@@ -82,9 +82,11 @@ def questions(plan: Plan, host: str) -> Questions:
     }
 
 
-def apply_to(*ends: str) -> str:
+def apply_to(*endpoints: str) -> str:
     """Return the command that brings these ends to the plan; the workstation is nobody's host."""
-    return " ".join(["koseki apply", *(f"--limit {end}" for end in ends if end != WORKSTATION)])
+    return " ".join(
+        ["koseki apply", *(f"--limit {end}" for end in endpoints if end != WORKSTATION)]
+    )
 
 
 def outcomes(facts: Facts) -> dict[tuple[str, str, int], str]:
@@ -98,19 +100,21 @@ def outcomes(facts: Facts) -> dict[tuple[str, str, int], str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each ordered pair of ends a run of its own."""
-    if "way" in metafunc.fixturenames:
+    if "connection" in metafunc.fixturenames:
         plan = metafunc.config.stash[PLAN]
-        all_pairs = pairs(plan.ends)
+        all_pairs = pairs(plan.endpoints)
         if metafunc.function is test_listed_ways_are_open:
             all_pairs = [pair for pair in all_pairs if plan.listed(*pair)]
-        metafunc.parametrize("way", all_pairs, ids=[f"{a}-to-{b}" for a, b in all_pairs])
+        metafunc.parametrize("connection", all_pairs, ids=[f"{a}-to-{b}" for a, b in all_pairs])
 
 
-def test_listed_ways_are_open(plan: Plan, everywhere: Everywhere, way: tuple[str, str]) -> None:
+def test_listed_ways_are_open(
+    plan: Plan, everywhere: Everywhere, connection: tuple[str, str]
+) -> None:
     """Each way that the plan lists answers; a flow that is shut stops the work it is for (K-01)."""
-    source, target = way
+    source, target = connection
     seen = outcomes(everywhere[source])
-    for row in ways(plan, source, target):
+    for row in connections(plan, source, target):
         if not row.listed:
             continue
         said = seen.get((row.address, row.protocol, row.port), "was not tried")
@@ -126,11 +130,13 @@ def test_listed_ways_are_open(plan: Plan, everywhere: Everywhere, way: tuple[str
         )
 
 
-def test_unlisted_ways_are_shut(plan: Plan, everywhere: Everywhere, way: tuple[str, str]) -> None:
+def test_unlisted_ways_are_shut(
+    plan: Plan, everywhere: Everywhere, connection: tuple[str, str]
+) -> None:
     """What the plan does not list is refused, whoever asks and whatever listens there (K-01)."""
-    source, target = way
+    source, target = connection
     seen = outcomes(everywhere[source])
-    tried = [row for row in ways(plan, source, target) if not row.listed]
+    tried = [row for row in connections(plan, source, target) if not row.listed]
     missing = [
         f"{row.protocol} {row.port} at {row.address}: {said or 'nothing was said'}"
         for row in tried
@@ -204,7 +210,7 @@ def test_nothing_listens_unlisted(plan: Plan, facts: Facts) -> None:
     """What listens beyond loopback is what a flow leads to; the rest should not run (K-01)."""
     wanted = {
         (row.protocol, row.port)
-        for source in plan.ends
+        for source in plan.endpoints
         if source != facts.host
         for row in [*plan.listed(source, facts.host), *plan.listed_for_lines(facts.host)]
     }
@@ -228,7 +234,7 @@ def test_the_datacenter_may_open_nothing(plan: Plan, facts: Facts) -> None:
     """The datacenter's host is asked and never asks: no flow starts there (K-01, K-04)."""
     if not plan.hosts_in("remote_backup"):
         not_verified("the plan has no second backup")
-    starts = [row for end in plan.ends for row in plan.listed(facts.host, end)]
+    starts = [row for end in plan.endpoints for row in plan.listed(facts.host, end)]
     expect(starts, [], "remove that flow from flows.yml")
     accepted = [
         item["rule"]

@@ -9,7 +9,7 @@ import pytest
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.inventory import Inventory
-from koseki_ops.plan.site import WORKSHOP, Site, WatchHost, project_root
+from koseki_ops.plan.site import BUILD_LAB, Site, WatchHost, project_root
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 from koseki_ops.trust.authorities import AUTHORITIES, hold
 
@@ -58,4 +58,4 @@ def test_who_has_none_misses_none(site: Site) -> None:
     for place in AUTHORITIES:
         (site.state / place).unlink()
     hold(replace(site, watch_host=WatchHost("workstation1", "lab", "lab", "")))
-    hold(replace(site, name=f"{site.name}{WORKSHOP}"))
+    hold(replace(site, name=f"{site.name}{BUILD_LAB}"))

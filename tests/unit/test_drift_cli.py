@@ -80,7 +80,7 @@ def test_each_host_has_its_line_and_each_finding(monkeypatch: pytest.MonkeyPatch
     long = drifted(1, seen="x" * 400)
     found = sweep(drifted(), long, not_verified(), unreachable=["secondary1"])
     first, *rest = found.hosts
-    stale = replace(first, stale=True, adopted=True, beyond=7)
+    stale = replace(first, stale=True, adopted=True, not_applicable=7)
     done = run(monkeypatch, replace(found, hosts=(stale, *rest)))
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines[: len(HOSTS)]] == list(HOSTS)

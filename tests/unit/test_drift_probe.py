@@ -134,9 +134,9 @@ def test_a_container_answers_for_its_network_alone() -> None:
     host = PARTS["host"].replace("-", "systemd-nspawn")
     contained, whole = said(host=host), said()
     assert set(contained.items["kernel parameter"]) == {"net.ipv4.ip_forward"}
-    assert contained.beyond == 1
+    assert contained.not_applicable == 1
     assert len(whole.items["kernel parameter"]) == 2
-    assert whole.beyond == 0
+    assert whole.not_applicable == 0
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from drift_samples import (
 )
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.history.store import DATABASE_FILE, HEAD_FILE
-from koseki_ops.drift.model import Verdict
+from koseki_ops.drift.model import HostSweep, Verdict
 from koseki_ops.evidence.site_key import KEY_FILE, make_key
 
 KILLS = 112
@@ -309,3 +309,13 @@ def test_a_year_is_small(memory: Path) -> None:
         history.append(one)
     size = sum(path.stat().st_size for path in memory.glob("history.db*"))
     assert size / days * YEAR < YEAR_LIMIT
+
+
+def test_what_does_not_apply_keeps_its_key() -> None:
+    """Histories of before, and who reads the JSON, know it as `beyond`; a row may have neither."""
+    host = HostSweep("primary1", answered=True, not_applicable=7)
+    plain = host.as_json()
+    assert (plain["beyond"], "not_applicable" in plain) == (7, False)
+    assert HostSweep.from_json(plain) == host
+    del plain["beyond"]
+    assert HostSweep.from_json(plain).not_applicable == 0

@@ -181,17 +181,17 @@ def certificate(
     return made.sign(by, SHA256())
 
 
-def test_the_workshops_certificates_go_with_its_keys(tmp_path: Path) -> None:
+def test_the_build_labs_certificates_go_with_its_keys(tmp_path: Path) -> None:
     """Those that its authority signed, and its own; the world's, and another's, stay."""
     made = tree(tmp_path)
-    ours, our_key = authority("workshop")
+    ours, our_key = authority("build lab")
     _, their_key = authority("another")
     key = ec.generate_private_key(ec.SECP256R1())
     for place, found in {
         "etc/koseki/ca.crt": ours,
-        "etc/koseki/host.crt": certificate("host", key, "workshop", our_key),
+        "etc/koseki/host.crt": certificate("host", key, "build lab", our_key),
         "etc/koseki/other.crt": certificate("host", key, "another", their_key),
-        "etc/koseki/liar.crt": certificate("host", key, "workshop", their_key),
+        "etc/koseki/liar.crt": certificate("host", key, "build lab", their_key),
         "etc/ssl/certs/known.pem": ours,
     }.items():
         path = made / place
@@ -202,7 +202,7 @@ def test_the_workshops_certificates_go_with_its_keys(tmp_path: Path) -> None:
     (made / "etc/ssl/certs/elsewhere.pem").symlink_to("/usr/share/not-there.crt")
     gone = sanitize.strip_identity(made, [], ours, MOMENT)
     assert {found.path for found in gone} == {"etc/koseki/ca.crt", "etc/koseki/host.crt"}
-    assert {found.what for found in gone} == {"a certificate of the workshop"}
+    assert {found.what for found in gone} == {"a certificate of the build lab"}
     left = {path.name for path in (made / "etc/ssl/certs").iterdir()}
     assert {"known.pem", "elsewhere.pem"} <= left
     assert "hanging.pem" not in left

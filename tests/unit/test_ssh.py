@@ -11,7 +11,7 @@ import pytest
 from koseki_ops.core.subprocesses import run
 from koseki_ops.evidence.ledger import Ledger, Verdict
 from koseki_ops.plan.inventory import Inventory
-from koseki_ops.plan.site import WORKSHOP, Site
+from koseki_ops.plan.site import BUILD_LAB, Site
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 from koseki_ops.trust.ssh_ca import files_of, host_certificate
 
@@ -76,7 +76,7 @@ def test_every_certificate_is_recorded_before_it_is_signed(site: Site, tmp_path:
     assert Ledger(other, "certificates").verify() == Verdict(4)
 
 
-def test_a_workshops_certificates_are_the_sites(site: Site) -> None:
+def test_a_build_labs_certificates_are_the_sites(site: Site) -> None:
     """One authority, one row of serials, whoever asks."""
-    workshop = replace(site, name=f"{site.name}{WORKSHOP}")
-    assert Ledger(workshop, "certificates").path == Ledger(site, "certificates").path
+    build_lab = replace(site, name=f"{site.name}{BUILD_LAB}")
+    assert Ledger(build_lab, "certificates").path == Ledger(site, "certificates").path

@@ -122,7 +122,7 @@ def as_report(found: Sweep) -> dict[str, object]:
         "holds": found.count(Verdict.HOLDS),
         "drifted": found.count(Verdict.DRIFTED),
         "not_verified": found.count(Verdict.NOT_VERIFIED),
-        "beyond": found.beyond,
+        "beyond": found.not_applicable,
         "seconds": found.seconds,
         "findings": found.as_json()["findings"],
     }
@@ -167,10 +167,10 @@ def _print(found: Sweep) -> None:
         f"{found.count(Verdict.HOLDS)} hold, {found.count(Verdict.DRIFTED)} drifted, "
         f"{found.count(Verdict.NOT_VERIFIED)} not verified, {found.seconds:.1f} s"
     )
-    if found.beyond:
+    if found.not_applicable:
         click.echo(
-            f"{found.beyond} kernel parameters not verified: they belong to the machine below the "
-            "containers; a booted image shows them"
+            f"{found.not_applicable} kernel parameters not verified: they belong to the machine "
+            "below containers; a booted image shows them"
         )
     if found.findings:
         click.echo("koseki drift --explain ID tells more of one")

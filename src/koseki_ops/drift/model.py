@@ -68,8 +68,8 @@ class HostSweep:
     items that hold; commit: the inventory's commit that its manifest was made from; stale: whether
     that is not the present one; seconds, cpu_seconds, memory_kib: of the probe; measures: figures
     that are shown but not compared (`replication_lag_bytes`, `backup_age_seconds`, …); adopted:
-    whether its first manifest took it as it was found; beyond: how many kernel parameters were not
-    verified because the host is a container, whose kernel is the machine's below it.
+    whether its first manifest took it as it was found; not_applicable: how many kernel parameters
+    were not verified because the host is a container, whose kernel is the machine's below it.
     """
 
     host: str
@@ -83,7 +83,19 @@ class HostSweep:
     memory_kib: int = 0
     measures: dict[str, float] = field(default_factory=dict)
     adopted: bool = False
-    beyond: int = 0
+    not_applicable: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data; histories and readers know `not_applicable` as `beyond`."""
+        plain = asdict(self)
+        plain["beyond"] = plain.pop("not_applicable")
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> HostSweep:
+        """Return what `as_json` gave; a row may be older than `beyond`."""
+        known = {key: plain[key] for key in plain if key != "beyond"}
+        return cls(**known, not_applicable=plain.get("beyond", 0))
 
 
 @dataclass(frozen=True)
@@ -104,12 +116,12 @@ class Sweep:
         return sum(finding.answer is answer for finding in self.findings)
 
     @property
-    def beyond(self) -> int:
+    def not_applicable(self) -> int:
         """How many items no sweep can verify there: they belong to the machine below a container.
 
         Nobody is called for these, and they never count as good.
         """
-        return sum(host.beyond for host in self.hosts)
+        return sum(host.not_applicable for host in self.hosts)
 
     @property
     def open(self) -> tuple[Finding, ...]:
@@ -119,6 +131,7 @@ class Sweep:
     def as_json(self) -> dict[str, Any]:
         """Return plain data, with each finding's id."""
         plain = asdict(self)
+        plain["hosts"] = [host.as_json() for host in self.hosts]
         plain["findings"] = [{"id": f.id, **asdict(f)} for f in self.findings]
         return plain
 
@@ -134,6 +147,6 @@ class Sweep:
             )
             for row in plain["findings"]
         )
-        hosts = tuple(HostSweep(**row) for row in plain["hosts"])
+        hosts = tuple(HostSweep.from_json(row) for row in plain["hosts"])
         rest = {k: v for k, v in plain.items() if k not in {"hosts", "findings"}}
         return cls(hosts=hosts, findings=findings, **rest)

@@ -1,6 +1,6 @@
 """One host of the inventory as a bootable disk.
 
-A bare machine of the workshop is made from the platform's own mirror and gets its ground and its
+A bare machine of the build lab is made from the platform's own mirror and gets its ground and its
 services by the same deploys and roles as every other; what is left on its disk, less what makes it
 that machine, becomes the image.
 """
@@ -29,7 +29,7 @@ from koseki_ops.engines import ansible_run, apply, pyinfra_run
 from koseki_ops.image import disk, loader, lynis, sanitize, seal
 from koseki_ops.image.tools import Tools
 from koseki_ops.image.volumes import ROOT, Layout, layout_of
-from koseki_ops.lab.lab import Lab, Stock
+from koseki_ops.lab.lab import Lab, MachineSet
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.supply.base_tree import ensure_tree
@@ -74,7 +74,7 @@ def build(site: Site, host: str, form: str, on_progress: OnProgress) -> Path:
             f"{free >> 20} MiB left at {place}",
             f"free {ROOM_BYTES >> 20} MiB",
         )
-    with apply.one_at_a_time(open_workshop(site)):
+    with apply.one_at_a_time(open_build_lab(site)):
         for left in place.glob(".building-*"):
             shutil.rmtree(left)
         aside = place / f".building-{os.getpid()}"
@@ -92,23 +92,23 @@ def build(site: Site, host: str, form: str, on_progress: OnProgress) -> Path:
     return place / made
 
 
-def open_workshop(site: Site) -> Site:
+def open_build_lab(site: Site) -> Site:
     """Return the site's workshop: machines and services' keys of its own, the site's authorities.
 
     What the image trusts is what the site trusts: who certifies people and engines, who signs
     releases, whose terminals are admitted. The services' own certificates are made by an authority
     that nobody knows, and none of them stays.
     """
-    workshop = site.workshop
-    ssh = workshop.state / "ssh"
+    build_lab = site.build_lab
+    ssh = build_lab.state / "ssh"
     ssh.mkdir(mode=0o700, parents=True, exist_ok=True)
     shared = [f"ssh/{name}" for name in ("user_ca", "host_ca")]
     shared += ["ssh/user_ca.pub", "ssh/host_ca.pub", "terminals", "release", "link"]
     for name in shared:
-        link = workshop.state / name
+        link = build_lab.state / name
         if not link.is_symlink():
             link.symlink_to(site.state / name)
-    return workshop
+    return build_lab
 
 
 def _build(
@@ -122,14 +122,14 @@ def _build(
 ) -> str:
     packages = inventory.shared["packages"]
     base = ensure_tree(site, [*packages["base"], *packages["image"]], VAULT_SUITE, on_progress)
-    workshop = site.workshop
-    lab = Lab(workshop, on_progress, Stock((host,), base))
+    build_lab = site.build_lab
+    lab = Lab(build_lab, on_progress, MachineSet((host,), base))
     lab.down()
     try:
         lab.up()
         _apply(lab, host, on_progress)
         on_progress("image: an independent audit")
-        audit = lynis.run_audit(workshop, host, container=True)
+        audit = lynis.run_audit(build_lab, host, container=True)
         _place(aside / f"{host}{seal.AUDIT}", json.dumps(audit.as_json(), indent=1) + "\n")
         lab.stop(host)
         with _tree(lab.machine(host).upper, base, aside) as tree:
@@ -156,20 +156,20 @@ def _build(
 
 
 def _apply(lab: Lab, host: str, on_progress: OnProgress) -> None:
-    """Let the engines do on the workshop's machine what they do anywhere."""
-    workshop, upper = lab.site, lab.machine(host).upper
-    on_progress("ground: the workshop's machine")
+    """Let the engines do on the build machine what they do anywhere."""
+    build_lab, upper = lab.site, lab.machine(host).upper
+    on_progress("ground: the build machine")
     done = pyinfra_run.run_deploys(
-        workshop, list(DEPLOYS), limit=[host], check=False, progress=on_progress
+        build_lab, list(DEPLOYS), limit=[host], check=False, progress=on_progress
     )
     refuse_failure(done, host)
     if host in lab.inventory.hosts_in("city"):
-        roles = sorted(path.name for path in (workshop.root / "roles").iterdir())
+        roles = sorted(path.name for path in (build_lab.root / "roles").iterdir())
         tags = [f"{role}_{stage}" for role in roles for stage in STAGES]
-        on_progress("services: the workshop's machine")
+        on_progress("services: the build machine")
         wanted = _wanted_at_boot(upper)
         done = ansible_run.run_playbook(
-            workshop,
+            build_lab,
             apply.PLAYBOOK,
             limit=[host],
             check=False,
@@ -230,7 +230,7 @@ def _finish(
     """Make a machine's tree one that any machine may start from."""
     secrets = load_secrets(site)
     values = [*_values(secrets), read_password(site).decode()]
-    authority = site.workshop.state / "pki/ca.crt"
+    authority = site.build_lab.state / "pki/ca.crt"
     known = x509.load_pem_x509_certificate(authority.read_bytes()) if authority.exists() else None
     for found in sanitize.strip_identity(tree, values, known, origin.moment):
         on_progress(f"image: left out /{found.path}: {found.what}")
@@ -242,7 +242,7 @@ def _finish(
         _place(tree / path, own.joinpath(name).read_text(encoding="utf-8"), mode)
     wants = tree / "etc/systemd/system/multi-user.target.wants/koseki-first-boot.service"
     wants.symlink_to("/etc/systemd/system/koseki-first-boot.service")
-    lab = Lab(site.workshop, stock=Stock((host,)))
+    lab = Lab(site.build_lab, machine_set=MachineSet((host,)))
     _place(
         tree / "etc/systemd/network/10-koseki.network", lab.network.link_file(host, "Type=ether")
     )

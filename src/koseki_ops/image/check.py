@@ -16,10 +16,10 @@ from koseki_ops.core.progress import OnProgress
 from koseki_ops.engines import apply, pyinfra_run
 from koseki_ops.image import seal
 from koseki_ops.image.boot_check import BootCheck, Stage
-from koseki_ops.image.build import DEPLOYS, open_workshop, refuse_failure
+from koseki_ops.image.build import DEPLOYS, open_build_lab, refuse_failure
 from koseki_ops.image.report import render
 from koseki_ops.image.volumes import MIB, layout_of
-from koseki_ops.lab.lab import Lab, Stock
+from koseki_ops.lab.lab import Lab, MachineSet
 from koseki_ops.lab.virtual import FIRMWARES, VirtualMachine, accelerator
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import argv
@@ -57,10 +57,10 @@ def check(site: Site, image: Path, on_progress: OnProgress) -> BootCheck:
     not hold is in what is returned.
     """
     description = seal.verify(site, image)
-    apply.prepare(site, Lab(site.workshop).inventory)
-    host, workshop = description.host, open_workshop(site)
-    with apply.one_at_a_time(workshop):
-        lab = Lab(workshop, on_progress, Stock((host,), disks={host: image}))
+    apply.prepare(site, Lab(site.build_lab).inventory)
+    host, build_lab = description.host, open_build_lab(site)
+    with apply.one_at_a_time(build_lab):
+        lab = Lab(build_lab, on_progress, MachineSet((host,), disks={host: image}))
         lab.down()
         boot_test = _BootTest(
             lab, host, BootCheck(image, description, accelerator(image)), on_progress

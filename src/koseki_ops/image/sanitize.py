@@ -88,7 +88,7 @@ def strip_identity(
     if authority:
         for path in _certified(tree / "etc", authority):
             path.unlink()
-            gone.append(Found(str(path.relative_to(tree)), "a certificate of the workshop"))
+            gone.append(Found(str(path.relative_to(tree)), "a certificate of the build lab"))
     return gone
 
 

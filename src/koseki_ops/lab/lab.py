@@ -34,7 +34,7 @@ from koseki_ops.remote.ssh_config import close_connections, ensure_site_ssh
 from koseki_ops.supply.base_tree import ensure_base_tree, ensure_tree
 from koseki_ops.supply.mirror import VAULT_SUITE
 
-__all__ = ["HostState", "Lab", "Stock"]
+__all__ = ["HostState", "Lab", "MachineSet"]
 
 # Where an overlay keeps a file's immutable flag.
 PROTECTED = "trusted.overlay.protattr"
@@ -59,7 +59,7 @@ class HostState:
 
 
 @dataclass(frozen=True)
-class Stock:
+class MachineSet:
     """What a lab's machines are made from.
 
     hosts: those of the inventory that there are machines of, empty for all; base: the tree that
@@ -75,22 +75,22 @@ class Stock:
 class Lab:
     """The lab of a site. Every method raises KosekiError with one sentence.
 
-    on_progress: takes a line; stock: other machines than the inventory's, all in containers.
+    on_progress: takes a line; machine_set: other machines than the inventory's, all in containers.
     """
 
     def __init__(
         self,
         site: Site,
         on_progress: OnProgress = lambda _line: None,
-        stock: Stock | None = None,
+        machine_set: MachineSet | None = None,
     ) -> None:
         """Read the inventory; touch nothing."""
         if not site.is_lab:
             raise KosekiError("only a lab has machines here", site.name, "leave --inventory out")
         self.site, self.on_progress = site, on_progress
         self.inventory = Inventory(site.inventory)
-        self.stock = stock or Stock()
-        self.hosts = list(self.stock.hosts) or self.inventory.hosts
+        self.machine_set = machine_set or MachineSet()
+        self.hosts = list(self.machine_set.hosts) or self.inventory.hosts
         self.network = LabNetwork(site.netns, self.inventory)
         self.state_file = site.state / "lab.json"
 
@@ -106,7 +106,7 @@ class Lab:
             raise KosekiError("one host is wanted", f"{host} is {', '.join(hosts)}", "name one")
         folder = self.site.state / "hosts" / hosts[0]
         place = hosts[0], folder, self.network, self.site.checkout_id
-        if disk := self.stock.disks.get(hosts[0]):
+        if disk := self.machine_set.disks.get(hosts[0]):
             return VirtualMachine(*place, disk)
         return Machine(*place)
 
@@ -162,7 +162,7 @@ class Lab:
         After an interrupt nothing half-started stays.
         """
         with self._alone():
-            layers = self._stock_layers()
+            layers = self._base_layers()
             begun_here = not self.network.exists()
             try:
                 self.network.create()
@@ -180,11 +180,13 @@ class Lab:
                     self._tear_down()
                 raise
 
-    def _stock_layers(self) -> list[str]:
+    def _base_layers(self) -> list[str]:
         """Return the tree below what each container writes; none where all have disks."""
-        if set(self.hosts) <= set(self.stock.disks):
+        if set(self.hosts) <= set(self.machine_set.disks):
             return []
-        base = self.stock.base or ensure_base_tree(self.site, self.inventory, self.on_progress)
+        base = self.machine_set.base or ensure_base_tree(
+            self.site, self.inventory, self.on_progress
+        )
         return [str(base)]
 
     def down(self) -> None:
@@ -235,7 +237,7 @@ class Lab:
         bare = [
             host
             for host in self.hosts
-            if host not in self.stock.disks and not self.machine(host).upper.exists()
+            if host not in self.machine_set.disks and not self.machine(host).upper.exists()
         ]
         if not bare:
             return
@@ -324,7 +326,7 @@ class Lab:
 
     def _serve_time(self) -> None:
         """Serve time on the control node; a container has no clock that could ask for it."""
-        if not self.stock.disks or self._process(TIME_SERVER) is not None:
+        if not self.machine_set.disks or self._process(TIME_SERVER) is not None:
             return
         tree = ensure_tree(self.site, clock.PACKAGES, VAULT_SUITE, self.on_progress)
         address = self.inventory.shared["workstation_addresses"]["city"]

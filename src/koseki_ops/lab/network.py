@@ -16,7 +16,7 @@ from ipaddress import IPv4Network
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
-from koseki_ops.plan.inventory import LINE_ENDS, WORKSTATION, Inventory
+from koseki_ops.plan.inventory import LINE_ENDPOINTS, WORKSTATION, Inventory
 
 CITY_BRIDGE, LINE_BRIDGE = "br-city", "br-line"
 # A bridge that is given none has the lowest address of its ports: whenever that host came or went,
@@ -114,17 +114,17 @@ class LabNetwork:
         lines += [f"Address={row[place]}/{prefix}", "LinkLocalAddressing=no", "IPv6AcceptRA=no"]
         if place == "city":
             line, router = networks["line"]["cidr"], networks["city"]["router"]
-            beyond = [line]
+            destinations = [line]
             if self._serves_counters(host):
                 # As the city's installer would: a way back to each line, and no default route.
-                beyond += [str(counter.subnet) for counter in self.counters]
-            for destination in beyond:
+                destinations += [str(counter.subnet) for counter in self.counters]
+            for destination in destinations:
                 lines += ["", "[Route]", f"Destination={destination}", f"Gateway={router}"]
         return "\n".join(lines) + "\n"
 
     def _serves_counters(self, host: str) -> bool:
         return any(
-            set(LINE_ENDS) & set(flow["from"]) and host in self.inventory.hosts_in(group)
+            set(LINE_ENDPOINTS) & set(flow["from"]) and host in self.inventory.hosts_in(group)
             for flow in self.inventory.shared["flows"]
             for group in flow["to"]
             if group != WORKSTATION
@@ -271,10 +271,10 @@ table ip line {{
             self._city_address(end) or address
             for end, address in zip((one, other), ours, strict=True)
         ]
-        ways = {(ours[0], ours[1]), (city[0], city[1])}
+        directions = {(ours[0], ours[1]), (city[0], city[1])}
         return [
             f"{a} . {b}"
-            for here, there in ways
+            for here, there in directions
             if here and there
             for a, b in ((here, there), (there, here))
         ]

@@ -27,7 +27,7 @@ WORKSTATION = "workstation"
 TERMINALS = "terminals"
 # Their resident registries' servers, which exchange files: one address each, on the same lines.
 REGISTRIES = "registries"
-LINE_ENDS = (TERMINALS, REGISTRIES)
+LINE_ENDPOINTS = (TERMINALS, REGISTRIES)
 
 
 def load_yaml(path: Path, loader: Any = LOADER) -> Any:  # noqa: ANN401 - YAML is whatever the file says

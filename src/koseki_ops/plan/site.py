@@ -14,8 +14,8 @@ from koseki_ops.plan.inventory import WORKSTATION
 
 LAB_INVENTORY = "lab"
 # What a site's workshop is called: the machines of an image while it is made or checked.
-WORKSHOP = "-image"
-NAME_PATTERN = re.compile(rf"[a-z][a-z0-9-]{{0,19}}({WORKSHOP})?")
+BUILD_LAB = "-image"
+NAME_PATTERN = re.compile(rf"[a-z][a-z0-9-]{{0,19}}({BUILD_LAB})?")
 RESERVED_NAMES = frozenset({"mirror", "keys", "base", "reports", "roots", "secrets", "wheelhouse"})
 # Beside pyproject.toml where an apply has put the toolkit on a host that keeps watch.
 WATCH_HOST_FILE = "station.json"
@@ -100,7 +100,7 @@ class Site:
             raise KosekiError(
                 "unknown inventory", inventory_name, f"choose one of {', '.join(known)}"
             )
-        if name and inventory_name != LAB_INVENTORY and name != inventory_name + WORKSHOP:
+        if name and inventory_name != LAB_INVENTORY and name != inventory_name + BUILD_LAB:
             raise KosekiError(
                 "only a lab takes a name", f"{name} for {inventory_name}", "leave --name out"
             )
@@ -117,18 +117,18 @@ class Site:
     @property
     def is_lab(self) -> bool:
         """Whether the machines are this toolkit's own, in a namespace on this computer."""
-        own = self.inventory_name == LAB_INVENTORY or self.name.endswith(WORKSHOP)
+        own = self.inventory_name == LAB_INVENTORY or self.name.endswith(BUILD_LAB)
         return own and self.watch_host is None
 
     @property
-    def workshop(self) -> Site:
+    def build_lab(self) -> Site:
         """The site, of the same inventory, whose machines are images being made or tested."""
-        return replace(self, name=self.name + WORKSHOP)
+        return replace(self, name=self.name + BUILD_LAB)
 
     @property
     def main(self) -> Site:
-        """The site itself or, of a workshop, the one whose authorities and records it uses."""
-        return replace(self, name=self.name.removesuffix(WORKSHOP))
+        """The site itself or, of a build lab, the one whose authorities and records it uses."""
+        return replace(self, name=self.name.removesuffix(BUILD_LAB))
 
     @property
     def origin(self) -> str:

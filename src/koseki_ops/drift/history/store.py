@@ -517,7 +517,7 @@ class Store:
         content = {
             "seconds": round(sweep.seconds, 3),
             "commit": sweep.commit,
-            "hosts": [asdict(host) for host in sweep.hosts],
+            "hosts": [host.as_json() for host in sweep.hosts],
             "whole": whole,
             "changed": changed,
             "ended": [i for i in start.findings if i not in after.findings],
@@ -558,7 +558,7 @@ def _granted(inventory: Inventory) -> Sequence[Waiver]:
 
 
 def _hosts(content: dict[str, Any]) -> tuple[HostSweep, ...]:
-    return tuple(HostSweep(**row) for row in content["hosts"])
+    return tuple(HostSweep.from_json(row) for row in content["hosts"])
 
 
 def finding_from(row: dict[str, Any]) -> Finding:

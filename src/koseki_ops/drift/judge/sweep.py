@@ -300,7 +300,7 @@ def _host_sweep(part: Part, present: Inputs) -> HostSweep:
         memory_kib=state.memory_kib if state else 0,
         measures=measures,
         adopted=bool(manifest and manifest.adopted),
-        beyond=state.beyond if state else 0,
+        not_applicable=state.not_applicable if state else 0,
     )
 
 

@@ -400,7 +400,7 @@ def _kernel(state: State, content: str) -> None:
         name = path.removeprefix("/proc/sys/")
         # A container's kernel is its host's; only its network is its own.
         if state.container and not name.startswith(policy.NETWORK_PARAMETER):
-            state.beyond += 1
+            state.not_applicable += 1
         else:
             state.add("kernel parameter", name.replace("/", "."), (value,))
 

@@ -218,7 +218,7 @@ def _families(
         (
             "koseki_drift_host_beyond",
             "Kernel parameters not verified: of the machine below a container.",
-            lambda h: h.beyond,
+            lambda h: h.not_applicable,
         ),
         ("koseki_drift_probe_seconds", "How long a host's probe ran.", lambda h: h.seconds),
         ("koseki_drift_probe_cpu_seconds", "CPU time of a host's probe.", lambda h: h.cpu_seconds),

@@ -276,7 +276,7 @@ def render(plan: Plan, store: Store, now: float) -> str:
         "holds": sweep.count(Verdict.HOLDS) if sweep else 0,
         "waived": len(sweep.findings) - len(present) if sweep else 0,
         "unreachable": [row for row in sweep.hosts if not row.answered] if sweep else [],
-        "beyond": sweep.beyond if sweep else 0,
+        "not_applicable": sweep.not_applicable if sweep else 0,
         "stale": [row.host for row in sweep.hosts if row.stale] if sweep else [],
         "trend": trend(days, today, title) if points else "",
         "days": [_square(day) for day in days],
