@@ -11,7 +11,7 @@ from pyinfra_deploys.foundation.audit import audit
 from pyinfra_deploys.foundation.firewall import firewall
 from pyinfra_deploys.foundation.hardening_kernel import hardening_kernel
 from pyinfra_deploys.foundation.host_data import HostData
-from pyinfra_deploys.foundation.operations import File, place, prove_what_was_left
+from pyinfra_deploys.foundation.operations import File, put_files, recover_rollback
 from pyinfra_deploys.foundation.packages import package_source
 from pyinfra_deploys.foundation.sshd import sshd
 from pyinfra_deploys.foundation.system import system
@@ -26,7 +26,7 @@ def foundation() -> None:
     """Settle one host, in the order in which each part needs the one before."""
     data = HostData.of(host)
     today = data.inventory.today
-    prove_what_was_left(name="Prove what a broken-off run left")
+    recover_rollback(name="Prove what a broken-off run left")
     package_source(data=data)
     system(data=data)
     accounts(data=data, today=today)
@@ -34,7 +34,7 @@ def foundation() -> None:
     firewall(data=data)
     hardening_kernel(data=data)
     audit(data=data)
-    place(
+    put_files(
         name="Note which inventory this ground is from",
         files=(File(MARK, f"{inputs_of(data.site).tree}\n"),),
     )

@@ -18,8 +18,8 @@ from pyinfra_deploys.foundation.operations import (
     FileStates,
     ShellAnswer,
     ask,
-    place,
-    settle,
+    ensure,
+    put_files,
 )
 from pyinfra_deploys.foundation.templates import environment
 
@@ -84,7 +84,7 @@ def authorized_keys(data: HostData) -> str:
 def upload_keys(data: HostData, vaults: list[Vault]) -> Commands:
     """Admit the databases' keys; they are read when the turn comes, since they may be new."""
     keys = authorized_keys(data)
-    yield from place._inner(  # noqa: SLF001 - pyinfra's own way to call an operation inside another
+    yield from put_files._inner(  # noqa: SLF001 - pyinfra's own way to call an operation inside another
         files=[File(f"/etc/ssh/vault-keys/{vault.account}", keys) for vault in vaults]
     )
 
@@ -110,7 +110,7 @@ def known_hosts(data: HostData) -> str:
 def uploader(data: HostData) -> None:
     """On a database host: the key, and the vaults' host keys; on any other nothing."""
     upload_key(name="Keep the key for uploads", data=data)
-    place(
+    put_files(
         name="Know the vaults",
         files=[File(KNOWN_HOSTS, known_hosts(data))] if "databases" in data.groups else [],
     )
@@ -156,7 +156,7 @@ def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
         f"$(stat -c '%a %U' {shlex.quote(v.root)}/repo 2>/dev/null)\""
         for v in vaults
     ]
-    settle(
+    ensure(
         name="Keep the vault's account and room",
         question="; ".join(questions) or ":",
         wanted=wanted,
@@ -164,15 +164,15 @@ def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
         owns=[owned for vault in vaults for owned in _owned(vault)],
     )
     upload_keys(name="Admit the databases' keys", data=data, vaults=vaults)
-    place(
+    put_files(
         name="Keep the vault's door",
         files=[File(SSHD, render(SSHD, vaults=vaults))] if vaults else [],
         validate=f'sshd -t -f "$STAGE{SSHD}"',
         then="sshd -t && systemctl reload ssh.service",
-        prove=True,
+        rollback_unless_reachable=True,
     )
     units = [f"koseki-seal@{vault.name}.timer" for vault in vaults]
-    place(
+    put_files(
         name="Keep the seal",
         files=[
             File("/usr/local/sbin/koseki-seal", (HERE / "files/koseki-seal").read_bytes(), "0755"),
@@ -191,7 +191,7 @@ def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
         else [],
         then="systemctl daemon-reload",
     )
-    settle(
+    ensure(
         name="Seal by the clock",
         question="; ".join(
             f'echo "$(systemctl is-enabled {unit}) $(systemctl is-active {unit})"' for unit in units

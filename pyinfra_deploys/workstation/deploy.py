@@ -18,8 +18,8 @@ from pyinfra_deploys.foundation.operations import (
     FileStates,
     ShellAnswer,
     ask,
-    place,
-    settle,
+    ensure,
+    put_files,
 )
 from pyinfra_deploys.foundation.templates import environment
 
@@ -70,7 +70,7 @@ def key(data: HostData) -> Commands:
         )
     (public,) = ask(ShellAnswer, question=f"cat {path}.pub")
     certificate = watch_certificate(data.site, data.inventory, data.name, f"{public}\n")
-    yield from place._inner(  # noqa: SLF001 - pyinfra's own way to call an operation inside another
+    yield from put_files._inner(  # noqa: SLF001 - pyinfra's own way to call an operation inside another
         files=[File(f"{path}-cert.pub", certificate, "0644", ACCOUNT, ACCOUNT)]
     )
 
@@ -118,7 +118,7 @@ def equipment(data: HostData) -> None:
     """
     if data.site.watch_host:
         return
-    settle(
+    ensure(
         name="Keep the watch's account",
         question=f"getent passwd {ACCOUNT} | cut -d: -f6,7; "
         f"stat -c '%a %U %G' {STATE} 2>/dev/null || echo absent",
@@ -130,7 +130,7 @@ def equipment(data: HostData) -> None:
         owns=[("user", ACCOUNT, {"shell": "/usr/sbin/nologin", "password": "locked"})],
     )
     key(name="Keep what the watch asks with", data=data)
-    place(
+    put_files(
         name="Keep the vault's password for the second opinion",
         files=[File(PASSWORD, read_password(data.site) + b"\n", "0400")],
     )
@@ -141,17 +141,17 @@ def equipment(data: HostData) -> None:
 def mail(data: HostData) -> None:
     """Keep the local MTA, which takes what the watch has to tell and hands it on."""
     alerts = DriftAlerts.model_validate(data.value("drift_alerts"))
-    place(
+    put_files(
         name="Keep whom mail is handed to",
         files=[File(MTA_CLIENT, render(MTA_CLIENT))],
     )
-    place(
+    put_files(
         name="Keep what the MTA does with mail",
         files=[File(MTA, render(MTA, relay=alerts.relay))],
         validate=f"smtpd -n -f $STAGE{MTA}",
         then=f"! systemctl --quiet is-active {MTA_UNIT} || systemctl restart {MTA_UNIT}",
     )
-    settle(
+    ensure(
         name="Run the MTA",
         question=f'echo "$(systemctl is-enabled {MTA_UNIT}) $(systemctl is-active {MTA_UNIT})"',
         wanted=["enabled active"],
@@ -179,9 +179,9 @@ def schedule(data: HostData) -> None:
         for kind in ("service", "timer"):
             content = render(f"{UNITS}/koseki-watch.{kind}", **told)
             files.append(File(f"{UNITS}/{run.unit}.{kind}", content))
-    place(name="Keep the units", files=files, then="systemctl daemon-reload")
+    put_files(name="Keep the units", files=files, then="systemctl daemon-reload")
     timers = [f"{run.unit}.timer" for run in RUNS]
-    settle(
+    ensure(
         name="Watch by the clock",
         question="; ".join(
             f'echo "$(systemctl is-enabled {unit}) $(systemctl is-active {unit}) '

@@ -16,7 +16,7 @@ from typing import Any
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Vault
 from koseki_ops.verify.batch import CommandResult, Question
-from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import STANZA, Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 from koseki_ops.verify.registers import is_leader
@@ -170,7 +170,7 @@ def info(plan: Plan, everywhere: Everywhere) -> dict[str, Any]:
     """Return pgBackRest's own account of the stanza."""
     facts = leading(plan, everywhere)
     rows = facts["info"].json
-    hold(
+    check(
         len(rows) == 1 and rows[0]["name"] == STANZA,
         f"the stanza {STANZA}",
         facts["info"],
@@ -184,7 +184,7 @@ def backups_in(plan: Plan, everywhere: Everywhere, number: int) -> list[dict[str
     """Return the backups of one repository, oldest first."""
     rows = info(plan, everywhere)["backup"]
     found = [row for row in rows if row["database"]["repo-key"] == number]
-    hold(
+    check(
         found,
         f"a backup in repository {number}",
         "none",
@@ -219,7 +219,7 @@ def test_each_repository_has_a_whole_backup(plan: Plan, everywhere: Everywhere) 
     facts = leading(plan, everywhere)
     for number in repositories(plan):
         rows = backups_in(plan, everywhere, number)
-        hold(any(row["type"] == "full" for row in rows), "a full backup", rows, facts.remedy)
+        check(any(row["type"] == "full" for row in rows), "a full backup", rows, facts.remedy)
         # True: it found broken pages; null: it was never checked.
         broken = [row["label"] for row in rows if row["error"] is not False]
         expect(broken, [], "make a full backup now and look at the disk", host=facts.host)
@@ -239,7 +239,7 @@ def test_the_newest_backup_is_recent(plan: Plan, everywhere: Everywhere) -> None
     for number in repositories(plan):
         newest = max(row["timestamp"]["stop"] for row in backups_in(plan, everywhere, number))
         age = now - datetime.fromtimestamp(newest, UTC)
-        hold(
+        check(
             age < NEWEST_BACKUP,
             f"repository {number}: younger than {NEWEST_BACKUP}",
             age,
@@ -270,10 +270,10 @@ def test_the_log_is_archived_now(plan: Plan, everywhere: Everywhere) -> None:
     facts = leading(plan, everywhere)
     said = facts["canary"]
     remedy = "read the archiver's errors on the leader: `journalctl -u patroni`, and both vaults"
-    hold(said.rc == 0 and "segment" in said.text, "archived", said, remedy, "patroni", facts.host)
+    check(said.rc == 0 and "segment" in said.text, "archived", said, remedy, "patroni", facts.host)
     archiver = facts["archiver"].json
     failed, worked = archiver["last_failed_time"], archiver["last_archived_time"]
-    hold(
+    check(
         failed is None or (worked is not None and failed < worked),
         "no failure after the last success",
         archiver,
@@ -290,7 +290,7 @@ def test_the_canary_is_in_both_archives(plan: Plan, everywhere: Everywhere) -> N
     facts = leading(plan, everywhere)
     seen = {line for line in facts["canary"].lines if line.startswith("found")}
     wanted = {f"found {number}" for number in repositories(plan)}
-    hold(seen == wanted, wanted, facts["canary"], "read the archiver's journal", host=facts.host)
+    check(seen == wanted, wanted, facts["canary"], "read the archiver's journal", host=facts.host)
 
 
 def test_the_canary_is_in_no_raw_byte(plan: Plan, everywhere: Everywhere) -> None:
@@ -303,7 +303,7 @@ def test_the_canary_is_in_no_raw_byte(plan: Plan, everywhere: Everywhere) -> Non
         remedy = f"stop archiving to {vault.name} and rebuild its repository encrypted"
         for place in places(vault):
             # What was uploaded since is sealed when the timer fires, perhaps not yet.
-            hold(
+            check(
                 facts[f"{place} new"].lines or not place.endswith(UPLOADED),
                 f"{place}: files that arrived with the canary",
                 facts[f"{place} new"],
@@ -311,7 +311,7 @@ def test_the_canary_is_in_no_raw_byte(plan: Plan, everywhere: Everywhere) -> Non
                 host=host,
             )
             said = facts[f"{place} canary"]
-            hold(said.rc in {0, 1}, "a search that ended", said, "ask again", host=host)
+            check(said.rc in {0, 1}, "a search that ended", said, "ask again", host=host)
             expect(said.lines, [], remedy, host=host)
 
 
@@ -321,7 +321,7 @@ def test_everything_in_the_vaults_is_ciphertext(plan: Plan, everywhere: Everywhe
         host = plan.vault_host(vault)
         for place in places(vault):
             said = everywhere[host][f"{place} plain"]
-            hold(not said.errors, "a search that ended", said, "ask again", host=host)
+            check(not said.errors, "a search that ended", said, "ask again", host=host)
             expect(said.lines, [], "find out who wrote these, and remove them", host=host)
 
 
@@ -341,17 +341,17 @@ def test_text_is_unchanged_on_both_servers(plan: Plan, facts: Facts) -> None:
 @on_hosts("databases")
 def test_no_setting_may_drop_the_log(facts: Facts) -> None:
     """With archive-push-queue-max pgBackRest throws the log away when a vault is slow (K-04)."""
-    hold(facts["configuration"].text, "a configuration", facts["configuration"], facts.remedy)
+    check(facts["configuration"].text, "a configuration", facts["configuration"], facts.remedy)
     seen = [line for line in facts["configuration"].lines if "queue-max" in line]
     expect(seen, [], facts.remedy)
-    hold("archive-push" in facts["settings"].text, "archive-push", facts["settings"], facts.remedy)
+    check("archive-push" in facts["settings"].text, "archive-push", facts["settings"], facts.remedy)
 
 
 @on_hosts("databases")
 def test_only_the_database_reads_the_keys(facts: Facts) -> None:
     """The repositories' keys lie in one file that only postgres and root read (K-04)."""
     seen = facts["permissions"].text.split()
-    hold(
+    check(
         seen[1:] in (["root", "postgres", "640"], ["postgres", "postgres", "600"]),
         "root postgres 640",
         facts["permissions"],
@@ -364,7 +364,7 @@ def test_backups_are_made_by_the_clock(facts: Facts) -> None:
     """Full, differential and incremental backups, and the lag's alarm, each have a timer (K-04)."""
     said = facts["timers"].text
     missing = [kind for kind in ("full", "diff", "incr", "lag") if kind not in said]
-    hold(not missing, "timers for full, diff and incr", said, facts.remedy)
+    check(not missing, "timers for full, diff and incr", said, facts.remedy)
 
 
 @on_hosts("databases")
@@ -381,14 +381,14 @@ def test_the_second_backup_is_close_behind(plan: Plan, everywhere: Everywhere) -
     limit = plan.platform.backup_policy.lag_alarm_minutes
     status = facts["status"].json
     age = time.time() - status["measured_at"]
-    hold(age < limit * 60, "measured lately", f"{age:.0f} s ago", facts.remedy, host=facts.host)
+    check(age < limit * 60, "measured lately", f"{age:.0f} s ago", facts.remedy, host=facts.host)
     if not status["leads"]:
         not_verified("the leader has changed since the lag was measured last")
     expect(
         {int(number) for number in status["repositories"]}, set(repositories(plan)), facts.remedy
     )
     for number, row in status["repositories"].items():
-        hold(
+        check(
             row["lag_minutes"] <= limit,
             f"repository {number}: at most {limit} minutes behind",
             row,

@@ -12,7 +12,7 @@ import pytest
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import ANSWER_SECONDS, Question
 from koseki_ops.verify.connections import OPEN, SHUT, from_host, from_origin
-from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan, pairs
 from koseki_ops.verify.plugin import PLAN, Everywhere, Facts, Questions, on_hosts
 
@@ -120,7 +120,7 @@ def test_listed_ways_are_open(
         said = seen.get((row.address, row.protocol, row.port), "was not tried")
         # Whether a datagram arrived cannot be seen from here; that it may leave can be.
         left = row.protocol == "udp" and said == "Connection refused"
-        hold(
+        check(
             said == OPEN or left,
             f"{row.listed}: {source} reaches {target} on {row.protocol} {row.port}",
             said,
@@ -148,7 +148,7 @@ def test_unlisted_ways_are_shut(
         for row in tried
         if seen[row.address, row.protocol, row.port] == OPEN
     ]
-    hold(
+    check(
         not opened,
         f"{source} reaches nothing unlisted on {target} ({len(tried)} attempts)",
         opened,
@@ -192,7 +192,7 @@ def test_no_rule_accepts_everything(facts: Facts) -> None:
 def test_there_is_no_way_out(plan: Plan, facts: Facts) -> None:
     """No default route: a server that cannot reach the internet cannot leak to it (K-01)."""
     routes = facts["routes"].lines
-    hold(routes, "routes to its own networks", "no route at all", facts.remedy)
+    check(routes, "routes to its own networks", "no route at all", facts.remedy)
     expect([line for line in routes if line.startswith("default")], [], facts.remedy)
     if plan.is_in(facts.host, "remote_backup"):
         through = [line for line in routes if " via " in line]
@@ -215,7 +215,7 @@ def test_nothing_listens_unlisted(plan: Plan, facts: Facts) -> None:
         for row in [*plan.listed(source, facts.host), *plan.listed_for_lines(facts.host)]
     }
     lines = [line.split() for line in facts["listening"].lines]
-    hold(lines, "listening sockets", "none: not even sshd", facts.remedy)
+    check(lines, "listening sockets", "none: not even sshd", facts.remedy)
     seen = set()
     for words in lines:
         address, _, port = words[4].rpartition(":")

@@ -17,7 +17,7 @@ from koseki_ops.lab.network import LabNetwork
 from koseki_ops.plan.inventory import TERMINALS, WORKSTATION
 from koseki_ops.plan.model import Municipality
 from koseki_ops.verify.batch import Question
-from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Questions
 
@@ -111,18 +111,18 @@ def met(plan: Plan, everywhere: Everywhere) -> dict[tuple[str, str, int], str]:
     if not plan.site.is_lab:
         not_verified("nobody here stands at a counter: knock from a terminal")
     said = everywhere[WORKSTATION]["knocks"]
-    hold(said.rc == 0, "counters that knock", said.errors, "run `koseki lab up` once more")
+    check(said.rc == 0, "counters that knock", said.errors, "run `koseki lab up` once more")
     return _met(said.text)
 
 
 def test_no_line_leads_to_another(
-    plan: Plan, everywhere: Everywhere, visit: tuple[str, str]
+    plan: Plan, everywhere: Everywhere, pair: tuple[str, str]
 ) -> None:
     """A counter that listens hears its own line, and no packet of another town's (K-01).
 
     An open door at home shows that the silence abroad is the line's, not a closed door's.
     """
-    visitor, visited = visit
+    visitor, visited = pair
     found = met(plan, everywhere)
     there = counter_address(plan, visited)
     home = found.get((visited, there, DOOR))

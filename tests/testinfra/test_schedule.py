@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import Question
-from koseki_ops.verify.expect import expect, hold
+from koseki_ops.verify.expect import check, expect
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Facts, Questions, on_hosts
 
@@ -136,7 +136,7 @@ def test_the_schedule_is_the_plans(plan: Plan, facts: Facts) -> None:
     for run, unit in UNITS.items():
         seen = shown(facts, f"timer {run}")
         wanted = f"OnCalendar={normal(calendar(plan, run))} ;"
-        hold(
+        check(
             wanted in seen.get("TimersCalendar", ""),
             f"{unit}: {wanted}",
             seen.get("TimersCalendar"),
@@ -157,10 +157,10 @@ def test_no_run_is_overdue(facts: Facts) -> None:
     """The last scheduled run took place: a watch that has stopped is worse than none (K-08)."""
     for run, unit in UNITS.items():
         answer = facts[f"times {run}"]
-        hold(len(answer.text.split()) == 2, f"a stamp of {unit}", answer, facts.remedy, unit)
+        check(len(answer.text.split()) == 2, f"a stamp of {unit}", answer, facts.remedy, unit)
         due, now = map(int, answer.text.split())
         late = timedelta(seconds=now - due)
-        hold(
+        check(
             late < LATE,
             f"{unit} within {LATE} of its schedule",
             f"{late} late",
@@ -178,7 +178,7 @@ def test_runs_end_and_never_overlap(plan: Plan, facts: Facts) -> None:
         expect({name: seen.get(name) for name in wanted}, wanted, facts.remedy, unit)
         limit = getattr(plan.platform.watch_schedule, f"{run}_seconds")
         expect(f"{unit} {seconds(seen.get('TimeoutStartUSec', ''))}", f"{unit} {limit}", "apply")
-        hold(seen.get("MemoryMax") != "infinity", f"{unit}: MemoryMax", "no limit", facts.remedy)
+        check(seen.get("MemoryMax") != "infinity", f"{unit}: MemoryMax", "no limit", facts.remedy)
 
 
 def seconds(text: str) -> int:
@@ -197,7 +197,7 @@ def test_the_watch_can_tell(facts: Facts) -> None:
     expect(facts["mta"].lines, ["enabled", "active"], facts.remedy, MTA)
     doors = [line.split()[4] for line in facts["doors"].lines if '"smtpd"' in line]
     expect(doors, ["127.0.0.1:25"], "see `listen on` in /etc/smtpd.conf", MTA)
-    hold(facts["queue"].rc == 0, "the MTA's queue", facts["queue"], facts.remedy, MTA)
+    check(facts["queue"].rc == 0, "the MTA's queue", facts["queue"], facts.remedy, MTA)
     now, *queue = facts["queue"].lines
     old = [line for line in queue if int(now) - int(line.split("|")[SINCE]) > WAITS]
     expect(old, [], "see `smtpctl show queue`: does the relay answer?", MTA)
@@ -216,7 +216,7 @@ def test_the_watch_is_confined(facts: Facts) -> None:
 def test_nobody_becomes_the_watch(facts: Facts) -> None:
     """Its account is locked, has no shell and no group but its own (K-11)."""
     lines = facts["account"].lines
-    hold(len(lines) == 3, f"the account {ACCOUNT}", facts["account"], facts.remedy)
+    check(len(lines) == 3, f"the account {ACCOUNT}", facts["account"], facts.remedy)
     seen = (lines[0].split(":")[-1], lines[1].split()[1], lines[2])
     expect(seen, ("/usr/sbin/nologin", "L", ACCOUNT), facts.remedy)
 
@@ -231,7 +231,7 @@ def test_the_watch_reaches_nothing_it_should_not(facts: Facts) -> None:
 def test_the_toolkit_is_as_it_was_packed(facts: Facts) -> None:
     """Every file of its packages has the hash in the package's record (K-08)."""
     right, *wrong = facts["records"].lines or ["0"]
-    hold(int(right) > 0, "packages with records", facts["records"], facts.remedy)
+    check(int(right) > 0, "packages with records", facts["records"], facts.remedy)
     remedy = f"`rm -r /opt/koseki/venv` there, then {facts.remedy}"
     expect([line for line in wrong if line], [], remedy)
 
@@ -241,7 +241,7 @@ def test_no_authority_leaves_the_control_node(plan: Plan, facts: Facts) -> None:
     """One private key asks, one signs this host's own history; neither certifies anybody (K-08)."""
     asks, signs = (f"{STATE}/{plan.site.name}/{name}" for name in ("ssh/automation", HISTORY_KEY))
     seen = set(facts["keys"].lines)
-    hold(
+    check(
         asks in seen and seen <= {asks, signs},
         f"{asks}, and {signs} once a sweep was kept",
         seen,

@@ -52,7 +52,7 @@ def prepare(site: Site, inventory: Inventory) -> None:
     """
     platform = load_platform(inventory)
     secrets = load_secrets(site)
-    authorities.hold(site)
+    authorities.require(site)
     verify_mirror(site)
     wanted = platform.application_release
     if site.is_lab and wanted.name == release.STAND_IN_NAME:

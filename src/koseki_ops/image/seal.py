@@ -132,7 +132,7 @@ def verify(site: Site, image: Path) -> Description:
     description = image.with_suffix(DESCRIPTION)
     if not description.is_file():
         raise KosekiError("the image says nothing of itself", str(description), "build it anew")
-    if not signatures.holds(description, folder_of(site) / signatures.SIGNERS, NAMESPACE):
+    if not signatures.is_signed(description, folder_of(site) / signatures.SIGNERS, NAMESPACE):
         raise KosekiError(
             "nobody who may sign images signed this one", str(description), "build it anew"
         )

@@ -20,7 +20,7 @@ AUTHORITIES = {
 }
 
 
-def hold(site: Site) -> None:
+def require(site: Site) -> None:
     """Raise KosekiError when hosts were met and an authority that they believe is not here.
 
     A host that keeps watch has none; what an image is made with is thrown away.

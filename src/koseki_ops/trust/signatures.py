@@ -52,7 +52,7 @@ def sign(path: Path, key: Path, namespace: str) -> Path:
     return signature
 
 
-def holds(path: Path, signers: Path, namespace: str) -> bool:
+def is_signed(path: Path, signers: Path, namespace: str) -> bool:
     """Say whether a file's signature beside it is one of the allowed signers'."""
     signature = path.with_name(path.name + ".sig")
     if not signature.is_file() or not signers.is_file():

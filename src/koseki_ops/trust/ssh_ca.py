@@ -79,7 +79,7 @@ def make_authorities(site: Site, inventory: Inventory) -> None:
 
     Their certificate is signed anew when less than half of its life is left.
     """
-    authorities.hold(site)
+    authorities.require(site)
     files = files_of(site)
     files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for key, comment in (

@@ -24,7 +24,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.site import Site
 from koseki_ops.verify.batch import CommandResult, Question
-from koseki_ops.verify.expect import DoesNotHold
+from koseki_ops.verify.expect import CheckFailed
 from koseki_ops.verify.expectations import Plan, pairs
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, HostState, Results, TestResult
 from koseki_ops.verify.transport import HostResults, ask_all
@@ -162,7 +162,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give a test a run for each of its hosts, each town, or each ordered pair of towns.
 
     Asked for by the names of its arguments: `host_name` (and what reads it, as `facts` does),
-    `town`, `visit` (two slugs: who knocks, and where).
+    `town`, `pair` (two slugs: source and target).
     """
     config, names = metafunc.config, metafunc.fixturenames
     if "host_name" in names:
@@ -173,9 +173,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("host_name", chosen, ids=chosen, scope="session")
     towns = config.stash[PLAN].towns
     slugs = [town.slug for town in towns]
-    if "visit" in names:
-        visits = pairs(slugs)
-        metafunc.parametrize("visit", visits, ids=[f"{a}-to-{b}" for a, b in visits])
+    if "pair" in names:
+        ordered_pairs = pairs(slugs)
+        metafunc.parametrize("pair", ordered_pairs, ids=[f"{a}-to-{b}" for a, b in ordered_pairs])
     if "town" in names:
         metafunc.parametrize("town", towns, ids=slugs)
 
@@ -314,7 +314,7 @@ def _result(
         result.reason = _skip_reason(report)
     elif report.failed:
         error = call.excinfo.value if call.excinfo else None
-        if isinstance(error, DoesNotHold):
+        if isinstance(error, CheckFailed):
             result.expected, result.seen = error.expected, error.seen
             result.remedy, result.unit = error.remedy, error.unit
             result.host = result.host or error.host
