@@ -126,8 +126,8 @@ def put_files(
     """Keep files; when one differs, stage all that differ, validate, move, then do `then`.
 
     validate: a shell command that sees the staged files below `$STAGE`; when it fails nothing is
-    moved. then: a shell command for afterwards, as a reload. rollback_unless_reachable: the change could lock us out,
-    so a timer on the host undoes it unless a new connection works.
+    moved. then: a shell command for afterwards, as a reload. rollback_unless_reachable: the change
+    could lock us out, so a timer on the host undoes it unless a new connection works.
     """
     if not files:
         return

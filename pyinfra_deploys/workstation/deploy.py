@@ -46,7 +46,7 @@ BUNDLE = f"{OPT}/.bundle.tar"
 PASSWORD = "/etc/koseki/vault_password"  # noqa: S105 - a path
 UNITS = "/etc/systemd/system"
 MTA, MTA_UNIT, MTA_CLIENT = "/etc/smtpd.conf", "opensmtpd.service", "/etc/msmtprc"
-# Whoever is asking just now is ended in order: it would go on with half of the old toolkit.
+# Running checks are stopped first, so none continues with a half-replaced toolkit.
 REST = "; ".join(
     f"systemctl --quiet is-active {run.unit}.timer && systemctl stop {run.unit}.service"
     for run in RUNS

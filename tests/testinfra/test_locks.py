@@ -127,7 +127,7 @@ def test_an_idle_console_logs_out(plan: Plan, facts: Facts) -> None:
 
 
 @on_hosts("all")
-def test_the_three_keys_do_nothing(facts: Facts) -> None:
+def test_ctrl_alt_del_is_masked(facts: Facts) -> None:
     """Whoever stands before the machine cannot restart it with Ctrl-Alt-Del (K-09)."""
     expect(facts["three keys"].text, "masked", facts.remedy)
 

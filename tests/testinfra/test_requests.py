@@ -158,15 +158,15 @@ def test_what_a_person_does_is_noted_without_names(plan: Plan, everywhere: Every
     expect(seen, wanted, REMEDY, "patroni", facts.host)
 
 
-def test_a_person_holds_what_a_request_lends(plan: Plan, everywhere: Everywhere) -> None:
+def test_a_person_holds_what_a_request_grants(plan: Plan, everywhere: Everywhere) -> None:
     """Every membership of a person is one open request's, to use and not to hand on (K-05)."""
     facts = leading(plan, everywhere)
-    lent = {tuple(pair) for town in plan.towns for pair in of_town(facts, town)["open"]}
+    granted = {tuple(pair) for town in plan.towns for pair in of_town(facts, town)["open"]}
     seen = {
         (member, role) if not (admin or may_set) else (member, f"{role} with more than its use")
         for member, role, admin, may_set in of_cluster(facts)["holds"]
     }
-    expect(seen, lent, "close the request, or revoke that membership", SERVICE, facts.host)
+    expect(seen, granted, "close the request, or revoke that membership", SERVICE, facts.host)
 
 
 def test_only_a_request_opens_the_door(

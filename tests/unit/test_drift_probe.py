@@ -112,14 +112,16 @@ def test_every_kind_has_a_part_and_every_part_a_reader() -> None:
     assert set(PARTS) == set(probe.READERS)
 
 
-def test_what_an_open_request_lends_is_no_drift() -> None:
-    """A membership that the database names as lent is left out; any other stands (K-05)."""
-    lent, stray = (f"operator_sousa01 in koseki_{t}_read by postgres" for t in ("oshika", "iida"))
+def test_what_an_open_request_grants_is_no_drift() -> None:
+    """A membership that the database names as granted is left out; any other stands (K-05)."""
+    granted, stray = (
+        f"operator_sousa01 in koseki_{t}_read by postgres" for t in ("oshika", "iida")
+    )
     wide = "operator_sousa01 in koseki_application by postgres"
     rows: list[dict[str, Any]] = [
-        {"membership": [[name, "inherit"] for name in (lent, stray, wide)]}
+        {"membership": [[name, "inherit"] for name in (granted, stray, wide)]}
     ]
-    rows += [{"lent": [lent, wide]}, {"lent": None}]
+    rows += [{"granted": [granted, wide]}, {"granted": None}]
     content = "".join(f"{json.dumps(row)}\n" for row in rows)
     assert set(said(database=content).items["membership"]) == {stray, wide}
 

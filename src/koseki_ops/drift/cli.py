@@ -14,7 +14,7 @@ from koseki_ops.core.lazy_group import LazyGroup
 from koseki_ops.drift.judge.sweep import sweep
 from koseki_ops.drift.model import Finding, Sweep, Verdict
 from koseki_ops.drift.observe.transport import HOST_SECONDS, Bounds
-from koseki_ops.drift.record import keep
+from koseki_ops.drift.record import record
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
@@ -92,7 +92,7 @@ def drift_group(
     sentences: tuple[str, ...] = ()
     fault = ""
     try:
-        kept = keep(site, found, alert=alert)
+        kept = record(site, found, alert=alert)
         found, sentences = kept.sweep, kept.notices
     except KosekiError as error:
         # What was found now is told even when it cannot be kept.

@@ -17,7 +17,7 @@ from koseki_ops.verify.expectations import Plan
 METRICS_FILE = "drift.prom"
 
 
-def keep_and_tell(site: Site, found: Sweep) -> tuple[Store, Sweep, list[str]]:
+def record_and_alert(site: Site, found: Sweep) -> tuple[Store, Sweep, list[str]]:
     """Chain a sweep to the history and tell of it; return both, and what could not be told.
 
     Raises KosekiError when it cannot be kept: history or waivers were tampered with, or cannot be

@@ -171,22 +171,22 @@ def _roles(
 
 
 @dataclass(frozen=True)
-class Series:
-    """Numbered SQL files, each applied once to a municipality's database and noted there.
+class Migrations:
+    """Numbered SQL files, each applied once to a municipality's database and recorded there.
 
-    table: where they are noted, in the schema platform; columns: what stands there beside number,
-    file and sha256; note: the values of those columns, as SQL; files: number, file, sha256 and sql
-    of each, in order; by_owner: whether they are run as the owner of that database, else as the
-    platform's superuser.
+    table: where they are recorded, in the schema platform; columns: what stands there beside
+    number, file and sha256; record: the values of those columns, as SQL; files: number, file,
+    sha256 and sql of each, in order; by_owner: whether they are run as the owner of that
+    database, else as the platform's superuser.
     """
 
     table: str
     columns: str
-    note: str
+    record: str
     files: Sequence[Mapping[str, Any]]
     by_owner: bool
 
-    def heading(self) -> str:
+    def header(self) -> str:
         """Return what must be there before the first file: the table is the platform's own."""
         return f"""CREATE TABLE IF NOT EXISTS platform.{self.table} (
   number int PRIMARY KEY,
@@ -205,8 +205,10 @@ def schema_statements(
     release: a verified release, as `supply.release.verify` gives it; seen: as for `_missing`.
     """
     files = [{**row, "sql": release["sql"][row["file"]]} for row in release["schema"]]
-    columns, note = "\n  release text NOT NULL,", f", '{release['version']}'"
-    return _missing(Series("schema_files", columns, note, files, by_owner=True), tenants, seen)
+    columns, record = "\n  release text NOT NULL,", f", '{release['version']}'"
+    return _missing(
+        Migrations("schema_files", columns, record, files, by_owner=True), tenants, seen
+    )
 
 
 def platform_files(folder: Path) -> list[dict[str, Any]]:
@@ -239,12 +241,14 @@ def platform_file_statements(
     They are run by the superuser and stay his: no role of a municipality can alter what they make.
     folder: as for `platform_files`; seen: as for `_missing`.
     """
-    series = Series("platform_files", "", "", platform_files(folder), by_owner=False)
-    return _missing(series, tenants, seen)
+    migrations = Migrations("platform_files", "", "", platform_files(folder), by_owner=False)
+    return _missing(migrations, tenants, seen)
 
 
-def _missing(series: Series, tenants: Sequence[Mapping[str, str]], seen: Mapping[str, Any]) -> str:
-    """Return the psql script of a series' files that are missing, one transaction a file.
+def _missing(
+    migrations: Migrations, tenants: Sequence[Mapping[str, str]], seen: Mapping[str, Any]
+) -> str:
+    """Return the psql script of the migrations' files that are missing, one transaction a file.
 
     seen: what applied-files.sh reports: whether this host leads, and the hash of each applied file
     by number and database. A platform's file may say `:"owner"`: psql knows the tenant's names.
@@ -255,8 +259,8 @@ def _missing(series: Series, tenants: Sequence[Mapping[str, str]], seen: Mapping
     parts = []
     for tenant in tenants:
         there = applied.get(tenant["database"], {})
-        missing = [row for row in series.files if str(row["number"]) not in there]
-        for row in series.files:
+        missing = [row for row in migrations.files if str(row["number"]) not in there]
+        for row in migrations.files:
             if there.get(str(row["number"]), row["sha256"]) != row["sha256"]:
                 raise KosekiError(
                     "a schema file that was applied has changed",
@@ -264,17 +268,17 @@ def _missing(series: Series, tenants: Sequence[Mapping[str, str]], seen: Mapping
                     "put the change into a file with the next number",
                 )
         if missing:
-            parts += [f"\\connect {tenant['database']}", series.heading()]
-        if missing and not series.by_owner:
+            parts += [f"\\connect {tenant['database']}", migrations.header()]
+        if missing and not migrations.by_owner:
             parts += [f"\\set {name} {value}" for name, value in sorted(tenant.items())]
         for row in missing:
-            noted = f"{row['number']}, '{row['file']}', '{row['sha256']}'{series.note}"
+            noted = f"{row['number']}, '{row['file']}', '{row['sha256']}'{migrations.record}"
             parts += [
                 "BEGIN;",
-                *([f"SET LOCAL ROLE {tenant['owner']};"] if series.by_owner else []),
+                *([f"SET LOCAL ROLE {tenant['owner']};"] if migrations.by_owner else []),
                 row["sql"],
-                *(["RESET ROLE;"] if series.by_owner else []),
-                f"INSERT INTO platform.{series.table} VALUES ({noted});",  # noqa: S608 - our own
+                *(["RESET ROLE;"] if migrations.by_owner else []),
+                f"INSERT INTO platform.{migrations.table} VALUES ({noted});",  # noqa: S608 - our own
                 "COMMIT;",
             ]
     return "\n".join(parts)

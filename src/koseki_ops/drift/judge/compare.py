@@ -137,7 +137,7 @@ def _without_echoes(found: list[Difference]) -> list[Difference]:
     """Leave out what only repeats another difference."""
     kinds = {d.kind for d in found}
     unmanaged = {(d.kind, d.name) for d in found if d.unmanaged}
-    lent = {d.name for d in found if d.kind == "setuid"}
+    setuid = {d.name for d in found if d.kind == "setuid"}
     resized = {d.name for d in found if d.kind == "program" and d.place == "size"}
     key_files = {d.name.split(": ")[0] for d in found if d.kind == "key"}
     certificates = {d.name for d in found if d.kind == "certificate" and not d.unmanaged}
@@ -156,7 +156,7 @@ def _without_echoes(found: list[Difference]) -> list[Difference]:
         # What is in a file is named, or the file itself is.
         "certificate": lambda d: d.unmanaged,
         "file": of_a_file,
-        "program": lambda d: d.name in lent or (d.place == "time" and d.name in resized),
+        "program": lambda d: d.name in setuid or (d.place == "time" and d.name in resized),
         # What a new account or database brings along.
         "group": lambda d: ("user", d.name) in unmanaged,
         **dict.fromkeys(("extension", "schema", "grant", "definer", "trigger"), of_a_database),

@@ -503,7 +503,7 @@ def _etcd(state: State, content: str) -> None:
 
 
 def _database(state: State, content: str) -> None:
-    lent: set[str] = set()
+    granted: set[str] = set()
     for line in content.splitlines():
         if not line or line == "absent":
             continue
@@ -514,11 +514,11 @@ def _database(state: State, content: str) -> None:
                 state.measures["replication_lag_bytes"] = float(answer["lag"])
             continue
         for kind, rows in answer.items():
-            if kind == policy.LENT:
-                lent.update(name for name in rows or [] if policy.LENT_NAME.fullmatch(name))
+            if kind == policy.GRANTED:
+                granted.update(name for name in rows or [] if policy.GRANTED_NAME.fullmatch(name))
             else:
                 _rows(state, kind, rows or [])
-    for name in lent:
+    for name in granted:
         state.items.get("membership", {}).pop(name, None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -140,18 +141,24 @@ def resend_command(
     _changed(site, municipality, ["resend", flow, str(number)], (reason, by), as_json=as_json)
 
 
-@link_group.command("release")
+@link_group.command("apply-file")
 @click.argument("municipality")
 @click.argument("file")
 @recorded
 @site_options
 @json_option
-def release_command(
+def apply_file_command(
     site: Site, municipality: str, file: str, reason: str, by: str, *, as_json: bool
 ) -> None:
     """Apply one waiting file of a flow that was taken over by hand.
 
-    Example: koseki link release oshika 204170-address-change-00000007.jsonl
+    Example: koseki link apply-file oshika 204170-address-change-00000007.jsonl
     --reason 内容確認済み --by sousa01
     """
     _changed(site, municipality, ["release", file], (reason, by), as_json=as_json)
+
+
+# Releases are software here; scripts may still call it by the name of before.
+_former = copy(apply_file_command)
+_former.name, _former.hidden = "release", True
+link_group.add_command(_former)

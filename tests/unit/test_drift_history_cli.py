@@ -22,7 +22,7 @@ from koseki_ops.core.lazy_group import LazyGroup
 from koseki_ops.drift.cli import HISTORY, drift_group
 from koseki_ops.drift.history.store import DATABASE_FILE, HEAD_FILE, Store
 from koseki_ops.drift.history_cli import since_moment
-from koseki_ops.drift.record import keep
+from koseki_ops.drift.record import record
 from koseki_ops.drift.report.alerts import ALERTS_FILE
 from koseki_ops.drift.report.page import PAGE_FILE
 from koseki_ops.drift.scheduled import METRICS_FILE
@@ -188,11 +188,11 @@ def test_a_sweep_of_the_schedule_leaves_everything(site: Site, tmp_path: Path) -
     """It is kept, told, measured and shown; a person's own sweep is kept only."""
     program = with_mta(site, tmp_path)
     folder = site.state / "drift"
-    person = keep(site, sweep(drifted()), alert=False)
+    person = record(site, sweep(drifted()), alert=False)
     assert [said[:29] for said in person.notices] == ["W-2026-001 matches nothing: p"]
     assert person.sweep.findings[0].first_seen == NOW
     assert not (folder / PAGE_FILE).exists()
-    watch = keep(site, sweep(drifted(), drifted(1), at=NOW + 900), alert=True)
+    watch = record(site, sweep(drifted(), drifted(1), at=NOW + 900), alert=True)
     assert watch.notices == ()
     assert [finding.waiver for finding in watch.sweep.findings] == ["", "W-2026-001"]
     assert "koseki_drift_open_items 1.0" in (folder / METRICS_FILE).read_text()
@@ -200,7 +200,7 @@ def test_a_sweep_of_the_schedule_leaves_everything(site: Site, tmp_path: Path) -
     assert len(json.loads((folder / "alerts" / ALERTS_FILE).read_text(encoding="utf-8"))) == 1
     assert (tmp_path / "mail").read_text().count("Subject:") == 1
     program.unlink()
-    unreachable = keep(site, sweep(at=NOW + 1800), alert=True)
+    unreachable = record(site, sweep(at=NOW + 1800), alert=True)
     assert "the MTA cannot be started" in unreachable.notices[-1]
 
 
@@ -208,21 +208,21 @@ def test_a_tampered_history_is_told_once(site: Site, tmp_path: Path) -> None:
     """The schedule says so by mail, once, and once more when a new history begins."""
     program = with_mta(site, tmp_path)
     folder = site.state / "drift"
-    keep(site, sweep(), alert=True)
+    record(site, sweep(), alert=True)
     (folder / HEAD_FILE).unlink()
     program.rename(tmp_path / "away")
     with pytest.raises(KosekiError, match=r"head file .* is missing.*the MTA cannot be started"):
-        keep(site, sweep(at=NOW + 1), alert=True)
+        record(site, sweep(at=NOW + 1), alert=True)
     (tmp_path / "away").rename(program)
     for number in (1, 2):
         with pytest.raises(KosekiError, match=r"head file .* is missing"):
-            keep(site, sweep(at=NOW + number), alert=True)
+            record(site, sweep(at=NOW + number), alert=True)
     mail = (tmp_path / "mail").read_text()
     assert mail.count("Subject:") == 1
     assert "koseki drift verify-history" in mail
     for name in ("history.db", "history.db-wal", "history.db-shm"):
         (folder / name).unlink(missing_ok=True)
-    keep(site, sweep(at=NOW + 3), alert=True)
+    record(site, sweep(at=NOW + 3), alert=True)
     assert (tmp_path / "mail").read_text().count("Subject:") == 2
 
 
