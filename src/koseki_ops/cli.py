@@ -19,7 +19,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 ROOMS = {
     "apply": (
         "koseki_ops.engines.cli:apply_command",
-        "Bring the hosts to what the inventory says.",
+        "Bring the hosts to what is in the inventory.",
     ),
     "check": ("koseki_ops.plan.cli:check_command", "Hold the inventory to its rules."),
     "costs": (

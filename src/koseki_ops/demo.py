@@ -58,7 +58,7 @@ def run_demo(site: Site) -> int:
         for error in host.errors:
             click.echo(f"  {error}", err=True)
     if result.failed:
-        click.echo("The platform does not stand; the sentences above say why.")
+        click.echo("The platform is not up; the lines above show why.")
         return 1
     with progress.step("verify"):
         verified = verify(site, (), ())

@@ -39,6 +39,7 @@ INVENTORY = "fleet"
 CONCERNS = ("base", "foundation", "ansible")
 NETWORK = "10.158.64.{}"
 PREFIX = 24
+AGAIN = "run `python -m koseki_ops.bench --only drift-fleet` again"
 ORIGIN, FIRST_HOST = 1, 10
 CLONE_NEWNET = 0x40000000
 SSH_PORT, SSH_SECONDS = 22, 60
@@ -360,7 +361,7 @@ class Fleet:
                     raise KosekiError(
                         f"{host} of the fleet does not come up",
                         (lines or [str(error)])[-1],
-                        "measure again",
+                        AGAIN,
                     ) from error
             time.sleep(0.05)
 
@@ -373,7 +374,7 @@ class Fleet:
             }
             unreachable = dict(after_apply(self.site, declared, engines, bare, {}, self.names))
             if unreachable:
-                raise KosekiError("the fleet does not answer", str(unreachable), "measure again")
+                raise KosekiError("hosts of the fleet do not answer", str(unreachable), AGAIN)
 
     def down(self) -> None:
         """End all hosts by their ids and remove their namespaces and folders."""
@@ -382,7 +383,11 @@ class Fleet:
             process.kill_tree()
         for process in self.processes:
             if not process.wait(SSH_SECONDS):
-                raise KosekiError("a host of the fleet does not end", str(process.pid), "see ps")
+                raise KosekiError(
+                    "a process of the fleet still runs",
+                    f"pid {process.pid} after {SSH_SECONDS} s",
+                    f"end it with `kill -9 {process.pid}`, then {AGAIN}",
+                )
         for name in namespaces():
             if name == self.site.netns or name.startswith(f"{self.site.netns}-"):
                 run(["ip", "netns", "delete", name])

@@ -61,6 +61,10 @@ def _report_of(argv: list[str], surroundings: Mapping[str, str]) -> dict[str, ob
     """Run a command of the toolkit; return the object on its last line."""
     done = subprocess.run(argv, env=dict(surroundings), capture_output=True, text=True, check=False)
     if done.returncode:
-        raise KosekiError("the bench met a failure", " ".join(argv[1:4]), done.stderr[-300:])
+        raise KosekiError(
+            f"`koseki {' '.join(argv[1:3])}` failed while it was measured",
+            done.stderr.strip()[-300:],
+            f"run `koseki {' '.join(argv[1:6])}` by itself",
+        )
     found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
     return found

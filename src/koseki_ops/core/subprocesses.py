@@ -32,7 +32,11 @@ def run(argv: Sequence[str], stdin: str | None = None, env: Mapping[str, str] | 
         raise KosekiError("a program is missing", argv[0], "run `make set-up`") from error
     if done.returncode:
         reason = reason_of(done.stderr or done.stdout, done.returncode)
-        raise KosekiError(f"`{' '.join(argv[:6])}` failed", reason, "see the line it printed")
+        raise KosekiError(
+            f"`{' '.join(argv[:6])}` failed",
+            reason,
+            f"remove the cause that it names, or run `{argv[0]}` by itself to see more",
+        )
     return done.stdout
 
 

@@ -33,7 +33,7 @@ HISTORY = {
     name: (f"koseki_ops.drift.history_cli:{name.replace('-', '_')}_command", line)
     for name, line in {
         "export": "Give the newest sweep to another tool.",
-        "history": "Tell what began, changed and ended, sweep by sweep.",
+        "history": "Show what began, changed and ended, sweep by sweep.",
         "page": "Write the page about the newest sweep.",
         "verify-history": "Hold every kept sweep against its chain.",
         "waivers": "Show how each waiver of the inventory stood at the newest sweep.",
@@ -43,7 +43,7 @@ HISTORY = {
 
 @click.group("drift", cls=LazyGroup, places=HISTORY, invoke_without_command=True)
 @click.option("--limit", multiple=True, metavar="HOST|GROUP", help="Only these (repeatable).")
-@click.option("--explain", metavar="ID", help="Tell all that is known of one finding.")
+@click.option("--explain", metavar="ID", help="Show all that is known of one finding.")
 @click.option(
     "--wait",
     type=click.FloatRange(min=1),
@@ -54,7 +54,7 @@ HISTORY = {
 @click.option(
     "--alert",
     is_flag=True,
-    help="Tell what is new by mail and for an Alertmanager; write the page and the metrics.",
+    help="Report what is new by mail and for an Alertmanager; write the page and the metrics.",
 )
 @site_options
 @json_option
@@ -173,7 +173,7 @@ def _print(found: Sweep) -> None:
             "below containers; a booted image shows them"
         )
     if found.findings:
-        click.echo("koseki drift --explain ID tells more of one")
+        click.echo("koseki drift --explain ID shows more of one")
 
 
 def _line(finding: Finding) -> str:

@@ -23,7 +23,7 @@ from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
 from koseki_ops.verify.expectations import Plan
 
-NO_SWEEP = ("no sweep has been kept yet", "", "run `koseki drift` first")
+NO_SWEEP = ("no sweep has been recorded yet", "", "run `koseki drift` first")
 
 
 def timezone_of(site: Site) -> str:
@@ -49,7 +49,9 @@ def since_moment(text: str | None, timezone: str) -> float:
 
 def _no_moment(text: str) -> KosekiError:
     return KosekiError(
-        "--since is no moment", text, "write a day as 2026-11-24, or 2026-11-24T09:00:00+09:00"
+        "--since is not a date or date-time",
+        text,
+        "write it as `2026-11-24` or `2026-11-24T09:00:00+09:00`",
     )
 
 
@@ -58,9 +60,9 @@ def _no_moment(text: str) -> KosekiError:
 @site_options
 @json_option
 def history_command(site: Site, *, since: str | None, as_json: bool) -> None:
-    """Tell what began, changed and ended, sweep by sweep; sweeps without a change are counted.
+    """Show what began, changed and ended, sweep by sweep; sweeps without a change are counted.
 
-    Exit 0: told; 2: the history was tampered with or is damaged.
+    Exit 0: shown; 2: the history was tampered with or is damaged.
 
     Example: koseki drift history --since 2026-11-24
     """
@@ -69,24 +71,24 @@ def history_command(site: Site, *, since: str | None, as_json: bool) -> None:
     sweeps, quiet = [], 0
     for entry in store.history(since_moment(since, timezone)):
         if entry.changed or entry.ended:
-            _say_quiet(quiet)
-            _say(entry, timezone)
+            _print_quiet(quiet)
+            _print_entry(entry, timezone)
             quiet = 0
         else:
             quiet += 1
         if as_json:
             sweeps.append(entry.as_json())
-    _say_quiet(quiet)
+    _print_quiet(quiet)
     if as_json:
         print_json({"sweeps": sweeps, "head": store.head()})
 
 
-def _say_quiet(count: int) -> None:
+def _print_quiet(count: int) -> None:
     if count:
         click.echo(f"  {count} sweep{'s' if count != 1 else ''} without a change")
 
 
-def _say(entry: Entry, timezone: str) -> None:
+def _print_entry(entry: Entry, timezone: str) -> None:
     click.echo(
         f"{in_zone(entry.at, timezone)}  {entry.holds} hold, {entry.drifted} drifted "
         f"({entry.waived} waived), {entry.not_verified} not verified"
@@ -165,7 +167,7 @@ def export_command(site: Site, *, form: str, output: Path | None) -> None:
         write_atomic(output, text)
     except OSError as error:
         raise KosekiError(
-            "the export cannot be written", f"{output}: {error.strerror}", "choose another --output"
+            "the export cannot be written", f"{output}: {error.strerror}", "give another --output"
         ) from error
     click.echo(f"{form}: {output}")
 

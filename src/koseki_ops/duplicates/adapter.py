@@ -150,13 +150,13 @@ class Adapter:
 
     def _one(self, code6: str, at: datetime) -> None:
         unread = self._take_answers(code6, at)
-        self._say_overdue(code6, at)
+        self._record_overdue(code6, at)
         self._go_on(code6, at)
         self._withdraw(code6)
         self._hand_over(code6, at)
         if unread:
             raise KosekiError(
-                "what the relay server says cannot be read",
+                "a status file of the relay server cannot be read",
                 ", ".join(map(str, unread)),
                 'see `docs/duplicates.md`, "A status file that cannot be read"',
             )
@@ -219,7 +219,7 @@ class Adapter:
             events.Quarantined(code6=code6, at=at, by=PROGRAM, answer=answer.id, reason=reason)
         )
 
-    def _say_overdue(self, code6: str, at: datetime) -> None:
+    def _record_overdue(self, code6: str, at: datetime) -> None:
         for row in list(self.history.town(code6).rows.values()):
             waits = row.state in {State.HANDED_OVER, State.SENT}
             if waits and self.history.policy.is_late(row, at):

@@ -48,7 +48,7 @@ def duplicate_group() -> None:
 def status_command(
     site: Site, *, towns: tuple[str, ...], month: str | None, at: str | None, as_json: bool
 ) -> None:
-    """Say what is late or wrong, municipality by municipality.
+    """Show what is late or wrong, municipality by municipality.
 
     Exit 0: all is as it should be; 1: a row is not final by 09:00 of the next business day, or
     something is wrong; 2: it could not be asked, or the history was rewritten.
@@ -106,7 +106,7 @@ def _status_row(
 @site_options
 @json_option
 def explain_command(site: Site, *, town: str, day: str, at: str | None, as_json: bool) -> None:
-    """Say all that happened to a business day: every attempt, when, by whom, and what to do now.
+    """Show all that happened to a business day: every attempt, when, by whom, and what to do now.
 
     Exit 0: nothing is wrong with it; 1: it is late or wrong; 2: it could not be asked.
 
@@ -116,7 +116,9 @@ def explain_command(site: Site, *, town: str, day: str, at: str | None, as_json:
     row, wanted = service.municipality(town), _day(day)
     if not service.policy.office.is_open(wanted):
         before = service.policy.office.after(wanted, -1)
-        raise KosekiError("this is no business day", day, f"its work belongs to {before}")
+        raise KosekiError(
+            "not a business day", day, f"its work belongs to `{before}`: name that day"
+        )
     service.history.read()
     found = service.history.town(row.code6)
     attempts = [one for kind in Kind for one in found.attempts(wanted, kind)]
@@ -179,7 +181,7 @@ def resend_command(  # noqa: PLR0913 - an option each
     """
     if full == bool(day) or full != bool(cause or (approved and not day)):
         raise KosekiError(
-            "either a day's row, or all registers with their cause or their number",
+            "give either a day, or --full with a cause or a number",
             " ".join(part for part in (day, "--full" if full else None, cause) if part),
             "name a DAY, or give --full with --cause or --approved",
         )
@@ -237,13 +239,15 @@ def close_command(
 ) -> None:
     """Give up a day's difference, since all registers that are under way stand in for it.
 
-    Without such a sending it is refused: what is given up has a successor. With --answer, say that
+    Without such a sending it is refused: what is given up has a successor. With --answer: record that
     an answer that was set aside was dealt with. Exit 0: it is recorded; 2: it was refused.
 
     Example: koseki duplicate close 売木村 2026-11-16 --by sousa01 --reason 全件で送る
     """
     if bool(day) == bool(answer):
-        raise KosekiError("either a day or an answer", day or "", "name a DAY, or give --answer")
+        raise KosekiError(
+            "give either a day or an answer", day or "", "name a DAY, or give --answer"
+        )
     service = DuplicateService.open(site)
     decision = Decision(by, service.now, reason)
     wanted = _day(day) if day else None
@@ -373,17 +377,19 @@ def _day(given: str) -> date:
         if DAY.fullmatch(given):
             return date.fromisoformat(given)
     except ValueError as error:
-        raise KosekiError("there is no such day", given, "write it as 2026-11-16") from error
-    raise KosekiError("this is not a day", given, "write it as 2026-11-16")
+        raise KosekiError(
+            "no such day in the calendar", given, "write it as `2026-11-16`"
+        ) from error
+    raise KosekiError("not a date", given, "write it as `2026-11-16`")
 
 
 def _month(given: str) -> Month:
     if MONTH.fullmatch(given):
         return Month.of(_day(f"{given}-01"))
-    raise KosekiError("this is not a month", given, "write it as 2026-11")
+    raise KosekiError("not a month", given, "write it as `2026-11`")
 
 
 def _number(given: str) -> int:
     if NUMBER.fullmatch(given):
         return int(given)
-    raise KosekiError("this is not a count", given, "write a whole number in plain digits, as 17")
+    raise KosekiError("not a count", given, "write a whole number in plain digits, as `17`")

@@ -95,7 +95,7 @@ class Decision:
     def _full(self, town: Town, approved: int) -> Event:
         if town.last_day is None:
             raise KosekiError(
-                "all registers are sent as of the day that was closed last, and none was",
+                "all registers are sent as of the last closed day, and no day was closed yet",
                 town.code6,
                 'let a day be closed first: docs/duplicates.md, "A day that nobody closed"',
             )
@@ -157,7 +157,11 @@ class DuplicateService:
         places = {place for row in rows for place in row["hosts"]}
         known = operators_on(rows, places, self.policy.date_of(self.now))
         if given not in known:
-            raise KosekiError("no operator of today", given, f"name one of {', '.join(known)}")
+            raise KosekiError(
+                "not a valid operator today",
+                given,
+                f"name an operator of `operators.yml`: {', '.join(known)}",
+            )
         return given
 
     def decide(self, given: str, by: str, made: Callable[[Town], list[Event]]) -> list[Event]:
@@ -187,7 +191,7 @@ def last_attempt(town: Town, day: date, kind: Kind) -> Key:
     attempts = town.attempts(day, kind)
     if not attempts:
         raise KosekiError(
-            f"there is no {kind.term} of this day",
+            f"no {kind.term} of this day",
             str(day),
             f"see which days there are: `koseki duplicate status {town.code6} "
             f"--month {Month.of(day)}`",
@@ -205,5 +209,5 @@ def moment(given: str, zone: ZoneInfo) -> datetime:
     try:
         found = datetime.fromisoformat(given)
     except ValueError as error:
-        raise KosekiError("this is no moment", given, "write it as 2026-12-01T09:00") from error
+        raise KosekiError("not a date-time", given, "write it as `2026-12-01T09:00`") from error
     return found if found.tzinfo else found.replace(tzinfo=zone)

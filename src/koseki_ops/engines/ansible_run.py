@@ -94,7 +94,9 @@ def run_playbook(
                     kept.write(line)
                     tail.append(line.strip())
         if not summary.exists():
-            raise KosekiError("ansible-playbook broke off", tail[-1], f"read {log}, run it again")
+            raise KosekiError(
+                "ansible-playbook broke off", tail[-1], f"read {log}, then run `koseki apply` again"
+            )
         rows = json.loads(summary.read_text(encoding="utf-8"))
         kept_back = [
             json.loads(path.read_text(encoding="utf-8")) for path in Path(folder).glob("tmp*.json")
@@ -103,5 +105,7 @@ def run_playbook(
     for row in kept_back:
         merge(hosts[row["host"]].declared, row["declared"])
     if process.returncode and not any(host.failed or host.unreachable for host in hosts.values()):
-        raise KosekiError("ansible-playbook broke off", tail[-1], f"read {log}, run it again")
+        raise KosekiError(
+            "ansible-playbook broke off", tail[-1], f"read {log}, then run `koseki apply` again"
+        )
     return EngineResult(ENGINE, hosts, time.monotonic() - started)

@@ -170,13 +170,14 @@ def _hand_over(
     hand_out(site)
     for host in toolkit.watch_hosts(inventory):
         if _bad(so_far.hosts.get(host, HostResult())):
-            continue  # its own sentence has been said
+            continue  # its own sentence has been printed
         unreachable_reason = toolkit.hand_over(site, host)
         if toolkit.NOT_KNOWN in unreachable_reason and host not in hosts:
-            on_progress(f"{host} keeps no watch yet: its own first apply tells it")
+            on_progress(f"{host} is no watch host yet: its first apply makes it one")
         elif unreachable_reason:
             sentence = (
-                f"{host} was not told what was applied ({unreachable_reason}): run the apply again"
+                f"{host} did not get what was applied ({unreachable_reason}): "
+                "run `koseki apply` again"
             )
             result.hosts[host] = HostResult(unreachable=True, errors=[sentence])
     return result

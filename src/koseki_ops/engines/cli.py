@@ -14,7 +14,7 @@ from koseki_ops.plan.site import Site
 
 
 @click.command("apply")
-@click.option("--check", is_flag=True, help="Change nothing; say what an apply would change.")
+@click.option("--check", is_flag=True, help="Change nothing; show what an apply would change.")
 @click.option("--limit", multiple=True, metavar="HOST|GROUP", help="Only these (repeatable).")
 @click.option(
     "--only",
@@ -26,9 +26,9 @@ from koseki_ops.plan.site import Site
 def apply_command(
     site: Site, *, check: bool, limit: tuple[str, ...], only: str | None, as_json: bool
 ) -> None:
-    """Bring the hosts to what the inventory says: the ground, then the services.
+    """Bring the hosts to what is in the inventory: the ground, then the services.
 
-    Exit 0: every host is as the inventory says (with --check: could be asked); 1: something
+    Exit 0: every host is as in the inventory (with --check: could be asked); 1: something
     failed; 2: bad input, an unhealthy cluster, or a host did not answer (the others went on).
 
     Example: koseki apply --check --limit databases

@@ -63,6 +63,10 @@ def run_deploys(
         answer.seek(0)
         output = answer.read()
     if process.returncode:
-        raise KosekiError("pyinfra broke off", tail[-1] if tail else "no output", "run it again")
+        raise KosekiError(
+            "pyinfra broke off",
+            tail[-1] if tail else "no output",
+            "remove the cause that it names, then run `koseki apply` again",
+        )
     hosts = {name: HostResult(**host) for name, host in json.loads(output).items()}
     return EngineResult(ENGINE, hosts, time.monotonic() - started)

@@ -91,7 +91,7 @@ class Ledger:
             raise KosekiError(
                 f"this was not recorded in {self.path}",
                 str(error),
-                "mend that, then run the same command again",
+                "remove that cause, then run the same command again; see `koseki evidence verify`",
             ) from error
 
     def rows(self) -> Iterator[Row]:
@@ -213,7 +213,7 @@ class Ledger:
             return _row(lines[-1])
         except (ValueError, KeyError, TypeError) as error:
             raise KosekiError(
-                f"the last row of {self.path} is no row",
+                f"the last row of {self.path} is not a row",
                 str(error),
                 "nothing was recorded; run `koseki evidence verify`, and find out who wrote there",
             ) from error

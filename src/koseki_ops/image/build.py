@@ -56,7 +56,9 @@ def build(site: Site, host: str, form: str, on_progress: OnProgress) -> Path:
     inventory = Inventory(site.inventory)
     if host not in inventory.hosts:
         raise KosekiError(
-            "no such host in the inventory", host, f"name one of {', '.join(inventory.hosts)}"
+            "no such host in the inventory",
+            host,
+            f"name one of `hosts.yml`: {', '.join(inventory.hosts)}",
         )
     secrets = load_secrets(site)
     if PASSWORD not in secrets:
@@ -72,7 +74,7 @@ def build(site: Site, host: str, form: str, on_progress: OnProgress) -> Path:
         raise KosekiError(
             "an image needs more room",
             f"{free >> 20} MiB left at {place}",
-            f"free {ROOM_BYTES >> 20} MiB",
+            f"free {ROOM_BYTES >> 20} MiB; `df {place}` shows the room",
         )
     with apply.one_at_a_time(open_build_lab(site)):
         for left in place.glob(".building-*"):
@@ -86,7 +88,9 @@ def build(site: Site, host: str, form: str, on_progress: OnProgress) -> Path:
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            raise KosekiError("the disk is full", str(place), "free some room") from error
+            raise KosekiError(
+                "the disk is full", str(place), f"free some room; `df {place}` shows it"
+            ) from error
         finally:
             shutil.rmtree(aside)
     return place / made
@@ -195,7 +199,9 @@ def refuse_failure(result: EngineResult, host: str) -> None:
     found = result.hosts[host]
     if found.failed or found.unreachable:
         raise KosekiError(
-            f"{result.engine} could not make {host}", " ".join(found.errors)[-300:], "mend it"
+            f"{result.engine} could not make {host}",
+            " ".join(found.errors)[-300:],
+            f"remove the cause that it names, then run `koseki image build {host}` again",
         )
 
 
@@ -268,7 +274,9 @@ def _finish(
     on_progress("image: looking for secrets")
     for found in sanitize.scan(tree, values):
         raise KosekiError(
-            "the image would hold a secret", f"/{found.path}: {found.what}", "keep it out"
+            "the image would hold a secret",
+            f"/{found.path}: {found.what}",
+            "keep it out in the role or deploy that writes it (docs/images.md)",
         )
     sanitize.clamp_mtimes(tree, origin.moment)
 

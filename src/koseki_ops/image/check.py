@@ -30,7 +30,7 @@ SUITES = ("accounts", "kernel", "locks", "packages", "ssh", "time")
 LASTING = ("kernel", "locks", "time")
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # Each line reaches the disk before it is told: what was told must be there after the cut.
-WRITTEN = "/var/lib/koseki/on-trial"
+WRITTEN = "/var/lib/koseki/boot-test"
 WRITE = (
     "i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); echo $i >>{path}; sync --data {path}; "
     "echo $i; done"
@@ -100,7 +100,7 @@ class _BootTest:
         self._suites("as a server", SUITES)
         with self._stage("restart") as stage:
             self._restart()
-            stage.text = "it is there again, and its journal tells of the boot before"
+            stage.text = "it is up again, and its journal has the previous boot"
         self._suites("after a restart", LASTING)
         with self._stage("larger disk") as stage:
             stage.text = self._grow()
@@ -127,7 +127,7 @@ class _BootTest:
             stage.results = verify(self.lab.site, suites, [self.host])
             if unreachable_reason := stage.results.unreachable:
                 raise KosekiError(
-                    f"{self.host} did not answer", str(unreachable_reason), "read its console"
+                    f"{self.host} did not answer", str(unreachable_reason), f"read {self.console}"
                 )
             shutil.copyfile(Reports.of(self.lab.site).html, self.reports / stage.page)
 
@@ -168,9 +168,9 @@ class _BootTest:
         boots = self._ask("journalctl --list-boots --quiet") or ""
         if not before or before.replace("-", "") not in boots:
             raise KosekiError(
-                f"the journal of {self.host} does not know the boot before",
+                f"the journal of {self.host} has no record of the previous boot",
                 f"{len(boots.splitlines())} boots",
-                "see that /var/log is a volume that is written to",
+                "check in `volumes.yml` that /var/log is a volume that is written to",
             )
 
     def _await(self, there: Callable[[], bool], when: str) -> None:
@@ -181,7 +181,9 @@ class _BootTest:
                 return
             if time.monotonic() > end:
                 raise KosekiError(
-                    f"{self.host} does not answer {when}", str(self.console), "read it"
+                    f"{self.host} does not answer {when}",
+                    f"{VirtualMachine.patience} s",
+                    f"read {self.console}",
                 )
             time.sleep(1)
 
@@ -200,7 +202,7 @@ class _BootTest:
             raise KosekiError(
                 f"{mount} of {self.host} did not grow with its disk",
                 f"{before} bytes before, {after} after: {grown}",
-                "read its console",
+                f"read {self.console}",
             )
         return f"{mount} took what its disk had more: {(int(after) - int(before)) // MIB} MiB"
 
@@ -213,7 +215,7 @@ class _BootTest:
         self.lab.close_connections()
         acknowledged = writing.end()
         if not acknowledged:
-            raise KosekiError(f"{self.host} wrote nothing", writing.why, "read its console")
+            raise KosekiError(f"{self.host} wrote nothing", writing.why, f"read {self.console}")
         machine = self.lab.machine(self.host)
         if isinstance(machine, VirtualMachine):
             machine.use_firmware(FIRMWARES[1])
@@ -223,10 +225,10 @@ class _BootTest:
         if int(there) < acknowledged:
             raise KosekiError(
                 f"{self.host} lost what it had written",
-                f"{acknowledged} lines were told, {there} are there",
-                "look at the volume's options and at the hypervisor's cache",
+                f"{acknowledged} lines were acknowledged, {there} are there",
+                "check the volume's options (`volumes.yml`) and the hypervisor's cache",
             )
-        return f"{acknowledged} lines were told before the cut, all are there"
+        return f"{acknowledged} lines were acknowledged before the cut, all are there"
 
 
 class _Writing:

@@ -98,9 +98,9 @@ def run_audit(site: Site, host: str, *, container: bool) -> AuditReport:
     done = run_on(site, host, command, bundle(site, left_out), seconds=SECONDS)
     if done.code:
         raise KosekiError(
-            f"{PACKAGE} could not look at {host}",
+            f"{PACKAGE} could not audit {host}",
             done.reason,
-            "see that the host answers, and try again",
+            f"check that it answers (`ssh {host}`), then run `koseki image build {host}` again",
         )
     return parse(done.stdout, left_out)
 
@@ -155,5 +155,5 @@ def parse(report: str, left_out: Sequence[str] = ()) -> AuditReport:
         raise KosekiError(
             f"a report of {PACKAGE} cannot be read",
             f"{len(report)} characters: {error}",
-            "ask again",
+            "run `koseki image build HOST` again",
         ) from error

@@ -69,7 +69,7 @@ def down(name: str | None) -> None:
 @lab_option
 @json_option
 def status(name: str | None, *, as_json: bool) -> None:
-    """Say which hosts run, where, and what memory they hold.
+    """Show which hosts run, where, and what memory they hold.
 
     Exit 0: all run; 1: one does not; 2: it could not be asked.
 
@@ -246,7 +246,11 @@ def registers_command(name: str | None, count: int, *, as_json: bool) -> None:
         done = lab.exec(host, ["sh", "-c", IMPORT.format(slug=row["slug"], count=own)])
         if done.returncode:
             reason = reason_of(done.stderr, done.returncode)
-            raise KosekiError(f"{row['name']} got no registers", reason, "see that sentence")
+            raise KosekiError(
+                f"{row['name']} got no registers",
+                reason,
+                "remove the cause that it names, then run `koseki lab registers` again",
+            )
     seconds = round(progress.elapsed(), 1)
     click.echo(f"{count} invented registers in {len(rows)} municipalities in {seconds} s")
     if as_json:

@@ -103,7 +103,11 @@ class Lab:
         """Return a host's machine; a group name stands for its only host."""
         hosts = self.inventory.resolve(host)
         if len(hosts) != 1:
-            raise KosekiError("one host is wanted", f"{host} is {', '.join(hosts)}", "name one")
+            raise KosekiError(
+                "not one host",
+                f"{host} is {', '.join(hosts)}",
+                "name one host of `hosts.yml`",
+            )
         folder = self.site.state / "hosts" / hosts[0]
         place = hosts[0], folder, self.network, self.site.checkout_id
         if disk := self.machine_set.disks.get(hosts[0]):
@@ -142,7 +146,7 @@ class Lab:
         """Let one command at a time change this lab."""
         if os.geteuid() != 0:
             raise KosekiError(
-                "a lab needs root for its network namespace", f"uid {os.geteuid()}", "use sudo"
+                "a lab needs root for its network namespace", f"uid {os.geteuid()}", "use `sudo`"
             )
         self.site.state.mkdir(parents=True, exist_ok=True)
         with (self.site.state / "lab.lock").open("w", encoding="ascii") as lock:
@@ -150,7 +154,9 @@ class Lab:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise KosekiError(
-                    "another command is changing this lab", self.site.name, "wait until it ends"
+                    "another command is changing this lab",
+                    self.site.name,
+                    f"wait until it ends; `fuser {lock.name}` shows its process",
                 ) from error
             yield
 
@@ -208,7 +214,11 @@ class Lab:
             process.kill_tree()
         for process in {*supervisors, *machines}:
             if not process.wait(15):
-                raise KosekiError("a process does not end", str(process.pid), "look with ps")
+                raise KosekiError(
+                    "a process of the lab still runs",
+                    f"pid {process.pid} after 15 s",
+                    f"end it with `kill -9 {process.pid}`, then run `koseki lab down` again",
+                )
         for host in self.hosts:
             remove_groups(self.machine(host).nspawn_name)
         self.network.delete()
@@ -291,7 +301,7 @@ class Lab:
         while (key := machine.host_key) is None:
             if time.monotonic() > end:
                 raise KosekiError(
-                    f"{machine.host} shows no host key", str(machine.log), "read its console"
+                    f"{machine.host} shows no host key", "no ed25519 key", f"read {machine.log}"
                 )
             time.sleep(0.5)
         pin(self.site, self.inventory, machine.host, key)
@@ -425,14 +435,22 @@ class Lab:
 
     def _snapshot_folder(self, name: str) -> Path:
         if not name.replace("-", "").isalnum():
-            raise KosekiError("unusable snapshot name", name, "use letters, digits and -")
+            raise KosekiError(
+                "unusable snapshot name",
+                name,
+                "use letters, digits and -, as in `koseki lab snapshot before-upgrade`",
+            )
         return self.site.state / "snapshots" / name
 
     def snapshot(self, name: str) -> None:
         """Power all hosts off in order, keep their state under a name, start them again on top."""
         folder = self._snapshot_folder(name)
         if folder.exists():
-            raise KosekiError("there is such a snapshot", name, "choose another name")
+            raise KosekiError(
+                "a snapshot of that name exists",
+                name,
+                "choose another name for `koseki lab snapshot`",
+            )
         with self._alone():
             self._need_network()
             self.close_connections()
@@ -456,7 +474,11 @@ class Lab:
         folder = self._snapshot_folder(name)
         if not (folder / "layers.json").exists():
             known = sorted(p.parent.name for p in folder.parent.glob("*/layers.json"))
-            raise KosekiError("no such snapshot", name, f"known: {', '.join(known) or 'none'}")
+            raise KosekiError(
+                "no such snapshot",
+                name,
+                f"make one with `koseki lab snapshot`; there are: {', '.join(known) or 'none'}",
+            )
         with self._alone():
             self.close_connections()
             # A lab that was cloned from another's snapshot begins with this.

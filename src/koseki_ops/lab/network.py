@@ -87,7 +87,9 @@ class LabNetwork:
             if counter.slug == slug:
                 return counter
         known = ", ".join(counter.slug for counter in self.counters)
-        raise KosekiError("no such municipality", slug, f"choose of {known}")
+        raise KosekiError(
+            "no such municipality", slug, f"name one of {known} (`koseki municipalities`)"
+        )
 
     def enter(self, argv: Sequence[str]) -> list[str]:
         """Return `argv` so that it runs inside the namespace.

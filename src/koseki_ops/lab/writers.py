@@ -128,5 +128,9 @@ def _run(lab: Lab, host: str, argv: list[str]) -> str:
     done = lab.exec(host, argv)
     if done.returncode:
         reason = reason_of(done.stderr, done.returncode)
-        raise KosekiError(f"`{' '.join(argv[:4])}` failed on {host}", reason, "look at that host")
+        raise KosekiError(
+            f"`{' '.join(argv[:4])}` failed on {host}",
+            reason,
+            f"read `koseki lab exec {host} -- journalctl -n 50`",
+        )
     return done.stdout

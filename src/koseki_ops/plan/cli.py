@@ -57,7 +57,7 @@ def municipalities_command(site: Site, *, as_of: str | None, as_json: bool) -> N
     try:
         day = effective_day(as_of or str(platform.effective_date), platform.timezone)
     except ValueError as error:
-        raise KosekiError("this is no day", str(as_of), "write it as 2015-11-01") from error
+        raise KosekiError("not a date", str(as_of), "write --as-of as `2015-11-01`") from error
     joined = active(inventory.shared["municipalities"], day)
     for row in joined:
         click.echo(f"{row['code6']}  {row['slug']:10}  {row['joined_on']}  {row['name']}")

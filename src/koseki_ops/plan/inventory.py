@@ -41,10 +41,14 @@ def load_yaml(path: Path, loader: Any = LOADER) -> Any:  # noqa: ANN401 - YAML i
         mark = error.problem_mark
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         raise KosekiError(
-            "file is not valid YAML", f"{place}: {error.problem}", "correct that line"
+            "file is not valid YAML",
+            f"{place}: {error.problem}",
+            "correct that line; `koseki check` reads it again",
         ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise KosekiError("file cannot be read", f"{path}: {error}", "restore it") from error
+        raise KosekiError(
+            "file cannot be read", f"{path}: {error}", "restore it: `git restore`"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,9 @@ class Inventory:
         tree = load_yaml(folder / "hosts.yml")
         if not isinstance(tree, Mapping) or set(tree) != {"all"}:
             raise KosekiError(
-                "hosts.yml must hold the one group all", str(folder), "see inventories/iida"
+                "hosts.yml must hold the one group all",
+                str(folder),
+                "write it as `inventories/iida/hosts.yml`",
             )
         self._read_group("all", tree["all"])
         self._values: dict[str, dict[str, Value]] = {}
@@ -111,7 +117,9 @@ class Inventory:
         """Return the hosts of a group and of its children, in file order, each once."""
         if group not in self.groups:
             raise KosekiError(
-                "unknown group", group, f"choose one of {', '.join(sorted(self.groups))}"
+                "unknown group",
+                group,
+                f"name a group of `hosts.yml`: {', '.join(sorted(self.groups))}",
             )
         found: dict[str, None] = {}
         entry = self.groups[group]
@@ -157,7 +165,7 @@ class Inventory:
         raise KosekiError(
             "unknown host or group",
             name,
-            f"choose one of {', '.join([*self.hosts, *sorted(self.groups)])}",
+            f"name one of `hosts.yml`: {', '.join([*self.hosts, *sorted(self.groups)])}",
         )
 
     def files_of(self, group: str) -> Iterator[Path]:
@@ -185,7 +193,7 @@ class Inventory:
                         raise KosekiError(
                             f"{key} is set twice for group {group}",
                             f"{merged[key].file.name} and {path.name}",
-                            "keep one",
+                            f"keep `{key}` in one of the two files",
                         )
                     merged[str(key)] = Value(value, path)
             self._values[group] = merged

@@ -101,7 +101,7 @@ def load_platform(inventory: Inventory, today: date | None = None) -> Platform:
         first = findings[0]
         more = f" (and {len(findings) - 1} more: run `koseki check`)" if len(findings) > 1 else ""
         raise KosekiError(
-            f"the inventory does not hold: {first.key} in {first.file}",
+            f"the inventory is not valid: {first.key} in {first.file}",
             first.seen,
             first.remedy + more,
         )
@@ -464,7 +464,9 @@ def _takeovers(rules: Rules) -> Iterator[Finding]:
     for slug in clause:
         if slug not in {row.municipality for row in rows}:
             yield rules.finding(
-                "takeovers", f"{len(rows)} rows", f"{slug} has the clause; say what documents say"
+                "takeovers",
+                f"{len(rows)} rows",
+                f"{slug} has the clause; give its row in `takeovers`",
             )
     hosts = [town.slug for town in rules.platform.municipalities if town.host]
     if rows and (len(hosts) != 1 or hosts[0] in clause):

@@ -30,7 +30,9 @@ def project_root() -> Path:
         if (candidate / "inventories").is_dir() and (candidate / "pyproject.toml").is_file():
             return candidate
     raise KosekiError(
-        "no checkout of the toolkit found", f"looked upwards from {here}", "change into it"
+        "no checkout of the toolkit found",
+        f"looked upwards from {here}",
+        "change into the checkout (`cd`)",
     )
 
 
@@ -91,14 +93,14 @@ class Site:
                 raise KosekiError(
                     f"{watch_host.host} watches another site",
                     f"{inventory_name} {name}",
-                    f"leave it out: {watch_host.inventory} {watch_host.name} is meant",
+                    f"leave -i and --name out: {watch_host.inventory} {watch_host.name} is meant",
                 )
             return cls(root, inventory_name, name, watch_host)
         inventory_name = inventory_name or LAB_INVENTORY
         if not (root / "inventories" / inventory_name / "hosts.yml").is_file():
             known = sorted(p.parent.name for p in (root / "inventories").glob("*/hosts.yml"))
             raise KosekiError(
-                "unknown inventory", inventory_name, f"choose one of {', '.join(known)}"
+                "unknown inventory", inventory_name, f"give -i one of {', '.join(known)}"
             )
         if name and inventory_name != LAB_INVENTORY and name != inventory_name + BUILD_LAB:
             raise KosekiError(
@@ -109,7 +111,7 @@ class Site:
             raise KosekiError(
                 "unusable lab name",
                 name,
-                "use up to 20 of a-z, 0-9 and -, starting with a letter, and none of "
+                "give --name up to 20 of a-z, 0-9 and -, starting with a letter, and none of "
                 + ", ".join(sorted(RESERVED_NAMES)),
             )
         return cls(root, inventory_name, name)

@@ -50,9 +50,9 @@ class Delete(Procedure[Outcome]):
         deletes, approved = map(RegisterService.of(self.site).operator, self.who)
         if deletes == approved:
             raise KosekiError(
-                "nobody approves a deletion of their own",
+                "who deletes does not approve",
                 approved,
-                "let another operator approve it",
+                "give another operator with --approver",
             )
         if not export_path(self.site, self.slug).exists():
             raise KosekiError(

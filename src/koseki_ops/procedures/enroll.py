@@ -85,7 +85,9 @@ def may_go_live(inventory: Inventory, slug: str) -> None:
         )
     if row in left([row], day):
         raise KosekiError(
-            f"{row['name']} has left", f"left_on {row['left_on']}", "look at municipalities.yml"
+            f"{row['name']} has left",
+            f"left_on {row['left_on']}",
+            "correct `left_on` in municipalities.yml, or leave it out",
         )
     if not active([row], day):
         raise KosekiError(

@@ -47,7 +47,11 @@ def row_of(inventory: Inventory, slug: str) -> Mapping[str, Any]:
     """Return a municipality's row of the plan, or raise KosekiError."""
     rows = {str(row["slug"]): row for row in inventory.shared["municipalities"]}
     if slug not in rows:
-        raise KosekiError("no such municipality in the plan", slug, f"choose of {', '.join(rows)}")
+        raise KosekiError(
+            "no such municipality in the plan",
+            slug,
+            f"name one of {', '.join(rows)} (`koseki municipalities`)",
+        )
     return dict(rows[slug])
 
 
@@ -99,7 +103,11 @@ def run_as_root(
     done = run(site, host, f"sudo -n {shlex.join(argv)}", stdin, seconds=None, out=out)
     if done.code:
         seen = done.reason
-        raise KosekiError(f"{argv[0]} failed on {host}", seen, "see its journal, then try again")
+        raise KosekiError(
+            f"{argv[0]} failed on {host}",
+            seen,
+            f"read `journalctl -n 50` on {host}, then run the same command again",
+        )
     return done.stderr.strip()
 
 

@@ -195,7 +195,7 @@ def _chosen(inventory: Inventory, names: Sequence[str]) -> dict[str, int]:
     known = {row["name"]: int(row["repository"]) for row in inventory.shared["vaults"]}
     for name in names:
         if name not in known:
-            raise KosekiError("unknown vault", name, f"choose of {', '.join(known)}")
+            raise KosekiError("unknown vault", name, f"give --vault one of {', '.join(known)}")
     return {name: known[name] for name in names or known}
 
 

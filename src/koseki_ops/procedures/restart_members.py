@@ -54,7 +54,7 @@ class RestartMembers(Procedure[EngineResult | None]):
         well = all(row.state in WELL for row in found)
         if self.waiting and not (well and any(row.role == "Sync Standby" for row in found)):
             raise KosekiError(
-                "no member is restarted in a cluster that is not well",
+                "the cluster is not healthy, so no member is restarted",
                 seen,
                 "see `koseki verify replication`",
             )

@@ -87,9 +87,9 @@ def choose(found: list[Member], to: str | None) -> tuple[str, str]:
         return leader.name, leader.name
     if not ready or (to is not None and to not in ready):
         raise KosekiError(
-            f"{to or 'no member'} is no synchronous standby",
+            f"{to or 'no member'} is not a synchronous standby",
             seen,
-            "wait until `koseki verify replication` says that both record",
+            "wait until `koseki verify replication` passes",
         )
     return leader.name, to or ready[0]
 

@@ -78,7 +78,9 @@ class Withdraw(Procedure[tuple[Outcome, Export]]):
         _certificate(self.recipient)
         if not self.folder.is_dir():
             raise KosekiError(
-                "this is no folder", str(self.folder), "make it, on a disk of this machine"
+                "not a folder",
+                str(self.folder),
+                f"run `mkdir {self.folder}`, on a disk of this machine",
             )
 
     def describe(self) -> Sequence[str]:
@@ -98,9 +100,9 @@ class Withdraw(Procedure[tuple[Outcome, Export]]):
         outcome = bring_about(self.site, on_progress)
         if outcome.applied.failed or outcome.applied.unreachable:
             raise KosekiError(
-                f"the ways of {row_of(self.inventory, self.slug)['name']} could not all be closed",
+                f"not all access of {row_of(self.inventory, self.slug)['name']} could be closed",
                 f"{outcome.applied.failed} failed",
-                "run `koseki apply`, then this once more",
+                f"run `koseki apply`, then `koseki withdraw {self.slug}` again",
             )
         on_progress(f"{self.slug}: writing its data")
         export = self._export(certificate, file)
@@ -152,12 +154,14 @@ def _certificate(path: Path) -> x509.Certificate:
         found = x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError) as error:
         raise KosekiError(
-            "this is no certificate to encrypt for", f"{path}: {error}", "give it as PEM"
+            "not a certificate to encrypt for",
+            f"{path}: {error}",
+            "give a PEM file with --recipient",
         ) from error
     if not found.not_valid_before_utc <= datetime.now(UTC) <= found.not_valid_after_utc:
         raise KosekiError(
             "the certificate is not valid today",
             f"{path}: until {found.not_valid_after_utc:%Y-%m-%d}",
-            "ask the municipality for one that is",
+            "get a valid one from the municipality, and give it with --recipient",
         )
     return found

@@ -37,7 +37,7 @@ Every command has `-h`, which shows what it does, its options and an example.
 {overview}"""
 # Explained once, and named at each command that has them.
 COMMON = ("--inventory", "--name", "--json")
-PLAIN = "0: done; 2: it could not be done, and one sentence says why."
+PLAIN = "0: done; 2: it could not be done, with one sentence about why."
 EXITS = re.compile(r"Exit (?=[0-9N]: )")
 EXAMPLE = "Example: "
 

@@ -107,9 +107,9 @@ def meanings(table: type[BaseModel]) -> dict[str, str]:
     for name in table.model_fields:
         if name not in found:
             raise KosekiError(
-                "a field of the model says nothing of what it means",
+                "a field of the model has no description",
                 f"{table.__name__}.{name}",
-                "write a sentence below it, in quotes",
+                "write a sentence below it, in quotes, in `plan/model.py`",
             )
     return found
 
@@ -162,7 +162,9 @@ def described(hint: object) -> str:
     if origin in JOINED:
         before, between = JOINED[origin]
         return before + between.join(described(argument) for argument in arguments)
-    raise KosekiError("no words for this type of the model", str(hint), "add it to values.py")
+    raise KosekiError(
+        "this type of the model has no description", str(hint), "add it to `reference/values.py`"
+    )
 
 
 def _limited(words: str, annotations: tuple[object, ...]) -> str:

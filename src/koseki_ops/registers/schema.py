@@ -219,11 +219,15 @@ def platform_files(folder: Path) -> list[dict[str, Any]]:
     rows: dict[int, dict[str, Any]] = {}
     for path in sorted(folder.iterdir()):
         if not PLATFORM_FILE.fullmatch(path.name):
-            raise KosekiError("no name for an SQL file", path.name, "call it NNNN-name.sql")
+            raise KosekiError("an SQL file has no number", path.name, "name it `NNNN-name.sql`")
         number, content = int(path.name[:4]), path.read_bytes()
         if number in rows:
             seen = f"{rows[number]['file']} and {path.name}"
-            raise KosekiError("two SQL files have one number", seen, "give one the next number")
+            raise KosekiError(
+                "two SQL files have one number",
+                seen,
+                "rename one of them to the next number, `NNNN-name.sql`",
+            )
         rows[number] = {
             "number": number,
             "file": path.name,
@@ -265,7 +269,7 @@ def _missing(
                 raise KosekiError(
                     "a schema file that was applied has changed",
                     f"{row['file']} in {tenant['database']}",
-                    "put the change into a file with the next number",
+                    "restore the file, and put the change into a new `NNNN-name.sql`",
                 )
         if missing:
             parts += [f"\\connect {tenant['database']}", migrations.header()]

@@ -39,7 +39,9 @@ def members(site: Site, inventory: Inventory) -> list[Member]:
         if listed.code == 0:
             return [_member(row) for row in json.loads(listed.stdout)]
         reason = listed.reason
-    raise KosekiError("no database host tells of the cluster", reason, "see `koseki verify etcd`")
+    raise KosekiError(
+        "no database host reports the state of the cluster", reason, "see `koseki verify etcd`"
+    )
 
 
 def _member(row: Mapping[str, Any]) -> Member:

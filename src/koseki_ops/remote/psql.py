@@ -28,7 +28,11 @@ def run_on_leader(site: Site, inventory: Inventory, script: str) -> str:
     if done.code:
         refused = REFUSED.search(done.stderr)
         seen = refused.group(1) if refused else done.reason
-        raise KosekiError("the database refuses", seen, "nothing was changed")
+        raise KosekiError(
+            "the database refused",
+            seen,
+            "nothing was changed; remove the cause, or read `journalctl -u patroni` on the leader",
+        )
     return done.stdout
 
 

@@ -55,13 +55,13 @@ def _require_certificate(site: Site) -> None:
     present = certificate(files.automation_key.with_name("automation-cert.pub"))
     if present is None or not files.automation_key.exists():
         raise KosekiError(
-            f"{site.origin} has no certificate to ask with",
+            f"{site.origin} has no SSH certificate",
             str(files.folder),
             f"run `koseki apply --limit {site.origin}` on the control node",
         )
     if present.valid_before < time.time():
         raise KosekiError(
-            f"the certificate of {site.origin} has run out",
+            f"the SSH certificate of {site.origin} has expired",
             f"on {date.fromtimestamp(present.valid_before)}",  # noqa: DTZ012 - the city's own day
             f"run `koseki apply --limit {site.origin}` on the control node",
         )

@@ -62,9 +62,9 @@ def own_release(os_release: str) -> str:
     found = re.search(r'^VERSION_CODENAME="?([a-z]+)"?$', os_release, re.MULTILINE)
     if not found:
         raise KosekiError(
-            "this machine does not say which Debian it is",
+            "this machine is not a Debian release",
             "/etc/os-release",
-            "use a Debian machine",
+            "run it on Debian 13 (docs/operations/installation.md)",
         )
     return found[1]
 
@@ -119,7 +119,7 @@ def upstream_lines(sources: list[Source], own: str, wanted: str) -> list[str]:
         raise KosekiError(
             "this machine's apt configuration names no Debian source",
             f"looked for {own} in /etc/apt",
-            "configure one",
+            "add one to `/etc/apt/sources.list.d/`",
         )
     return lines
 
@@ -206,7 +206,9 @@ def _private_apt(lines: list[str]) -> Iterator[list[str]]:
     """Yield an apt-get that knows only `lines`, with nothing installed."""
     if not UPSTREAM_KEYRING.exists():
         raise KosekiError(
-            "Debian's own keys are missing", str(UPSTREAM_KEYRING), "install debian-archive-keyring"
+            "Debian's own keys are missing",
+            str(UPSTREAM_KEYRING),
+            "run `apt-get install debian-archive-keyring`",
         )
     with tempfile.TemporaryDirectory(prefix="koseki-mirror-") as name:
         root = Path(name)
@@ -244,7 +246,9 @@ def _resolve(apt: list[str], names: list[str]) -> dict[str, str]:
             found[match[2]] = match[4]
     if not found:
         raise KosekiError(
-            "the upstream index resolved to nothing", printed[:80].strip(), "look at apt's sources"
+            "the upstream index resolved to nothing",
+            printed[:80].strip(),
+            "check the sources in `/etc/apt/`, then run `koseki mirror build` again",
         )
     return found
 
@@ -260,9 +264,9 @@ def _fill_pool(apt: list[str], wanted: dict[str, str], pool: Path) -> None:
     for name, digest in wanted.items():
         source = cache / "archives" / name
         if not source.exists():
-            raise KosekiError("a package did not arrive", name, "run the build again")
+            raise KosekiError("a package did not arrive", name, "run `koseki mirror build` again")
         if _sha256(source) != digest:
-            raise KosekiError("a package arrived altered", name, "run the build again")
+            raise KosekiError("a package arrived altered", name, "run `koseki mirror build` again")
         shutil.move(source, pool / plain_name(name))
 
 
@@ -281,7 +285,9 @@ def _write_suite(folder: Path, suite: str, files: dict[str, str]) -> None:
         )
         if index.returncode:
             raise KosekiError(
-                "apt-ftparchive failed", index.stderr.decode()[-80:], "look at the disk"
+                "apt-ftparchive failed",
+                index.stderr.decode()[-80:],
+                "check the room on the disk with `df`, then run `koseki mirror build` again",
             )
     (place / "Packages").write_bytes(index.stdout)
     (place / "Packages.xz").write_bytes(lzma.compress(index.stdout, preset=6))
@@ -345,7 +351,7 @@ def _altered(path: Path, why: str) -> KosekiError:
     return KosekiError(
         f"the package mirror is {why}",
         str(path),
-        "build it anew with `koseki mirror build --refresh`",
+        "run `koseki mirror build --refresh`",
     )
 
 

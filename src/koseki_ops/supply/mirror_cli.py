@@ -75,6 +75,6 @@ def serve_command(site: Site, *, bind: str, port: int) -> None:
         server = http.server.ThreadingHTTPServer((bind, port), handler)
     except OSError as error:
         raise KosekiError(
-            "cannot listen", f"{bind}:{port}: {error.strerror}", "choose another address or port"
+            "cannot listen", f"{bind}:{port}: {error.strerror}", "give another --bind or --port"
         ) from error
     server.serve_forever()

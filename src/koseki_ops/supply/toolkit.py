@@ -123,7 +123,7 @@ def wheels_bundle(site: Site) -> bytes:
     folder = wheelhouse(site)
     if not folder.exists():
         raise KosekiError(
-            "the toolkit's own packages are not there", str(folder), "run `koseki mirror build`"
+            "the toolkit's own packages are missing", str(folder), "run `koseki mirror build`"
         )
     members = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
     return bundle({**members, LOCK: (site.root / LOCK).read_bytes()})

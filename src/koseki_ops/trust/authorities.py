@@ -33,8 +33,8 @@ def require(site: Site) -> None:
             raise KosekiError(
                 f"the authority that certifies {certifies} is not here",
                 str(path),
-                f"bring back the copy of var/{site.name} that is kept elsewhere; nothing was made "
-                "in its place",
+                f"bring back the copy of `var/{site.name}` that is kept elsewhere; nothing was "
+                "made in its place",
             )
 
 

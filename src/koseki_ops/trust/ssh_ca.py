@@ -154,7 +154,7 @@ def _sign(
     """Record a certificate, then sign it; return its path. Its serial is the record's number."""
     if site.watch_host:
         raise KosekiError(
-            f"{site.origin} holds no authority and signs nothing",
+            f"{site.origin} has no authority and signs nothing",
             identity,
             "run `koseki apply` on the control node",
         )
@@ -248,7 +248,11 @@ def sign_operator(site: Site, inventory: Inventory, operator: str, public_key: P
             "renew it in operators.yml with an approval",
         )
     if not public_key.is_file():
-        raise KosekiError("there is no such public key", str(public_key), "name the .pub file")
+        raise KosekiError(
+            "no such public key",
+            str(public_key),
+            "name the .pub file: `koseki ssh sign OPERATOR FILE`",
+        )
     signed = files_of(site).folder / "operators" / f"{operator}.pub"
     signed.parent.mkdir(exist_ok=True)
     shutil.copyfile(public_key, signed)

@@ -46,6 +46,7 @@ EPILOGUE = """\
 wait
 tar -C "$answers" -cf - .
 """
+AGAIN = "run `koseki verify SUITE --limit HOST` again"
 DELIMITER = "end_of_question_7f3a"
 
 
@@ -152,12 +153,12 @@ def parse(stream: bytes, names: list[str]) -> dict[str, CommandResult]:
             }
     except tarfile.TarError as error:
         raise KosekiError(
-            "the answers did not arrive whole", f"{len(stream)} bytes", "ask again"
+            "a host's answers did not arrive whole", f"{len(stream)} bytes", AGAIN
         ) from error
     answers: dict[str, CommandResult] = {}
     for number, name in enumerate(names):
         if f"{number}.rc" not in files:
-            raise KosekiError("an answer is missing", name, "ask again")
+            raise KosekiError("an answer is missing", name, AGAIN)
         answers[name] = CommandResult(
             int(files[f"{number}.rc"]), files[f"{number}.out"], files[f"{number}.err"]
         )

@@ -31,18 +31,18 @@ SHUT = (
 HOST_PROGRAM = r"""
 use strict; use Socket; use Fcntl; use Errno qw(EINPROGRESS);
 my ($round, %waiting) = (0);
-sub tell_of { my ($job, $outcome) = @_; print join(" ", @$job[0..2], $outcome), "\n" }
+sub report { my ($job, $outcome) = @_; print join(" ", @$job[0..2], $outcome), "\n" }
 for (@ARGV) {
     my $job = [split /,/];
     my ($address, $protocol, $port, $seconds) = @$job;
     my $kind = $protocol eq "tcp" ? SOCK_STREAM : SOCK_DGRAM;
     my $way;
-    socket($way, PF_INET, $kind, 0) or tell_of($job, $!), next;
-    fcntl($way, F_SETFL, O_NONBLOCK) or tell_of($job, $!), next;
+    socket($way, PF_INET, $kind, 0) or report($job, $!), next;
+    fcntl($way, F_SETFL, O_NONBLOCK) or report($job, $!), next;
     connect($way, sockaddr_in($port, inet_aton($address))) or $! == EINPROGRESS
-        or tell_of($job, $!), next;
+        or report($job, $!), next;
     if ($protocol eq "udp") {
-        defined send($way, ".", 0) or tell_of($job, $!), next;
+        defined send($way, ".", 0) or report($job, $!), next;
         $seconds = 0.3;
     }
     $waiting{fileno $way} = [$way, $job, $seconds * 10];
@@ -57,13 +57,13 @@ while (%waiting) {
         if ($found > 0 && vec($ready, $_, 1)) {
             my $error = unpack "i", getsockopt($way, SOL_SOCKET, SO_ERROR);
             $! = $error;
-            tell_of($job, $error ? $! : "open");
+            report($job, $error ? $! : "open");
         } elsif ($round < $rounds || $found > 0) {
             next;
         } elsif ($job->[1] eq "udp") {
-            tell_of($job, defined send($way, ".", 0) ? "open" : $!);
+            report($job, defined send($way, ".", 0) ? "open" : $!);
         } else {
-            tell_of($job, "no answer");
+            report($job, "no answer");
         }
         delete $waiting{$_};
     }

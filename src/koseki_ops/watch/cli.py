@@ -49,7 +49,7 @@ def opinion_command(site: Site, *, as_json: bool) -> None:
 @site_options
 @json_option
 def status_command(site: Site, *, as_json: bool) -> None:
-    """Say when each run was last, how it ended and when it comes next.
+    """Show when each run was last, how it ended and when it comes next.
 
     Exit 0: each ended well, or is not due yet; 1: one did not; 2: a host did not answer.
 
@@ -70,5 +70,7 @@ def status_command(site: Site, *, as_json: bool) -> None:
 def _ask(site: Site, host: str) -> str:
     done = run(site, host, STATUS)
     if done.code:
-        raise KosekiError(f"{host} does not answer", done.reason, "look at the host and its line")
+        raise KosekiError(
+            f"{host} does not answer", done.reason, f"check the host and its line: `ssh {host}`"
+        )
     return done.stdout

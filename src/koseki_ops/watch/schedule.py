@@ -51,7 +51,7 @@ def opinion(result: EngineResult) -> list[str]:
             sentences.append(f"{name} could not be asked: {'; '.join(host.errors)}")
         elif host.changed:
             sentences.append(
-                f"{name} is not as the inventory says, {host.changed} would change: "
+                f"{name} differs from the inventory, {host.changed} would change: "
                 f"{'; '.join(host.changes)}; run `koseki apply --limit {name}`"
             )
     return sentences

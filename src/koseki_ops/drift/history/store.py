@@ -62,7 +62,7 @@ TABLES = 2
 # The name of a finding that says that no item of its kind could be asked.
 EVERY = "*"
 COLUMNS = "number, at, holds, drifted, not_verified, waived, body, hash"
-ASIDE = "keep the folder as evidence, move it aside and sweep again: a new history begins"
+ASIDE = "keep the folder as evidence, move it aside and run `koseki drift`: a new history begins"
 
 
 @dataclass(frozen=True)
@@ -347,7 +347,8 @@ class Store:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep other writers out; the kernel lets go of the lock of a process that was killed."""
-        handle = os.open(self.folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        lock = self.folder / LOCK_FILE
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + BUSY_SECONDS
         try:
             while True:
@@ -358,8 +359,8 @@ class Store:
                     if time.monotonic() > deadline:
                         raise KosekiError(
                             "another sweep has been writing the history of drift for too long",
-                            f"{BUSY_SECONDS:.0f} s, {self.folder / LOCK_FILE}",
-                            "see what holds that file (`fuser`), end it and sweep again",
+                            f"{BUSY_SECONDS:.0f} s, {lock}",
+                            f"end what `fuser {lock}` shows, then run `koseki drift`",
                         ) from error
                     time.sleep(BUSY_PAUSE)
             yield
@@ -389,7 +390,9 @@ class Store:
                 yield connection, outside
         except sqlite3.DatabaseError as error:
             busy = "locked" in str(error)
-            remedy = "let the sweep that writes end, and try again" if busy else ASIDE
+            remedy = (
+                "wait until that sweep has ended, then run `koseki drift` again" if busy else ASIDE
+            )
             raise KosekiError(
                 "the history of drift cannot be read", f"{self.database}: {error}", remedy
             ) from error
@@ -465,8 +468,8 @@ class Store:
         row = next(self._rows(connection, noted, noted), None)
         if noted and (row is None or row.hash != noted_chain):
             raise KosekiError(
-                "the history of drift is not the one that its head file tells of",
-                f"{self.head_file.name} says sweep {noted}, the database ends with {number}",
+                "the history of drift does not match its head file",
+                f"{self.head_file.name} has sweep {noted}, the database ends with {number}",
                 ASIDE,
             )
         return pair[-1]

@@ -61,7 +61,9 @@ def committed_waivers(site: Site) -> tuple[Terms, ...]:
         inside = path.relative_to(site.root.resolve())
     except ValueError as error:
         raise KosekiError(
-            "the waivers lie outside the checkout", str(path), "bring them back into it"
+            "the waivers lie outside the checkout",
+            str(path),
+            "move `waivers.yml` back below `inventories/` of the checkout",
         ) from error
     if not (site.root / ".git").exists():
         return ()
@@ -70,7 +72,7 @@ def committed_waivers(site: Site) -> tuple[Terms, ...]:
         shown = subprocess.run(git, capture_output=True, check=False)
     except FileNotFoundError as error:
         raise KosekiError(
-            "whether the waivers are committed cannot be asked",
+            "it cannot be checked whether the waivers are committed",
             "there is no git here",
             "run `apt-get install git`",
         ) from error
@@ -111,7 +113,9 @@ def _rows(content: bytes, path: Path) -> tuple[Terms, ...]:
         return tuple(terms_of(Waiver.model_validate(row)) for row in plain["waivers"])
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
         raise KosekiError(
-            "the committed waivers cannot be read", str(path), "correct and commit them"
+            "the committed waivers cannot be read",
+            str(path),
+            "correct the file and commit it: `git commit`",
         ) from error
 
 
@@ -178,7 +182,7 @@ def _fault(
             return f"{waiver.id} begins at {waiver.granted:%Y-%m-%dT%H:%M:%SZ}: nothing to do yet"
         return (
             f"{waiver.id} expired at {waiver.expires:%Y-%m-%dT%H:%M:%SZ}: what it covered is open "
-            f"again; {waiver.owner} mends it, or a new one is granted"
+            f"again; {waiver.owner} repairs it, or a new one is granted"
         )
     return ""
 

@@ -99,8 +99,8 @@ def repair_of(site: Site, host: str, difference: Difference, manifest: Manifest 
         return on_host(site, host, removal(difference))
     if manifest.by.get(difference.kind, {}).get(difference.name):
         return apply
-    mend = mending(difference)
-    return on_host(site, host, mend) if mend else apply
+    command = mending(difference)
+    return on_host(site, host, command) if command else apply
 
 
 def finding(

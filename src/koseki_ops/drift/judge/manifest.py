@@ -72,7 +72,7 @@ def hash_key(site: Site) -> str:
     path = site.drift / "hash.key"
     if not path.exists() and site.watch_host:
         raise KosekiError(
-            f"{site.origin} was not told what was applied",
+            f"{site.origin} has no manifests of the last apply",
             str(path),
             "run `koseki apply` on the control node",
         )

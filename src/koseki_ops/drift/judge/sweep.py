@@ -122,7 +122,7 @@ def sweep(
         part.observed = seen[part.host]
         _judge(site, part, present, renew, secrets)
     _look_again(site, parts, bounds, lambda part: _judge(site, part, present, renew, secrets))
-    _tell_more(site, parts, inventory.shared["automation_account"], secrets)
+    _add_sessions(site, parts, inventory.shared["automation_account"], secrets)
     return Sweep(
         site=site.name,
         at=at,
@@ -308,7 +308,7 @@ def _content_path(site: Site, digest: str) -> Path:
     return site.drift / CONTENTS / digest[:2] / digest
 
 
-def _tell_more(
+def _add_sessions(
     site: Site, parts: list[Part], account: str, secrets: Callable[[], list[str]]
 ) -> None:
     """Ask drifted hosts once more: what is in the files that differ, and who was there today.

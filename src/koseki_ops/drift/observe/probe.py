@@ -451,9 +451,9 @@ def _sockets(state: State, content: str) -> None:
         elif line.strip():
             rows.append(line.split(None, 6))
     for row in rows:
-        protocol, _, _, _, local, _, *users_said = row
+        protocol, _, _, _, local, _, *listed_users = row
         users = sorted(
-            {programs.get(pid, name) for name, pid in LISTENER.findall("".join(users_said))}
+            {programs.get(pid, name) for name, pid in LISTENER.findall("".join(listed_users))}
         )
         program = ",".join(users) or "kernel"
         port = local.rpartition(":")[2]

@@ -212,7 +212,7 @@ class _Round:
         elif talk.hear():
             self._finish(talk)
         elif talk.received > self.bounds.answer:
-            self._finish(talk, f"it said more than {self.bounds.answer >> 20} MiB: cut off")
+            self._finish(talk, f"it sent more than {self.bounds.answer >> 20} MiB: cut off")
 
     def _finish(self, talk: _Talk, unreachable_reason: str = "") -> None:
         for stream in (talk.process.stdin, talk.process.stdout, talk.process.stderr):

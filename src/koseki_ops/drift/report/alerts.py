@@ -143,9 +143,9 @@ def _read_state(path: Path) -> _State:
         return _State({}, {})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise KosekiError(
-            "what was told about drift cannot be read",
+            "the record of sent alerts cannot be read",
             f"{path}: {error}",
-            "remove it: everything that is open is told once more",
+            "delete it (`rm`): everything that is open is reported once more",
         ) from error
     return _State({f.id: f for f in notified}, {f.id: (f, at) for f, at in ended})
 
@@ -263,20 +263,20 @@ def _mail(mail: EmailMessage, settings: DriftAlerts) -> None:
         raise KosekiError(
             "the mail about drift was not sent: the MTA cannot be started",
             str(error),
-            "install one on the workstation, or correct drift_alerts.sendmail",
+            "install an MTA on the watch host, or correct `drift_alerts.sendmail`",
         ) from error
     except subprocess.TimeoutExpired as error:
         raise KosekiError(
-            "the mail about drift was not sent: the MTA does not end",
+            "the mail about drift was not sent: the MTA did not finish in time",
             f"{MTA_SECONDS} s, {settings.sendmail}",
-            "see its log",
+            "read `journalctl -u opensmtpd` on the watch host",
         ) from error
     if done.returncode:
         output = one_line(done.stderr.decode(errors="replace"))
         raise KosekiError(
             "the mail about drift was not sent: the MTA refused it",
             f"{settings.sendmail}: exit {done.returncode} {output}",
-            "see its log",
+            "read `journalctl -u opensmtpd` on the watch host",
         )
 
 
@@ -291,7 +291,9 @@ def _post(webhook: AlertWebhook, body: bytes) -> None:
         output = one_line(answer.read(200).decode(errors="replace"))
     except (OSError, http.client.HTTPException) as error:
         raise KosekiError(
-            "the Alertmanager did not take the alerts", f"{place}: {error}", "see that it runs"
+            "the Alertmanager did not take the alerts",
+            f"{place}: {error}",
+            "check that it runs, and `drift_alerts.webhook` in the inventory",
         ) from error
     finally:
         connection.close()
@@ -299,5 +301,5 @@ def _post(webhook: AlertWebhook, body: bytes) -> None:
         raise KosekiError(
             "the Alertmanager refused the alerts",
             f"{place}: {answer.status} {output}",
-            "see its log",
+            "read its log, and check `drift_alerts.webhook` in the inventory",
         )

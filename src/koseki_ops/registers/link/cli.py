@@ -50,7 +50,7 @@ def key_command(site: Site, municipality: str, file: Path) -> None:
 @site_options
 @json_option
 def status_command(site: Site, municipality: str | None, *, as_json: bool) -> None:
-    """Say which number comes in each flow, in which mode, what waits, what is set aside and why.
+    """Show which number comes in each flow, in which mode, what waits, what is set aside and why.
 
     STANDS: it is in the way of its flow until a right file of that number comes.
 
@@ -101,7 +101,7 @@ def _changed(
 def manual_command(
     site: Site, municipality: str, flow: str, reason: str, by: str, *, as_json: bool
 ) -> None:
-    """Take a flow over by hand: nothing of it is applied or sent until somebody says so.
+    """Take a flow over by hand: nothing of it is applied or sent until somebody orders it.
 
     Example: koseki link manual oshika address-change --reason 回線障害 --by sousa01
     """

@@ -99,14 +99,20 @@ class RegisterService:
         """Return a municipality's slug when it has joined; KosekiError for any other."""
         if slug not in self.towns:
             known = ", ".join(self.towns)
-            raise KosekiError("no municipality that has joined", slug, f"choose of {known}")
+            raise KosekiError(
+                "no municipality of this name has joined",
+                slug,
+                f"name one of {known} (`koseki municipalities`)",
+            )
         return slug
 
     def operator(self, name: str) -> str:
         """Return an operator of today; KosekiError for anybody else."""
         if name not in self.operators:
             raise KosekiError(
-                "no operator of today", name, f"name one of {', '.join(self.operators)}"
+                f"{name} is not a valid operator today",
+                f"valid: {', '.join(self.operators)}",
+                "give one of them, or correct `operators.yml`",
             )
         return name
 
@@ -152,10 +158,16 @@ def check(registers: RegisterService, spec: RequestSpec, now: datetime) -> None:
     registers.town(spec.slug)
     if registers.operator(spec.operator) not in registers.workers:
         workers = ", ".join(registers.workers)
-        raise KosekiError("no account on the databases' hosts", spec.operator, f"of {workers}")
+        raise KosekiError(
+            "the operator has no account on the database hosts",
+            spec.operator,
+            f"give --operator one of {workers}",
+        )
     if registers.operator(spec.approver) in (spec.requester, spec.operator):
         raise KosekiError(
-            "who asks or works does not approve", spec.approver, "let another operator approve"
+            "who requests or works does not approve",
+            spec.approver,
+            "give another operator with --approver",
         )
     one_line("basis", spec.basis)
     one_line("requester", spec.requester)
@@ -165,14 +177,18 @@ def check(registers: RegisterService, spec: RequestSpec, now: datetime) -> None:
 def one_line(name: str, text: str) -> None:
     """Refuse a text that is empty or not one line; name: what it says."""
     if not TEXT.fullmatch(text) or not text.strip():
-        raise KosekiError(f"no {name}", text[:40], "say it in one line of up to 200 characters")
+        raise KosekiError(
+            f"--{name} is not one line of text",
+            text[:40],
+            f"write --{name} in one line of up to 200 characters",
+        )
 
 
 def ends_within(end: datetime, now: datetime, hours: int) -> None:
     """Refuse an end that is over or more than so many hours away."""
     if not now < end <= now + timedelta(hours=hours):
-        remedy = f"end it after now and within {hours} hours"
-        raise KosekiError("an expiry that cannot be", end.isoformat(), remedy)
+        remedy = f"give --until or --hours: after now and within {hours} hours"
+        raise KosekiError("the expiry is in the past or too far ahead", end.isoformat(), remedy)
 
 
 def open_request(registers: RegisterService, spec: RequestSpec, opened_by: str) -> str:
@@ -197,7 +213,7 @@ def close_request(registers: RegisterService, request: str, closed_by: str) -> N
     """Close an open request: its rights are taken back, then its sessions end."""
     found = REQUEST_ID.fullmatch(request)
     if found is None:
-        raise KosekiError("no request's id", request, "write it as `koseki request list` does")
+        raise KosekiError("not a request's id", request, "write it as `koseki request list` does")
     slug, number = found.groups()
     registers.town(slug)
     registers.operator(closed_by)

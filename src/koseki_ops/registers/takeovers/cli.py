@@ -69,7 +69,7 @@ def end_command(site: Site, *, town: str, ended_by: str) -> None:
 @site_options
 @json_option
 def status_command(site: Site, *, towns: tuple[str, ...], as_json: bool) -> None:
-    """Say what was declared and issued, and reconcile the issued numbers.
+    """Show what was declared and issued, and reconcile the issued numbers.
 
     Exit 0: they agree; 1: a number has no document, or a document no number or no declaration.
 

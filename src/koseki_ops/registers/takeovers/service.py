@@ -58,7 +58,9 @@ def clause(registers: RegisterService, town: str) -> Takeover:
             return row
     known = ", ".join(row.municipality for row in registers.platform.takeovers) or "none"
     raise KosekiError(
-        "no clause lets another issue for this municipality", town, f"it is possible for: {known}"
+        "the inventory allows no takeover for this municipality",
+        town,
+        f"name one of `takeovers` in the inventory: {known}",
     )
 
 
@@ -66,7 +68,7 @@ def declare(registers: RegisterService, spec: TakeoverSpec, typed_by: str) -> st
     """Declare a takeover and return its id; the database refuses one that is declared already."""
     row = clause(registers, spec.town)
     if registers.operator(spec.approver) == registers.operator(spec.declared_by):
-        remedy = "let another operator approve"
+        remedy = "give another operator with --approver"
         raise KosekiError("who declares does not approve", spec.approver, remedy)
     one_line("cause", spec.cause)
     ends_within(spec.until, datetime.now(UTC), row.longest_hours)
