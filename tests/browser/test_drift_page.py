@@ -151,7 +151,7 @@ def test_the_state_comes_first_then_the_open_drifts(page: Any) -> None:  # noqa:
     words = [e.text for e in shown.browser.find_elements(By.CSS_SELECTOR, ".finding")]
     assert ["差異 drifted" in text for text in words] == [True, True, True, False]
     for text in (
-        "サーバ上で変更",
+        "サーバー上で変更",
         "changed on the host",
         "koseki apply --limit primary1",
         "sousa01",

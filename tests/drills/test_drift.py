@@ -219,7 +219,7 @@ def test_a_host_that_misbehaves_is_named_and_the_others_finish(misbehaving: Plat
         forget_masters(platform, host)
     done = platform.koseki("drift", "--wait", "8", check=False)
     assert done.returncode == 2, done.stdout
-    for said in ("no whole answer within 8 s", "said more than", "malformed answer", "exit 3"):
+    for said in ("no whole answer within 8 s", "sent more than", "malformed answer", "exit 3"):
         assert said in done.stdout
     assert "Traceback" not in done.stderr
     for host in hosts:

@@ -72,7 +72,7 @@ def test_a_plan_that_holds_says_so(root: Path) -> None:
     """One line and exit code 0; a fault is exit code 2, on standard error and in JSON."""
     good = run(check_command, "-i", "iida", "--json")
     assert (good.exit_code, last(good)) == (0, {"findings": []})
-    assert "the inventory holds" in good.stdout
+    assert "the inventory is valid" in good.stdout
     platform = sorted((root / "inventories/iida/group_vars/all").glob("*.yml"))
     (holding,) = [path for path in platform if "\ntimezone:" in f"\n{path.read_text('utf-8')}"]
     edited(root, holding.name, timezone="Asia/Nowhere")
@@ -90,7 +90,7 @@ def test_municipalities_are_those_of_a_day() -> None:
     first = run(municipalities_command, "-i", "iida", "--as-of", "1999-01-01")
     assert first.stdout == "0 municipalities on 1999-01-01\n"
     wrong = run(municipalities_command, "-i", "iida", "--as-of", "soon")
-    assert "this is no day (soon)" in str(wrong.exception)
+    assert "not a date (soon)" in str(wrong.exception)
 
 
 # Engines.
@@ -244,7 +244,7 @@ def test_a_terminals_certificate_is_signed_listed_and_revoked(root: Path) -> Non
     revoked = run(terminal_group, "revoke", "oshika-01")
     assert revoked.stdout.splitlines() == [
         f"revoked: {row['serial']}",
-        "run `koseki apply` to tell the gateway",
+        "run `koseki apply` to bring it to the gateway",
     ]
     assert run(terminal_group, "revoke", "oshika-01").stdout == "oshika-01 was revoked before\n"
     assert "revoked 2" in run(terminal_group, "list").stdout

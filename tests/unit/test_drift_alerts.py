@@ -223,7 +223,7 @@ def test_a_state_that_cannot_be_read_is_named(box: Box) -> None:
     """What was told is not forgotten silently."""
     tell(box, drifted())
     (box.parent / "drift" / FOLDER / STATE_FILE).write_text("{")
-    with pytest.raises(KosekiError, match="what was told about drift cannot be read"):
+    with pytest.raises(KosekiError, match="the record of sent alerts cannot be read"):
         tell(box, drifted(), at=NOW + 900)
 
 

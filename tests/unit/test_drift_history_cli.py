@@ -75,7 +75,7 @@ def test_history_tells_changes_and_counts_the_rest(site: Site) -> None:
     result = run("history", "--json")
     lines = result.stdout.splitlines()
     assert result.exit_code == 0
-    assert lines[0] == "2026-11-24 08:15  3742 hold, 1 drifted (0 waived), 0 not verified"
+    assert lines[0] == "2026-11-24 08:15  3742 as applied, 1 drifted (0 waived), 0 not verified"
     assert lines[1].startswith(f"  + {drifted().id} primary1 file /etc/patroni/config.yml mode: ")
     assert lines[2] == "  3 sweeps without a change"
     assert lines[4].startswith("  ~ ")
@@ -96,7 +96,7 @@ def test_since(site: Site) -> None:
     assert since_moment("2026-11-23T23:15:00Z", "Asia/Tokyo") == NOW
     assert since_moment(None, "Asia/Tokyo") == 0
     for bad in ("yesterday", "2026-11-31", "2026-11-24T09:00:00"):
-        with pytest.raises(KosekiError, match="--since is no moment"):
+        with pytest.raises(KosekiError, match="--since is not a date"):
             since_moment(bad, "Asia/Tokyo")
 
 

@@ -74,7 +74,7 @@ def test_a_hosts_stand_is_told_in_words_and_symbol(plan: Plan) -> None:
         "primary1": ("failed", "✕", "差異 2 件・未確認 1 drifted"),
         "secondary1": ("open", "?", "応答なし did not answer"),
         "application1": ("open", "?", "未確認 1 件 not verified"),
-        "registry-link1": ("passed", "✓", "適用どおり 626 hold"),
+        "registry-link1": ("passed", "✓", "適用どおり 626 as applied"),
     }
     assert stand(plan, None, "primary1").symbol == "–"
 

@@ -192,7 +192,7 @@ def test_a_part_that_is_missing_is_not_verified() -> None:
     text = whole.decode()
     start, end = text.index(f"{MARK} begin sockets"), text.index(f"{MARK} begin certificates")
     state = parse((text[:start] + text[end:]).encode(), b"", MARK)
-    assert state.failed == {"sockets": "the answer does not hold it"}
+    assert state.failed == {"sockets": "it is missing in the answer"}
 
 
 @pytest.mark.parametrize("cut", [0, 1, 100, 1000, -1])
@@ -394,7 +394,7 @@ def test_no_host_holds_up_the_others(site: Site) -> None:
     assert not replies["good"].unreachable_reason
     assert replies["deaf"].out == replies["complains"].out == b"fine\n"
     assert replies["hangs"].unreachable_reason == "no whole answer within 3 s"
-    assert replies["floods"].unreachable_reason == "it said more than 8 MiB: cut off"
+    assert replies["floods"].unreachable_reason == "it sent more than 8 MiB: cut off"
     assert len(replies["floods"].out) < 10 << 20
     assert len(replies["complains"].err) <= 256 << 10
     assert replies["lingers"].unreachable_reason == "its answer ended, but its program did not"

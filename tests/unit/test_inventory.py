@@ -69,8 +69,8 @@ def test_names_are_resolved_or_refused() -> None:
 @pytest.mark.parametrize(
     ("hosts", "said"),
     [
-        ("hosts: {one: }", "must hold the one group all"),
-        ("- all", "must hold the one group all"),
+        ("hosts: {one: }", "must contain the one group all"),
+        ("- all", "must contain the one group all"),
         ("all: {hosts: {one: }, vars: {port: 1}}", "hosts and groups only .*group all"),
         ("all: {children: {far: [one]}}", "hosts and groups only .*group far"),
         ("all: {hosts: {one: {port: 1}}}", "hosts and groups only .*values at host one"),

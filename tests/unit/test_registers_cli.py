@@ -106,15 +106,15 @@ def test_a_request_is_said_to_whoever_leads(hosts: Hosts) -> None:
 @pytest.mark.parametrize(
     ("answers", "said"),
     [
-        ((), "no database host tells of the cluster .*No route to host"),
+        ((), "no database host reports the state of the cluster .*No route to host"),
         ((Answer("patronictl", "[]"),), "has no leader .*nobody leads"),
         (
             (MEMBERS, Answer("open_a_request", stderr="psql:<stdin>:2: ERROR:  open\n", code=3)),
-            r"the database refuses \(open\)",
+            r"the database refused \(open\)",
         ),
         (
             (MEMBERS, Answer("open_a_request", stderr="sudo: a password is required\n", code=1)),
-            r"the database refuses \(sudo: a password is required\)",
+            r"the database refused \(sudo: a password is required\)",
         ),
     ],
 )
@@ -135,7 +135,9 @@ def test_a_request_is_closed_by_its_id(hosts: Hosts) -> None:
     assert "close_a_request(3, 'sousa02')" in asked
     assert "end_sessions()" in asked
     before = len(hosts.asked())
-    assert "no request's id" in refusal(run(request_group, "close", "3; DROP", "--by", "sousa02"))
+    assert "not a request's id" in refusal(
+        run(request_group, "close", "3; DROP", "--by", "sousa02")
+    )
     assert len(hosts.asked()) == before
 
 
@@ -268,13 +270,15 @@ def test_what_is_done_by_hand_names_who_and_why(hosts: Hosts, words: tuple[str, 
     # Its name of before, which still works, is the one of the program on the host.
     verb = "release" if command == "apply-file" else command
     assert f"oshika {' '.join((verb, *rest))} '--reason=回線 障害' --by=sousa01" in asked
-    assert "no operator of today" in refusal(run(link_group, *told, "--by", "root"))
+    assert "not a valid operator today" in refusal(run(link_group, *told, "--by", "root"))
     assert len(hosts.asked()) == 1
 
 
 def test_the_links_own_refusal_is_told(hosts: Hosts) -> None:
     """Its sentence without its name; a town that never joined is not asked about."""
     hosts.answer(Answer("status", stderr="koseki-link: no such flow\n", code=2))
-    assert f"the link on {LINK} did not do it (no such flow)" in refusal(run(link_group, "status"))
+    assert f"`koseki-link status` failed on {LINK} (no such flow)" in refusal(
+        run(link_group, "status")
+    )
     strange = run(link_group, "status", "nagano")
     assert "no such municipality, or it has not joined" in refusal(strange)

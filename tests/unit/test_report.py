@@ -64,17 +64,17 @@ def test_what_fails_comes_before_what_holds(plan: Plan) -> None:
             ),
         ),
     )
-    for text in ("secondary1", "lock it", "sshd said no", "What does not hold"):
+    for text in ("secondary1", "lock it", "sshd said no", "What failed, and"):
         assert text in page
     assert page.index("lock it") < page.index("<h2>Suites</h2>")
-    assert "1 of 2 checks does not hold" in re.sub(r"\s+", " ", page)
+    assert "1 of 2 checks failed" in re.sub(r"\s+", " ", page)
 
 
 def test_a_green_report_says_so_and_has_no_failures(plan: Plan) -> None:
     """A green report says so and has no failures."""
     page = render(plan, results(result()))
     assert "Everything that was verified holds." in page
-    assert "What does not hold" not in page
+    assert "What failed, and" not in page
 
 
 def test_what_was_not_verified_is_shown_with_its_reason(plan: Plan) -> None:
@@ -111,10 +111,10 @@ def test_the_picture_shows_each_host_with_its_name_and_part(plan: Plan) -> None:
     """The picture shows each host with its name and part."""
     page = render(plan, results(result()))
     for name in (
-        "正サーバ",
-        "副サーバ",
-        "アプリケーションサーバ",
-        "住基連携サーバ",
+        "正サーバー",
+        "副サーバー",
+        "アプリケーションサーバー",
+        "住基連携サーバー",
         "第二バックアップ",
     ):
         assert name in page

@@ -36,17 +36,17 @@ def test_a_request_that_is_whole_is_allowed(registers: RegisterService) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"slug": "nagano"}, "no municipality that has joined"),
-        ({"operator": "sousa03"}, "no operator of today"),
-        ({"operator": "root"}, "no operator of today"),
-        ({"approver": "sousa03"}, "no operator of today"),
+        ({"slug": "nagano"}, "no municipality of this name has joined"),
+        ({"operator": "sousa03"}, "not a valid operator today"),
+        ({"operator": "root"}, "not a valid operator today"),
+        ({"approver": "sousa03"}, "not a valid operator today"),
         ({"approver": "sousa01"}, "does not approve"),
         ({"requester": "sousa02"}, "does not approve"),
-        ({"basis": ""}, "no basis"),
-        ({"basis": " "}, "no basis"),
-        ({"requester": "a\nb"}, "no requester"),
-        ({"until": NOW}, "an expiry that cannot be"),
-        ({"until": NOW + timedelta(hours=73)}, "an expiry that cannot be"),
+        ({"basis": ""}, "--basis is not one line"),
+        ({"basis": " "}, "--basis is not one line"),
+        ({"requester": "a\nb"}, "--requester is not one line"),
+        ({"until": NOW}, "the expiry is in the past or too far ahead"),
+        ({"until": NOW + timedelta(hours=73)}, "the expiry is in the past or too far ahead"),
     ],
 )
 def test_a_request_that_is_not_whole_is_refused(

@@ -92,7 +92,7 @@ def test_the_terminals_ca_is_not_the_hosts(site: Site, platform: Platform, tmp_p
     [
         ("iida-99", ec.generate_private_key(ec.SECP256R1()), "no such terminal in the plan"),
         ("iida-01", WEAK, "weak"),
-        ("iida-01", None, "no certificate request"),
+        ("iida-01", None, "not a certificate request"),
     ],
 )
 def test_a_bad_request_is_one_sentence(

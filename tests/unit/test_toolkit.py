@@ -81,7 +81,7 @@ def test_a_file_that_cannot_be_read_is_named(watch_host: Site) -> None:
 def test_it_asks_only_with_a_certificate_that_holds(watch_host: Site, control_node: Site) -> None:
     """No certificate, or one that has run out: one sentence that says who renews it."""
     inventory = Inventory(watch_host.inventory)
-    with pytest.raises(KosekiError, match="no certificate to ask with"):
+    with pytest.raises(KosekiError, match="no SSH certificate"):
         ensure_site_ssh(watch_host, inventory)
     ssh = watch_host.state / "ssh"
     shutil.copy(control_node.state / "ssh" / "automation", ssh)
@@ -113,7 +113,7 @@ def test_it_signs_nothing(watch_host: Site, control_node: Site, tmp_path: Path) 
     del control_node
     key = tmp_path / "key.pub"
     key.write_text("ssh-ed25519 AAAA", encoding="ascii")
-    with pytest.raises(KosekiError, match="holds no authority and signs nothing"):
+    with pytest.raises(KosekiError, match="has no authority and signs nothing"):
         sign_operator(watch_host, Inventory(watch_host.inventory), "sousa01", key)
 
 
@@ -153,7 +153,7 @@ def test_the_authority_without_its_key_recognises_only(tmp_path: Path) -> None:
     (tmp_path / "ca.key").unlink()
     alone = open_authority(tmp_path, "passphrase", 10)
     assert alone.certificate == whole.certificate
-    with pytest.raises(KosekiError, match="the CA's key is not here"):
+    with pytest.raises(KosekiError, match="the CA's key is not on this host"):
         sign(alone, Request("x", (), 1, 1), "")
 
 
@@ -184,7 +184,7 @@ def test_the_second_opinion_is_a_sentence_a_host() -> None:
     )
     assert opinion(loud) == [
         (
-            "primary1 is not as the inventory says, 1 would change: Keep sudo; "
+            "primary1 differs from the inventory, 1 would change: Keep sudo; "
             "run `koseki apply --limit primary1`"
         ),
         "secondary1 is not verified: secondary1 does not answer",

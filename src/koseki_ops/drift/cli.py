@@ -35,7 +35,7 @@ HISTORY = {
         "export": "Give the newest sweep to another tool.",
         "history": "Show what began, changed and ended, sweep by sweep.",
         "page": "Write the page about the newest sweep.",
-        "verify-history": "Hold every kept sweep against its chain.",
+        "verify-history": "Verify every recorded sweep against its chain.",
         "waivers": "Show how each waiver of the inventory stood at the newest sweep.",
     }.items()
 }
@@ -152,7 +152,7 @@ def _print(found: Sweep) -> None:
         own = [f for f in found.findings if f.host == host.host]
         drifted = sum(f.answer is Verdict.DRIFTED for f in own)
         not_verified = sum(f.answer is Verdict.NOT_VERIFIED for f in own)
-        text = f"{host.holds} hold"
+        text = f"{host.holds} as applied"
         text += f", {drifted} drifted" if drifted else ""
         text += f", {not_verified} not verified" if not_verified else ""
         colour = "yellow" if not_verified else "red" if drifted else "green"
@@ -164,7 +164,7 @@ def _print(found: Sweep) -> None:
     if len(found.findings) > SHOWN_FINDINGS:
         click.echo(f"… and {len(found.findings) - SHOWN_FINDINGS} more: --json has them all")
     click.echo(
-        f"{found.count(Verdict.HOLDS)} hold, {found.count(Verdict.DRIFTED)} drifted, "
+        f"{found.count(Verdict.HOLDS)} as applied, {found.count(Verdict.DRIFTED)} drifted, "
         f"{found.count(Verdict.NOT_VERIFIED)} not verified, {found.seconds:.1f} s"
     )
     if found.not_applicable:

@@ -90,7 +90,7 @@ def _print_quiet(count: int) -> None:
 
 def _print_entry(entry: Entry, timezone: str) -> None:
     click.echo(
-        f"{in_zone(entry.at, timezone)}  {entry.holds} hold, {entry.drifted} drifted "
+        f"{in_zone(entry.at, timezone)}  {entry.holds} as applied, {entry.drifted} drifted "
         f"({entry.waived} waived), {entry.not_verified} not verified"
     )
     for finding in entry.changed:
@@ -197,7 +197,7 @@ def verify_history_command(site: Site, *, as_json: bool) -> None:
     if verdict.fault:
         click.echo(verdict.fault)
     else:
-        click.echo(f"{verdict.sweeps} sweeps, the chain holds, head {verdict.head}")
+        click.echo(f"{verdict.sweeps} sweeps, the chain is whole, head {verdict.head}")
     if as_json:
         report = {"sweeps": verdict.sweeps, "head": verdict.head, "fault": verdict.fault}
         print_json(report)

@@ -1,4 +1,4 @@
-"""The relay server (戸籍事務内連携サーバ) as files: what it takes, and what it says of it (K-13).
+"""The relay server (戸籍事務内連携サーバー) as files: what it takes, and what it says of it (K-13).
 
 The server is a black box that the ministry placed here, twice: 正 and 副. For each box there is a
 folder with an outbox for each municipality, out of which it takes files, and one status file for

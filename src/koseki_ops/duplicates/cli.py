@@ -239,8 +239,8 @@ def close_command(
 ) -> None:
     """Give up a day's difference, since all registers that are under way stand in for it.
 
-    Without such a sending it is refused: what is given up has a successor. With --answer: record that
-    an answer that was set aside was dealt with. Exit 0: it is recorded; 2: it was refused.
+    Without such a sending it is refused: what is given up has a successor. With --answer:
+    record that an answer that was set aside was handled. Exit 0: it is recorded; 2: it was refused.
 
     Example: koseki duplicate close 売木村 2026-11-16 --by sousa01 --reason 全件で送る
     """

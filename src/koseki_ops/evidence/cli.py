@@ -30,7 +30,7 @@ def verify_command(site: Site, *, as_json: bool) -> None:
     """
     found = {name: Ledger(site, name).verify() for name in LEDGERS}
     for name, verdict in found.items():
-        click.echo(f"{name:12} {verdict.rows} rows hold")
+        click.echo(f"{name:12} {verdict.rows} rows verified")
         if verdict.wrong:
             click.echo(
                 f"koseki: {name}: {verdict.wrong}: keep the file as it is, compare it with a copy "

@@ -55,7 +55,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a verification found: how many rows hold, and what is wrong with the next one."""
+    """What a verification found: how many rows verified, and what is wrong with the next one."""
 
     rows: int
     wrong: str = ""

@@ -274,7 +274,7 @@ def _finish(
     on_progress("image: looking for secrets")
     for found in sanitize.scan(tree, values):
         raise KosekiError(
-            "the image would hold a secret",
+            "the image would contain a secret",
             f"/{found.path}: {found.what}",
             "keep it out in the role or deploy that writes it (docs/images.md)",
         )

@@ -1,4 +1,4 @@
-"""A stand-in for the ministry's relay server (戸籍事務内連携サーバ), 正 and 副: files in folders.
+"""A stand-in for the ministry's relay server (戸籍事務内連携サーバー), 正 and 副: files in folders.
 
 It takes files out of the outboxes of `koseki_ops.duplicates.adapter.Folders` and writes a status
 file for each municipality. What it does with which file is said by a script, and when by a clock

@@ -20,7 +20,7 @@ from koseki_ops.plan.site import Site
 def check_command(site: Site, *, as_json: bool) -> None:
     """Hold the inventory against the model: file, key, value seen and remedy of each fault.
 
-    Exit 0: the inventory holds; 2: it does not, or cannot be read.
+    Exit 0: the inventory is valid; 2: it does not, or cannot be read.
 
     Example: koseki check -i iida
     """
@@ -29,7 +29,7 @@ def check_command(site: Site, *, as_json: bool) -> None:
     for finding in findings:
         click.echo(f"koseki: {finding}", err=True)
     if not findings:
-        click.echo(f"{site.inventory_name}: {len(inventory.hosts)} hosts, the inventory holds")
+        click.echo(f"{site.inventory_name}: {len(inventory.hosts)} hosts, the inventory is valid")
     if as_json:
         print_json(
             {

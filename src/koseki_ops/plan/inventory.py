@@ -82,7 +82,7 @@ class Inventory:
         tree = load_yaml(folder / "hosts.yml")
         if not isinstance(tree, Mapping) or set(tree) != {"all"}:
             raise KosekiError(
-                "hosts.yml must hold the one group all",
+                "hosts.yml must contain the one group all",
                 str(folder),
                 "write it as `inventories/iida/hosts.yml`",
             )
@@ -95,14 +95,14 @@ class Inventory:
             return
         if not isinstance(body, Mapping) or not set(body) <= {"hosts", "children"}:
             raise KosekiError(
-                "hosts.yml holds hosts and groups only",
+                "hosts.yml may contain hosts and groups only",
                 f"{self.folder / 'hosts.yml'}: group {name}",
                 "move values to group_vars/",
             )
         for host, values in (body.get("hosts") or {}).items():
             if values:
                 raise KosekiError(
-                    "hosts.yml holds hosts and groups only",
+                    "hosts.yml may contain hosts and groups only",
                     f"{self.folder / 'hosts.yml'}: values at host {host}",
                     "move values to group_vars/",
                 )

@@ -21,8 +21,8 @@ stand in [daily.md](../operations/daily.md).
 
 | code | meaning |
 |---|---|
-| 0 | it holds, or it was done |
-| 1 | it does not hold: something was found, or failed |
+| 0 | passed, or done |
+| 1 | something was found, or failed |
 | 2 | the question could not be asked: bad input, or a host that did not answer |
 
 An error is one sentence on standard error: what is wrong, what was seen, what to do.

@@ -11,10 +11,10 @@ from koseki_ops.plan.inventory import WORKSTATION, Inventory
 
 # The plan's names of the servers, by group.
 SERVER_NAMES = {
-    "primary": ("正サーバ", "primary server"),
-    "secondary": ("副サーバ", "secondary server"),
-    "application": ("アプリケーションサーバ", "application server"),
-    "registry_link": ("住基連携サーバ", "resident-registry link"),
+    "primary": ("正サーバー", "primary server"),
+    "secondary": ("副サーバー", "secondary server"),
+    "application": ("アプリケーションサーバー", "application server"),
+    "registry_link": ("住基連携サーバー", "resident-registry link"),
     WORKSTATION: ("運用端末", "workstation"),
     "remote_backup": ("第二バックアップ", "second backup"),
 }

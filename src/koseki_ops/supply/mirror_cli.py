@@ -47,7 +47,7 @@ def verify_command(site: Site, *, as_json: bool) -> None:
     Example: koseki mirror verify
     """
     count = verify_mirror(site)
-    click.echo(f"{count} packages, every hash and the signature hold")
+    click.echo(f"{count} packages, every hash and the signature are right")
     if as_json:
         print_json({"packages": count})
 

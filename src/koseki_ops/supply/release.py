@@ -91,7 +91,7 @@ def _files(source: Path) -> dict[str, tuple[bytes, int]]:
         name = str(path.relative_to(source))
         if path.is_symlink():
             raise KosekiError(
-                "a release holds plain files only",
+                "a release may contain plain files only",
                 name,
                 "replace the link by the file (docs/releases.md)",
             )

@@ -100,11 +100,11 @@ def host_words(state: HostState, tests: Iterable[TestResult]) -> tuple[str, str,
     outcomes = [test.outcome for test in tests]
     failed = outcomes.count(FAILED)
     if failed:
-        return "failed", f"{failed} of {len(outcomes)} do not hold", "✕"
+        return "failed", f"{failed} of {len(outcomes)} failed", "✕"
     passed = outcomes.count(PASSED)
     if not passed:
         return "unknown", "nothing verified here", "–"
-    return "passed", f"{passed} checks hold", "✓"
+    return "passed", f"{passed} checks passed", "✓"
 
 
 def picture_of(plan: Plan, stand: Callable[[str], Stand]) -> Picture:

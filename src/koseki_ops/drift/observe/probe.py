@@ -139,7 +139,7 @@ def parse(answer: bytes, errors: bytes, mark: str) -> State:
     state = State()
     for part, read in READERS.items():
         if part not in parts:
-            state.failed[part] = "the answer does not hold it"
+            state.failed[part] = "it is missing in the answer"
             continue
         content, code = parts[part]
         if code:
@@ -230,7 +230,7 @@ def _join_files(state: State, parts: dict[str, tuple[str, int]]) -> None:
     """Make one item of what four parts say about a file."""
     for part in FILE_PARTS:
         if part not in parts or part in state.failed:
-            why = state.failed.get(part, "the answer does not hold it")
+            why = state.failed.get(part, "it is missing in the answer")
             state.failed["files"] = why if part == "files" else f"{part}: {why}"
             return
     content = {part: parts[part][0] for part in FILE_PARTS}

@@ -108,7 +108,7 @@ def raise_fault(folder: Path, site: str, fault: str, settings: DriftAlerts) -> s
     if fault == before:
         return ""
     mail = _envelope(settings)
-    state = "記録の異常 the history" if fault else "記録は正常 the history holds again"
+    state = "記録の異常 the history" if fault else "記録は正常 the history is whole again"
     mail["Subject"] = f"[koseki {site}] 差異 drift: {state}"
     mail.set_content(f"{one_line(fault or before)}\n\nkoseki drift verify-history\n")
     try:

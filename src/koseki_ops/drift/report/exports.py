@@ -49,7 +49,7 @@ def as_junit(sweep: Sweep, _waiver_statuses: Sequence[WaiverStatus] = ()) -> str
         counts = dict.fromkeys(totals, 0)
         findings = [finding for finding in sweep.findings if finding.host == host.host]
         if host.answered:
-            _case(suite, host.host, f"{host.holds} items hold")
+            _case(suite, host.host, f"{host.holds} items as applied")
             counts["tests"] += 1
         elif not any(finding.answer is Verdict.NOT_VERIFIED for finding in findings):
             case = _case(suite, host.host, "the host answers")

@@ -33,7 +33,7 @@ SHOWN_CARDS, SHOWN_CHANGES = 12, 30
 # Three sweeps that did not come: the page is old, and says so.
 OLD_SECONDS = 45 * MINUTE
 CAUSES = {
-    Cause.CHANGED_ON_HOST: "サーバ上で変更",
+    Cause.CHANGED_ON_HOST: "サーバー上で変更",
     Cause.NOT_APPLIED: "計画の変更が未適用",
     Cause.FOREIGN_COMMIT: "別の版から手作業で適用",
     Cause.UNMANAGED: "計画にないもの",
@@ -185,7 +185,7 @@ def stand(plan: Plan, sweep: Sweep | None, host: str) -> Stand:
         return Stand("failed", f"差異 {drifted} 件{more} drifted", "✕", address)
     if unverified:
         return Stand("open", f"未確認 {unverified} 件 not verified", "?", address)
-    return Stand("passed", f"適用どおり {row.holds} hold", "✓", address)
+    return Stand("passed", f"適用どおり {row.holds} as applied", "✓", address)
 
 
 def measured(plan: Plan, entries: Sequence[Entry], zone: ZoneInfo) -> list[Chart]:
