@@ -182,11 +182,11 @@ def _rollback_unless_reachable() -> Commands:
     if connector().new_connection_works():
         yield StringCommand(FORGET)
     else:
-        said = (
+        sentence = (
             f"a new connection did not work ({connector().trouble}), so the change was undone: "
             "compare flows and accounts with what was changed"
         )
-        yield StringCommand(f"{UNDO}; echo {shlex.quote(said)} >&2; exit 1")
+        yield StringCommand(f"{UNDO}; echo {shlex.quote(sentence)} >&2; exit 1")
 
 
 def _move(file: File | Absent) -> str:

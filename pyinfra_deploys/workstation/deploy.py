@@ -166,7 +166,7 @@ def schedule(data: HostData) -> None:
     times = WatchSchedule.model_validate(data.value("watch_schedule"))
     files = []
     for run in RUNS:
-        told = {
+        values = {
             "run": run,
             "calendar": getattr(times, f"{run.name}_calendar"),
             "seconds": getattr(times, f"{run.name}_seconds"),
@@ -177,7 +177,7 @@ def schedule(data: HostData) -> None:
             "password": PASSWORD if run.secrets else "",
         }
         for kind in ("service", "timer"):
-            content = render(f"{UNITS}/koseki-watch.{kind}", **told)
+            content = render(f"{UNITS}/koseki-watch.{kind}", **values)
             files.append(File(f"{UNITS}/{run.unit}.{kind}", content))
     put_files(name="Keep the units", files=files, then="systemctl daemon-reload")
     timers = [f"{run.unit}.timer" for run in RUNS]

@@ -311,7 +311,13 @@ def test_the_canary_is_in_no_raw_byte(plan: Plan, everywhere: Everywhere) -> Non
                 host=host,
             )
             said = facts[f"{place} canary"]
-            check(said.rc in {0, 1}, "a search that ended", said, "ask again", host=host)
+            check(
+                said.rc in {0, 1},
+                "a search that ended",
+                said,
+                "run `koseki verify backup` again",
+                host=host,
+            )
             expect(said.lines, [], remedy, host=host)
 
 
@@ -321,7 +327,13 @@ def test_everything_in_the_vaults_is_ciphertext(plan: Plan, everywhere: Everywhe
         host = plan.vault_host(vault)
         for place in places(vault):
             said = everywhere[host][f"{place} plain"]
-            check(not said.errors, "a search that ended", said, "ask again", host=host)
+            check(
+                not said.errors,
+                "a search that ended",
+                said,
+                "run `koseki verify backup` again",
+                host=host,
+            )
             expect(said.lines, [], "find out who wrote these, and remove them", host=host)
 
 

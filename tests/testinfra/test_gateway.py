@@ -199,7 +199,12 @@ def knock(plan: Plan, everywhere: Everywhere, line: str, who: str, kind: str = "
         not_verified("nobody here stands at a counter: knock from a terminal")
     said = everywhere[WORKSTATION]["knocks"]
     found = _met(said.text).get((line, who, kind))
-    check(found, f"{who} knocking from the line of {line}", said.errors or said, "ask again")
+    check(
+        found,
+        f"{who} knocking from the line of {line}",
+        said.errors or said,
+        "run `koseki verify gateway` again",
+    )
     return found or Knock(0, "")
 
 

@@ -403,7 +403,12 @@ def test_no_unit_has_failed(facts: Facts) -> None:
     units = [line.split()[0] for line in facts["failed"].lines]
     failed = [unit for unit in units if unit not in WATCH_RUNS]
     unit = failed[0] if failed else ""
-    expect(failed, [], "read its journal, mend it, then `systemctl reset-failed`", unit)
+    expect(
+        failed,
+        [],
+        "read its journal (`journalctl -u UNIT`), repair it, then `systemctl reset-failed`",
+        unit,
+    )
 
 
 @on_hosts("all")

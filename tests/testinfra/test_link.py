@@ -237,7 +237,12 @@ def knock(plan: Plan, everywhere: Everywhere, line: str, account: str, kind: str
         not_verified("nobody here is a registry: knock from one")
     said = everywhere[WORKSTATION]["knocks"]
     found = _met(said.text).get((line, account, kind))
-    check(found, f"{account} tried from the line of {line}", said.errors or said, "ask again")
+    check(
+        found,
+        f"{account} tried from the line of {line}",
+        said.errors or said,
+        "run `koseki verify link` again",
+    )
     return found or {}
 
 

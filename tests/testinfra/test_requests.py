@@ -22,7 +22,7 @@ PREFIX = "operator_"
 RECORD = ("platform.request_ends", "platform.requests")
 # The timer's minute, and some.
 SECONDS = 150
-REMEDY = "`koseki drift --explain` tells the command that mends it; find out who changed it"
+REMEDY = "`koseki drift --explain` shows the command that repairs it; find out who changed it"
 
 # Who a person's role is and what it holds, whatever a request says.
 CLUSTER = """

@@ -27,7 +27,7 @@ SECONDS = 150
 RECORD = ["takeover_documents", "takeover_ends", "takeovers"]
 # What the server says to who stands in while nothing is declared.
 SHUT = ("permission denied for database", "no takeover of ")
-REMEDY = "`koseki drift --explain` tells the command that mends it; find out who changed it"
+REMEDY = "`koseki drift --explain` shows the command that repairs it; find out who changed it"
 END = "end it with `koseki takeover end`, or see the journal of koseki-requests.service"
 TOWN = """
 select json_build_object('database', current_database(),

@@ -1,6 +1,6 @@
 """What a person reads when something is wrong: the field's words, and always what to do now.
 
-All of `src` is read by its syntax tree. `KosekiError(what, seen, remedy)`: the remedy is a command,
+All of `src`, the deploys and the plugins are read by their syntax trees. `KosekiError(what, seen, remedy)`: the remedy is a command,
 an option, a document, a file or a key; where a command is named, it is there.
 """
 
@@ -84,10 +84,13 @@ class Site:
 
 @cache
 def trees() -> dict[str, ast.Module]:
-    """Return the syntax trees of `src` by file."""
+    """Return the syntax trees of `src` and of what its engines load, by file."""
     return {
-        str(path.relative_to(SOURCE)): ast.parse(path.read_text(encoding="utf-8"))
-        for path in sorted(SOURCE.rglob("*.py"))
+        str(path.relative_to(SOURCE if folder == SOURCE else ROOT)): ast.parse(
+            path.read_text(encoding="utf-8")
+        )
+        for folder in (SOURCE, ROOT / "pyinfra_deploys", ROOT / "plugins", ROOT / "tools")
+        for path in sorted(folder.rglob("*.py"))
     }
 
 
