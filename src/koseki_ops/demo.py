@@ -29,7 +29,7 @@ STEPS = ("secrets", "package mirror", "lab", "apply", "verify")
 def demo_command(site: Site) -> None:
     """From nothing to a verified platform in the lab; leaves the lab running.
 
-    Exit 0: all of it stands and holds; 1: something failed; 2: it could not go on.
+    Exit 0: it is up and everything passed; 1: something failed; 2: it could not go on.
 
     Example: koseki demo
     """

@@ -197,7 +197,7 @@ def test_the_file_is_an_alertmanagers(box: Box) -> None:
 @pytest.mark.parametrize(
     ("program", "sentence"),
     [
-        (None, "the MTA cannot be started .*install one"),
+        (None, "the MTA cannot be started .*install an MTA"),
         ("#!/bin/sh\necho 'no such user' >&2\nexit 67\n", "refused it .*exit 67 no such user"),
     ],
 )

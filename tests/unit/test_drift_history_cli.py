@@ -157,7 +157,7 @@ def test_verify_history(site: Site) -> None:
     history.append(sweep(at=NOW + 900))
     good = run("verify-history", "--json")
     assert good.exit_code == 0
-    assert "2 sweeps, the chain holds" in good.stdout
+    assert "2 sweeps, the chain is whole" in good.stdout
     with closing(sqlite3.connect(site.state / "drift" / DATABASE_FILE)) as connection, connection:
         connection.execute("UPDATE sweeps SET drifted = 0 WHERE number = 1")
     bad = run("verify-history", "--json")

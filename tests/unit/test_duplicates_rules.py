@@ -608,7 +608,7 @@ def test_a_year_whose_holidays_nobody_knows_is_said_to_be_so() -> None:
     [
         ({"戸籍": 10, "除籍": 5, "改製原": 7}, ""),
         ({"戸籍": 10, "除籍": 4, "改製原": 7}, "除籍"),
-        (None, "nothing was said"),
+        (None, "no totals came"),
     ],
 )
 def test_days_that_were_all_right_do_not_hide_that_the_whole_has_drifted(

@@ -95,7 +95,9 @@ def test_a_group_that_is_named_twice_is_one(tmp_path: Path) -> None:
     assert sorted(inventory.hosts_in("both")) == ["one", "three", "two"]
     assert inventory.hosts_in("empty") == []
     assert inventory.groups_of("two") == ["all", "both", "near"]
-    with pytest.raises(KosekiError, match=r"unknown group \(far\): choose one of all, both"):
+    with pytest.raises(
+        KosekiError, match=r"unknown group \(far\): name a group of `hosts.yml`: all, both"
+    ):
         inventory.hosts_in("far")
 
 

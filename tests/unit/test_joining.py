@@ -138,7 +138,7 @@ def test_data_is_encrypted_for_somebody_and_goes_somewhere(site: Site, tmp_path:
 @pytest.mark.parametrize(
     ("who", "sentence"),
     [
-        (("sousa01", "sousa01"), "approves a deletion of their own"),
+        (("sousa01", "sousa01"), "who deletes does not approve"),
         (("sousa01", "nobody"), "not a valid operator today"),
         (("sousa01", "sousa02"), "never handed over"),
     ],

@@ -1,7 +1,8 @@
 """What a person reads when something is wrong: the field's words, and always what to do now.
 
-All of `src`, the deploys and the plugins are read by their syntax trees. `KosekiError(what, seen, remedy)`: the remedy is a command,
-an option, a document, a file or a key; where a command is named, it is there.
+All of `src`, the deploys and the plugins are read by their syntax trees. In
+`KosekiError(what, seen, remedy)` the remedy is a command, an option, a document, a file or a key;
+where a command is named, it is there.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def drift_group(
 ) -> None:
     """Ask every host in one round trip what it is, and hold it against the last apply.
 
-    Exit 0: all holds; 1: something drifted; 2: something could not be verified, and why.
+    Exit 0: all is as applied; 1: something drifted; 2: something could not be verified, and why.
 
     Example: koseki drift --limit databases
     """

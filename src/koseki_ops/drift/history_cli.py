@@ -186,10 +186,10 @@ def page_command(site: Site) -> None:
 @site_options
 @json_option
 def verify_history_command(site: Site, *, as_json: bool) -> None:
-    """Hold every kept sweep against its chain, the newest against the signature and its file.
+    """Verify every recorded sweep against its chain, the newest against the signature and its file.
 
     Compare the head with one that was printed or mailed before: it must be in this history.
-    Exit 0: it holds; 1: something was changed, removed or signed by another key.
+    Exit 0: it is whole; 1: something was changed, removed or signed by another key.
 
     Example: koseki drift verify-history
     """

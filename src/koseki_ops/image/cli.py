@@ -57,7 +57,7 @@ def check_command(site: Site, image: Path, *, as_json: bool) -> None:
     """Boot an image in a network of its own, join it, verify it, restart it, cut its power.
 
     IMAGE: a file, or the host whose image was built last. What was found lies beside the image, in
-    a folder of its name with `.check`. Exit 0: all holds; 1: something does not; 2: it may not be
+    a folder of its name with `.check`. Exit 0: all passed; 1: something failed; 2: it may not be
     used, or does not boot.
 
     Example: koseki image check primary1

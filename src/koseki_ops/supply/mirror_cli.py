@@ -42,7 +42,7 @@ def build_command(site: Site, *, refresh: bool) -> None:
 def verify_command(site: Site, *, as_json: bool) -> None:
     """Re-check the signature and every hash; name what was altered.
 
-    Exit 0: all of it holds; 2: something was altered or is missing.
+    Exit 0: all of it is right; 2: something was altered or is missing.
 
     Example: koseki mirror verify
     """

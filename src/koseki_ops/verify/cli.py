@@ -28,7 +28,7 @@ def verify_command(
     Without SUITE all suites run: accounts, application, backup, certificates, databases, etcd,
     flows, gateway, isolation, kernel, link, locks, packages, replication, requests, schedule,
     ssh, takeover, text, time, vault. An HTML report and a JUnit file are left in
-    var/<site>/reports/. Exit 0: all holds; 1: something does not; 2: the question was wrong or a
+    var/<site>/reports/. Exit 0: all passed; 1: something failed; 2: the question was wrong or a
     host did not answer (the others were asked).
 
     Example: koseki verify replication backup --limit databases
