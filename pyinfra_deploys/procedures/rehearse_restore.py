@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand, operation
-from pyinfra_deploys.foundation.operations import Commands
+from pyinfra_deploys.baseline.operations import Commands
 
 PROGRAM = Path(__file__).parent / "files/rehearse-restore"
 ON_HOST = "/run/koseki-rehearse-restore"

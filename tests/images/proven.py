@@ -40,12 +40,12 @@ PATHS = (
     f"{VARIABLES}/all/volumes.yml",
     f"{VARIABLES}/databases",
     f"{VARIABLES}/etcd_members",
-    "playbooks/divide-municipalities.yml",
-    "playbooks/grant-by-request.yml",
-    "playbooks/record-twice.yml",
-    "playbooks/run-etcd.yml",
-    "playbooks/seal-copies.yml",
-    "pyinfra_deploys/foundation",
+    "playbooks/access-expiry.yml",
+    "playbooks/deploy-etcd.yml",
+    "playbooks/deploy-municipal-databases.yml",
+    "playbooks/deploy-postgresql.yml",
+    "playbooks/initial-backup.yml",
+    "pyinfra_deploys/baseline",
     "pyinfra_deploys/vault",
     "roles/etcd",
     "roles/municipal_databases",
@@ -61,7 +61,7 @@ PATHS = (
 VALUES = {
     f"{VARIABLES}/all/packages.yml": tuple(
         ("packages", concern)
-        for concern in ("base", "image", "foundation", "etcd", "postgresql", "pgbackrest")
+        for concern in ("base", "image", "baseline", "etcd", "postgresql", "pgbackrest")
     ),
 }
 

@@ -521,6 +521,12 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
         "line_subnets.nagano is 'nagano'",
         "no such municipality",
     ),
+    "packages by a former name": (
+        "packages.yml",
+        lambda content: content["packages"].update(foundation=content["packages"].pop("baseline")),
+        "packages is 'without baseline'",
+        "the row foundation is called so now",
+    ),
     "no volume for the system": (
         "volumes.yml",
         lambda content: content.update(

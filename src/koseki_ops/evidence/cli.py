@@ -23,8 +23,8 @@ def evidence_group() -> None:
 def verify_command(site: Site, *, as_json: bool) -> None:
     """Hold every record against the one before it and against its signature.
 
-    Exit 0: all are whole; 1: a row was changed, removed, inserted or put elsewhere, and the first one is
-    named.
+    Exit 0: all are whole; 1: a row was changed, removed, inserted or put elsewhere, and the first
+    one is named.
 
     Example: koseki evidence verify -i iida
     """

@@ -1,6 +1,6 @@
 """One host of the inventory as a bootable disk.
 
-A bare machine of the build lab is made from the platform's own mirror and gets its ground and its
+A bare machine of the build lab is made from the platform's own mirror and gets its baseline and its
 services by the same deploys and roles as every other; what is left on its disk, less what makes it
 that machine, becomes the image.
 """
@@ -43,7 +43,7 @@ PASSWORD = "boot_loader_password"  # noqa: S105 - the name of a secret
 CONSOLES = ("console=tty0", "console=ttyS0,115200", "quiet")
 # What can be done without asking anybody; the rest comes with the machine's first apply: services'
 # certificates, who starts first, and the toolkit of a host that keeps watch, which knows its site.
-DEPLOYS = tuple(path for path in apply.DEPLOYS if "workstation" not in path)
+DEPLOYS = tuple(path for path in apply.DEPLOYS if "watch_host" not in path)
 STAGES = ("install", "configure")
 PLACE_IN_TREE = Path("usr/share/koseki")
 
@@ -162,7 +162,7 @@ def _build(
 def _apply(lab: Lab, host: str, on_progress: OnProgress) -> None:
     """Let the engines do on the build machine what they do anywhere."""
     build_lab, upper = lab.site, lab.machine(host).upper
-    on_progress("ground: the build machine")
+    on_progress("baseline: the build machine")
     done = pyinfra_run.run_deploys(
         build_lab, list(DEPLOYS), limit=[host], check=False, progress=on_progress
     )

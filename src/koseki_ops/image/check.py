@@ -30,7 +30,7 @@ SUITES = ("accounts", "kernel", "locks", "packages", "ssh", "time")
 LASTING = ("kernel", "locks", "time")
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # Each line reaches the disk before it is told: what was told must be there after the cut.
-WRITTEN = "/var/lib/koseki/boot-test"
+WRITTEN = "/var/lib/koseki/on-trial"
 WRITE = (
     "i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); echo $i >>{path}; sync --data {path}; "
     "echo $i; done"
@@ -96,7 +96,7 @@ class _BootTest:
             stage.text = "it made its own keys and answers"
         with self._stage("joining the platform") as stage:
             self._join()
-            stage.text = "the ground certified it"
+            stage.text = "the baseline certified it"
         self._suites("as a server", SUITES)
         with self._stage("restart") as stage:
             self._restart()
@@ -145,7 +145,7 @@ class _BootTest:
         return done.stdout.strip() if done.returncode == 0 else None
 
     def _join(self) -> None:
-        """Let the ground meet the machine as it will meet the real one."""
+        """Let the baseline meet the machine as it will meet the real one."""
         done = pyinfra_run.run_deploys(
             self.lab.site, list(DEPLOYS), limit=[self.host], check=False, progress=self.on_progress
         )

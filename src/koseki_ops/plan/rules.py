@@ -513,6 +513,15 @@ def _vaults(rules: Rules) -> Iterator[Finding]:
                 )
 
 
+def _packages(rules: Rules) -> Iterator[Finding]:
+    if "baseline" not in rules.platform.packages:
+        yield rules.finding(
+            "packages",
+            "without baseline",
+            "name what every host needs before any service; the row foundation is called so now",
+        )
+
+
 def _volumes(rules: Rules) -> Iterator[Finding]:
     yield from _duplicates(rules, "volumes", "mount", rules.platform.volumes)
     if "/" not in {volume.mount for volume in rules.platform.volumes if not volume.groups}:
@@ -567,6 +576,7 @@ ALL_RULES: tuple[Callable[[Rules], Iterator[Finding]], ...] = (
     _operators,
     _timing,
     _vaults,
+    _packages,
     _volumes,
     _waivers,
 )

@@ -1,6 +1,6 @@
 """What a host that keeps watch is given: the toolkit, its Python packages, what it asks with.
 
-The toolkit and its packages are the ground's (`pyinfra_deploys/workstation/`), compared by one
+The toolkit and its packages are the baseline's (`pyinfra_deploys/watch_host/`), compared by one
 hash each. What the engines note here while they work (host keys, certificates, manifests) is
 handed over when they have ended. No authority's private key leaves the control node.
 """
@@ -50,7 +50,7 @@ NOTED = (
     "ssh/user_ca.pub",
     "ssh/host_ca.pub",
     "ssh/hosts/*.pub",
-    "backup/*.pub",
+    "ssh/uploads/*.pub",
     "pki/ca.crt",
     "drift/manifests/*.json",
     # By the contents that the manifests speak of differences are shown.
@@ -69,8 +69,12 @@ NOTED = (
 CONTENT = re.compile(r"[0-9a-f]{64}")
 # What ssh says of a host that has not met us yet.
 NOT_KNOWN = "Permission denied"
-# Beside it, so that a sweep never finds half; then what is not handed over any more goes.
-HANDED = "mirror */drift/manifests */drift/contents */ssh/hosts */backup */pki */terminals */link"
+# Beside it, so that a sweep never finds half; then what is not handed over any more goes: of
+# `backup` nothing is since uploads are certified.
+HANDED = (
+    "mirror */drift/manifests */drift/contents */ssh/hosts */ssh/uploads */backup */pki "
+    "*/terminals */link"
+)
 TAKE_OVER = (
     f"set -e; umask 077; cd {STATE}; rm -rf .new; mkdir .new; "
     "tar -x --no-same-owner -f - -C .new; cd .new; find * -type f | sort >../.listed; cd ..; "
