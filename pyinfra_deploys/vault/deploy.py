@@ -15,6 +15,7 @@ from pyinfra_deploys.baseline.host_data import HostData
 from pyinfra_deploys.baseline.operations import File, ensure, put_files
 from pyinfra_deploys.baseline.templates import environment
 
+from koseki_ops.plan.host_programs import program_files
 from koseki_ops.plan.model import Vault
 from koseki_ops.trust.ssh_ca import admitted_uploads
 
@@ -88,7 +89,10 @@ def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
     put_files(
         name="Keep the seal",
         files=[
-            File("/usr/local/sbin/koseki-seal", (HERE / "files/koseki-seal").read_bytes(), "0755"),
+            *(
+                File(file.path, file.source.read_bytes(), file.mode)
+                for file in program_files(data.site.root, "koseki_seal")
+            ),
             File(SERVICE, render(SERVICE)),
             File(TIMER, render(TIMER, minutes=seal["every_minutes"])),
             *(

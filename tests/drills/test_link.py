@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from koseki_link.layout import IN, Name, StandIn, resident_number
 
 from drills.conftest import Platform, wait_for
+from koseki_link.layout import IN, Name, StandIn, resident_number
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.registers.link.service import stand_in_of
 from koseki_sample.invented import SURVIVORS

@@ -624,6 +624,17 @@ def test_a_host_without_an_address_is_named(inventories: Path) -> None:
     assert any("add the host application1" in text for text in findings), findings
 
 
+def test_a_value_that_was_renamed_is_told_its_name(inventories: Path) -> None:
+    """An inventory from before would have a role take its default, or refuse half-way."""
+    path = inventories / "iida/group_vars/databases/requests.yml"
+    path.write_text('---\nrequest_expiry_calendar: "*:0/5"\n', encoding="utf-8")
+    (finding,) = check_inventory(Inventory(inventories / "iida"), TODAY)
+    assert str(finding) == (
+        "inventories/iida/group_vars/databases/requests.yml: request_expiry_calendar is '*:0/5': "
+        "it is called access_expiry_calendar now; rename it there"
+    )
+
+
 def test_what_does_not_hold_is_never_used(inventories: Path) -> None:
     """Whoever asks for the typed plan is told the first fault, and how many more there are."""
     path = inventories / "iida/group_vars/all/municipalities.yml"

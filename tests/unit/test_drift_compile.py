@@ -71,7 +71,7 @@ def test_what_is_declared_and_not_there_is_expected_all_the_same() -> None:
 def test_a_container_has_no_kernel_parameters_but_its_networks(
     container: str, expected: dict[str, str]
 ) -> None:
-    """What the baseline declares of the machine's kernel is missed there, and not in a container."""
+    """What the baseline declares of the machine's kernel is missed there, not in a container."""
     after = State(container=container)
     after.add("kernel parameter", "net.ipv4.ip_forward", ("0",))
     declared = {"baseline": {"kernel parameter": {n: {"value": "0"} for n in expected}}}

@@ -41,7 +41,7 @@ from koseki_ops.trust.ssh_ca import files_of, host_certificate
 ROOT = project_root()
 GOLDEN = Path(__file__).with_name("golden")
 STAGE = "/run/koseki-stage"
-# Each kind of baseline: a database's, a city server's with an exchange and a vault, the datacenter's.
+# Each kind of host: a database's, a city server with an exchange and a vault, the datacenter's.
 BASELINE_HOSTS = ["primary1", "registry-link1", "remote-backup1"]
 CHANGING = (
     "/etc/ssh/koseki_user_ca.pub",
@@ -188,13 +188,13 @@ def test_the_watchs_files(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
 
 TEMPLATES = sorted(ROOT.glob("roles/*/templates/**/*.j2"))
 HOST_OF_ROLE = {
+    "access_expiry": "primary1",
     "db_proxy": "application1",
     "etcd": "application1",
     "koseki_application": "application1",
     "pgbackrest": "primary1",
     "postgresql": "primary1",
     "registry_link": "registry-link1",
-    "request_expiry": "primary1",
     "web_gateway": "application1",
 }
 

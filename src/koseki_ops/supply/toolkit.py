@@ -40,7 +40,16 @@ TOOLKIT, VENV, STATE = "/opt/koseki/toolkit", "/opt/koseki/venv", "/var/lib/kose
 ACCOUNT = "koseki-watch"
 HANDED_OVER = f"{STATE}/.handed-over"
 # What of the checkout works on a host; the package itself goes as a wheel.
-FOLDERS = ("inventories", "playbooks", "plugins", "pyinfra_deploys", "roles", "tests/testinfra")
+FOLDERS = (
+    "host_programs",
+    "inventories",
+    "platform_schema",
+    "playbooks",
+    "plugins",
+    "pyinfra_deploys",
+    "roles",
+    "tests/testinfra",
+)
 FILES = ("ansible.cfg", "pyproject.toml")
 PACKAGE = ("src", "pyproject.toml", "README.md", "LICENSE")
 LEFT_OUT = ("__pycache__", "koseki_ops.egg-info")
