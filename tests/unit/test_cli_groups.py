@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from hosts import Answer, Hosts
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.results import EngineResult, HostResult, merge
 from koseki_ops.engines import apply as engine
 from koseki_ops.engines.cli import apply_command
@@ -105,7 +106,7 @@ def engines(monkeypatch: pytest.MonkeyPatch, result: EngineResult) -> list[engin
     """Let the engines do this, on hosts that are not there; return what they were asked."""
     plans: list[engine.Plan] = []
 
-    def applied(_site: Site, plan: engine.Plan, _say: engine.OnProgress) -> EngineResult:
+    def applied(_site: Site, plan: engine.Plan, _say: OnProgress) -> EngineResult:
         plans.append(plan)
         return result
 

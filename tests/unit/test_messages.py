@@ -188,7 +188,7 @@ def words_of(name: str) -> str:
 def test_identifiers_are_the_fields_words() -> None:
     """Nobody has to learn a dialect to read a function's name."""
     found = [
-        f"{file}:{node.lineno}: {name}"
+        f"{file}: {name}"
         for file, tree in trees().items()
         for node in ast.walk(tree)
         if (name := named(node)) and name not in ELSEWHERE and WORD.search(words_of(name))

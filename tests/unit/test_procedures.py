@@ -12,14 +12,13 @@ import pytest
 from click.testing import CliRunner
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.core.progress import Progress
+from koseki_ops.core.progress import OnProgress, Progress
 from koseki_ops.evidence.ledger import Ledger, Verdict
 from koseki_ops.plan.site import Site, project_root
 from koseki_ops.procedures.base import (
     COMPLETED,
     FAILED,
     INTERRUPTED,
-    OnProgress,
     Order,
     Procedure,
     last_runs,

@@ -9,7 +9,6 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from koseki_ops.supply.watch_host import FOLDERS, LOCK, noted, toolkit_bundle, toolkit_digest
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.results import EngineResult, HostResult
@@ -17,6 +16,7 @@ from koseki_ops.plan.inventory import WORKSTATION, Inventory
 from koseki_ops.plan.revision import INPUTS
 from koseki_ops.plan.site import WATCH_HOST_FILE, Site, project_root
 from koseki_ops.remote.ssh_config import ensure_site_ssh
+from koseki_ops.supply.toolkit import FOLDERS, LOCK, noted, toolkit_bundle, toolkit_digest
 from koseki_ops.trust.secrets import init_secrets, secrets_file
 from koseki_ops.trust.ssh_ca import certificate, sign_operator, watch_certificate
 from koseki_ops.trust.x509 import Request, open_authority, sign
