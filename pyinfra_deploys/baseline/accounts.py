@@ -121,8 +121,8 @@ def _declare(account: OperatorAccount, max_days: int) -> None:
 
 def principals(data: HostData, today: date) -> tuple[File, ...]:
     """Return a principals file for each account: who may enter it, and from where."""
-    addresses = ",".join(str(a) for a in data.value("workstation_addresses").values())
-    automation = data.value("automation_account")
+    addresses = ",".join(data.plan.workstation_addresses.listed)
+    automation = data.plan.automation_account
     watch = ",".join(watch_addresses(data.inventory))
     engines = f'{OWNER}from="{addresses}" {automation}\n'
     if watch:
@@ -139,7 +139,7 @@ def principals(data: HostData, today: date) -> tuple[File, ...]:
 @deploy("Keep accounts: the engines', the operators', nobody else's")
 def accounts(data: HostData, today: date) -> None:
     """Keep groups, accounts, sudo, password quality and lockout."""
-    automation = data.value("automation_account")
+    automation = data.plan.automation_account
     policy = data.policy
     ensure(
         name="Keep the groups",

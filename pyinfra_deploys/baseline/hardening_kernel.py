@@ -36,7 +36,7 @@ def differing(parameters: dict[str, str]) -> str:
 @deploy("Harden the kernel")
 def hardening_kernel(data: HostData) -> None:
     """Set parameters now and at boot, refuse modules, give the boot loader its words."""
-    parameters = {name: str(value) for name, value in data.value("kernel_parameters").items()}
+    parameters = {name: str(value) for name, value in data.plan.kernel_parameters.items()}
     # A * is one of every interface: interfaces come and go.
     single = {name: value for name, value in parameters.items() if "*" not in name}
     put_files(
@@ -54,7 +54,7 @@ def hardening_kernel(data: HostData) -> None:
     put_files(
         name="Refuse modules and memory images",
         files=(
-            File(MODULES, render(MODULES, modules=data.value("kernel_modules_refused"))),
+            File(MODULES, render(MODULES, modules=data.plan.kernel_modules_refused)),
             File(
                 "/etc/security/limits.d/koseki-core.conf",
                 "# Managed by koseki (pyinfra, baseline/hardening_kernel.py). Do not edit.\n"
@@ -67,6 +67,6 @@ def hardening_kernel(data: HostData) -> None:
     )
     put_files(
         name="Keep the kernel's command line",
-        files=(File(COMMAND_LINE, render(COMMAND_LINE, words=data.value("kernel_command_line"))),),
+        files=(File(COMMAND_LINE, render(COMMAND_LINE, words=data.plan.kernel_command_line)),),
         then=f"if [ -e {MENU} ]; then update-grub; fi",
     )

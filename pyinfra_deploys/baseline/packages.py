@@ -120,7 +120,7 @@ def push(data: HostData) -> Commands:
 
 def mirror_digest(data: HostData) -> str:
     """Return the hash of the signed index that this host reads."""
-    suite = data.value("debian_release") if data.is_city else VAULT_SUITE
+    suite = data.plan.debian_release if data.is_city else VAULT_SUITE
     return hashlib.sha256((data.mirror / "dists" / suite / "InRelease").read_bytes()).hexdigest()
 
 
@@ -128,8 +128,8 @@ def source_entry(data: HostData) -> str:
     """Return the one package source of a host, in deb822 form."""
     if data.is_city:
         uri, suite = (
-            f"http://{data.workstation}:{data.value('mirror_port')}",
-            data.value("debian_release"),
+            f"http://{data.workstation}:{data.plan.mirror_port}",
+            data.plan.debian_release,
         )
     else:
         uri, suite = f"file:{PUSHED}", VAULT_SUITE

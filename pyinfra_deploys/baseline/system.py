@@ -17,7 +17,7 @@ TOLERATED_SKEW_SECONDS = 1.5
 
 def hosts_file(data: HostData) -> str:
     """Return /etc/hosts: names and addresses as this host sees them."""
-    domain = data.value("domain")
+    domain = data.plan.domain
     lines = [OWNER + "127.0.0.1 localhost"]
     lines += [
         f"{address} {name}.{domain} {name}" for name, address in sorted(data.known_hosts.items())
@@ -50,8 +50,8 @@ def system(data: HostData) -> None:
                 "/etc/chrony/chrony.conf",
                 render("/etc/chrony/chrony.conf", sources=data.time_sources),
             ),
-            File("/etc/localtime", link_to=f"/usr/share/zoneinfo/{data.value('timezone')}"),
-            File("/etc/timezone", f"{data.value('timezone')}\n"),
+            File("/etc/localtime", link_to=f"/usr/share/zoneinfo/{data.plan.timezone}"),
+            File("/etc/timezone", f"{data.plan.timezone}\n"),
         ),
         validate='[ ! -e "$STAGE/etc/chrony/chrony.conf" ] || '
         'chronyd -p -f "$STAGE/etc/chrony/chrony.conf" >/dev/null',

@@ -45,7 +45,7 @@ def _owned(vault: Vault) -> list[tuple[str, str, dict[str, str]]]:
 def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
     """On a vault's host: account, room, door, seal; on any other nothing."""
     render = environment(HERE / "templates")
-    seal = data.value("vault_seal")
+    seal = data.plan.vault_seal
     wanted, change = [], []
     for vault in vaults:
         wanted.append(
@@ -94,12 +94,12 @@ def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
                 for file in program_files(data.site.root, "koseki_seal")
             ),
             File(SERVICE, render(SERVICE)),
-            File(TIMER, render(TIMER, minutes=seal["every_minutes"])),
+            File(TIMER, render(TIMER, minutes=seal.every_minutes)),
             *(
                 File(
                     f"/etc/koseki/vaults/{vault.name}.conf",
                     f"ROOT={vault.root}\nACCOUNT={vault.account}\n"
-                    f"KEEP_GENERATIONS={seal['keep_generations']}\nKEEP_DAYS={seal['keep_days']}\n",
+                    f"KEEP_GENERATIONS={seal.keep_generations}\nKEEP_DAYS={seal.keep_days}\n",
                 )
                 for vault in vaults
             ),
@@ -123,7 +123,7 @@ def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
 def vault() -> None:
     """Settle one host's part in the vaults."""
     data = HostData.of(host)
-    vaults = [Vault.model_validate(row) for row in data.value("vaults")]
+    vaults = data.plan.vaults
     vault_rooms(data=data, vaults=[vault for vault in vaults if vault.group in data.groups])
 
 

@@ -24,7 +24,6 @@ from pyinfra_deploys.baseline.operations import (
 from pyinfra_deploys.baseline.templates import environment
 
 from koseki_ops.drift.judge.declared import Declared
-from koseki_ops.plan.model import DriftAlerts, WatchSchedule
 from koseki_ops.supply.toolkit import (
     ACCOUNT,
     LOCK,
@@ -140,7 +139,7 @@ def equipment(data: HostData) -> None:
 @deploy("Keep watch: the mail")
 def mail(data: HostData) -> None:
     """Keep the local MTA, which takes what the watch has to tell and hands it on."""
-    alerts = DriftAlerts.model_validate(data.value("drift_alerts"))
+    alerts = data.plan.drift_alerts
     put_files(
         name="Keep whom mail is handed to",
         files=[File(MTA_CLIENT, render(MTA_CLIENT))],
@@ -163,7 +162,7 @@ def mail(data: HostData) -> None:
 @deploy("Keep watch: the schedule")
 def schedule(data: HostData) -> None:
     """Keep the units that look at the platform by the clock."""
-    times = WatchSchedule.model_validate(data.value("watch_schedule"))
+    times = data.plan.watch_schedule
     files = []
     for run in RUNS:
         values = {

@@ -10,6 +10,7 @@ import click
 from koseki_ops.core.environment import forget_caller
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.lazy_group import LazyGroup
+from koseki_ops.core.terminal import guard
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -102,6 +103,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command; a KosekiError or an interrupt becomes one sentence and exit code 2."""
     forget_caller()
+    guard()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # A command that sets an exit code leaves by SystemExit; click returns those of its own.

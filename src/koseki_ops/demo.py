@@ -11,8 +11,8 @@ from koseki_ops.core.progress import Progress
 from koseki_ops.engines import apply as engine
 from koseki_ops.lab.lab import Lab
 from koseki_ops.plan.cli_options import site_options
+from koseki_ops.plan.host_kinds import kinds_of
 from koseki_ops.plan.inventory import Inventory
-from koseki_ops.plan.rules import PLAN_GROUPS
 from koseki_ops.plan.site import Site
 from koseki_ops.supply.mirror import build_mirror
 from koseki_ops.supply.toolkit import build_wheelhouse
@@ -29,7 +29,7 @@ STEPS = ("secrets", "package mirror", "lab", "apply", "verify")
 def demo_command(site: Site) -> None:
     """From nothing to a verified platform in the lab; leaves the lab running.
 
-    Exit 0: it is up and everything passed; 1: something failed; 2: it could not go on.
+    Exit 0: all of it stands and holds; 1: something failed; 2: it could not go on.
 
     Example: koseki demo
     """
@@ -72,7 +72,7 @@ def print_table(site: Site, changed: int, verified: Results, progress: Progress)
     inventory = Inventory(site.inventory)
     click.echo("\nWhat stands")
     for host in inventory.hosts:
-        groups = [name for name in PLAN_GROUPS if host in inventory.hosts_in(name)]
+        groups = [kind.group for kind in kinds_of(inventory, host)]
         address = inventory.address_of(host, site.origin)
         click.echo(f"  {host:16} {', '.join(groups):14} {address}")
     click.echo("\nHow long it took")

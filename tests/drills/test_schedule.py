@@ -1,4 +1,4 @@
-"""The watch by the clock: a run that dies, a host that is down, a machine that was off."""
+"""The watch by the clock: a run that dies, a host that is down, a machine that slept."""
 
 from __future__ import annotations
 
@@ -15,6 +15,23 @@ from drills.ledger import LEDGER
 
 WATCH_HOST = "workstation1"
 SWEEP, OPINION = "koseki-drift.service", "koseki-second-opinion.service"
+KILL = """
+systemctl start --no-block {unit}; sleep {pause}
+systemctl kill --signal=KILL {unit} 2>/dev/null
+while [ "$(systemctl show -P ActiveState {unit})" = activating ]; do sleep 0.1; done
+systemctl show -P Result {unit}
+"""
+# The first is stopped, so that it is at work for as long as the second is looked for.
+TWICE = """
+systemctl start --no-block {unit}
+until pid=$(pgrep -x -u koseki-watch koseki); do sleep 0.02; done
+kill -STOP $pid
+systemctl show -P MainPID {unit}
+systemctl start --no-block {unit}; sleep 1
+systemctl show -P MainPID {unit}
+pgrep -cx -u koseki-watch koseki
+kill -CONT $pid
+"""
 STAMP = "/var/lib/systemd/timers/stamp-koseki-drift.timer"
 
 
@@ -37,13 +54,18 @@ def said(platform: Platform, unit: str) -> str:
     return platform.sh(WATCH_HOST, f"journalctl -o cat --no-pager _SYSTEMD_INVOCATION_ID={last}")
 
 
+def killed(platform: Platform, pause: float) -> None:
+    """Kill a run some seconds after its start; sooner where it was at its end by then."""
+    while platform.sh(WATCH_HOST, KILL.format(unit=SWEEP, pause=pause)).strip() != "signal":
+        pause /= 2
+        assert pause > 0.02, said(platform, SWEEP)
+
+
 @pytest.mark.drill
 def test_a_run_that_is_killed_holds_up_nothing(platform: Platform) -> None:
     """SIGKILL in the middle, several times; the next one asks every host and ends well."""
     for pause in (0.2, 0.8, 1.5):
-        platform.sh(WATCH_HOST, f"systemctl start --no-block {SWEEP}; sleep {pause}")
-        platform.sh(WATCH_HOST, f"systemctl kill --signal=KILL {SWEEP}; sleep 0.5")
-        assert platform.sh(WATCH_HOST, f"systemctl show -P Result {SWEEP}").strip() == "signal"
+        killed(platform, pause)
     assert run(platform, SWEEP) == 0, said(platform, SWEEP)
     assert f"{WATCH_HOST} " in said(platform, SWEEP)
 
@@ -51,11 +73,8 @@ def test_a_run_that_is_killed_holds_up_nothing(platform: Platform) -> None:
 @pytest.mark.drill
 def test_two_runs_never_overlap(platform: Platform) -> None:
     """If the timer fires while a run is active, no second one starts."""
-    platform.sh(WATCH_HOST, f"systemctl start --no-block {SWEEP}; sleep 0.5")
-    first = platform.sh(WATCH_HOST, f"systemctl show -P MainPID {SWEEP}").strip()
-    platform.sh(WATCH_HOST, f"systemctl start --no-block {SWEEP}; sleep 0.5")
-    assert first != "0"
-    assert platform.sh(WATCH_HOST, "pgrep -cx -u koseki-watch koseki").strip() == "1"
+    first, after, count = platform.sh(WATCH_HOST, TWICE.format(unit=SWEEP)).split()
+    assert (first != "0", after, count) == (True, first, "1")
 
 
 @pytest.mark.drill
@@ -74,7 +93,7 @@ def test_a_host_that_is_down_is_not_verified(platform: Platform) -> None:
 
 @pytest.mark.drill
 def test_a_missed_sweep_is_made_up_for(platform: Platform) -> None:
-    """A machine that was off at the time sweeps by itself as soon as it is there again."""
+    """A machine that was off then sweeps by itself as soon as it is there again."""
     platform.sh(WATCH_HOST, f"touch -d '-1 hour' {STAMP} && sync")
     platform.lab.kill(WATCH_HOST)
     platform.lab.start(WATCH_HOST)

@@ -11,7 +11,7 @@ from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
-from koseki_ops.verify.probes import certificate_login, is_refused
+from koseki_ops.verify.probes import certificate_login, expect_control, is_refused
 
 EPOCH = date(1970, 1, 1)
 NO_LOGIN = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false", "/bin/sync")
@@ -38,10 +38,11 @@ done
 def questions(plan: Plan, host: str) -> Questions:
     """Ask each host for its accounts, never for a hash; try ended accounts from outside."""
     if host == WORKSTATION:
+        names = [operator.id for operator in ended(plan)]
         return {
-            f"{operator.id}@{target}": certificate_login(plan, target, operator.id)
+            f"{name}@{target}": certificate_login(plan, target, name)
             for target in plan.inventory.hosts
-            for operator in ended(plan)
+            for name in ([*names, plan.platform.automation_account] if names else [])
         }
     ids = [operator.id for operator in plan.platform.operators]
     asked: dict[str, str | Question] = {
@@ -138,6 +139,8 @@ def test_ended_operators_cannot_log_in(plan: Plan, host_name: str, everywhere: E
     if not ended(plan):
         not_verified("no operator has ended")
     everywhere[host_name]  # a host that is away refuses everybody: that would prove nothing
+    control = f"{plan.platform.automation_account}@{host_name}"
+    expect_control(everywhere[WORKSTATION][control], host_name)
     for operator in ended(plan):
         answer = everywhere[WORKSTATION][f"{operator.id}@{host_name}"]
         check(
@@ -167,7 +170,12 @@ def test_nobody_else_can_log_in(plan: Plan, facts: Facts) -> None:
     """No shared and no forgotten account: a usable password belongs to an operator (K-11)."""
     allowed = {row.id for row in plan.operators_on(facts.host) if plan.is_valid(row)}
     usable = {name for name, state in status(facts).items() if state != "L"}
-    expect(usable - allowed, set(), f"lock them (`passwd -l`); {facts.remedy}")
+    expect(
+        usable - allowed,
+        set(),
+        f"run `echo {shlex.join(sorted(usable - allowed))} | xargs -n 1 passwd --lock`"
+        f" on {facts.host}",
+    )
 
 
 @on_hosts("all")
@@ -179,14 +187,22 @@ def test_accounts_of_people_are_in_the_plan(plan: Plan, facts: Facts) -> None:
         for name, fields in accounts(facts).items()
         if FIRST_PERSON <= int(fields[2]) < NOBODY and fields[6] not in NO_LOGIN
     }
-    expect(people - allowed, set(), "remove them, or add their row to operators.yml with approval")
+    expect(
+        people - allowed,
+        set(),
+        "by hand: remove them, or add their row to operators.yml with approval",
+    )
 
 
 @on_hosts("all")
 def test_root_is_locked_and_alone(facts: Facts) -> None:
     """Nobody is root: the password is locked and no second account has user id 0 (K-11)."""
     expect(status(facts).get("root"), "L", facts.remedy)
-    expect({n for n, f in accounts(facts).items() if f[2] == "0"}, {"root"}, "remove the other")
+    expect(
+        {n for n, f in accounts(facts).items() if f[2] == "0"},
+        {"root"},
+        "by hand: find out who made the other, and remove it",
+    )
 
 
 @on_hosts("all")
@@ -201,7 +217,11 @@ def test_no_key_opens_an_account_without_a_certificate(plan: Plan, facts: Facts)
     """A key left in a home folder would outlive its owner's certificates (K-11)."""
     vault_roots = tuple(vault.root for vault in plan.vaults_on(facts.host))
     left = [file for file in facts["keys"].lines if not file.startswith(vault_roots or ("//",))]
-    expect(left, [], "remove these files; people and engines come with certificates")
+    expect(
+        left,
+        [],
+        f"run `rm -- {shlex.join(left)}` on {facts.host}: who enters comes with a certificate",
+    )
 
 
 @on_hosts("all")

@@ -93,12 +93,18 @@ def test_every_byte_is_what_was_signed(plan: Plan, facts: Facts) -> None:
 def test_the_change_record_is_whole(facts: Facts) -> None:
     """Each row of the change record follows the one before; none was edited or lost (K-08)."""
     seen = facts["audit"].json["record"]
-    check(seen is None, "a record without a break", f"row {seen}", "compare it with the journal")
+    check(
+        seen is None,
+        "a record without a break",
+        f"row {seen}",
+        f"run `journalctl -t koseki-release` on {facts.host} and compare the record with it",
+    )
 
 
 @on_hosts("application")
 def test_the_release_belongs_to_root(facts: Facts) -> None:
     """No instance can change the program that it, or its neighbour, runs (K-01)."""
+    check(facts["folders"].rc == 0, "a search that ended", facts["folders"], facts.remedy)
     expect(facts["folders"].lines, [], facts.remedy)
 
 

@@ -84,9 +84,8 @@ def questions(plan: Plan, host: str) -> Questions:
 
 def apply_to(*endpoints: str) -> str:
     """Return the command that brings these ends to the plan; the workstation is nobody's host."""
-    return " ".join(
-        ["koseki apply", *(f"--limit {end}" for end in endpoints if end != WORKSTATION)]
-    )
+    limits = " ".join(f"--limit {end}" for end in endpoints if end != WORKSTATION)
+    return f"koseki apply {limits}"
 
 
 def outcomes(facts: Facts) -> dict[tuple[str, str, int], str]:
@@ -196,13 +195,13 @@ def test_there_is_no_way_out(plan: Plan, facts: Facts) -> None:
     expect([line for line in routes if line.startswith("default")], [], facts.remedy)
     if plan.is_in(facts.host, "remote_backup"):
         through = [line for line in routes if " via " in line]
-        expect(through, [], "remove the route: the datacenter has no way towards the city")
+        expect(through, [], "by hand: remove the route: the datacenter has no way towards the city")
 
 
 @on_hosts("all")
 def test_hosts_do_not_route(facts: Facts) -> None:
     """A server that forwards packets would be a way around the line's end (K-01)."""
-    expect(facts["forwarding"].text, "0", "run `sysctl -w net.ipv4.ip_forward=0`")
+    expect(facts["forwarding"].text, "0", f"run `sysctl -w net.ipv4.ip_forward=0` on {facts.host}")
 
 
 @on_hosts("all")
@@ -225,7 +224,7 @@ def test_nothing_listens_unlisted(plan: Plan, facts: Facts) -> None:
     expect(
         {f"{protocol} {port}" for protocol, port in seen - wanted},
         set(),
-        "stop that service or bind it to loopback, or list its flow with its reason",
+        "by hand: stop that service or bind it to loopback, or list its flow with its reason",
     )
 
 
@@ -235,7 +234,7 @@ def test_the_datacenter_may_open_nothing(plan: Plan, facts: Facts) -> None:
     if not plan.hosts_in("remote_backup"):
         not_verified("the plan has no second backup")
     starts = [row for end in plan.endpoints for row in plan.listed(facts.host, end)]
-    expect(starts, [], "remove that flow from flows.yml")
+    expect(starts, [], "by hand: remove that flow from flows.yml")
     accepted = [
         item["rule"]
         for item in facts["rules"].json["nftables"]

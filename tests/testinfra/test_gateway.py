@@ -36,6 +36,8 @@ TOO_LARGE = "too large"
 # Asked for in a query and in a path; must be in no log. As a browser sends 葛󠄂.
 CANARY = "%E8%91%9B%F3%A0%84%82-canary-of-a-name"
 REFUSED, CONTENT_TOO_LARGE, OK = 403, 413, 200
+# By how many seconds at most a host's clock and the control node's do (suite `time`: one).
+CLOCKS_DIFFER = 2
 # All that a line of the log may hold, and in which form.
 LOGGED = {
     "line": re.compile(r"none|[a-z][a-z0-9]{1,15}"),
@@ -75,6 +77,14 @@ def knock(name, request):
     return said
 
 def attempt(line, name, kind, request):
+    for _ in range(told["tries"]):
+        row = once(name, request)
+        # No answer at all, on a busy machine, is neither a refusal nor a page.
+        if row["status"]:
+            break
+    print(json.dumps({"line": line, "who": name, "kind": kind, **row}), flush=True)
+
+def once(name, request):
     try:
         said = knock(name, request)
         status = int(said.split(b" ", 2)[1])
@@ -84,7 +94,7 @@ def attempt(line, name, kind, request):
             row["said"] = said.decode(errors="replace")
     except (OSError, ValueError, IndexError) as error:
         row = {"status": 0, "title": "", "said": str(error)}
-    print(json.dumps({"line": line, "who": name, "kind": kind, **row}), flush=True)
+    return row
 
 def asked(method, path, length):
     head = f"{method} {path} HTTP/1.1\\r\\nHost: gateway\\r\\nConnection: close\\r\\n"
@@ -150,11 +160,16 @@ def questions(plan: Plan, host: str) -> Questions:
 
 
 def later_questions(plan: Plan, host: str, everywhere: Everywhere) -> Questions:
-    """Ask for the log, once there has been something to write into it."""
-    del everywhere
+    """Ask for the log, once there has been something to write into it.
+
+    All that was written since the first question, and nothing that is still on its way to the disk.
+    """
     if not plan.is_in(host, "application"):
         return {}
-    return {"log": f"journalctl -u {UNIT} --since=-10min -n 4000 --no-pager -q -o cat"}
+    since = int(everywhere.replies[host].asked_at) - CLOCKS_DIFFER
+    return {
+        "log": f"journalctl --sync && journalctl -u {UNIT} --since=@{since} --no-pager -q -o cat"
+    }
 
 
 def knocks_program(plan: Plan) -> str:
@@ -168,6 +183,7 @@ def knocks_program(plan: Plan) -> str:
         "keys": str(stand_ins_of(plan.site)),
         "address": plan.address(host, WORKSTATION),
         "seconds": 10,
+        "tries": 3,
         "lines": {slug: (network.counter(slug).netns, list(terminal.values())) for slug in slugs},
         "never": [NOBODY, *NEVER_ADMITTED],
         "own": terminal[slugs[0]],
@@ -203,7 +219,7 @@ def knock(plan: Plan, everywhere: Everywhere, line: str, who: str, kind: str = "
         found,
         f"{who} knocking from the line of {line}",
         said.errors or said,
-        "run `koseki verify gateway` again",
+        "run `koseki verify gateway`",
     )
     return found or Knock(0, "")
 
@@ -308,7 +324,9 @@ def test_the_log_holds_nothing_of_a_person(plan: Plan, facts: Facts) -> None:
     lines = facts["log"].lines
     requests = [json.loads(line) for line in lines if line.startswith("{")]
     if plan.site.is_lab:
-        check(requests, "lines of the requests just made", facts["log"], facts.remedy, UNIT)
+        # The last of the requests just made, after those that had a name in them.
+        last = [row for row in requests if row.get("status") == CONTENT_TOO_LARGE]
+        check(last, "lines of the requests just made", facts["log"], facts.remedy, UNIT)
     strange = [
         row
         for row in requests

@@ -139,7 +139,7 @@ def test_no_shell_without_login(facts: Facts) -> None:
         facts["debug shell"].text in {"disabled", "masked", ""},
         "debug-shell.service is off",
         facts["debug shell"],
-        "run `systemctl disable --now debug-shell.service`",
+        f"run `systemctl disable --now debug-shell.service` on {facts.host}",
     )
 
 
@@ -161,4 +161,8 @@ def test_usb_storage_is_not_loaded(facts: Facts) -> None:
     """What was loaded before the rule came would still take a stick (K-01)."""
     if facts.container:
         not_verified("a container shares the machine's kernel; shown on a booted image")
-    expect(facts["usb loaded"].lines, [], "unplug the device and run `modprobe -r uas usb-storage`")
+    expect(
+        facts["usb loaded"].lines,
+        [],
+        f"by hand: unplug the device; then run `modprobe -r uas usb-storage` on {facts.host}",
+    )

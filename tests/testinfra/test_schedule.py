@@ -127,7 +127,7 @@ def test_every_run_has_its_timer(facts: Facts) -> None:
         state = [seen.get(name) for name in ("LoadState", "UnitFileState", "ActiveState")]
         expect(f"{unit} {state}", f"{unit} {['loaded', 'enabled', 'active']}", facts.remedy, unit)
     strange = set(facts["units"].lines) - {f"{unit}.timer" for unit in UNITS.values()}
-    expect(strange, set(), "find out who set it, and remove it")
+    expect(strange, set(), "by hand: find out who set it, and remove it")
 
 
 @on_hosts("watch_hosts")
@@ -164,7 +164,7 @@ def test_no_run_is_overdue(facts: Facts) -> None:
             late < LATE,
             f"{unit} within {LATE} of its schedule",
             f"{late} late",
-            f"see `systemctl status {unit}.timer {unit}.service`",
+            f"run `systemctl status {unit}.timer {unit}.service` on {facts.host}",
             unit,
         )
 
@@ -177,7 +177,9 @@ def test_runs_end_and_never_overlap(plan: Plan, facts: Facts) -> None:
         wanted = {"Type": "oneshot", "KillMode": "control-group"}
         expect({name: seen.get(name) for name in wanted}, wanted, facts.remedy, unit)
         limit = getattr(plan.platform.watch_schedule, f"{run}_seconds")
-        expect(f"{unit} {seconds(seen.get('TimeoutStartUSec', ''))}", f"{unit} {limit}", "apply")
+        expect(
+            f"{unit} {seconds(seen.get('TimeoutStartUSec', ''))}", f"{unit} {limit}", facts.remedy
+        )
         check(seen.get("MemoryMax") != "infinity", f"{unit}: MemoryMax", "no limit", facts.remedy)
 
 
@@ -196,11 +198,11 @@ def test_the_watch_can_tell(facts: Facts) -> None:
     """Its own MTA takes mail from this host alone, and none has been waiting for an hour (K-08)."""
     expect(facts["mta"].lines, ["enabled", "active"], facts.remedy, MTA)
     doors = [line.split()[4] for line in facts["doors"].lines if '"smtpd"' in line]
-    expect(doors, ["127.0.0.1:25"], "see `listen on` in /etc/smtpd.conf", MTA)
+    expect(doors, ["127.0.0.1:25"], facts.remedy, MTA)
     check(facts["queue"].rc == 0, "the MTA's queue", facts["queue"], facts.remedy, MTA)
     now, *queue = facts["queue"].lines
     old = [line for line in queue if int(now) - int(line.split("|")[SINCE]) > WAITS]
-    expect(old, [], "see `smtpctl show queue`: does the relay answer?", MTA)
+    expect(old, [], f"run `smtpctl show queue` on {facts.host}: does the relay answer?", MTA)
 
 
 @on_hosts("watch_hosts")
@@ -232,7 +234,7 @@ def test_the_toolkit_is_as_it_was_packed(facts: Facts) -> None:
     """Every file of its packages has the hash in the package's record (K-08)."""
     right, *wrong = facts["records"].lines or ["0"]
     check(int(right) > 0, "packages with records", facts["records"], facts.remedy)
-    remedy = f"`rm -r /opt/koseki/venv` there, then {facts.remedy}"
+    remedy = f"run `rm -r /opt/koseki/venv` on {facts.host}, then {facts.remedy}"
     expect([line for line in wrong if line], [], remedy)
 
 
@@ -245,5 +247,5 @@ def test_no_authority_leaves_the_control_node(plan: Plan, facts: Facts) -> None:
         asks in seen and seen <= {asks, signs},
         f"{asks}, and {signs} once a sweep was kept",
         seen,
-        "remove the others, replace what they opened",
+        "by hand: remove the others, replace what they opened",
     )

@@ -11,7 +11,7 @@ from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
-from koseki_ops.verify.probes import certificate_login, is_refused, key_login, login
+from koseki_ops.verify.probes import certificate_login, expect_control, is_refused, key_login, login
 
 SSHD = "sshd -T -C user={user},host=workstation,addr={address}"
 HOST_CERTIFICATE = """
@@ -79,6 +79,7 @@ def attempts(plan: Plan, host: str) -> dict[str, Question]:
     ]
     asked = {
         f"root@{host}": certificate_login(plan, host, "root"),
+        f"control@{host}": certificate_login(plan, host, automation),
         f"password@{host}": Question(login(plan, host, automation, by_word), aside=True),
     }
     asked[f"bare key@{host}"] = key_login(plan, host, automation, "automation")
@@ -99,7 +100,7 @@ def sshd(facts: Facts, question: str = "sshd") -> dict[str, str]:
 @on_hosts("all")
 def test_sshd_takes_its_configuration(facts: Facts) -> None:
     """What is on disk loads: the next restart of sshd locks nobody out."""
-    expect(facts["test"].rc, 0, f"correct what sshd says: {facts['test'].errors}", "ssh")
+    expect(facts["test"].rc, 0, f"run `sshd -t` on {facts.host} and correct what it says", "ssh")
 
 
 @on_hosts("all")
@@ -208,6 +209,7 @@ def test_the_engines_enter_as_themselves(
 def test_root_cannot_log_in(host_name: str, everywhere: Everywhere) -> None:
     """Not even with a certificate for root that the platform's own CA has signed (K-11)."""
     everywhere[host_name]
+    expect_control(everywhere[WORKSTATION][f"control@{host_name}"], host_name)
     answer = everywhere[WORKSTATION][f"root@{host_name}"]
     check(is_refused(answer), "Permission denied", answer, "run `koseki apply`", "ssh", host_name)
 

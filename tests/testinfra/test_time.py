@@ -48,7 +48,7 @@ def test_the_clock_is_right(facts: Facts) -> None:
         ahead < SKEW_SECONDS and behind < SKEW_SECONDS,
         f"within {SKEW_SECONDS} s of the workstation",
         f"{ahead - behind:+.2f} s",
-        "see `chronyc tracking`, and who set this clock",
+        f"run `chronyc tracking` on {facts.host}, and ask who set this clock",
         "chrony",
     )
 
@@ -70,7 +70,7 @@ def test_only_one_daemon_sets_the_clock(facts: Facts) -> None:
         facts["rivals"].text in {"masked", "disabled", "not-found", ""},
         "systemd-timesyncd off",
         facts["rivals"],
-        "run `systemctl disable --now systemd-timesyncd`",
+        f"run `systemctl disable --now systemd-timesyncd` on {facts.host}",
     )
 
 
@@ -85,7 +85,7 @@ def test_the_clock_is_synchronised(plan: Plan, facts: Facts) -> None:
         fields[1] in plan.time_sources_of(facts.host) and abs(float(fields[4])) < SKEW_SECONDS,
         f"synchronised with {plan.time_sources_of(facts.host)}",
         facts["tracking"],
-        "see `chronyc sources -v`",
+        f"run `chronyc sources -v` on {facts.host}",
         "chrony",
     )
 

@@ -23,6 +23,17 @@ SHELL_ATTEMPT = (
 )
 
 
+# What is not there, and a control beside it that is: a search that could not be made finds neither.
+SECRETS = """
+control=$(mktemp -d) || exit 1
+trap 'rm -rf "$control"' EXIT
+printf 'BEGIN OPENSSH PRIVATE KEY\n' >"$control/key"
+printf 'repo1-cipher-pass=\n' >"$control/pass"
+grep -rIlsE 'cipher-pass|BEGIN ([A-Z]+ )*PRIVATE KEY' /etc/pgbackrest* {root} "$control"
+printf '@@ %s\n' "$control"
+"""
+
+
 def questions(plan: Plan, host: str) -> Questions:
     """Ask the vaults how they are kept; try their doors with the uploader's own key."""
     if host == WORKSTATION:
@@ -54,12 +65,13 @@ def vault_questions(vault: Vault) -> dict[str, str | Question]:
         ),
         f"seal {name}": Question(f"{SEAL} verify {name}", aside=True),
         f"generations {name}": f"{SEAL} list {name}",
+        # The manifest first: what is there after it, and has not changed since, was there then.
+        f"newest {name}": (
+            f"cat \"$(find {sealed} -ignore_readdir_race -name '*.manifest' | sort | tail -n 1)\""
+        ),
         f"uploaded {name}": (
             f"find {root} -ignore_readdir_race -type f ! -name '*.pgbackrest.tmp*' "
             "-printf '%C@ %s %P\\n'"
-        ),
-        f"newest {name}": (
-            f"cat \"$(find {sealed} -ignore_readdir_race -name '*.manifest' | sort | tail -n 1)\""
         ),
         f"sealed {name}": (
             f"find {sealed} -ignore_readdir_race -type f ! -path '*/.work.*' -exec lsattr -d {{}} +"
@@ -70,9 +82,7 @@ def vault_questions(vault: Vault) -> dict[str, str | Question]:
             f"find {sealed} -ignore_readdir_race -type f | head -n 1'"
         ),
         f"timer {name}": "systemctl list-timers --all --no-legend --plain 'koseki-seal*'",
-        f"secrets {name}": (
-            f"grep -rIlsE 'cipher-pass|BEGIN ([A-Z]+ )*PRIVATE KEY' /etc/pgbackrest* {root}"
-        ),
+        f"secrets {name}": SECRETS.format(root=root),
     }
 
 
@@ -168,7 +178,7 @@ def test_the_seal_is_whole(plan: Plan, facts: Facts) -> None:
             said.rc == 0,
             f"the seal of {vault.name} holds",
             said,
-            "keep this host as it is, restore from the other vault, and find out who was there",
+            "by hand: keep this host as it is, restore from the other vault, ask who was there",
             "koseki-seal*",
         )
 
@@ -192,7 +202,7 @@ def test_there_is_a_fresh_generation(plan: Plan, facts: Facts) -> None:
             age < timedelta(minutes=2 * minutes + 2),
             f"sealed within {2 * minutes} minutes",
             age,
-            "read the sealing unit's journal; a full disk is the usual reason",
+            f"run `journalctl -u koseki-seal@{vault.name} -n 50` on {facts.host}: a full disk?",
             "koseki-seal*",
         )
 
@@ -218,7 +228,7 @@ def test_the_newest_generation_holds_what_was_uploaded(plan: Plan, facts: Facts)
             not missing,
             f"{len(rested)} files in the newest generation of {vault.name}",
             f"{len(missing)} are missing, {missing[:3]} among them",
-            f"run `{SEAL} make {vault.name}` and read what it says",
+            f"run `{SEAL} make {vault.name}` on {facts.host} and read what it says",
             f"koseki-seal@{vault.name}",
         )
 
@@ -230,7 +240,11 @@ def test_sealed_generations_cannot_be_changed(plan: Plan, facts: Facts) -> None:
         lines = facts[f"sealed {vault.name}"].lines
         check(lines, "sealed files", facts[f"sealed {vault.name}"], facts.remedy)
         soft = [line.split()[-1] for line in lines if "i" not in line.split()[0]]
-        expect(soft, [], f"run `{SEAL} make {vault.name}` and find out who took the seal off")
+        expect(
+            soft,
+            [],
+            f"run `{SEAL} make {vault.name}` on {facts.host}; find out who took the seal off",
+        )
 
 
 @on_hosts("vault_hosts")
@@ -250,7 +264,11 @@ def test_the_uploader_cannot_reach_the_seal(plan: Plan, facts: Facts) -> None:
 def test_no_key_lies_beside_the_ciphertext(plan: Plan, facts: Facts) -> None:
     """Whoever carries a vault away carries nothing that opens it (K-04)."""
     for vault in plan.vaults_on(facts.host):
-        expect(facts[f"secrets {vault.name}"].lines, [], "remove it, and change that key")
+        *found, control = facts[f"secrets {vault.name}"].lines or [""]
+        known = {f"{control.removeprefix('@@ ')}/{name}" for name in ("key", "pass")}
+        again = "run `koseki verify vault`: this search did not end"
+        check(known <= set(found), "a search that ended", facts[f"secrets {vault.name}"], again)
+        expect(sorted(set(found) - known), [], "by hand: remove it, and change that key")
 
 
 def test_the_vaults_have_different_hosts_and_accounts(plan: Plan, everywhere: Everywhere) -> None:
@@ -258,13 +276,18 @@ def test_the_vaults_have_different_hosts_and_accounts(plan: Plan, everywhere: Ev
     vaults = plan.platform.vaults
     for what in ("host", "account"):
         seen = [plan.vault_host(v) if what == "host" else v.account for v in vaults]
-        check(len(set(seen)) == len(seen), f"a {what} for each vault", seen, "correct vaults.yml")
+        check(
+            len(set(seen)) == len(seen),
+            f"a {what} for each vault",
+            seen,
+            "by hand: correct vaults.yml",
+        )
     for vault in vaults:
         check(
             facts_exist(everywhere, plan.vault_host(vault), vault),
             f"{vault.name} answers",
             "nothing",
-            "see that host",
+            f"run `koseki apply --limit {plan.vault_host(vault)}`",
         )
 
 

@@ -45,6 +45,7 @@ def town(number: int, joined: date | None, gone: date | None = None) -> Municipa
         phase=1,
         joined_on=joined,
         left_on=gone,
+        terminals=[f"mura{number}-01"],
     )
 
 

@@ -131,8 +131,11 @@ def test_a_terminal_that_left_the_plan_is_revoked(
     """The next apply's question is enough, and coming back does not undo it."""
     asked = request(tmp_path / "asked.csr", ec.generate_private_key(ec.SECP256R1()))
     terminals.issue(site, platform, "achi-01", asked)
-    rest = [row for row in platform.terminals if row.id != "achi-01"]
-    terminals.ensure_authority(site, platform.model_copy(update={"terminals": rest}))
+    towns = [
+        town.model_copy(update={"terminals": ["achi-02"]}) if town.slug == "achi" else town
+        for town in platform.municipalities
+    ]
+    terminals.ensure_authority(site, platform.model_copy(update={"municipalities": towns}))
     assert len(list(told(site))) == 1
     terminals.ensure_authority(site, platform)
     assert len(list(told(site))) == 1
@@ -151,6 +154,18 @@ def test_the_list_stays_until_it_must_change(site: Site, platform: Platform) -> 
     policy = platform.certificate_policy.model_copy(update={"renew_when_days_left": days + 1})
     terminals.ensure_authority(site, platform.model_copy(update={"certificate_policy": policy}))
     assert path.read_bytes() != before
+
+
+def test_a_list_made_ahead_of_time_is_made_anew(
+    site: Site, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All counters are refused by a list that does not hold yet: the next apply heals it (C3)."""
+    with monkeypatch.context() as ahead:
+        ahead.setattr("koseki_ops.trust.x509.BACKDATE", -timedelta(hours=1))
+        terminals.ensure_authority(site, platform)
+    assert told(site).last_update_utc > datetime.now(UTC)
+    terminals.ensure_authority(site, platform)
+    assert told(site).last_update_utc <= datetime.now(UTC)
 
 
 def test_a_lab_plays_every_terminal_and_what_must_open_nothing(

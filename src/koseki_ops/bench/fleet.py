@@ -242,15 +242,12 @@ class Fleet:
     def _write_inventory(self) -> None:
         values = self.site.inventory / "group_vars" / "all"
         values.mkdir(parents=True)
-        plan = Inventory(self.lab.inventory).shared
-        shared = {
-            name: plan[name] for name in ("certificate_policy", "domain", "debian_release")
-        } | {
+        shared = Inventory(self.lab.inventory).shared | {
             "automation_account": "root",
             "workstation_addresses": {"city": NETWORK.format(ORIGIN)},
             "host_addresses": {host: {"city": self.address(host)} for host in self.names},
-            # Lists that are read wherever there is an inventory.
-            **{name: [] for name in ("waivers", "operators", "vaults")},
+            "waivers": [],
+            "operators": [],
         }
         (values / "fleet.yml").write_text(yaml.safe_dump(shared), encoding="utf-8")
         tree = {"all": {"hosts": dict.fromkeys(self.names)}}
@@ -279,9 +276,9 @@ class Fleet:
 
     def up(self) -> None:
         """Start all hosts, wait for their sshd, and sign what must be true on them."""
-        inventory = Inventory(self.lab.inventory)
-        packages = [name for concern in CONCERNS for name in inventory.shared["packages"][concern]]
-        tree = ensure_tree(self.lab, packages, inventory.shared["debian_release"], lambda _: None)
+        plan = Inventory(self.lab.inventory).platform
+        packages = [name for concern in CONCERNS for name in plan.packages[concern]]
+        tree = ensure_tree(self.lab, packages, plan.debian_release, lambda _: None)
         layer = self.root / "layer"
         self.content.lay(layer, tree)
         if self.goss:

@@ -184,7 +184,7 @@ class Bench:
     def counters(self) -> list[Row]:
         """Let every town's counter search and print through the gateway, all hosts beside them."""
         self._run([KOSEKI, "lab", "registers", "--name", LAB], dict(os.environ))
-        own = REGISTERS // len(self.lab.inventory.shared["municipalities"])
+        own = REGISTERS // len(self.lab.inventory.platform.municipalities)
         counters.work(self.lab, counters.CERTIFICATE, each=COUNTERS_EACH, seconds=8, registers=own)
         prints = counters.work(
             self.lab, counters.CERTIFICATE, each=COUNTERS_EACH, seconds=40, registers=own

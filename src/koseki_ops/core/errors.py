@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from koseki_ops.core.formatting import in_short, unbroken
+
 
 @dataclass
 class KosekiError(Exception):
@@ -17,6 +19,6 @@ class KosekiError(Exception):
     remedy: str
 
     def __str__(self) -> str:
-        """Join the three parts into the sentence that is printed."""
-        seen = f" ({self.seen})" if self.seen else ""
-        return f"{self.what}{seen}: {self.remedy}"
+        """Join the three parts into the sentence that is printed: one line, fit for any reader."""
+        seen = f" ({in_short(str(self.seen))})" if self.seen else ""
+        return unbroken(f"{self.what}{seen}: {self.remedy}")

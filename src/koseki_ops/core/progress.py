@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import click
 
+from koseki_ops.core.formatting import in_short
+
 # Takes one line about what is being done.
 OnProgress = Callable[[str], None]
 
@@ -30,7 +32,7 @@ class Progress:
 
     def report(self, text: str) -> None:
         """Print one line with the time since the start."""
-        click.echo(f"  {self.elapsed():6.1f} s  {text}", err=True)
+        click.echo(f"  {self.elapsed():6.1f} s  {in_short(text)}", err=True)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:

@@ -148,9 +148,7 @@ def _once(
     if item.by_months:
         counts = {town.code6: _months(agreement, item, town, span) for town in towns}
     else:
-        counts = {
-            town.code6: int(_takes_part(town, item.first_day, item.last_day)) for town in towns
-        }
+        counts = {town.code6: int(town.takes_part(item.first_day, item.last_day)) for town in towns}
     alone = _alone(estimate, towns, counts)
     exact, whole = _weighted(Fraction(cost), alone, counts, item, _span(item))
     reading = "C·S·M/Σ(S·M)" if item.by_months else "C·S/ΣS"
@@ -236,9 +234,9 @@ def _months(agreement: Agreement, item: Item, town: Municipality, span: Sequence
     for month in span:
         begins = max(month.first_day, item.first_day)
         ends = min(month.last_day, item.last_day)
-        if not _takes_part(town, begins, ends):
+        if not town.takes_part(begins, ends):
             continue
-        if _takes_part(town, begins, begins) and _takes_part(town, ends, ends):
+        if town.is_active(begins) and town.is_active(ends):
             count += 1
         elif agreement.part_months is None:
             raise KosekiError(
@@ -249,12 +247,6 @@ def _months(agreement: Agreement, item: Item, town: Municipality, span: Sequence
         else:
             count += agreement.part_months == "counted"
     return count
-
-
-def _takes_part(town: Municipality, first: date, last: date) -> bool:
-    """Say whether a municipality takes part on one of these days at least."""
-    joined, gone = town.joined_on, town.left_on
-    return joined is not None and joined <= last and (gone is None or gone > first)
 
 
 def _estimate(agreement: Agreement, basis: date, day: date) -> Estimate:

@@ -10,7 +10,9 @@ from functools import cache
 import click
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.formatting import in_short, one_line
 from koseki_ops.core.lazy_group import LazyGroup
+from koseki_ops.core.terminal import painted
 from koseki_ops.drift.judge.sweep import sweep
 from koseki_ops.drift.model import Finding, Sweep, Verdict
 from koseki_ops.drift.observe.transport import HOST_SECONDS, Bounds
@@ -71,7 +73,7 @@ def drift_group(
 ) -> None:
     """Ask every host in one round trip what it is, and hold it against the last apply.
 
-    Exit 0: all is as applied; 1: something drifted; 2: something could not be verified, and why.
+    Exit 0: all holds; 1: something drifted; 2: something could not be verified, and why.
 
     Example: koseki drift --limit databases
     """
@@ -158,7 +160,7 @@ def _print(found: Sweep) -> None:
         colour = "yellow" if not_verified else "red" if drifted else "green"
         stale = "  (stale: the inventory has changed since)" if host.stale else ""
         stale += "  (adopted as it was found)" if host.adopted else ""
-        click.echo(f"{host.host:20} {click.style(text, fg=colour)}{stale}")
+        click.echo(f"{host.host:20} {painted(text, colour)}{stale}")
     for finding in found.findings[:SHOWN_FINDINGS]:
         click.echo(_line(finding))
     if len(found.findings) > SHOWN_FINDINGS:
@@ -185,7 +187,7 @@ def _line(finding: Finding) -> str:
     else:
         text = f"{finding.cause}: {_short(finding.seen)}"
     waived = f" (waived by {finding.waiver})" if finding.waiver else ""
-    return f"{finding.id}  {finding.host}: {what}: {text}{waived}"
+    return in_short(f"{finding.id}  {finding.host}: {what}: {text}{waived}")
 
 
 def _short(text: str) -> str:
@@ -220,7 +222,7 @@ def _explain(found: Sweep, wanted: str) -> None:
     ]
     for name, value in rows:
         if value:
-            click.echo(f"{name + ':':12} {value}")
+            click.echo(f"{name + ':':12} {one_line(value)}")
     if finding.diff:
         click.echo(finding.diff)
 

@@ -136,9 +136,7 @@ class DuplicateService:
     def joined(self) -> list[Municipality]:
         """Return the municipalities that have joined by the moment, those that left included."""
         today = self.policy.date_of(self.now)
-        return [
-            row for row in self.platform.municipalities if row.joined_on and row.joined_on <= today
-        ]
+        return [row for row in self.platform.municipalities if row.has_joined(today)]
 
     def municipality(self, given: str) -> Municipality:
         """Return a municipality that has joined, by name, slug or code."""
@@ -153,8 +151,8 @@ class DuplicateService:
 
     def operator(self, given: str) -> str:
         """Return an operator of the day, wherever he works."""
-        rows = [row.model_dump(mode="json") for row in self.platform.operators]
-        places = {place for row in rows for place in row["hosts"]}
+        rows = self.platform.operators
+        places = {place for row in rows for place in row.hosts}
         known = operators_on(rows, places, self.policy.date_of(self.now))
         if given not in known:
             raise KosekiError(

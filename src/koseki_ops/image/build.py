@@ -124,7 +124,7 @@ def _build(
     aside: Path,
     on_progress: OnProgress,
 ) -> str:
-    packages = inventory.shared["packages"]
+    packages = inventory.platform.packages
     base = ensure_tree(site, [*packages["base"], *packages["image"]], VAULT_SUITE, on_progress)
     build_lab = site.build_lab
     lab = Lab(build_lab, on_progress, MachineSet((host,), base))
@@ -260,7 +260,7 @@ def _finish(
     for watched in inventory.audited_key_files(host):
         if watched.endswith("/"):
             (tree / watched.strip("/")).mkdir(parents=True, exist_ok=True)
-    words = [*inventory.shared["kernel_command_line"], *CONSOLES]
+    words = [*inventory.platform.kernel_command_line, *CONSOLES]
     _place(
         tree / loader.CONFIGURATION,
         loader.configuration(layout, words, secrets[PASSWORD], host),

@@ -109,7 +109,7 @@ class _BootTest:
         self._suites("after a power cut", LASTING)
         found = json.dumps(self.boot_check.as_json(), ensure_ascii=False, indent=1)
         (self.reports / "check.json").write_text(found + "\n", encoding="utf-8")
-        page = render(self.boot_check, self.lab.inventory.shared["timezone"], time.time())
+        page = render(self.boot_check, self.lab.inventory.platform.timezone, time.time())
         (self.reports / REPORT).write_text(page, encoding="utf-8")
         return self.boot_check
 

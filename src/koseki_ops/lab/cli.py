@@ -14,7 +14,6 @@ from koseki_ops.core.progress import Progress
 from koseki_ops.core.subprocesses import reason_of
 from koseki_ops.lab.lab import Lab
 from koseki_ops.plan.cli_options import json_option, lab_option, print_json
-from koseki_ops.plan.municipalities import active
 from koseki_ops.plan.site import Site
 
 # As the municipality's own Unix user, with what its instance is told.
@@ -237,17 +236,17 @@ def registers_command(name: str | None, count: int, *, as_json: bool) -> None:
     Example: koseki lab registers --count 50000
     """
     lab, progress = _lab(name)
-    rows = active(lab.inventory.shared["municipalities"], lab.inventory.effective_day)
+    rows = lab.inventory.platform.towns
     (host, *_) = lab.inventory.hosts_in("application")
     share, rest = divmod(count, len(rows))
     for place, row in enumerate(rows):
-        progress.report(f"registers: {row['name']}")
+        progress.report(f"registers: {row.name}")
         own = share + (place < rest)
-        done = lab.exec(host, ["sh", "-c", IMPORT.format(slug=row["slug"], count=own)])
+        done = lab.exec(host, ["sh", "-c", IMPORT.format(slug=row.slug, count=own)])
         if done.returncode:
             reason = reason_of(done.stderr, done.returncode)
             raise KosekiError(
-                f"{row['name']} got no registers",
+                f"{row.name} got no registers",
                 reason,
                 "remove the cause that it names, then run `koseki lab registers` again",
             )

@@ -166,15 +166,15 @@ def main() -> None:
 def _work(lab: Lab, what: str, without: Sequence[str], values: Mapping[str, Any]) -> Work:
     from koseki_ops.trust.terminals import stand_ins_of  # noqa: PLC0415 - the program does without
 
-    shared = lab.inventory.shared
+    platform = lab.inventory.platform
     (host, *_) = lab.inventory.hosts_in("application")
-    slugs = [row["slug"] for row in shared["municipalities"]]
+    slugs = [row.slug for row in platform.municipalities]
     return Work(
         what,
         {slug: lab.network.counter(slug).netns for slug in slugs if slug not in without},
         str(stand_ins_of(lab.site)),
         str(lab.site.state / "pki/ca.crt"),
-        str(shared["host_addresses"][host]["city"]),
+        str(platform.host_addresses[host].city),
         **values,
     )
 

@@ -320,8 +320,8 @@ class Lab:
     def _serve_mirror(self) -> None:
         if self._process(MIRROR_SERVER) is not None:
             return
-        address = self.inventory.shared["workstation_addresses"]["city"]
-        port = str(self.inventory.shared["mirror_port"])
+        address = str(self.inventory.platform.workstation_addresses.city)
+        port = str(self.inventory.platform.mirror_port)
         serve = [str(Path(sys.executable).with_name("koseki")), "mirror", "serve"]
         with (self.site.state / "mirror.log").open("ab") as log:
             started = subprocess.Popen(
@@ -339,7 +339,7 @@ class Lab:
         if not self.machine_set.disks or self._process(TIME_SERVER) is not None:
             return
         tree = ensure_tree(self.site, clock.PACKAGES, VAULT_SUITE, self.on_progress)
-        address = self.inventory.shared["workstation_addresses"]["city"]
+        address = str(self.inventory.platform.workstation_addresses.city)
         log = self.site.state / "clock.log"
         self._remember(TIME_SERVER, clock.serve(self.network, tree, address, log))
 

@@ -7,17 +7,22 @@ groups only, and `group_vars/<group>/<concern>.yml`. A unit test holds the resul
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.plan.municipalities import effective_day, today_in
+from koseki_ops.plan.earlier_form import earlier_form
+from koseki_ops.plan.findings import of_validation, refused
+
+if TYPE_CHECKING:
+    from koseki_ops.plan.model import Platform
 
 # libyaml's, where PyYAML was built with it: ten times as fast, and otherwise the same.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -45,7 +50,14 @@ def load_yaml(path: Path, loader: Any = LOADER) -> Any:  # noqa: ANN401 - YAML i
             f"{place}: {error.problem}",
             "correct that line; `koseki check` reads it again",
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # A character or a date that is none has no place; nor has nesting without end.
+        raise KosekiError(
+            "file is not valid YAML",
+            f"{path}: {error}",
+            "correct that file; `koseki check` reads it again",
+        ) from error
+    except OSError as error:
         raise KosekiError(
             "file cannot be read", f"{path}: {error}", "restore it: `git restore`"
         ) from error
@@ -141,7 +153,7 @@ class Inventory:
 
     def audited_key_files(self, host: str) -> list[str]:
         """Return the keys on a host whose reading is recorded; a folder ends with a slash."""
-        table: dict[str, list[str]] = self.shared["audit_key_files"]
+        table = self.platform.audit_key_files
         return sorted({path for group in self.groups_of(host) for path in table.get(group, ())})
 
     @cached_property
@@ -208,18 +220,42 @@ class Inventory:
 
     @cached_property
     def shared(self) -> dict[str, Any]:
-        """The raw values that hold for every host (`group_vars/all`)."""
+        """The raw values that hold for every host (`group_vars/all`): for the model and Ansible."""
         return {key: item.value for key, item in self.group_values("all").items()}
+
+    @cached_property
+    def platform(self) -> Platform:
+        """The typed values; KosekiError with the first that cannot be read.
+
+        Rules that span tables are `koseki_ops.plan.rules`.
+        """
+        # Slow to import, and not every command needs it.
+        from pydantic import ValidationError  # noqa: PLC0415
+
+        from koseki_ops.plan.model import Platform  # noqa: PLC0415
+
+        if found := earlier_form(self.shared, self.file_of):
+            raise refused(found)
+        try:
+            return Platform.model_validate(self.shared)
+        except ValidationError as error:
+            raise refused([of_validation(item, self.file_of) for item in error.errors()]) from error
+
+    def file_of(self, key: str) -> Path:
+        """Return the file that sets a value, as `inventories/iida/…`. key: as a finding has it."""
+        value = self.group_values("all").get(re.split(r"[.\[]", key, maxsplit=1)[0])
+        path = value.file if value else self.folder / "group_vars" / "all"
+        return path.relative_to(self.folder.parent.parent)
 
     @property
     def today(self) -> date:
         """The day it is for the platform's people, wherever this runs."""
-        return today_in(self.shared["timezone"])
+        return self.platform.today
 
     @property
     def effective_day(self) -> date:
         """The day for which municipalities count as joined."""
-        return effective_day(str(self.shared["effective_date"]), self.shared["timezone"])
+        return self.platform.effective_day
 
     def address_of(self, host: str, seen_from: str) -> str | None:
         """Return the address of `host` (or the workstation) as `seen_from` sees it.
@@ -227,11 +263,8 @@ class Inventory:
         Two ends inside the city use city addresses. The datacenter and whoever talks to it use
         line addresses. None: there is no way between the two.
         """
-        tables = {
-            WORKSTATION: self.shared["workstation_addresses"],
-            **self.shared["host_addresses"],
-        }
+        own = self.platform.workstation_addresses
+        tables = {WORKSTATION: own, **self.platform.host_addresses}
         here, there = tables[seen_from], tables[host]
-        network = "city" if "city" in here and "city" in there else "line"
-        address: str | None = there.get(network)
-        return address
+        address = there.city if here.city and there.city else there.line
+        return str(address) if address else None

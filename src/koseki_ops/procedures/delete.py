@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.progress import OnProgress
-from koseki_ops.plan.municipalities import names_of, tenants
+from koseki_ops.plan.naming import Names
 from koseki_ops.plan.site import Site
 from koseki_ops.procedures.base import Procedure
 from koseki_ops.procedures.municipality import (
@@ -56,7 +56,7 @@ class Delete(Procedure[Outcome]):
             )
         if not export_path(self.site, self.slug).exists():
             raise KosekiError(
-                f"the data of {row['name']} was never handed over",
+                f"the data of {row.name} was never handed over",
                 "no export of it",
                 f"run `koseki withdraw {self.slug} --to FOLDER --recipient CERTIFICATE` first",
             )
@@ -64,24 +64,24 @@ class Delete(Procedure[Outcome]):
     def describe(self) -> Sequence[str]:
         """Return what it will do."""
         return [
-            f"delete the database {self._tenant['database']} and its files on both servers",
-            f"delete its exchange of files, {self._exchange}",
+            f"delete the database {self._names.database} and its files on both servers",
+            f"delete its exchange of files, {self._names.exchange_folder}",
             "apply the plan and verify the others",
         ]
 
     def run(self, on_progress: OnProgress) -> Outcome:
         """Delete, record who did and who approved it, and see that the others are as they were."""
-        site, tenant = self.site, self._tenant
+        site, names = self.site, self._names
         on_progress(f"{self.slug}: deleting its database")
         host = leader(site, self.inventory)
-        program_on_host(site, host, "delete.sh", tenant["database"])
+        program_on_host(site, host, "delete.sh", names.database)
         for host in self.inventory.hosts_in("databases"):
             # Empty once the member has dropped the tablespace; the other one follows the leader.
-            folder = tenant["folder"]
+            folder = names.tablespace_folder
             empty = f"until [ ! -d {folder} ] || rmdir {folder}; do sleep 1; done"
             run_as_root(site, host, ["timeout", "60", "sh", "-c", f"{empty} 2>/dev/null"])
         for host in self.inventory.hosts_in("registry_link"):
-            run_as_root(site, host, ["rm", "-rf", "--one-file-system", self._exchange])
+            run_as_root(site, host, ["rm", "-rf", "--one-file-system", names.exchange_folder])
         by, approver = self.who
         record(
             site,
@@ -100,10 +100,5 @@ class Delete(Procedure[Outcome]):
         return outcome.holds
 
     @property
-    def _exchange(self) -> str:
-        return names_of(row_of(self.inventory, self.slug)).exchange_folder
-
-    @property
-    def _tenant(self) -> Mapping[str, str]:
-        (tenant,) = tenants([row_of(self.inventory, self.slug)])
-        return tenant
+    def _names(self) -> Names:
+        return row_of(self.inventory, self.slug).names

@@ -1,6 +1,6 @@
 """What joining, leaving and deleting a municipality share (K-02).
 
-The inventory says who is there (`joined_on`, `left_on`, `joinings`); an ordinary apply brings that
+The inventory says who is there (`joined_on`, `left_on`, `joining`); an ordinary apply brings that
 about without the others noticing. What was done is recorded (`koseki evidence show joinings`).
 """
 
@@ -19,9 +19,9 @@ from koseki_ops.core.results import EngineResult
 from koseki_ops.engines import apply as engine
 from koseki_ops.evidence.ledger import Ledger
 from koseki_ops.plan.inventory import Inventory
-from koseki_ops.plan.municipalities import left
+from koseki_ops.plan.model import Municipality
 from koseki_ops.plan.site import Site
-from koseki_ops.remote.run import run
+from koseki_ops.remote.run import A_DAY, run
 from koseki_ops.verify.results import FAILED, Results
 from koseki_ops.verify.runner import verify
 
@@ -43,16 +43,16 @@ class Outcome:
         return brought and not (self.found.unreachable or self.found.count(FAILED))
 
 
-def row_of(inventory: Inventory, slug: str) -> Mapping[str, Any]:
+def row_of(inventory: Inventory, slug: str) -> Municipality:
     """Return a municipality's row of the plan, or raise KosekiError."""
-    rows = {str(row["slug"]): row for row in inventory.shared["municipalities"]}
+    rows = {row.slug: row for row in inventory.platform.municipalities}
     if slug not in rows:
         raise KosekiError(
             "no such municipality in the plan",
             slug,
             f"name one of {', '.join(rows)} (`koseki municipalities`)",
         )
-    return dict(rows[slug])
+    return rows[slug]
 
 
 def bring_about(site: Site, on_progress: OnProgress) -> Outcome:
@@ -64,15 +64,14 @@ def bring_about(site: Site, on_progress: OnProgress) -> Outcome:
     return Outcome(applied, verify(site, SUITES, ()))
 
 
-def departed(inventory: Inventory, slug: str) -> Mapping[str, Any]:
+def departed(inventory: Inventory, slug: str) -> Municipality:
     """Return the row of a municipality that has left, or raise KosekiError."""
     row = row_of(inventory, slug)
     day = inventory.effective_day
-    if row not in left([row], day):
-        left_on = row.get("left_on") or "null"
+    if not row.has_left(day):
         raise KosekiError(
-            f"{row['name']} has not left",
-            f"left_on is {left_on}, today is {day}",
+            f"{row.name} has not left",
+            f"left_on is {row.left_on or 'null'}, today is {day}",
             "write its day into municipalities.yml when its leaving is agreed",
         )
     return row
@@ -99,8 +98,7 @@ def run_as_root(
     out: IO[bytes] | None = None,
 ) -> str:
     """Run a command as root on a host; return its errors' text. out: a file for its output."""
-    # A municipality's data takes as long as it takes.
-    done = run(site, host, f"sudo -n {shlex.join(argv)}", stdin, seconds=None, out=out)
+    done = run(site, host, f"sudo -n {shlex.join(argv)}", stdin, seconds=A_DAY, out=out)
     if done.code:
         seen = done.reason
         raise KosekiError(

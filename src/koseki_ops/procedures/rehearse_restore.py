@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 import click
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.formatting import in_short
 from koseki_ops.core.progress import OnProgress, Progress
 from koseki_ops.core.results import EngineResult
 from koseki_ops.engines import pyinfra_run
@@ -180,7 +181,7 @@ def rehearse_command(
     if found is None:
         return
     for error in found.result.errors:
-        click.echo(f"koseki: {error}", err=True)
+        click.echo(f"koseki: {in_short(error)}", err=True)
     for row in found.rehearsals:
         click.echo(_sentence(row))
     if as_json:
@@ -192,7 +193,7 @@ def rehearse_command(
 
 def _chosen(inventory: Inventory, names: Sequence[str]) -> dict[str, int]:
     """Return repository by name of the vaults that were asked for, empty for all."""
-    known = {row["name"]: int(row["repository"]) for row in inventory.shared["vaults"]}
+    known = {row.name: row.repository for row in inventory.platform.vaults}
     for name in names:
         if name not in known:
             raise KosekiError("unknown vault", name, f"give --vault one of {', '.join(known)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,8 +16,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
+from koseki_ops.core.foreign import parsed
 from koseki_ops.core.progress import OnProgress
-from koseki_ops.plan.municipalities import tenants
 from koseki_ops.plan.site import Site
 from koseki_ops.procedures.base import Procedure
 from koseki_ops.procedures.municipality import (
@@ -85,7 +86,7 @@ class Withdraw(Procedure[tuple[Outcome, Export]]):
 
     def describe(self) -> Sequence[str]:
         """Return what it will do."""
-        name = row_of(self.inventory, self.slug)["name"]
+        name = row_of(self.inventory, self.slug).name
         return [
             f"apply the plan, in which {name} has left: every way in is closed",
             f"verify {', '.join(SUITES)} on all hosts",
@@ -100,7 +101,7 @@ class Withdraw(Procedure[tuple[Outcome, Export]]):
         outcome = bring_about(self.site, on_progress)
         if outcome.applied.failed or outcome.applied.unreachable:
             raise KosekiError(
-                f"not all access of {row_of(self.inventory, self.slug)['name']} could be closed",
+                f"the ways of {row_of(self.inventory, self.slug).name} could not all be closed",
                 f"{outcome.applied.failed} failed",
                 f"run `koseki apply`, then `koseki withdraw {self.slug}` again",
             )
@@ -122,16 +123,14 @@ class Withdraw(Procedure[tuple[Outcome, Export]]):
         return {"sha256": outcome[1].sha256, "rows": sum(outcome[1].rows.values())}
 
     def _export(self, certificate: x509.Certificate, file: Path) -> Export:
-        (tenant,) = tenants([row_of(self.inventory, self.slug)])
+        database = row_of(self.inventory, self.slug).database
         host = leader(self.site, self.inventory)
         recipient = self.recipient.read_bytes()
         try:
             with file.open("xb") as out:
                 file.chmod(0o600)
-                output = program_on_host(
-                    self.site, host, "export.sh", tenant["database"], recipient, out
-                )
-            report = json.loads(output.splitlines()[-1])
+                output = program_on_host(self.site, host, "export.sh", database, recipient, out)
+            copied = _copied(host, output)
         except BaseException:
             # Half of a municipality's registers helps nobody.
             file.unlink(missing_ok=True)
@@ -142,11 +141,25 @@ class Withdraw(Procedure[tuple[Outcome, Export]]):
             self.slug,
             str(file.resolve()),
             whole.hexdigest(),
-            report["sha256"],
-            report["rows"],
+            *copied,
             certificate.fingerprint(SHA256()).hex(),
             f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         )
+
+
+def _copied(host: str, output: str) -> tuple[str, dict[str, int]]:
+    """Return the hash of the copy and its rows by table, as the host says them last."""
+    try:
+        last = parsed(output.rpartition("\n")[2])
+        (digest,) = re.findall("^[0-9a-f]{64}$", last["sha256"])
+        rows = {name: int(n) for name, n in last["rows"].items()}
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise KosekiError(
+            f"{host} did not report what it copied",
+            str(error),
+            f"read `journalctl -n 50` on {host}, then run the same command again",
+        ) from error
+    return digest, rows
 
 
 def _certificate(path: Path) -> x509.Certificate:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.foreign import parsed
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import run
@@ -36,9 +36,13 @@ def members(site: Site, inventory: Inventory) -> list[Member]:
     reason = "no database host"
     for host in inventory.hosts_in("databases"):
         listed = run(site, host, LIST)
-        if listed.code == 0:
-            return [_member(row) for row in json.loads(listed.stdout)]
-        reason = listed.reason
+        if listed.code:
+            reason = listed.reason
+            continue
+        try:
+            return [_member(row) for row in parsed(listed.stdout)]
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            reason = f"{host} did not list its members: {error}"
     raise KosekiError(
         "no database host reports the state of the cluster", reason, "see `koseki verify etcd`"
     )
@@ -46,9 +50,9 @@ def members(site: Site, inventory: Inventory) -> list[Member]:
 
 def _member(row: Mapping[str, Any]) -> Member:
     return Member(
-        row["Member"],
-        row["Role"],
-        row["State"],
+        str(row["Member"]),
+        str(row["Role"]),
+        str(row["State"]),
         int(row.get("TL") or 0),
         bool(row.get("Pending restart")),
     )

@@ -34,7 +34,7 @@ def ensure_base_tree(site: Site, inventory: Inventory, on_progress: OnProgress) 
     """
     # The smaller suite: in the larger one lies what some service pulls in although Debian calls it
     # required, and a bare machine would get that, too.
-    return ensure_tree(site, inventory.shared["packages"]["base"], VAULT_SUITE, on_progress)
+    return ensure_tree(site, inventory.platform.packages["base"], VAULT_SUITE, on_progress)
 
 
 def ensure_tree(site: Site, packages: Sequence[str], suite: str, on_progress: OnProgress) -> Path:

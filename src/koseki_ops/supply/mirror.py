@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -24,14 +25,15 @@ from koseki_ops.core.environment import for_fetching
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.subprocesses import run
+from koseki_ops.plan.host_kinds import HOST_KINDS
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 
 KEYRING = "koseki-archive-keyring.gpg"
 RECORD = "koseki-mirror.json"
 VAULT_SUITE = "vault"
-# The datacenter host takes nothing else; its packages are pushed to it.
-VAULT_CONCERNS = ("base", "baseline", "vault", "image")
+# The datacenter's hosts take nothing else; their packages are pushed to them.
+VAULT_CONCERNS = (*chain.from_iterable(k.packages for k in HOST_KINDS if not k.in_city), "image")
 UPSTREAM_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # Every Debian host has these, whatever else it has.
 ESSENTIAL = ("apt", "?essential", "?priority(required)")
@@ -146,10 +148,10 @@ def build_mirror(
     same inventory and an intact mirror nothing is asked of anybody, unless `refresh`.
     """
     inventory = Inventory(site.inventory)
-    release = inventory.shared["debian_release"]
+    release = inventory.platform.debian_release
     own = own_release(Path("/etc/os-release").read_text(encoding="utf-8"))
     lines = upstream_lines(_machine_sources(), own, release)
-    packages: dict[str, list[str]] = inventory.shared["packages"]
+    packages = inventory.platform.packages
     inputs = hashlib.sha256(json.dumps([packages, lines, release]).encode()).hexdigest()
     folder = mirror_folder(site)
     record = folder / RECORD
@@ -193,7 +195,7 @@ def download(site: Site, package: str, folder: Path) -> Path:
 
     Returns the file. Raises KosekiError when this machine's sources do not have it.
     """
-    release = Inventory(site.inventory).shared["debian_release"]
+    release = Inventory(site.inventory).platform.debian_release
     own = own_release(Path("/etc/os-release").read_text(encoding="utf-8"))
     with _private_apt(upstream_lines(_machine_sources(), own, release)) as apt:
         _fetch([*apt, "update", "-qq"])

@@ -101,11 +101,11 @@ def load_secrets(site: Site) -> dict[str, Any]:
 
 def wanted_secrets(inventory: Inventory) -> dict[str, Any]:
     """Return the names of the secrets that an inventory asks for; a mapping where rows matter."""
-    shared = inventory.shared
+    platform = inventory.platform
     wanted: dict[str, Any] = {"pki_ca_passphrase": None, "boot_loader_password": None}
-    for vault in shared["vaults"]:
-        wanted[vault["cipher_secret"]] = None
-    wanted["operator_initial_passwords"] = {row["id"]: None for row in shared["operators"]}
+    for vault in platform.vaults:
+        wanted[vault.cipher_secret] = None
+    wanted["operator_initial_passwords"] = {row.id: None for row in platform.operators}
     return wanted
 
 

@@ -102,7 +102,7 @@ def ensure_authority(site: Site, platform: Platform) -> None:
 def _staying(platform: Platform) -> list[Terminal]:
     """Return the terminals of municipalities that have not left."""
     day = platform.effective_day
-    gone = {row.slug for row in platform.municipalities if row.left_on and row.left_on <= day}
+    gone = {town.slug for town in platform.municipalities if town.has_left(day)}
     return [row for row in platform.terminals if row.municipality not in gone]
 
 
@@ -166,7 +166,9 @@ def _of_plan(platform: Platform, terminal: str) -> Terminal:
             return row
     known = ", ".join(row.id for row in staying)
     raise KosekiError(
-        "no such terminal in the plan", terminal, f"add it to gateway.yml, or name one of {known}"
+        "no such terminal in the plan",
+        terminal,
+        f"add it to municipalities.yml, or name one of {known}",
     )
 
 
@@ -243,11 +245,13 @@ def _is_current(
     if not text.startswith(authority.pem):
         return False
     present = x509.load_pem_x509_crl(text.removeprefix(authority.pem).encode())
-    ends = present.next_update_utc
+    ends, now = present.next_update_utc, datetime.now(UTC)
     return (
         {row.serial_number for row in present} == set(revoked)
         and ends is not None
-        and ends - datetime.now(UTC) > timedelta(days=renew_days)
+        # One that was made while this clock was ahead holds nowhere yet.
+        and present.last_update_utc <= now
+        and ends - now > timedelta(days=renew_days)
     )
 
 

@@ -11,11 +11,11 @@ import shlex
 import sys
 from collections.abc import Iterable
 
-OPEN = "open"
+OPEN, UNREACHABLE = "open", "no answer"
 # What an attempt that was made meets where nothing lets it in. Any other word is not an answer of
 # the network: the attempt was not made, and says nothing.
 SHUT = (
-    "no answer",
+    UNREACHABLE,
     "Connection refused",
     "No route to host",
     "Network is unreachable",
@@ -72,33 +72,56 @@ while (%waiting) {
 ORIGIN_PROGRAM = """
 import os, select, socket, sys, time
 
-poll, waiting = select.poll(), {}
+poll, waiting, doors, here = select.poll(), {}, [], [""]
 
-def report(address, port, outcome):
-    print(address, "tcp", port, outcome)
+def report(job, outcome):
+    address, protocol, port, _, *line = job
+    print(*line[:1], address, protocol, port, outcome)
 
-for address, _, port, seconds in (words.split(",") for words in sys.argv[1:]):
+def enter(netns):
+    if netns != here[0]:
+        handle = os.open(f"/run/netns/{netns}", os.O_RDONLY)
+        os.setns(handle, os.CLONE_NEWNET)
+        os.close(handle)
+        here[0] = netns
+
+def made(address, netns="", source=""):
+    enter(netns)
+    way = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    way.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if source:
+        way.bind((source, 0))
+    return way
+
+jobs = [words.split(",") for words in sys.argv[1:]]
+for _, address, port, netns in (job for job in jobs if job[0] == "listen"):
+    door = made(address, netns)
+    door.bind((address, int(port)))
+    door.listen(4096)
+    doors.append(door)
+for job in (job for job in jobs if job[0] != "listen"):
+    address, _, port, seconds, *line = job
     try:
-        way = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        way = made(address, *line)
         way.setblocking(False)
         way.connect((address, int(port)))
     except BlockingIOError:
         pass
     except OSError as error:
-        report(address, port, os.strerror(error.errno))
+        report(job, os.strerror(error.errno))
         continue
     poll.register(way, select.POLLOUT)
-    waiting[way.fileno()] = way, address, port, time.monotonic() + float(seconds)
+    waiting[way.fileno()] = way, job, time.monotonic() + float(seconds)
 while waiting:
     now = time.monotonic()
-    first = min(end for _, _, _, end in waiting.values())
+    first = min(end for _, _, end in waiting.values())
     answered = {number for number, _ in poll.poll(max(0, first - now) * 1000)}
-    for number, (way, address, port, end) in list(waiting.items()):
+    for number, (way, job, end) in list(waiting.items()):
         if number in answered:
             error = way.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            report(address, port, os.strerror(error) if error else "open")
+            report(job, os.strerror(error) if error else "open")
         elif end <= now:
-            report(address, port, "no answer")
+            report(job, "no answer")
         else:
             continue
         poll.unregister(number)
@@ -115,5 +138,20 @@ def from_host(jobs: Iterable[str]) -> str:
 
 
 def from_origin(jobs: Iterable[str]) -> str:
-    """Return the shell command that makes attempts from where the toolkit runs; TCP alone."""
+    """Return the shell command that makes attempts from where the toolkit runs; TCP alone.
+
+    A job may go on with NAMESPACE and SOURCE, where and from which address of it the attempt is
+    made: its line begins with the namespace then. `door` is a job, too.
+    """
     return MOST + shlex.join([sys.executable, "-c", ORIGIN_PROGRAM, *jobs])
+
+
+def door(netns: str, address: str, port: int) -> str:
+    """Return the job that listens in a namespace while all attempts are made."""
+    return f"listen,{address},{port},{netns}"
+
+
+def outcomes_on_lines(text: str) -> dict[tuple[str, str, int], str]:
+    """Return what each attempt from a namespace met, by namespace, address and port."""
+    rows = (line.split(" ", 4) for line in text.splitlines())
+    return {(netns, address, int(port)): outcome for netns, address, _, port, outcome in rows}

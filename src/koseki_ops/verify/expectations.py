@@ -11,14 +11,21 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 
+from koseki_ops.plan.host_kinds import kinds_of
 from koseki_ops.plan.inventory import LINE_ENDPOINTS, WORKSTATION, Inventory
-from koseki_ops.plan.model import Municipality, Operator, Platform, TimingProfile, Vault
+from koseki_ops.plan.model import (
+    Municipality,
+    Operator,
+    Platform,
+    ServicePorts,
+    TimingProfile,
+    Vault,
+)
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
 
 # Names and places of the platform's conventions (docs/architecture.md).
 STANZA = "koseki"
-WRITE_PORT, READ_PORT = 5000, 5001
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,11 @@ class Plan:
         return [town for town in self.platform.municipalities if town not in self.towns]
 
     @property
+    def ports(self) -> ServicePorts:
+        """The ports of the services."""
+        return self.platform.service_ports
+
+    @property
     def timing(self) -> TimingProfile:
         """The timing profile in use."""
         return self.platform.timing_profiles[self.platform.timing_profile]
@@ -162,21 +174,13 @@ class Plan:
 
     def packages_for(self, host: str) -> set[str]:
         """Return the packages that the inventory asks for on a host."""
-        concerns = ["base", "baseline"]
-        for group, names in (
-            ("city", ("ansible",)),
-            ("etcd_members", ("etcd",)),
-            ("databases", ("postgresql", "pgbackrest")),
-            ("db_clients", ("db_proxy",)),
-            ("registry_link", ("registry_link",)),
-            ("application", ("koseki_application", "web_gateway")),
-            ("vault_hosts", ("vault",)),
-            ("watch_hosts", ("watch",)),
-        ):
-            if self.is_in(host, group):
-                concerns += names
         table = self.platform.packages
-        return {name for concern in concerns for name in table.get(concern, [])}
+        return {
+            name
+            for kind in kinds_of(self.inventory, host)
+            for concern in kind.packages
+            for name in table.get(concern, [])
+        }
 
     def audited_key_files(self, host: str) -> list[str]:
         """Return the keys, and folders of keys, on a host whose reading must be recorded."""

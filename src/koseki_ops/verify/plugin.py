@@ -21,11 +21,13 @@ import pytest
 
 import testinfra
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.formatting import SHOWN_LENGTH, in_short, printable
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.site import Site
 from koseki_ops.verify.batch import CommandResult, Question
 from koseki_ops.verify.expect import CheckFailed
 from koseki_ops.verify.expectations import Plan, pairs
+from koseki_ops.verify.remedies import for_site
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, HostState, Results, TestResult
 from koseki_ops.verify.transport import HostResults, ask_all
 
@@ -86,7 +88,7 @@ class Everywhere:
 
 
 def _not_asked(host: str, why: str) -> NoReturn:
-    pytest.skip(f"{host} {why}")
+    pytest.skip(in_short(f"{host} {why}"))
 
 
 @dataclass(frozen=True)
@@ -251,12 +253,20 @@ def _ask_later(modules: list[ModuleType], plan: Plan, everywhere: Everywhere) ->
         if later is None:
             continue
         suite = suite_of(module)
-        for host, reply in everywhere.replies.items():
-            if not reply.unreachable_reason:
+        for host in [
+            host for host, reply in everywhere.replies.items() if not reply.unreachable_reason
+        ]:
+            try:
                 named = _named(suite, later(plan, host, everywhere.for_suite(suite)))
-                asked.setdefault(host, {}).update(named)
+            except Exception as error:  # noqa: BLE001 - whatever one host's answers make of it, the others are asked
+                why = f"its answer cannot be read: {type(error).__name__} {error}"
+                everywhere.replies[host] = HostResults(host, unreachable_reason=in_short(why))
+                continue
+            asked.setdefault(host, {}).update(named)
     for host, more in ask_all(plan.site, {host: q for host, q in asked.items() if q}).items():
         first = everywhere.replies[host]
+        if first.unreachable_reason:
+            continue
         everywhere.replies[host] = HostResults(
             host,
             {**first.answers, **more.answers},
@@ -316,11 +326,13 @@ def _result(
         error = call.excinfo.value if call.excinfo else None
         if isinstance(error, CheckFailed):
             result.expected, result.seen = error.expected, error.seen
-            result.remedy, result.unit = error.remedy, error.unit
+            result.remedy = for_site(error.remedy, item.config.stash[PLAN].site)
+            result.unit = error.unit
             result.host = result.host or error.host
         else:
-            result.expected, result.remedy = result.why, DEFAULT_REMEDY
-            result.seen = f"{type(error).__name__}: {error}"
+            result.expected = result.why
+            result.remedy = for_site(DEFAULT_REMEDY, item.config.stash[PLAN].site)
+            result.seen = printable(f"{type(error).__name__}: {error}"[:SHOWN_LENGTH])
     return result
 
 
@@ -349,7 +361,9 @@ def pytest_terminal_summary(
 ) -> None:
     """Name the hosts that did not answer: their tests were skipped, not passed."""
     for host, unreachable_reason in unreachable_hosts(config).items():
-        terminalreporter.write_line(f"NOT ANSWERED {host}: {unreachable_reason}", red=True)
+        terminalreporter.write_line(
+            f"NOT ANSWERED {host}: {in_short(unreachable_reason)}", red=True
+        )
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -381,7 +395,9 @@ def _state(plan: Plan, host: str, reply: HostResults | None) -> HostState:
         return HostState(address, asked=False)
     role = reply.answers.get(SUITE_QUESTION.format(suite=BASE, name="role"))
     return HostState(
-        address, unreachable_reason=reply.unreachable_reason, role=role.text if role else ""
+        address,
+        unreachable_reason=reply.unreachable_reason,
+        role=in_short(role.text) if role else "",
     )
 
 
@@ -403,4 +419,4 @@ def _add_journals(plan: Plan, results: Results) -> None:
     for test in results.tests:
         reply = replies.get(test.host)
         if reply and test.unit in reply.answers:
-            test.journal = reply.answers[test.unit].lines
+            test.journal = [in_short(line) for line in reply.answers[test.unit].lines]

@@ -553,7 +553,7 @@ class Store:
 
 def _granted(inventory: Inventory) -> Sequence[Waiver]:
     """Return the waivers of an inventory; one without any is not held against the model for it."""
-    if inventory.shared.get("waivers") == []:
+    if not inventory.platform.waivers:
         return ()
     from koseki_ops.plan.rules import load_platform  # noqa: PLC0415 - the model is slow to import
 

@@ -6,7 +6,6 @@ Under `var/<site>/link/`: `<slug>.pub`, the key that a town's registry comes wit
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -14,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.foreign import rows_from
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
-from koseki_ops.plan.municipalities import active
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import run as run_on
 from koseki_ops.remote.ssh_config import ensure_site_ssh
@@ -39,8 +38,7 @@ def stand_in_of(site: Site, slug: str) -> Path:
 
 def joined(platform: Platform) -> list[str]:
     """Return the slugs of the municipalities that have joined."""
-    rows = [row.model_dump(mode="json") for row in platform.municipalities]
-    return [row["slug"] for row in active(rows, platform.effective_day)]
+    return [town.slug for town in platform.towns]
 
 
 def verify_keys(site: Site, platform: Platform) -> None:
@@ -125,4 +123,12 @@ def ask(
             done.reason.removeprefix("koseki-link: "),
             f"see `koseki link status`, and `journalctl -u 'koseki-link@*'` on {host}",
         )
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    answers = rows_from(host, done.stdout)
+    if not all(isinstance(answer, dict) for answer in answers) or len(answers) != len(towns):
+        seen = f"{len(answers)} answers about {len(towns)} towns"
+        raise KosekiError(
+            f"the link on {host} did not answer what it was asked",
+            seen,
+            f"see `journalctl -n 50` on {host}, then run the same command again",
+        )
+    return answers

@@ -7,22 +7,22 @@ leader, and listed together with what the hosts' journals tell of refusals.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.foreign import as_asked, parsed, rows_from
+from koseki_ops.core.formatting import in_short
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
-from koseki_ops.plan.municipalities import active, operators_on
+from koseki_ops.plan.municipalities import operators_on
 from koseki_ops.plan.naming import database_of
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
-from koseki_ops.remote.psql import literal, run_on_leader
+from koseki_ops.remote.psql import LEADER, literal, run_on_leader
 from koseki_ops.remote.run import run
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 
@@ -80,8 +80,7 @@ class RegisterService:
     @property
     def towns(self) -> dict[str, str]:
         """The names of the municipalities that have joined, by slug, in the plan's order."""
-        day = self.inventory.effective_day
-        return {row["slug"]: row["name"] for row in active(self._shared("municipalities"), day)}
+        return {town.slug: town.name for town in self.platform.towns}
 
     @property
     def operators(self) -> list[str]:
@@ -117,11 +116,7 @@ class RegisterService:
         return name
 
     def _working(self, names: list[str]) -> list[str]:
-        return operators_on(self._shared("operators"), names, self.inventory.today)
-
-    def _shared(self, name: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self.inventory.shared[name]
-        return rows
+        return operators_on(self.platform.operators, names, self.platform.today)
 
 
 @dataclass(frozen=True)
@@ -228,11 +223,9 @@ def close_request(registers: RegisterService, request: str, closed_by: str) -> N
 def listed(registers: RegisterService, slugs: Sequence[str]) -> list[dict[str, object]]:
     """Return every request of these municipalities, as JSON names it, oldest first in each."""
     script = "\n".join(f"\\connect {database_of(slug)}\n{LIST.format(slug=slug)}" for slug in slugs)
-    rows = [
-        json.loads(line)
-        for line in run_on_leader(registers.site, registers.inventory, script).splitlines()
-    ]
-    return [{"id": f"{row['municipality']}-{row['number']}", **row} for row in rows]
+    rows = rows_from(LEADER, run_on_leader(registers.site, registers.inventory, script))
+    with as_asked(LEADER):
+        return [{"id": f"{row['municipality']}-{row['number']}", **row} for row in rows]
 
 
 def events(registers: RegisterService, days: int) -> tuple[list[Event], dict[str, str]]:
@@ -250,7 +243,12 @@ def events(registers: RegisterService, days: int) -> tuple[list[Event], dict[str
         if done.code not in (0, 1) or (done.code and done.stderr.strip()):
             unreachable[host] = done.reason
             continue
-        found += [event for line in done.stdout.splitlines() if (event := read_event(host, line))]
+        try:
+            events_here = [read_event(host, line) for line in done.stdout.split("\n") if line]
+        except (LookupError, TypeError, ValueError, OverflowError, OSError) as error:
+            unreachable[host] = in_short(f"its journal cannot be read: {error!r}")
+            continue
+        found += filter(None, events_here)
     return sorted(found, key=lambda event: event.at), unreachable
 
 
@@ -265,7 +263,7 @@ def _journal(names: Sequence[str], days: int) -> str:
 
 def read_event(host: str, line: str) -> Event | None:
     """Return what one line of a journal (JSON) tells of an operator, or None."""
-    row = json.loads(line)
+    row = parsed(line)
     text = row["MESSAGE"]
     if not isinstance(text, str):  # bytes that are no text come as numbers
         return None

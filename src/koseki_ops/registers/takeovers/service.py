@@ -7,17 +7,20 @@ it out by them. Here a declaration is held against the inventory, and issued num
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.plan.model import Takeover
+from koseki_ops.core.foreign import as_asked, rows_from
+from koseki_ops.plan.model import Municipality, Takeover
 from koseki_ops.plan.naming import database_of
 from koseki_ops.registers.requests.service import RegisterService, ends_within, one_line
-from koseki_ops.remote.psql import literal, run_on_leader
+from koseki_ops.remote.psql import LEADER, literal, run_on_leader
 
+# More than every municipality of the country would issue; so many numbers are held in memory.
+MOST_DOCUMENTS = 1_000_000
 STATUS = """SELECT json_build_object('municipality', '{slug}',
   'last', (SELECT max(last) FROM platform.takeover_numbers),
   'takeovers', (SELECT coalesce(json_agg(json_build_object('number', t.number,
@@ -45,18 +48,18 @@ class TakeoverSpec:
     until: datetime
 
 
-def clause(registers: RegisterService, town: str) -> Takeover:
-    """Return what the inventory says of a takeover; KosekiError where there is no such clause.
+def clause(registers: RegisterService, town: str) -> tuple[Municipality, Takeover]:
+    """Return a municipality and what holds in its takeover; KosekiError without such a clause.
 
     town: slug, name or six-digit code of a municipality.
     """
     rows = registers.platform.municipalities
     found = next((row for row in rows if town in (row.slug, row.name, row.code6)), None)
     slug = registers.town(found.slug if found else town)
-    for row in registers.platform.takeovers:
-        if row.municipality == slug:
-            return row
-    known = ", ".join(row.municipality for row in registers.platform.takeovers) or "none"
+    for row in rows:
+        if row.slug == slug and row.takeover:
+            return row, row.takeover
+    known = ", ".join(row.slug for row in rows if row.takeover) or "none"
     raise KosekiError(
         "the inventory allows no takeover for this municipality",
         town,
@@ -66,12 +69,12 @@ def clause(registers: RegisterService, town: str) -> Takeover:
 
 def declare(registers: RegisterService, spec: TakeoverSpec, typed_by: str) -> str:
     """Declare a takeover and return its id; the database refuses one that is declared already."""
-    row = clause(registers, spec.town)
+    town, takeover = clause(registers, spec.town)
     if registers.operator(spec.approver) == registers.operator(spec.declared_by):
         remedy = "give another operator with --approver"
         raise KosekiError("who declares does not approve", spec.approver, remedy)
     one_line("cause", spec.cause)
-    ends_within(spec.until, datetime.now(UTC), row.longest_hours)
+    ends_within(spec.until, datetime.now(UTC), takeover.longest_hours)
     row_values = {
         "declared_by": spec.declared_by,
         "approver": spec.approver,
@@ -80,24 +83,22 @@ def declare(registers: RegisterService, spec: TakeoverSpec, typed_by: str) -> st
         "ends_at": spec.until.isoformat(),
     }
     script = (
-        f"\\connect {database_of(row.municipality)}\n"
+        f"\\connect {town.database}\n"
         f"SELECT platform.declare_takeover({literal(row_values)}::jsonb);\n"
     )
-    return (
-        f"{row.municipality}-{run_on_leader(registers.site, registers.inventory, script).strip()}"
-    )
+    return f"{town.slug}-{run_on_leader(registers.site, registers.inventory, script).strip()}"
 
 
 def end(registers: RegisterService, town: str, ended_by: str) -> str:
     """End what is declared for a municipality before its time; return its slug."""
-    slug = clause(registers, town).municipality
+    row, _ = clause(registers, town)
     script = (
-        f"\\connect {database_of(slug)}\n"
+        f"\\connect {row.database}\n"
         f"SELECT platform.end_takeover({literal(registers.operator(ended_by))});\n"
         "SELECT platform.end_sessions();\n"
     )
     run_on_leader(registers.site, registers.inventory, script)
-    return slug
+    return row.slug
 
 
 @dataclass(frozen=True)
@@ -116,25 +117,31 @@ class TakeoverStatus:
 
 def status(registers: RegisterService, towns: Sequence[str]) -> list[TakeoverStatus]:
     """Return how it stands with these municipalities, empty for every one with the clause."""
-    chosen = [clause(registers, town).municipality for town in towns] or [
-        row.municipality
-        for row in registers.platform.takeovers
-        if row.municipality in registers.towns
+    chosen = [clause(registers, town)[0].slug for town in towns] or [
+        town.slug for town in registers.platform.towns if town.takeover
     ]
     script = "\n".join(
         f"\\connect {database_of(slug)}\n{STATUS.format(slug=slug)}" for slug in chosen
     )
     found = []
-    for line in (
-        run_on_leader(registers.site, registers.inventory, script).splitlines() if chosen else []
+    for row in (
+        rows_from(LEADER, run_on_leader(registers.site, registers.inventory, script))
+        if chosen
+        else []
     ):
-        row = json.loads(line)
-        outside = [d["number"] for d in row["documents"] if not d["within"]]
-        faults = reconcile(row["last"], [d["number"] for d in row["documents"]], outside)
-        found.append(
-            TakeoverStatus(row["municipality"], row["takeovers"], row["documents"], faults)
-        )
+        with as_asked(LEADER):
+            found.append(_standing(row))
     return found
+
+
+def _standing(row: Any) -> TakeoverStatus:  # noqa: ANN401 - JSON is whatever came
+    numbers = [int(document["number"]) for document in row["documents"]]
+    outside = [int(d["number"]) for d in row["documents"] if not d["within"]]
+    last = int(row["last"] or 0)
+    if last > MOST_DOCUMENTS:
+        raise ValueError(f"{last} documents")
+    faults = reconcile(last, numbers, outside)
+    return TakeoverStatus(row["municipality"], row["takeovers"], row["documents"], faults)
 
 
 def reconcile(last: int, numbers: Iterable[int], outside: Iterable[int]) -> list[str]:
