@@ -301,8 +301,8 @@ def clocks_apart(there: float, asked: float, answered: float) -> str:
     if off <= CLOCK_SECONDS:
         return ""
     return (
-        f"its clock shows {_moment(there)}, this machine's {_moment(answered)}: what is signed here "
-        f"would not hold there; set the one that is wrong (`date --set`), then run it again"
+        f"its clock shows {_moment(there)}, this machine's {_moment(answered)}: what is signed "
+        f"here would not hold there; set the one that is wrong (`date --set`), then run it again"
     )
 
 
