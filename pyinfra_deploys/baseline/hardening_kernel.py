@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pyinfra.api import deploy
 from pyinfra_deploys.baseline.host_data import HostData
-from pyinfra_deploys.baseline.operations import Absent, File, place, settle
+from pyinfra_deploys.baseline.operations import Absent, File, ensure, put_files
 from pyinfra_deploys.baseline.templates import render
 
 PARAMETERS = "/etc/sysctl.d/90-koseki.conf"
@@ -39,19 +39,19 @@ def hardening_kernel(data: HostData) -> None:
     parameters = {name: str(value) for name, value in data.plan.kernel_parameters.items()}
     # A * is one of every interface: interfaces come and go.
     single = {name: value for name, value in parameters.items() if "*" not in name}
-    place(
+    put_files(
         name="Keep the kernel's parameters",
         files=(File(PARAMETERS, render(PARAMETERS, parameters=parameters)),),
         then=SET,
     )
-    settle(
+    ensure(
         name="Set the parameters that are kept",
         question=differing(single),
         wanted=["settled"],
         change=SET,
         owns=[("kernel parameter", name, {"value": value}) for name, value in single.items()],
     )
-    place(
+    put_files(
         name="Refuse modules and memory images",
         files=(
             File(MODULES, render(MODULES, modules=data.plan.kernel_modules_refused)),
@@ -65,7 +65,7 @@ def hardening_kernel(data: HostData) -> None:
             Absent("/etc/modprobe.d/koseki-usb-storage.conf"),
         ),
     )
-    place(
+    put_files(
         name="Keep the kernel's command line",
         files=(File(COMMAND_LINE, render(COMMAND_LINE, words=data.plan.kernel_command_line)),),
         then=f"if [ -e {MENU} ]; then update-grub; fi",

@@ -12,7 +12,7 @@ from shlex import join
 from pyinfra import host
 from pyinfra.api import FactBase, FileUploadCommand, StringCommand, deploy, operation
 from pyinfra_deploys.baseline.host_data import HostData
-from pyinfra_deploys.baseline.operations import Absent, Commands, File, FileStates, ask, place
+from pyinfra_deploys.baseline.operations import Absent, Commands, File, FileStates, ask, put_files
 
 from koseki_ops.drift.judge.declared import Declared
 from koseki_ops.supply.mirror import KEYRING, VAULT_SUITE
@@ -143,7 +143,7 @@ def source_entry(data: HostData) -> str:
 def package_source(data: HostData) -> None:
     """Trust the platform's key, remove every other source, install the baseline's packages."""
     push(name="Push the packages of a host that asks nobody", data=data)
-    place(
+    put_files(
         name="Name the mirror as the only source",
         files=(
             File(KEY_ON_HOST, (data.mirror / KEYRING).read_bytes()),

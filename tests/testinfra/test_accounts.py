@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Operator
 from koseki_ops.verify.batch import Question
-from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 from koseki_ops.verify.probes import certificate_login, expect_control, is_refused
@@ -107,7 +107,7 @@ def test_operators_end_on_their_day(plan: Plan, facts: Facts) -> None:
         # reading, so the last valid day and the day after it are both right.
         last = operator.valid_until
         seen = expiry(facts, operator.id)
-        hold(
+        check(
             seen in {str(last), str(last + timedelta(days=1))},
             f"{operator.id} ends after {last}",
             seen,
@@ -125,7 +125,7 @@ def test_ended_operators_are_locked_and_keep_their_id(plan: Plan, facts: Facts) 
             continue
         expect(f"{operator.id} {status(facts).get(operator.id)}", f"{operator.id} L", facts.remedy)
         seen = expiry(facts, operator.id)
-        hold(
+        check(
             seen != "no end" and date.fromisoformat(seen) <= today,
             f"{operator.id} has expired",
             seen,
@@ -143,7 +143,7 @@ def test_ended_operators_cannot_log_in(plan: Plan, host_name: str, everywhere: E
     expect_control(everywhere[WORKSTATION][control], host_name)
     for operator in ended(plan):
         answer = everywhere[WORKSTATION][f"{operator.id}@{host_name}"]
-        hold(
+        check(
             is_refused(answer),
             f"{operator.id} is refused: Permission denied",
             answer,
@@ -231,7 +231,7 @@ def test_sudo_asks_for_the_persons_own_password(plan: Plan, facts: Facts) -> Non
         said = facts[f"sudo {operator.id}"].text
         may = "may run the following" in said
         wanted = operator.sudo and plan.is_valid(operator)
-        hold(
+        check(
             may == wanted and "NOPASSWD" not in said and "!authenticate" not in said,
             f"{operator.id} {'may, with a password' if wanted else 'may not use sudo'}",
             said.splitlines()[-1] if said else facts[f"sudo {operator.id}"],

@@ -18,7 +18,7 @@ from typing import Any
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Vault
 from koseki_ops.verify.batch import Question
-from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import STANZA, Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 from koseki_ops.verify.raw import Searched, search, unmarked
@@ -165,7 +165,7 @@ def part(facts: Facts, name: str) -> str:
     """Return one part of what a leader lists; the test fails when it did not come."""
     said = facts["books"]
     found = dict(text.partition("\n")[::2] for text in said.text.split("@@ ")[1:])
-    hold(name in found, f"an answer: {name}", said, facts.remedy, host=facts.host)
+    check(name in found, f"an answer: {name}", said, facts.remedy, host=facts.host)
     return found[name].strip()
 
 
@@ -194,7 +194,7 @@ def info(plan: Plan, everywhere: Everywhere, name: str = "info") -> dict[str, An
     """Return pgBackRest's own account of the stanza, before what is listed or after it."""
     facts = leading(plan, everywhere)
     rows = json.loads(part(facts, name) or "[]")
-    hold(
+    check(
         len(rows) == 1 and rows[0]["name"] == STANZA,
         f"the stanza {STANZA}",
         facts["books"],
@@ -218,7 +218,7 @@ def backups_in(plan: Plan, everywhere: Everywhere, number: int) -> list[dict[str
     """Return the backups of one repository that were there all the while, oldest first."""
     after = {row["label"] for row in of_repository(info(plan, everywhere, "info again"), number)}
     found = [r for r in of_repository(info(plan, everywhere), number) if r["label"] in after]
-    hold(
+    check(
         found,
         f"a backup in repository {number}",
         "none",
@@ -256,7 +256,7 @@ def test_each_repository_has_a_whole_backup(plan: Plan, everywhere: Everywhere) 
     facts = leading(plan, everywhere)
     for number in repositories(plan):
         rows = backups_in(plan, everywhere, number)
-        hold(any(row["type"] == "full" for row in rows), "a full backup", rows, facts.remedy)
+        check(any(row["type"] == "full" for row in rows), "a full backup", rows, facts.remedy)
         # True: it found broken pages; null: it was never checked.
         broken = [row["label"] for row in rows if row["error"] is not False]
         expect(broken, [], f"{full_backup(facts)}, and look at the disk", host=facts.host)
@@ -276,7 +276,7 @@ def test_the_newest_backup_is_recent(plan: Plan, everywhere: Everywhere) -> None
     for number in repositories(plan):
         newest = max(row["timestamp"]["stop"] for row in backups_in(plan, everywhere, number))
         age = now - datetime.fromtimestamp(newest, UTC)
-        hold(
+        check(
             age < NEWEST_BACKUP,
             f"repository {number}: younger than {NEWEST_BACKUP}",
             age,
@@ -316,10 +316,10 @@ def test_the_log_is_archived_now(plan: Plan, everywhere: Everywhere) -> None:
     facts = leading(plan, everywhere)
     said = facts["canary"]
     remedy = archiver(facts)
-    hold(said.rc == 0 and "segment" in said.text, "archived", said, remedy, "patroni", facts.host)
+    check(said.rc == 0 and "segment" in said.text, "archived", said, remedy, "patroni", facts.host)
     told = facts["archiver"].json
     failed, worked = told["last_failed_time"], told["last_archived_time"]
-    hold(
+    check(
         failed is None or (worked is not None and failed < worked),
         "no failure after the last success",
         told,
@@ -336,7 +336,7 @@ def test_the_canary_is_in_both_archives(plan: Plan, everywhere: Everywhere) -> N
     facts = leading(plan, everywhere)
     seen = {line for line in facts["canary"].lines if line.startswith("found")}
     wanted = {f"found {number}" for number in repositories(plan)}
-    hold(seen == wanted, wanted, facts["canary"], archiver(facts), host=facts.host)
+    check(seen == wanted, wanted, facts["canary"], archiver(facts), host=facts.host)
 
 
 def test_the_canary_is_in_no_raw_byte(plan: Plan, everywhere: Everywhere) -> None:
@@ -351,7 +351,9 @@ def test_the_canary_is_in_no_raw_byte(plan: Plan, everywhere: Everywhere) -> Non
     segment = next(
         iter(re.findall(r"^segment ([0-9A-F]{24})$", leader["canary"].text, re.MULTILINE)), ""
     )
-    hold(segment, "a segment with the canary", leader["canary"], archiver(leader), host=leader.host)
+    check(
+        segment, "a segment with the canary", leader["canary"], archiver(leader), host=leader.host
+    )
     for vault in plan.platform.vaults:
         host = plan.vault_host(vault)
         facts = everywhere[host]
@@ -359,12 +361,12 @@ def test_the_canary_is_in_no_raw_byte(plan: Plan, everywhere: Everywhere) -> Non
         for place in places(vault):
             said = facts[f"{place} canary"]
             seen = Searched.of(said.out)
-            hold(seen.recognised == [CANARY, TEXT], "a search that ended", said, AGAIN, host=host)
+            check(seen.recognised == [CANARY, TEXT], "a search that ended", said, AGAIN, host=host)
             # What is no ciphertext has no mark: the next test names it.
             plain = set(facts[f"{place} plain"].lines[:-1])
             expect(set(seen.unread) - plain, set(), AGAIN, host=host)
-            # What was uploaded since is sealed on the timer's beat, perhaps not yet.
-            hold(
+            # What was uploaded since is sealed when the timer fires, perhaps not yet.
+            check(
                 not place.endswith(UPLOADED) or any(f"/{segment}-" in name for name in seen.read),
                 f"{place}: the segment {segment} among what was searched",
                 seen.read,
@@ -381,7 +383,7 @@ def test_everything_in_the_vaults_is_ciphertext(plan: Plan, everywhere: Everywhe
         for place in places(vault):
             said = everywhere[host][f"{place} plain"]
             *plain, marked = said.lines or [""]
-            hold(re.fullmatch(r"@@ [1-9][0-9]*", marked), "ciphertext", said, AGAIN, host=host)
+            check(re.fullmatch(r"@@ [1-9][0-9]*", marked), "ciphertext", said, AGAIN, host=host)
             expect(plain, [], "by hand: find out who wrote these, and remove them", host=host)
 
 
@@ -401,17 +403,17 @@ def test_text_is_unchanged_on_both_servers(plan: Plan, facts: Facts) -> None:
 @on_hosts("databases")
 def test_no_setting_may_drop_the_log(facts: Facts) -> None:
     """With archive-push-queue-max pgBackRest throws the log away when a vault is slow (K-04)."""
-    hold(facts["configuration"].text, "a configuration", facts["configuration"], facts.remedy)
+    check(facts["configuration"].text, "a configuration", facts["configuration"], facts.remedy)
     seen = [line for line in facts["configuration"].lines if "queue-max" in line]
     expect(seen, [], facts.remedy)
-    hold("archive-push" in facts["settings"].text, "archive-push", facts["settings"], facts.remedy)
+    check("archive-push" in facts["settings"].text, "archive-push", facts["settings"], facts.remedy)
 
 
 @on_hosts("databases")
 def test_only_the_database_reads_the_keys(facts: Facts) -> None:
     """The repositories' keys lie in one file that only postgres and root read (K-04)."""
     seen = facts["permissions"].text.split()
-    hold(
+    check(
         seen[1:] in (["root", "postgres", "640"], ["postgres", "postgres", "600"]),
         "root postgres 640",
         facts["permissions"],
@@ -424,7 +426,7 @@ def test_backups_are_made_by_the_clock(facts: Facts) -> None:
     """Full, differential and incremental backups, and the lag's alarm, each have a timer (K-04)."""
     said = facts["timers"].text
     missing = [kind for kind in ("full", "diff", "incr", "lag") if kind not in said]
-    hold(not missing, "timers for full, diff and incr", said, facts.remedy)
+    check(not missing, "timers for full, diff and incr", said, facts.remedy)
 
 
 @on_hosts("databases")
@@ -447,14 +449,14 @@ def test_the_second_backup_is_close_behind(plan: Plan, everywhere: Everywhere) -
     limit = plan.platform.backup_policy.lag_alarm_minutes
     status = facts["status"].json
     age = time.time() - status["measured_at"]
-    hold(age < limit * 60, "measured lately", f"{age:.0f} s ago", facts.remedy, host=facts.host)
+    check(age < limit * 60, "measured lately", f"{age:.0f} s ago", facts.remedy, host=facts.host)
     if not status["leads"]:
         not_verified("the leader has changed since the lag was measured last")
     expect(
         {int(number) for number in status["repositories"]}, set(repositories(plan)), facts.remedy
     )
     for number, row in status["repositories"].items():
-        hold(
+        check(
             row["lag_minutes"] <= limit,
             f"repository {number}: at most {limit} minutes behind",
             row,

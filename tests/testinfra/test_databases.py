@@ -13,7 +13,7 @@ from typing import Any
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Municipality
 from koseki_ops.verify.batch import Question
-from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 from koseki_ops.verify.registers import is_leader, psql
@@ -121,15 +121,15 @@ def catalog(plan: Plan, everywhere: Everywhere) -> dict[str, Any]:
     return not_verified("no database host leads; see the suite replication")
 
 
-def test_no_town_enters_another(plan: Plan, everywhere: Everywhere, visit: tuple[str, str]) -> None:
+def test_no_town_enters_another(plan: Plan, everywhere: Everywhere, pair: tuple[str, str]) -> None:
     """Knocking with its own certificate at another's database, a town is refused (K-01).
 
     Refused by the server, for who it is: an attempt that failed on the way would prove nothing.
     """
-    visitor, visited = visit
+    visitor, visited = pair
     host = knocking_host(plan, visitor, visited)
     seen = met(everywhere[host], visitor, visited)
-    hold(
+    check(
         any(reason in seen for reason in RIGHT_REASONS) and "inside" not in seen,
         f"{visitor} is refused by {visited}'s database, for lack of a right",
         seen,

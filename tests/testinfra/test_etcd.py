@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from koseki_ops.plan.inventory import WORKSTATION
-from koseki_ops.verify.batch import ANSWER_SECONDS, KEEPS_ITS_BEAT, Question, timer
-from koseki_ops.verify.expect import expect, hold
+from koseki_ops.verify.batch import ANSWER_SECONDS, TIMER_OK, Question, timer
+from koseki_ops.verify.expect import check, expect
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 
@@ -118,7 +118,7 @@ def test_members_agree(plan: Plan, everywhere: Everywhere) -> None:
     if len({repr(story) for story in stories.values()}) > 1:
         stories = told(plan, everywhere, "status again")
     for member, story in stories.items():
-        hold(
+        check(
             story == next(iter(stories.values())) and all(len(part) == 1 for part in story),
             "one cluster, one leader, one term",
             stories,
@@ -144,7 +144,7 @@ def told(plan: Plan, everywhere: Everywhere, question: str) -> dict[str, tuple[s
 @on_hosts("application")
 def test_the_witness_leads(facts: Facts) -> None:
     """Etcd's leader stands beside no database: both dying at once is missed longer (K-03)."""
-    expect(facts["leading"].lines, KEEPS_ITS_BEAT, facts.remedy, LEAD)
+    expect(facts["leading"].lines, TIMER_OK, facts.remedy, LEAD)
 
 
 @on_hosts("etcd_members")
@@ -152,13 +152,13 @@ def test_members_follow_closely(facts: Facts) -> None:
     """No member lags behind the log, so that any of them may lead at once (K-03)."""
     rows = [row["Status"] for row in facts["status"].json]
     lag = max(row["raftIndex"] for row in rows) - min(row["raftAppliedIndex"] for row in rows)
-    hold(lag < 100, "less than 100 entries behind", f"{lag} entries", facts.remedy, "etcd")
+    check(lag < 100, "less than 100 entries behind", f"{lag} entries", facts.remedy, "etcd")
 
 
 @on_hosts("etcd_members")
 def test_there_is_no_alarm(facts: Facts) -> None:
     """A full or corrupt store raises an alarm and stops writing; Patroni would demote (K-03)."""
-    hold(facts["alarms"].rc == 0, "an answer", facts["alarms"], facts.remedy, "etcd")
+    check(facts["alarms"].rc == 0, "an answer", facts["alarms"], facts.remedy, "etcd")
     expect(facts["alarms"].lines, [], f"run `koseki-etcd-compact` on {facts.host}", "etcd")
 
 
@@ -166,7 +166,7 @@ def test_there_is_no_alarm(facts: Facts) -> None:
 def test_the_series_is_supported(facts: Facts) -> None:
     """Etcd 3.4 is at its end; all members run the 3.5 series."""
     seen = {row["Status"]["version"] for row in facts["status"].json}
-    hold(
+    check(
         len(seen) == 1 and all(version.startswith(f"{SERIES}.") for version in seen),
         f"one version of {SERIES}",
         seen,
@@ -179,8 +179,8 @@ def test_a_stranger_is_refused(facts: Facts) -> None:
     """Without a certificate of the platform nobody reads or moves the leader key (K-01)."""
     stranger, plain = facts["stranger"], facts["plain"]
     told = "alert certificate required" in stranger.errors and not stranger.text
-    hold(told, "refused for want of a certificate", stranger, facts.remedy, "etcd")
-    hold(not plain.text, "no answer without TLS", plain, facts.remedy, "etcd")
+    check(told, "refused for want of a certificate", stranger, facts.remedy, "etcd")
+    check(not plain.text, "no answer without TLS", plain, facts.remedy, "etcd")
 
 
 @on_hosts("etcd_members")

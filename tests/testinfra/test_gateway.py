@@ -23,7 +23,7 @@ from koseki_ops.plan.model import Municipality
 from koseki_ops.supply.release import STAND_IN_NAME
 from koseki_ops.trust.terminals import NEVER_ADMITTED, stand_ins_of
 from koseki_ops.verify.batch import Question
-from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 
@@ -36,7 +36,7 @@ TOO_LARGE = "too large"
 # Asked for in a query and in a path; must be in no log. As a browser sends 葛󠄂.
 CANARY = "%E8%91%9B%F3%A0%84%82-canary-of-a-name"
 REFUSED, CONTENT_TOO_LARGE, OK = 403, 413, 200
-# By how many seconds at most a host's clock and the seat's do (suite `time`: one).
+# By how many seconds at most a host's clock and the control node's do (suite `time`: one).
 CLOCKS_DIFFER = 2
 # All that a line of the log may hold, and in which form.
 LOGGED = {
@@ -215,7 +215,7 @@ def knock(plan: Plan, everywhere: Everywhere, line: str, who: str, kind: str = "
         not_verified("nobody here stands at a counter: knock from a terminal")
     said = everywhere[WORKSTATION]["knocks"]
     found = _met(said.text).get((line, who, kind))
-    hold(
+    check(
         found,
         f"{who} knocking from the line of {line}",
         said.errors or said,
@@ -253,10 +253,10 @@ def test_each_terminal_reaches_its_own_town(
 
 
 def test_no_terminal_passes_for_another(
-    plan: Plan, everywhere: Everywhere, visit: tuple[str, str]
+    plan: Plan, everywhere: Everywhere, pair: tuple[str, str]
 ) -> None:
     """A certificate on another's line: refused, with the bytes that strangers get (K-01)."""
-    certificate, line = visit
+    certificate, line = pair
     found = knock(plan, everywhere, line, own_terminal(plan, certificate))
     (host, *_) = plan.hosts_in("application")
     expect(
@@ -274,7 +274,7 @@ def test_what_was_revoked_or_never_ours_opens_nothing(plan: Plan, everywhere: Ev
     for name in NEVER_ADMITTED:
         found = knock(plan, everywhere, plan.towns[0].slug, name)
         seen = (found.status, bytes_of(found.said))
-        hold(seen == wanted, f"the refusal for what is {name}", seen, remedy_of(plan), UNIT)
+        check(seen == wanted, f"the refusal for what is {name}", seen, remedy_of(plan), UNIT)
 
 
 def test_a_refusal_tells_nothing(plan: Plan, everywhere: Everywhere) -> None:
@@ -296,7 +296,7 @@ def test_a_body_that_is_too_large_is_refused(plan: Plan, everywhere: Everywhere)
 @on_hosts("application")
 def test_without_certificate_and_line_nobody_enters(facts: Facts) -> None:
     """From the host itself, which is on no line: refused (K-01)."""
-    hold(
+    check(
         f" {REFUSED} " in facts["without"].text.partition("\n")[0],
         "a refusal",
         facts["without"],
@@ -309,7 +309,7 @@ def test_without_certificate_and_line_nobody_enters(facts: Facts) -> None:
 def test_older_tls_is_refused(facts: Facts) -> None:
     """TLS 1.2 ends in an alert: 1.3 alone is spoken (K-01)."""
     seen = facts["old tls"]
-    hold(
+    check(
         "alert protocol version" in seen.text,
         "an alert: protocol version",
         seen,
@@ -326,7 +326,7 @@ def test_the_log_holds_nothing_of_a_person(plan: Plan, facts: Facts) -> None:
     if plan.site.is_lab:
         # The last of the requests just made, after those that had a name in them.
         last = [row for row in requests if row.get("status") == CONTENT_TOO_LARGE]
-        hold(last, "lines of the requests just made", facts["log"], facts.remedy, UNIT)
+        check(last, "lines of the requests just made", facts["log"], facts.remedy, UNIT)
     strange = [
         row
         for row in requests
@@ -340,7 +340,7 @@ def test_the_log_holds_nothing_of_a_person(plan: Plan, facts: Facts) -> None:
 @on_hosts("application")
 def test_the_gateway_runs_by_a_configuration_that_holds(facts: Facts) -> None:
     """It runs, comes back after a boot, and nginx finds no fault with its file (K-08)."""
-    hold(facts["configuration"].rc == 0, "no fault", facts["configuration"], facts.remedy, UNIT)
+    check(facts["configuration"].rc == 0, "no fault", facts["configuration"], facts.remedy, UNIT)
     expect(facts["state"].lines, ["active", "enabled", "no"], facts.remedy, UNIT)
 
 
@@ -349,7 +349,7 @@ def test_the_gateway_is_locked_in(facts: Facts) -> None:
     """Never as root, and systemd-analyze counts at most 2.0 of 10 against its unit (K-01)."""
     expect(facts["account"].text, "www-data", facts.remedy, UNIT)
     found = re.search(r": ([\d.]+)", facts["security"].text)
-    hold(
+    check(
         found is not None and float(found.group(1)) <= EXPOSURE,
         f"an exposure of at most {EXPOSURE}",
         facts["security"],
@@ -365,4 +365,4 @@ def test_the_list_of_revoked_certificates_is_fresh(plan: Plan, facts: Facts) -> 
     found = x509.load_pem_x509_crl(text[text.index("-----BEGIN X509 CRL") :].encode())
     left = (found.next_update_utc or datetime.now(UTC)) - datetime.now(UTC)
     days = plan.platform.certificate_policy.renew_when_days_left - 1
-    hold(left > timedelta(days=days), f"more than {days} days left", f"{left.days}", facts.remedy)
+    check(left > timedelta(days=days), f"more than {days} days left", f"{left.days}", facts.remedy)

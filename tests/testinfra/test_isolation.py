@@ -12,8 +12,15 @@ from koseki_ops.lab.network import LabNetwork
 from koseki_ops.plan.inventory import TERMINALS, WORKSTATION
 from koseki_ops.plan.model import Municipality
 from koseki_ops.verify.batch import ANSWER_SECONDS, Question
-from koseki_ops.verify.connections import OPEN, SHUT, SILENT, door, from_seat, said_on_lines
-from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.connections import (
+    OPEN,
+    SHUT,
+    UNREACHABLE,
+    door,
+    from_origin,
+    outcomes_on_lines,
+)
+from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Questions
 
@@ -58,7 +65,7 @@ def program(plan: Plan) -> str:
             f"{address},tcp,{port},{ANSWER_SECONDS if is_open else SILENT_SECONDS},{netns}"
             for address, port, is_open in targets
         ]
-    return from_seat(jobs)
+    return from_origin(jobs)
 
 
 def listed_doors(plan: Plan) -> set[tuple[str, int]]:
@@ -73,7 +80,7 @@ def listed_doors(plan: Plan) -> set[tuple[str, int]]:
 
 
 def hosts(plan: Plan) -> list[tuple[str, str]]:
-    """Return address and name of every host in the city, and of the administrator's seat."""
+    """Return address and name of every host in the city, and of the control node."""
     names = [host for host in plan.inventory.hosts if plan.stands_in_city(host)]
     found = [(str(plan.platform.host_addresses[name].city), name) for name in names]
     return [*found, (str(plan.platform.workstation_addresses.city), WORKSTATION)]
@@ -84,7 +91,7 @@ def met(plan: Plan, everywhere: Everywhere) -> dict[tuple[str, str, int], str]:
     if not plan.site.is_lab:
         not_verified("nobody here stands at a counter: knock from a terminal")
     said = everywhere[WORKSTATION]["knocks"]
-    hold(said.rc == 0, "counters that knock", said.errors, "run `koseki lab up` once more")
+    check(said.rc == 0, "counters that knock", said.errors, "run `koseki lab up` once more")
     found = _by_town(said.text, LabNetwork(plan.site.netns, plan.inventory), plan)
     missing = [key for key, word in found.items() if word not in {OPEN, *SHUT}]
     expect(missing, [], "run `koseki verify isolation`: not every attempt was made")
@@ -95,18 +102,18 @@ def _by_town(text: str, network: LabNetwork, plan: Plan) -> dict[tuple[str, str,
     towns = {network.counter(town.slug).netns: town.slug for town in plan.towns}
     return {
         (towns[netns], address, port): said
-        for (netns, address, port), said in said_on_lines(text).items()
+        for (netns, address, port), said in outcomes_on_lines(text).items()
     }
 
 
 def test_no_line_leads_to_another(
-    plan: Plan, everywhere: Everywhere, visit: tuple[str, str]
+    plan: Plan, everywhere: Everywhere, pair: tuple[str, str]
 ) -> None:
     """A counter that listens hears its own line, and no packet of another town's (K-01).
 
     An open door at home shows that the silence abroad is the line's, not a closed door's.
     """
-    visitor, visited = visit
+    visitor, visited = pair
     found = met(plan, everywhere)
     there = counter_address(plan, visited)
     home = found.get((visited, there, DOOR))
@@ -115,7 +122,7 @@ def test_no_line_leads_to_another(
     )
     expect(
         found.get((visitor, there, DOOR)),
-        SILENT,
+        UNREACHABLE,
         "by hand: the lines' carrier routes between municipalities: have it closed",
     )
 

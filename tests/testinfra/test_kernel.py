@@ -7,7 +7,7 @@ import shlex
 
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import Question
-from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Facts, Questions, on_hosts
 
@@ -184,7 +184,7 @@ def parameters(plan: Plan, facts: Facts, *, own: bool) -> tuple[dict[str, str], 
 def test_the_network_is_the_plans(plan: Plan, facts: Facts) -> None:
     """No host passes packets on or believes whoever tells it another way (K-01)."""
     seen, wanted = parameters(plan, facts, own=True)
-    hold(wanted, "parameters in the plan", "none", "by hand: fill kernel_parameters")
+    check(wanted, "parameters in the plan", "none", "by hand: fill kernel_parameters")
     expect(
         seen,
         wanted,
@@ -198,7 +198,7 @@ def test_the_kernel_is_the_plans(plan: Plan, facts: Facts) -> None:
     if facts.container:
         not_verified(NO_KERNEL)
     seen, wanted = parameters(plan, facts, own=False)
-    hold(wanted, "parameters in the plan", "none", "by hand: fill kernel_parameters")
+    check(wanted, "parameters in the plan", "none", "by hand: fill kernel_parameters")
     expect(
         seen,
         wanted,
@@ -219,7 +219,7 @@ def test_the_command_line_is_the_plans(plan: Plan, facts: Facts) -> None:
         not_verified(NO_BOOT)
     missing = set(plan.platform.kernel_command_line) - set(facts["command line"].text.split())
     expect(missing, set(), "by hand: restart this host with the boot loader's own entry")
-    hold(
+    check(
         "[integrity]" in facts["lockdown"].text,
         "the kernel is locked against root",
         facts["lockdown"],
@@ -251,7 +251,7 @@ def test_modules_are_refused(plan: Plan, facts: Facts) -> None:
     }
     expect(loadable, {}, f"{facts.remedy}, or add them to module_blacklist")
     refused = [module for module, answer in answers.items() if "/bin/false" in answer]
-    hold(refused, "refusals", facts["modules"], facts.remedy)
+    check(refused, "refusals", facts["modules"], facts.remedy)
 
 
 @on_hosts("all")
@@ -272,7 +272,7 @@ def test_the_boot_loader_asks_for_a_password(facts: Facts) -> None:
     if facts.container:
         not_verified(NO_BOOT)
     words = facts["boot loader"].text
-    hold(
+    check(
         "set superusers=" in words and "grub.pbkdf2" in words,
         "superusers and a password hash in grub.cfg",
         facts["boot loader"],
@@ -284,7 +284,7 @@ def test_the_boot_loader_asks_for_a_password(facts: Facts) -> None:
         for path, row in rights.items()
         if row[1:] != ["root", "root"] or int(row[0], 8) & 0o077
     }
-    hold(
+    check(
         len(rights) == 2,
         "a menu of GRUB's",
         facts["boot rights"],
@@ -312,7 +312,7 @@ def test_records_of_use_are_kept(facts: Facts) -> None:
         not_verified(NO_AUDIT)
     expect(facts["audit units"].lines, ["enabled", "enabled", "active"], facts.remedy, "auditd")
     state = dict(line.partition(" ")[::2] for line in facts["audit state"].lines)
-    hold(state.get("pid", "0") != "0", "a daemon that listens", state, facts.remedy, "auditd")
+    check(state.get("pid", "0") != "0", "a daemon that listens", state, facts.remedy, "auditd")
     expect(
         state.get("lost"),
         "0",
@@ -359,8 +359,8 @@ def test_what_is_done_is_recorded(facts: Facts) -> None:
     """A thing is done, and its record is there: rules that are loaded and silent are worthless."""
     if facts.container:
         not_verified(NO_AUDIT)
-    silent = [key for key in ACTS if facts[f"record {key}"].rc]
-    expect(silent, [], f"run `auditctl -s` on {facts.host}; see /var/log/audit there", "auditd")
+    missing = [key for key in ACTS if facts[f"record {key}"].rc]
+    expect(missing, [], f"run `auditctl -s` on {facts.host}; see /var/log/audit there", "auditd")
 
 
 @on_hosts("all")
@@ -368,7 +368,7 @@ def test_a_login_is_recorded(facts: Facts) -> None:
     """Every login has its row: the one that this question came by, too (K-11)."""
     if facts.container:
         not_verified(NO_AUDIT)
-    hold(
+    check(
         "res=success" in facts["login"].text,
         "a record of this session's login",
         facts["login"],
@@ -396,7 +396,7 @@ def test_records_have_room_and_do_not_stop(plan: Plan, facts: Facts) -> None:
         not_verified(NO_AUDIT)
     rights = [line.split() for line in facts["audit rights"].lines]
     lax = [" ".join(row) for row in rights if int(row[1], 8) & 0o027 or row[2] != "root"]
-    hold(len(rights) == 2, "/var/log/audit/audit.log", facts["audit rights"], facts.remedy)
+    check(len(rights) == 2, "/var/log/audit/audit.log", facts["audit rights"], facts.remedy)
     expect(lax, [], f"run `chmod go-w,o= /var/log/audit /var/log/audit/audit.log` on {facts.host}")
 
 
@@ -405,7 +405,7 @@ def test_the_journal_holds_this_boot(facts: Facts) -> None:
     """What the kernel said at boot is on the disk, for the next boot to read (K-20)."""
     if facts.container:
         not_verified(NO_BOOT)
-    hold(
+    check(
         len(facts["journal"].lines) > 1 and int(facts["journal"].lines[0]) > 0,
         "boots in /var/log/journal, this one too",
         facts["journal"],
@@ -443,7 +443,7 @@ def test_volumes_are_mounted_as_planned(plan: Plan, facts: Facts) -> None:
         if not plan.is_in(facts.host, *(volume.get("groups") or ["all"])):
             continue
         row = mounted.get(volume["mount"], [])
-        hold(
+        check(
             row,
             f"a volume at {volume['mount']}",
             sorted(mounted),
@@ -453,7 +453,7 @@ def test_volumes_are_mounted_as_planned(plan: Plan, facts: Facts) -> None:
         expect(missing, set(), f"run `mount -o remount {volume['mount']}` on {facts.host}")
         # What the file system needs for itself is not counted.
         least = volume["size_mib"] * 85 // 100
-        hold(
+        check(
             int(row[1]) >> 20 >= least,
             f"{volume['mount']} of {volume['size_mib']} MiB",
             f"{int(row[1]) >> 20} MiB",
@@ -464,7 +464,7 @@ def test_volumes_are_mounted_as_planned(plan: Plan, facts: Facts) -> None:
 @on_hosts("all")
 def test_nothing_is_writable_for_everybody(facts: Facts) -> None:
     """What everybody can write, anybody can replace; shared folders have the sticky bit (K-01)."""
-    hold(facts["world-writable"].rc == 0, "an answer", facts["world-writable"], facts.remedy)
+    check(facts["world-writable"].rc == 0, "an answer", facts["world-writable"], facts.remedy)
     open_to_all = shlex.join(facts["world-writable"].lines)
     expect(
         facts["world-writable"].lines,
@@ -476,9 +476,9 @@ def test_nothing_is_writable_for_everybody(facts: Facts) -> None:
 @on_hosts("all")
 def test_few_programs_lend_rights(facts: Facts) -> None:
     """A setuid program more is a way to root more (K-01)."""
-    hold(facts["lending"].rc == 0, "an answer", facts["lending"], facts.remedy)
+    check(facts["lending"].rc == 0, "an answer", facts["lending"], facts.remedy)
     seen = set(facts["lending"].lines)
-    hold("/usr/bin/sudo" in seen, "sudo among them", facts["lending"], facts.remedy)
+    check("/usr/bin/sudo" in seen, "sudo among them", facts["lending"], facts.remedy)
     expect(
         seen - LENDING,
         set(),

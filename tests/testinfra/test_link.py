@@ -18,8 +18,8 @@ from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Municipality
 from koseki_ops.registers.link.service import stand_in_of
 from koseki_ops.verify.batch import Question
-from koseki_ops.verify.connections import OPEN, SHUT, SILENT, from_seat, said_on_lines
-from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.connections import OPEN, SHUT, UNREACHABLE, from_origin, outcomes_on_lines
+from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 from koseki_ops.verify.registers import is_leader
@@ -244,7 +244,7 @@ def terminal_program(plan: Plan) -> str:
     (host, *_) = plan.hosts_in("registry_link")
     counter = LabNetwork(plan.site.netns, plan.inventory).counter(plan.towns[0].slug)
     address, port = plan.address(host, WORKSTATION), plan.platform.link_policy.port
-    return from_seat([f"{address},tcp,{port},{SHUT_SECONDS},{counter.netns},{counter.terminal}"])
+    return from_origin([f"{address},tcp,{port},{SHUT_SECONDS},{counter.netns},{counter.terminal}"])
 
 
 @cache
@@ -259,7 +259,7 @@ def knock(plan: Plan, everywhere: Everywhere, line: str, account: str, kind: str
         not_verified("nobody here is a registry: knock from one")
     said = everywhere[WORKSTATION]["knocks"]
     found = _met(said.text).get((line, account, kind))
-    hold(
+    check(
         found,
         f"{account} tried from the line of {line}",
         said.errors or said,
@@ -293,10 +293,10 @@ def test_each_registry_enters_its_own_exchange(
 
 
 def test_no_registry_enters_another_exchange(
-    plan: Plan, everywhere: Everywhere, visit: tuple[str, str]
+    plan: Plan, everywhere: Everywhere, pair: tuple[str, str]
 ) -> None:
     """Its key at another town's account: refused (K-01)."""
-    line, account = visit
+    line, account = pair
     found = knock(plan, everywhere, line, f"link-{account}", "key")
     (host, *_) = plan.hosts_in("registry_link")
     expect(found["said"], REFUSED, remedy_of(plan), EXCHANGE, host)
@@ -320,12 +320,12 @@ def test_nobody_else_enters_the_exchange(plan: Plan, everywhere: Everywhere) -> 
     if not plan.site.is_lab:
         not_verified("nobody here is a registry: knock from one")
     said = everywhere[WORKSTATION]["terminal"]
-    met = list(said_on_lines(said.text).values())
-    hold(met and {*met} <= {OPEN, *SHUT}, "an attempt", said, "run `koseki verify link`")
-    expect(met, [SILENT], remedy_of(plan), "nftables")
+    met = list(outcomes_on_lines(said.text).values())
+    check(met and {*met} <= {OPEN, *SHUT}, "an attempt", said, "run `koseki verify link`")
+    expect(met, [UNREACHABLE], remedy_of(plan), "nftables")
     for name in ("root", plan.platform.automation_account, f"koseki-{first}"):
         found = knock(plan, everywhere, first, name, "account")
-        hold(found["said"] == REFUSED, f"{name} is refused", found, remedy_of(plan), EXCHANGE)
+        check(found["said"] == REFUSED, f"{name} is refused", found, remedy_of(plan), EXCHANGE)
 
 
 @on_hosts("registry_link")
@@ -387,7 +387,7 @@ def test_an_engine_sees_its_own_town(facts: Facts, town: Municipality) -> None:
 def test_accounts_of_registries_open_nothing_else(plan: Plan, facts: Facts) -> None:
     """They are in no group but their own, so that the host's own sshd does not know them (K-01)."""
     expect(facts["groups"].lines, [f"link-{town.slug}" for town in plan.towns], facts.remedy)
-    hold(
+    check(
         "allowgroups" in facts["doors"].text and "link-" not in facts["doors"].text,
         "a list of groups without the registries'",
         facts["doors"],
@@ -413,7 +413,7 @@ def test_the_exchange_carries_files_alone(plan: Plan, facts: Facts) -> None:
     }
     expect({key: seen.get(key) for key in wanted}, wanted, facts.remedy, EXCHANGE)
     forced = seen.get("forcecommand", "")
-    hold(
+    check(
         forced.startswith("internal-sftp ") and "symlink,hardlink" in forced,
         "internal-sftp without links",
         forced,
@@ -434,7 +434,7 @@ def test_the_units_are_locked_in(facts: Facts) -> None:
     """systemd-analyze counts at most 2.0 of 10 against an engine; sshd has root's least (K-01)."""
     for name, most in (("engine", EXPOSURE), ("exchange", EXCHANGE_EXPOSURE)):
         found = re.search(r": ([\d.]+)", facts[name].text)
-        hold(
+        check(
             found is not None and float(found.group(1)) <= most,
             f"an exposure of at most {most}",
             facts[name],

@@ -9,7 +9,7 @@ from pathlib import Path
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.supply.mirror import KEYRING, mirror_folder
 from koseki_ops.verify.apt import switched_on
-from koseki_ops.verify.expect import expect, hold
+from koseki_ops.verify.expect import check, expect
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 
@@ -84,14 +84,14 @@ def test_what_the_plan_asks_for_is_installed(plan: Plan, facts: Facts) -> None:
     """Every package of the inventory's concerns is there and whole (K-08)."""
     wanted = plan.packages_for(facts.host)
     missing = sorted(wanted - installed(facts).keys())
-    hold(not missing, f"{len(wanted)} packages of the plan", f"missing: {missing}", facts.remedy)
+    check(not missing, f"{len(wanted)} packages of the plan", f"missing: {missing}", facts.remedy)
 
 
 @on_hosts("all")
 def test_nothing_is_half_installed(facts: Facts) -> None:
     """An interrupted installation leaves a daemon that fails at the next restart (K-08)."""
     for name in ("audit", "held"):
-        hold(facts[name].rc == 0, f"an answer: {name}", facts[name], facts.remedy)
+        check(facts[name].rc == 0, f"an answer: {name}", facts[name], facts.remedy)
     expect(
         facts["audit"].text, "", f"run `dpkg --configure -a` on {facts.host} and read what it says"
     )
@@ -112,7 +112,7 @@ def test_everything_came_from_the_mirror(plan: Plan, facts: Facts) -> None:
     """Each installed package stands in the signed mirror with that very version (K-08)."""
     suite = plan.platform.debian_release if plan.stands_in_city(facts.host) else "vault"
     known = mirrored(mirror_folder(plan.site), suite)
-    hold(known, f"suite {suite} in the mirror", "no package index", "run `koseki mirror build`")
+    check(known, f"suite {suite} in the mirror", "no package index", "run `koseki mirror build`")
     strangers = {
         f"{name} {version}"
         for name, version in installed(facts).items()
@@ -134,7 +134,7 @@ def test_the_mirror_is_the_only_source(plan: Plan, facts: Facts) -> None:
     else:
         wanted = "file:/"
     places = {line.split("|")[0] for line in facts["targets"].lines}
-    hold(
+    check(
         places and all(place.startswith(wanted) for place in places),
         f"only {wanted}",
         places,
@@ -152,7 +152,7 @@ def test_the_mirror_is_the_only_source(plan: Plan, facts: Facts) -> None:
 def test_only_the_platforms_key_is_trusted(facts: Facts, everywhere: Everywhere) -> None:
     """A package that the platform did not sign is not installed (K-08)."""
     keyrings = {line.split("|")[2] for line in facts["targets"].lines}
-    hold(len(keyrings) == 1 and "" not in keyrings, "one keyring for all", keyrings, facts.remedy)
+    check(len(keyrings) == 1 and "" not in keyrings, "one keyring for all", keyrings, facts.remedy)
     expect(facts["keyring"].text, everywhere[WORKSTATION]["keyring"].text, facts.remedy)
     # Debian's own keys come with the base; no source refers to them.
     strange = [name for name in facts["trusted"].lines if not name.startswith("debian-archive-")]

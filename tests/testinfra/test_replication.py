@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from koseki_ops.plan.inventory import WORKSTATION
-from koseki_ops.verify.batch import KEEPS_ITS_BEAT, Question, timer
-from koseki_ops.verify.expect import expect, hold
+from koseki_ops.verify.batch import TIMER_OK, Question, timer
+from koseki_ops.verify.expect import check, expect
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 
@@ -119,7 +119,7 @@ def servers(plan: Plan, everywhere: Everywhere) -> dict[str, dict[str, Any]]:
 def leader_of(plan: Plan, everywhere: Everywhere) -> str:
     """Return the host that leads; the test fails when there is not exactly one."""
     leaders = [host for host, row in servers(plan, everywhere).items() if not row["replica"]]
-    hold(
+    check(
         len(leaders) == 1,
         "exactly one leader",
         leaders or "no leader",
@@ -165,7 +165,7 @@ def test_the_second_recording_is_synchronous(plan: Plan, everywhere: Everywhere)
         for row in senders
         if row["state"] == "streaming" and row["sync"] in {"sync", "quorum"}
     }
-    hold(
+    check(
         seen >= others if len(others) == 1 else seen & others,
         f"{', '.join(sorted(others))} streams synchronously",
         senders or "no replica is connected",
@@ -180,7 +180,7 @@ def test_replicas_replay_what_they_receive(plan: Plan, everywhere: Everywhere) -
     leader = leader_of(plan, everywhere)
     rows = servers(plan, everywhere)
     for host in set(rows) - {leader}:
-        hold(
+        check(
             rows[host]["receiver"] == "streaming" and not rows[host]["paused"],
             f"{host} receives and replays",
             f"receiver {rows[host]['receiver']}, paused {rows[host]['paused']}",
@@ -189,7 +189,7 @@ def test_replicas_replay_what_they_receive(plan: Plan, everywhere: Everywhere) -
             host,
         )
     late = {row["name"]: row["lag"] for row in rows[leader]["senders"]}
-    hold(
+    check(
         all(int(lag) < REPLAY_LAG_BYTES for lag in late.values()),
         f"less than {REPLAY_LAG_BYTES} bytes to replay",
         late,
@@ -206,7 +206,7 @@ def test_replicas_refuse_writes(plan: Plan, everywhere: Everywhere) -> None:
         refusals = everywhere[host]["write"].errors
         # 25006: a read-only transaction; 0A000 and 55000: not during recovery.
         seen = [code for code in ("25006", "0A000", "55000") if code in refusals]
-        hold(
+        check(
             "25006" in seen and refusals.count("ERROR") == 3,
             "three attempts refused, with SQLSTATE 25006 and 0A000 or 55000",
             everywhere[host]["write"],
@@ -220,7 +220,7 @@ def test_timelines_are_equal(plan: Plan, everywhere: Everywhere) -> None:
     """After a change of leader both servers go on in the same history (K-03)."""
     rows = servers(plan, everywhere)
     seen = {host: (row["timeline"], row["system"]) for host, row in rows.items()}
-    hold(
+    check(
         len(set(seen.values())) == 1,
         "one timeline of one system on every server",
         seen,
@@ -233,7 +233,7 @@ def test_timelines_are_equal(plan: Plan, everywhere: Everywhere) -> None:
 def test_versions_are_equal(plan: Plan, everywhere: Everywhere) -> None:
     """A replica of another version would refuse the log, or restore what cannot be read (K-08)."""
     seen = {host: row["version"] for host, row in servers(plan, everywhere).items()}
-    hold(len(set(seen.values())) == 1, "one version", seen, "run `koseki apply --limit databases`")
+    check(len(set(seen.values())) == 1, "one version", seen, "run `koseki apply --limit databases`")
 
 
 def test_collations_are_equal(plan: Plan, everywhere: Everywhere) -> None:
@@ -271,8 +271,8 @@ def test_nothing_that_protects_data_is_switched_off(facts: Facts) -> None:
         "synchronous_commit": "on",
     }
     expect({key: seen.get(key) for key in wanted}, wanted, facts.remedy, "patroni")
-    hold(seen["wal_level"] in {"replica", "logical"}, "wal_level replica", seen, facts.remedy)
-    hold("pgaudit" in libraries, "pgaudit is loaded", libraries, facts.remedy, "patroni")
+    check(seen["wal_level"] in {"replica", "logical"}, "wal_level replica", seen, facts.remedy)
+    check("pgaudit" in libraries, "pgaudit is loaded", libraries, facts.remedy, "patroni")
 
 
 @on_hosts("databases")
@@ -310,7 +310,7 @@ def test_patroni_follows_the_plan(plan: Plan, facts: Facts) -> None:
     }
     unset = {"synchronous_mode_strict": False}
     expect({key: seen.get(key, unset.get(key)) for key in wanted}, wanted, facts.remedy, "patroni")
-    hold(
+    check(
         not seen.get("pause"),
         "Patroni acts by itself",
         "paused",
@@ -322,14 +322,14 @@ def test_patroni_follows_the_plan(plan: Plan, facts: Facts) -> None:
 def test_patroni_answers_certificates_only(facts: Facts) -> None:
     """Who may ask Patroni may switch servers: without a certificate nobody is answered (K-01)."""
     seen = facts["patroni"].json["stranger"]
-    hold(seen.startswith("refused"), "refused", seen, facts.remedy, "patroni")
+    check(seen.startswith("refused"), "refused", seen, facts.remedy, "patroni")
 
 
 @on_hosts("databases")
 def test_only_patroni_starts_the_server(facts: Facts) -> None:
     """A server that the package's own unit starts would not ask who leads (K-03)."""
     expect(facts["enabled"].text, "enabled", facts.remedy, "patroni")
-    hold(facts["packaged"].rc == 0, "an answer", facts["packaged"], facts.remedy)
+    check(facts["packaged"].rc == 0, "an answer", facts["packaged"], facts.remedy)
     expect(
         facts["packaged"].lines,
         [],
@@ -340,7 +340,7 @@ def test_only_patroni_starts_the_server(facts: Facts) -> None:
 @on_hosts("databases")
 def test_a_member_that_comes_back_finds_a_record(facts: Facts) -> None:
     """While nobody writes, a rewound member would wait for the next record for minutes (K-03)."""
-    expect(facts["record"].lines, KEEPS_ITS_BEAT, facts.remedy, SNAPSHOT)
+    expect(facts["record"].lines, TIMER_OK, facts.remedy, SNAPSHOT)
 
 
 @on_hosts("databases")

@@ -12,7 +12,7 @@ from typing import Any
 
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Municipality
-from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 from koseki_ops.verify.registers import is_leader, program
@@ -124,7 +124,7 @@ def of_town(facts: Facts, town: Municipality) -> dict[str, Any]:
 def lines(facts: Facts) -> list[dict[str, Any]]:
     """Return the answer's objects; the test fails when the server did not give all."""
     said = facts["told"]
-    hold(said.rc == 0, "an answer of every database", said, facts.remedy, "patroni", facts.host)
+    check(said.rc == 0, "an answer of every database", said, facts.remedy, "patroni", facts.host)
     return [json.loads(line) for line in said.lines]
 
 
@@ -164,17 +164,17 @@ def test_what_a_person_does_is_noted_without_names(plan: Plan, everywhere: Every
     expect(seen, wanted, REMEDY, "patroni", facts.host)
 
 
-def test_a_person_holds_what_a_request_lends(plan: Plan, everywhere: Everywhere) -> None:
+def test_a_person_holds_what_a_request_grants(plan: Plan, everywhere: Everywhere) -> None:
     """Every membership of a person is one open request's, to use and not to hand on (K-05)."""
     facts = leading(plan, everywhere)
-    lent = {tuple(pair) for town in plan.towns for pair in of_town(facts, town)["open"]}
+    granted = {tuple(pair) for town in plan.towns for pair in of_town(facts, town)["open"]}
     seen = {
         (member, role) if not (admin or may_set) else (member, f"{role} with more than its use")
         for member, role, admin, may_set in of_cluster(facts)["holds"]
     }
     expect(
         seen,
-        lent,
+        granted,
         "by hand: close it (`koseki request list` has its number), or revoke that membership",
         SERVICE,
         facts.host,
@@ -221,7 +221,7 @@ def test_requests_end_by_the_clock(facts: Facts) -> None:
     active, enabled, result, *rest = facts["timer"].lines
     expect((active, enabled, result), ("active", "enabled", "success"), facts.remedy, SERVICE)
     ago = int(rest[0]) if rest and re.fullmatch(r"-?\d+", rest[0]) else SECONDS + 1
-    hold(ago <= SECONDS, f"at most {SECONDS} s ago", facts["timer"], facts.remedy, SERVICE)
+    check(ago <= SECONDS, f"at most {SECONDS} s ago", facts["timer"], facts.remedy, SERVICE)
 
 
 @on_hosts("databases")
@@ -235,6 +235,6 @@ def test_a_session_without_a_request_is_refused_and_recorded(plan: Plan, facts: 
         not_verified(f"a request of {town.slug} is open for {role}")
     seen = facts["knock"]
     refused = "permission denied for database" in seen.text or "no open request" in seen.text
-    hold(refused and role not in seen.lines, "a refusal for lack of a request", seen, REMEDY)
+    check(refused and role not in seen.lines, "a refusal for lack of a request", seen, REMEDY)
     recorded = [line for line in facts["record"].lines if f"{role}@{town.database} " in line]
-    hold(recorded, "a line of that refusal", facts["record"], REMEDY, "patroni")
+    check(recorded, "a line of that refusal", facts["record"], REMEDY, "patroni")

@@ -15,7 +15,7 @@ from koseki_ops.lab.network import LabNetwork
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Municipality
 from koseki_ops.trust.terminals import stand_ins_of
-from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 from koseki_ops.verify.registers import is_leader
@@ -119,7 +119,7 @@ def knocks(plan: Plan) -> str:
 def of_town(facts: Facts, town: Municipality) -> dict[str, Any]:
     """Return what a server tells of one municipality's database."""
     said = facts["told"]
-    hold(said.rc == 0, "an answer of every database", said, facts.remedy, "patroni", facts.host)
+    check(said.rc == 0, "an answer of every database", said, facts.remedy, "patroni", facts.host)
     rows = [json.loads(line) for line in said.lines]
     return dict(next(row for row in rows if row["database"] == town.database))
 
@@ -195,7 +195,7 @@ def test_who_stands_in_is_refused_by_the_database(
     for town in plan.cut_off_towns:
         undeclared(plan, everywhere, town)
         seen = facts[f"stand-in {town.slug}"]
-        hold(any(said in seen.text for said in SHUT), "a refusal", seen, END, "haproxy")
+        check(any(said in seen.text for said in SHUT), "a refusal", seen, END, "haproxy")
 
 
 @on_hosts("application")
@@ -219,7 +219,7 @@ def test_undeclared_every_terminal_is_refused_alike(
         undeclared(plan, everywhere, cut_off)
         for path in (f"/takeover/{cut_off.slug}/", f"/takeover/{cut_off.slug}"):
             refusal, seen = met[f"{NOBODY} {path}"], met[f"{town.slug} {path}"]
-            hold(" 403 " in refusal.partition("\n")[0], "a refusal of nobody", refusal, REMEDY)
+            check(" 403 " in refusal.partition("\n")[0], "a refusal of nobody", refusal, REMEDY)
             expect(seen, refusal, REMEDY, "nginx", plan.hosts_in("application")[0])
 
 

@@ -7,7 +7,7 @@ import json
 from koseki_ops.plan.model import Municipality
 from koseki_ops.supply.release import STAND_IN_NAME
 from koseki_ops.verify.batch import Question
-from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.forms import FORMS, PRINTABLE, SURVIVORS, WITHOUT_FORM
 from koseki_ops.verify.plugin import Facts, Questions, on_hosts
@@ -73,7 +73,7 @@ def questions(plan: Plan, host: str) -> Questions:
 def test_text_comes_back_from_each_database(facts: Facts, town: Municipality) -> None:
     """Through the proxy into the database and back: the same bytes, and no two are one (K-19)."""
     said = facts[f"text {town.slug}"]
-    hold(said.rc == 0, "an answer", said, facts.remedy, "haproxy")
+    check(said.rc == 0, "an answer", said, facts.remedy, "haproxy")
     back, distinct, alike = said.lines
     seen = [bytes.fromhex(json.loads(back)[str(n)]).decode() for n in range(len(SURVIVORS))]
     expect(seen, list(SURVIVORS), "by hand: see the database's encoding; report it")

@@ -728,7 +728,7 @@ def test_what_does_not_hold_is_never_used(inventories: Path) -> None:
     """Whoever asks for the typed plan is told the first fault, and how many more there are."""
     path = inventories / "iida/group_vars/all/municipalities.yml"
     edit(path, town(0, kind="村"))
-    with pytest.raises(KosekiError, match="the inventory does not hold: municipalities") as one:
+    with pytest.raises(KosekiError, match="the inventory is not valid: municipalities") as one:
         load_platform(Inventory(inventories / "iida"), TODAY)
     assert "more:" not in str(one.value)
     edit(path, town(1, kind="村"))

@@ -72,8 +72,8 @@ def test_names_are_resolved_or_refused() -> None:
 @pytest.mark.parametrize(
     ("hosts", "said"),
     [
-        ("hosts: {one: }", "must hold the one group all"),
-        ("- all", "must hold the one group all"),
+        ("hosts: {one: }", "must contain the one group all"),
+        ("- all", "must contain the one group all"),
         ("all: {hosts: {one: }, vars: {port: 1}}", "hosts and groups only .*group all"),
         ("all: {children: {far: [one]}}", "hosts and groups only .*group far"),
         ("all: {hosts: {one: {port: 1}}}", "hosts and groups only .*values at host one"),
@@ -98,7 +98,9 @@ def test_a_group_that_is_named_twice_is_one(tmp_path: Path) -> None:
     assert sorted(inventory.hosts_in("both")) == ["one", "three", "two"]
     assert inventory.hosts_in("empty") == []
     assert inventory.groups_of("two") == ["all", "both", "near"]
-    with pytest.raises(KosekiError, match=r"unknown group \(far\): choose one of all, both"):
+    with pytest.raises(
+        KosekiError, match=r"unknown group \(far\): name a group of `hosts.yml`: all, both"
+    ):
         inventory.hosts_in("far")
 
 

@@ -136,8 +136,8 @@ def test_data_is_encrypted_for_somebody_and_goes_somewhere(site: Site, tmp_path:
     wrong.write_text("none", encoding="ascii")
     for recipient, folder, sentence in (
         (certificate(tmp_path, -1), tmp_path, "not valid today"),
-        (wrong, tmp_path, "no certificate to encrypt for"),
-        (certificate(tmp_path, 9), tmp_path / "nowhere", "this is no folder"),
+        (wrong, tmp_path, "not a certificate to encrypt for"),
+        (certificate(tmp_path, 9), tmp_path / "nowhere", "not a folder"),
     ):
         with pytest.raises(KosekiError, match=sentence):
             ordered(Withdraw(site, "urugi", recipient, folder))
@@ -146,8 +146,8 @@ def test_data_is_encrypted_for_somebody_and_goes_somewhere(site: Site, tmp_path:
 @pytest.mark.parametrize(
     ("who", "sentence"),
     [
-        (("sousa01", "sousa01"), "approves a deletion of their own"),
-        (("sousa01", "nobody"), "no operator of today"),
+        (("sousa01", "sousa01"), "who deletes does not approve"),
+        (("sousa01", "nobody"), "not a valid operator today"),
         (("sousa01", "sousa02"), "never handed over"),
     ],
 )

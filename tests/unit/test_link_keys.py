@@ -84,7 +84,7 @@ def test_only_an_operator_of_today_does_things_by_hand(name: str) -> None:
     words = ["iida", "address-change", "--reason", "訓練", "--by", name, "-i", "iida"]
     done = CliRunner().invoke(manual_command, words)
     assert isinstance(done.exception, KosekiError)
-    assert "no operator of today" in str(done.exception)
+    assert "not a valid operator today" in str(done.exception)
 
 
 def test_an_exchange_names_its_own_town_alone() -> None:

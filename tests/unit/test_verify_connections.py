@@ -8,10 +8,17 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from koseki_ops.verify.connections import OPEN, SHUT, door, from_host, from_seat, said_on_lines
+from koseki_ops.verify.connections import (
+    OPEN,
+    SHUT,
+    door,
+    from_host,
+    from_origin,
+    outcomes_on_lines,
+)
 
 From = Callable[[Iterable[str]], str]
-ENDS = pytest.mark.parametrize("end", [from_host, from_seat])
+ENDS = pytest.mark.parametrize("end", [from_host, from_origin])
 
 
 @pytest.fixture
@@ -74,9 +81,11 @@ def test_a_door_is_open_while_all_knock(port: int) -> None:
     jobs = [door("", "127.0.0.2", number)]
     jobs += [f"127.0.0.2,tcp,{number},20,,127.0.0.{source}" for source in range(3, 203)]
     jobs += [f"127.0.0.2,tcp,{port},20,,127.0.0.1"]
-    done = subprocess.run(["sh", "-c", from_seat(jobs)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["sh", "-c", from_origin(jobs)], capture_output=True, text=True, check=True
+    )
     assert len(done.stdout.splitlines()) == 201
-    met = said_on_lines(done.stdout)
+    met = outcomes_on_lines(done.stdout)
     assert met == {("", "127.0.0.2", number): OPEN, ("", "127.0.0.2", port): "Connection refused"}
 
 
@@ -84,9 +93,9 @@ def test_a_namespace_that_is_not_there_is_no_answer() -> None:
     """An attempt that could not be made from where it should is none."""
     job = "127.0.0.1,tcp,1,1,no-such-namespace"
     done = subprocess.run(
-        ["sh", "-c", from_seat([job])], capture_output=True, text=True, check=True
+        ["sh", "-c", from_origin([job])], capture_output=True, text=True, check=True
     )
-    (said,) = said_on_lines(done.stdout).values()
+    (said,) = outcomes_on_lines(done.stdout).values()
     assert said == "No such file or directory"
     assert said not in {OPEN, *SHUT}
 

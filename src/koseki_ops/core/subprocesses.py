@@ -84,7 +84,7 @@ class _Talk:
         keep: Callable[[bytes], str] | None,
     ) -> None:
         self.process, self.bounds, self.keep = process, bounds, keep
-        self.pending, self.late, self.said = memoryview(stdin), False, 0
+        self.pending, self.late, self.output = memoryview(stdin), False, 0
         self.out: list[bytes] = []
         self.err = b""
         self.selector = selectors.DefaultSelector()
@@ -159,10 +159,10 @@ class _Talk:
     def _heard(self, said: bytes) -> str:
         if self.keep:
             return self.keep(said)
-        self.said += len(said)
+        self.output += len(said)
         self.out.append(said)
-        if self.said > self.bounds.answer:
-            return f"it said more than {self.bounds.answer >> 20} MiB: cut off"
+        if self.output > self.bounds.answer:
+            return f"it sent more than {self.bounds.answer >> 20} MiB: cut off"
         return ""
 
     def _complained(self, said: bytes) -> None:
@@ -233,7 +233,11 @@ def run(argv: Sequence[str], stdin: str | None = None, env: Mapping[str, str] | 
         raise KosekiError("a program is missing", argv[0], "run `make set-up`") from error
     if done.returncode:
         reason = reason_of(done.stderr or done.stdout, done.returncode)
-        raise KosekiError(f"`{' '.join(argv[:6])}` failed", reason, "see the line it printed")
+        raise KosekiError(
+            f"`{' '.join(argv[:6])}` failed",
+            reason,
+            f"remove the cause that it names, or run `{argv[0]}` by itself to see more",
+        )
     return done.stdout
 
 

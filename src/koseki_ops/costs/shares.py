@@ -112,7 +112,7 @@ def divide(
     amount = max(known(item.amounts, day), key=lambda row: row.known_on, default=None)
     if amount is None:
         raise KosekiError(
-            f"nothing was known yet of what {item.id} costs", str(as_of), "choose a later --as-of"
+            f"no amount of {item.id} was known on that day", str(as_of), "choose a later --as-of"
         )
     if item.kind == "once":
         if fiscal_year is not None:
@@ -127,7 +127,7 @@ def divide(
         raise KosekiError(
             f"{item.id} is not paid in this fiscal year",
             str(fiscal_year),
-            f"choose one of {years[0]} to {years[-1]}",
+            f"give --fiscal-year {years[0]} to {years[-1]}",
         )
     wanted = years if fiscal_year is None else [fiscal_year]
     return [_fee(agreement, towns, item, amount, day, year) for year in wanted]
@@ -191,7 +191,11 @@ def _weighted(
     """Divide a cost by S·M; return each one's part, and Σ(S·M)."""
     whole = sum(alone[code] * count for code, count in counts.items())
     if not whole:
-        raise KosekiError(f"nobody took part in {item.id}", when, "correct its days")
+        raise KosekiError(
+            f"nobody took part in {item.id}",
+            when,
+            "correct its `from_day` and `to_day` in the agreement",
+        )
     return {code: cost * alone[code] * n / whole for code, n in counts.items()}, whole
 
 
@@ -264,9 +268,9 @@ def _alone(
     for town in towns:
         if counts[town.code6] and town.code6 not in found:
             raise KosekiError(
-                f"the estimate {estimate.source} says nothing of who takes part",
+                f"the estimate {estimate.source} has no row for a municipality that takes part",
                 f"{town.code6} {town.name}",
-                "add what it would have paid alone",
+                "add what it would have paid alone to `alone` of the estimate",
             )
     return {town.code6: found.get(town.code6, 0) for town in towns}
 

@@ -33,7 +33,7 @@ def lab_group() -> None:
 
 def _lab(name: str | None) -> tuple[Lab, Progress]:
     progress = Progress([])
-    return Lab(Site.open(name=name), progress.say), progress
+    return Lab(Site.open(name=name), progress.report), progress
 
 
 @lab_group.command("up")
@@ -68,7 +68,7 @@ def down(name: str | None) -> None:
 @lab_option
 @json_option
 def status(name: str | None, *, as_json: bool) -> None:
-    """Say which hosts run, where, and what memory they hold.
+    """Show which hosts run, where, and what memory they hold.
 
     Exit 0: all run; 1: one does not; 2: it could not be asked.
 
@@ -240,12 +240,16 @@ def registers_command(name: str | None, count: int, *, as_json: bool) -> None:
     (host, *_) = lab.inventory.hosts_in("application")
     share, rest = divmod(count, len(rows))
     for place, row in enumerate(rows):
-        progress.say(f"registers: {row.name}")
+        progress.report(f"registers: {row.name}")
         own = share + (place < rest)
         done = lab.exec(host, ["sh", "-c", IMPORT.format(slug=row.slug, count=own)])
         if done.returncode:
-            said = reason_of(done.stderr, done.returncode)
-            raise KosekiError(f"{row.name} got no registers", said, "see that sentence")
+            reason = reason_of(done.stderr, done.returncode)
+            raise KosekiError(
+                f"{row.name} got no registers",
+                reason,
+                "remove the cause that it names, then run `koseki lab registers` again",
+            )
     seconds = round(progress.elapsed(), 1)
     click.echo(f"{count} invented registers in {len(rows)} municipalities in {seconds} s")
     if as_json:

@@ -187,8 +187,8 @@ def _start(work: Work) -> subprocess.Popen[str]:
 def work(lab: Lab, what: str, **values: Any) -> Seen:  # noqa: ANN401 - as `Work` has them
     """Let every counter of a lab work for some time; see `Work` for the values."""
     with _start(_work(lab, what, (), values)) as process:
-        said, _ = process.communicate()
-    return Seen(**json.loads(said))
+        output, _ = process.communicate()
+    return Seen(**json.loads(output))
 
 
 @contextlib.contextmanager
@@ -208,8 +208,8 @@ def at_work(
             yield seen
         finally:
             process.send_signal(signal.SIGTERM)
-            said, _ = process.communicate()
-    vars(seen).update(json.loads(said))
+            output, _ = process.communicate()
+    vars(seen).update(json.loads(output))
 
 
 if __name__ == "__main__":

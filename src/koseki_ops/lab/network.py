@@ -16,7 +16,7 @@ from ipaddress import IPv4Network
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
-from koseki_ops.plan.inventory import LINE_ENDS, WORKSTATION, Inventory
+from koseki_ops.plan.inventory import LINE_ENDPOINTS, WORKSTATION, Inventory
 
 CITY_BRIDGE, LINE_BRIDGE = "br-city", "br-line"
 # A bridge that is given none has the lowest address of its ports: whenever that host came or went,
@@ -85,7 +85,9 @@ class LabNetwork:
             if counter.slug == slug:
                 return counter
         known = ", ".join(counter.slug for counter in self.counters)
-        raise KosekiError("no such municipality", slug, f"choose of {known}")
+        raise KosekiError(
+            "no such municipality", slug, f"name one of {known} (`koseki municipalities`)"
+        )
 
     def enter(self, argv: Sequence[str]) -> list[str]:
         """Return `argv` so that it runs inside the namespace.
@@ -111,17 +113,17 @@ class LabNetwork:
         address = f"Address={row.city or row.line}/{prefix}"
         lines += [address, "LinkLocalAddressing=no", "IPv6AcceptRA=no"]
         if row.city:
-            beyond, router = [str(networks["line"].cidr)], networks["city"].router
+            destinations, router = [str(networks["line"].cidr)], networks["city"].router
             if self._serves_counters(host):
                 # As the city's installer would: a way back to each line, and no default route.
-                beyond += [str(counter.subnet) for counter in self.counters]
-            for destination in beyond:
+                destinations += [str(counter.subnet) for counter in self.counters]
+            for destination in destinations:
                 lines += ["", "[Route]", f"Destination={destination}", f"Gateway={router}"]
         return "\n".join(lines) + "\n"
 
     def _serves_counters(self, host: str) -> bool:
         return any(
-            set(LINE_ENDS) & set(flow.from_) and host in self.inventory.hosts_in(group)
+            set(LINE_ENDPOINTS) & set(flow.from_) and host in self.inventory.hosts_in(group)
             for flow in self.inventory.platform.flows
             for group in flow.to
             if group != WORKSTATION
@@ -265,10 +267,10 @@ table ip line {{
             self._city_address(end) or address
             for end, address in zip((one, other), ours, strict=True)
         ]
-        ways = {(ours[0], ours[1]), (city[0], city[1])}
+        directions = {(ours[0], ours[1]), (city[0], city[1])}
         return [
             f"{a} . {b}"
-            for here, there in ways
+            for here, there in directions
             if here and there
             for a, b in ((here, there), (there, here))
         ]

@@ -127,6 +127,10 @@ def outage(rows: list[Acknowledged]) -> float:
 def _run(lab: Lab, host: str, argv: list[str]) -> str:
     done = lab.exec(host, argv)
     if done.returncode:
-        said = reason_of(done.stderr, done.returncode)
-        raise KosekiError(f"`{' '.join(argv[:4])}` failed on {host}", said, "look at that host")
+        reason = reason_of(done.stderr, done.returncode)
+        raise KosekiError(
+            f"`{' '.join(argv[:4])}` failed on {host}",
+            reason,
+            f"read `koseki lab exec {host} -- journalctl -n 50`",
+        )
     return done.stdout

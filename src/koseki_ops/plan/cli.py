@@ -23,7 +23,7 @@ from koseki_ops.plan.site import Site
 def check_command(site: Site, *, as_json: bool) -> None:
     """Hold the inventory against the model: file, key, value seen and remedy of each fault.
 
-    Exit 0: the inventory holds; 2: it does not, or cannot be read.
+    Exit 0: the inventory is valid; 2: it does not, or cannot be read.
 
     Example: koseki check -i iida
     """
@@ -32,7 +32,7 @@ def check_command(site: Site, *, as_json: bool) -> None:
     for finding in findings:
         click.echo(f"koseki: {finding}", err=True)
     if not findings:
-        click.echo(f"{site.inventory_name}: {len(inventory.hosts)} hosts, the inventory holds")
+        click.echo(f"{site.inventory_name}: {len(inventory.hosts)} hosts, the inventory is valid")
     if as_json:
         print_json(
             {
@@ -59,20 +59,20 @@ def municipalities_command(site: Site, *, as_of: str | None, as_json: bool) -> N
     try:
         day = effective_day(as_of or str(platform.effective_date), platform.timezone)
     except ValueError as error:
-        raise KosekiError("this is no day", str(as_of), "write it as 2015-11-01") from error
+        raise KosekiError("not a date", str(as_of), "write --as-of as `2015-11-01`") from error
     joined = active(platform.municipalities, day)
     for row in joined:
         click.echo(f"{row.code6}  {row.slug:10}  {row.joined_on}  {row.name}")
     click.echo(f"{len(joined)} municipalities on {day}")
     if as_json:
-        rows = [_told(row) for row in joined]
+        rows = [_shown(row) for row in joined]
         print_json({"as_of": day.isoformat(), "active": len(rows), "municipalities": rows})
 
 
 # What is told of a municipality; what does not apply to it is left out.
-TOLD = {"code6", "name", "kana", "slug", "romaji", "kind", "phase", "joined_on", "left_on", "host"}
+SHOWN = {"code6", "name", "kana", "slug", "romaji", "kind", "phase", "joined_on", "left_on", "host"}
 
 
-def _told(row: Municipality) -> dict[str, Any]:
-    found = row.model_dump(mode="json", include=TOLD, exclude_unset=True)
+def _shown(row: Municipality) -> dict[str, Any]:
+    found = row.model_dump(mode="json", include=SHOWN, exclude_unset=True)
     return found | ({"issued_by_host_in_failure": True} if row.takeover else {})

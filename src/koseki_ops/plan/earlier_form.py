@@ -21,7 +21,9 @@ MOVED = {
 # What is new since then, and where it is to be copied from.
 ADDED = {"service_ports": "add services.yml, as inventories/iida has it"}
 # The same as MOVED within a municipality's row.
-MOVED_IN_ROW = {"issued_by_host_in_failure": "takeover says it: take issued_by_host_in_failure out"}
+MOVED_IN_ROW = {
+    "issued_by_host_in_failure": "takeover replaces it: take issued_by_host_in_failure out"
+}
 
 
 def earlier_form(shared: Mapping[str, Any], file_of: Callable[[str], Path]) -> list[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from koseki_ops.plan.inventory import LINE_ENDS, REGISTRIES, TERMINALS, WORKSTATION, Inventory
+from koseki_ops.plan.inventory import LINE_ENDPOINTS, REGISTRIES, TERMINALS, WORKSTATION, Inventory
 
 
 @dataclass(frozen=True)
@@ -26,21 +26,22 @@ class Firewall:
     outbound: tuple[Rule, ...]
 
 
-def ends(inventory: Inventory, names: list[str]) -> list[str]:
+def endpoint_hosts(inventory: Inventory, names: list[str]) -> list[str]:
     """Return the hosts that a flow's end names stand for, the workstation among them.
 
-    What stands on the municipalities' lines, and a neighbour, is no host of the plan: see `beyond`.
+    What stands on the municipalities' lines, and a neighbour, is no host of the plan
+    (`external_peers`).
     """
     found: dict[str, None] = {}
     for name in names:
-        if name in LINE_ENDS or name in inventory.platform.neighbours:
+        if name in LINE_ENDPOINTS or name in inventory.platform.neighbours:
             continue
         for host in [WORKSTATION] if name == WORKSTATION else inventory.hosts_in(name):
             found[host] = None
     return list(found)
 
 
-def beyond(inventory: Inventory, names: list[str]) -> list[str]:
+def external_peers(inventory: Inventory, names: list[str]) -> list[str]:
     """Return the subnets and addresses that a flow's end names stand for beyond the plan's hosts.
 
     On lines, of the municipalities that have joined alone, in the plan's order (K-02); then
@@ -67,12 +68,14 @@ def firewall_of(inventory: Inventory, host: str) -> Firewall:
 def _rules(inventory: Inventory, host: str, *, inbound: bool) -> Iterator[Rule]:
     for flow in inventory.platform.flows:
         here, there = (flow.to, flow.from_) if inbound else (flow.from_, flow.to)
-        if host not in ends(inventory, here):
+        if host not in endpoint_hosts(inventory, here):
             continue
         addresses = [
-            inventory.address_of(peer, host) for peer in ends(inventory, there) if peer != host
+            inventory.address_of(peer, host)
+            for peer in endpoint_hosts(inventory, there)
+            if peer != host
         ]
-        others = beyond(inventory, there)
+        others = external_peers(inventory, there)
         peers = (*sorted({address for address in addresses if address}), *others)
         if peers:
             yield Rule(flow.name, peers, flow.protocol, tuple(flow.ports))
@@ -82,7 +85,9 @@ def allowed(inventory: Inventory, source: str, target: str) -> set[tuple[str, in
     """Return the (protocol, port) pairs that `source` may open at `target`."""
     found: set[tuple[str, int]] = set()
     for flow in inventory.platform.flows:
-        if source in ends(inventory, flow.from_) and target in ends(inventory, flow.to):
+        if source in endpoint_hosts(inventory, flow.from_) and target in endpoint_hosts(
+            inventory, flow.to
+        ):
             found |= {(flow.protocol, port) for port in flow.ports}
     return found
 

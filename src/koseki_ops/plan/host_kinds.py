@@ -40,18 +40,18 @@ class HostKind:
 
 
 HOST_KINDS = (
-    HostKind("primary", "正サーバ", "primary server", DATABASE, 0),
-    HostKind("secondary", "副サーバ", "secondary server", DATABASE, 0),
+    HostKind("primary", "正サーバー", "primary server", DATABASE, 0),
+    HostKind("secondary", "副サーバー", "secondary server", DATABASE, 0),
     HostKind(
         "application",
-        "アプリケーションサーバ",
+        "アプリケーションサーバー",
         "application server",
         (*SERVED, "etcd", "db_proxy", "koseki_application", "web_gateway"),
         1,
     ),
     HostKind(
         "registry_link",
-        "住基連携サーバ",
+        "住基連携サーバー",
         "resident-registry link",
         (*SERVED, "db_proxy", "registry_link", "vault"),
         1,
@@ -62,7 +62,7 @@ HOST_KINDS = (
 
 
 def kinds_of(inventory: Inventory, host: str) -> list[HostKind]:
-    """Return the kinds that a host is of by its groups; one, where the inventory holds."""
+    """Return the kinds that a host is of by its groups; one, where the inventory is valid."""
     groups = set(inventory.groups_of(host))
     return [kind for kind in HOST_KINDS if kind.group in groups]
 

@@ -30,7 +30,7 @@ WORKSTATION = "workstation"
 TERMINALS = "terminals"
 # Their resident registries' servers, which exchange files: one address each, on the same lines.
 REGISTRIES = "registries"
-LINE_ENDS = (TERMINALS, REGISTRIES)
+LINE_ENDPOINTS = (TERMINALS, REGISTRIES)
 
 
 def load_yaml(path: Path, loader: Any = LOADER) -> Any:  # noqa: ANN401 - YAML is whatever the file says
@@ -44,13 +44,21 @@ def load_yaml(path: Path, loader: Any = LOADER) -> Any:  # noqa: ANN401 - YAML i
         mark = error.problem_mark
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         raise KosekiError(
-            "file is not valid YAML", f"{place}: {error.problem}", "correct that line"
+            "file is not valid YAML",
+            f"{place}: {error.problem}",
+            "correct that line; `koseki check` reads it again",
         ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # A character or a date that is none has no place; nor has nesting without end.
-        raise KosekiError("file is not valid YAML", f"{path}: {error}", "correct it") from error
+        raise KosekiError(
+            "file is not valid YAML",
+            f"{path}: {error}",
+            "correct that file; `koseki check` reads it again",
+        ) from error
     except OSError as error:
-        raise KosekiError("file cannot be read", f"{path}: {error}", "restore it") from error
+        raise KosekiError(
+            "file cannot be read", f"{path}: {error}", "restore it: `git restore`"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,9 @@ class Inventory:
         tree = load_yaml(folder / "hosts.yml")
         if not isinstance(tree, Mapping) or set(tree) != {"all"}:
             raise KosekiError(
-                "hosts.yml must hold the one group all", str(folder), "see inventories/iida"
+                "hosts.yml must contain the one group all",
+                str(folder),
+                "write it as `inventories/iida/hosts.yml`",
             )
         self._read_group("all", tree["all"])
         self._values: dict[str, dict[str, Value]] = {}
@@ -95,14 +105,14 @@ class Inventory:
             return
         if not isinstance(body, Mapping) or not set(body) <= {"hosts", "children"}:
             raise KosekiError(
-                "hosts.yml holds hosts and groups only",
+                "hosts.yml may contain hosts and groups only",
                 f"{self.folder / 'hosts.yml'}: group {name}",
                 "move values to group_vars/",
             )
         for host, values in (body.get("hosts") or {}).items():
             if values:
                 raise KosekiError(
-                    "hosts.yml holds hosts and groups only",
+                    "hosts.yml may contain hosts and groups only",
                     f"{self.folder / 'hosts.yml'}: values at host {host}",
                     "move values to group_vars/",
                 )
@@ -117,7 +127,9 @@ class Inventory:
         """Return the hosts of a group and of its children, in file order, each once."""
         if group not in self.groups:
             raise KosekiError(
-                "unknown group", group, f"choose one of {', '.join(sorted(self.groups))}"
+                "unknown group",
+                group,
+                f"name a group of `hosts.yml`: {', '.join(sorted(self.groups))}",
             )
         found: dict[str, None] = {}
         entry = self.groups[group]
@@ -163,7 +175,7 @@ class Inventory:
         raise KosekiError(
             "unknown host or group",
             name,
-            f"choose one of {', '.join([*self.hosts, *sorted(self.groups)])}",
+            f"name one of `hosts.yml`: {', '.join([*self.hosts, *sorted(self.groups)])}",
         )
 
     def files_of(self, group: str) -> Iterator[Path]:
@@ -191,7 +203,7 @@ class Inventory:
                         raise KosekiError(
                             f"{key} is set twice for group {group}",
                             f"{merged[key].file.name} and {path.name}",
-                            "keep one",
+                            f"keep `{key}` in one of the two files",
                         )
                     merged[str(key)] = Value(value, path)
             self._values[group] = merged

@@ -20,7 +20,7 @@ from koseki_ops.plan.earlier_form import earlier_form
 from koseki_ops.plan.findings import Finding, of_validation, refused, shown
 from koseki_ops.plan.flows import firewall_of
 from koseki_ops.plan.host_kinds import HOST_KINDS, hosts_of, kinds_of
-from koseki_ops.plan.inventory import LINE_ENDS, REGISTRIES, WORKSTATION, Inventory
+from koseki_ops.plan.inventory import LINE_ENDPOINTS, REGISTRIES, WORKSTATION, Inventory
 from koseki_ops.plan.model import Platform
 from koseki_ops.plan.yaml_forms import ambiguous
 
@@ -193,12 +193,12 @@ def _joinings(rules: Rules) -> Iterator[Finding]:
             )
 
 
-def _flow_ends(rules: Rules) -> Iterator[Finding]:
+def _flow_endpoints(rules: Rules) -> Iterator[Finding]:
     known = [*sorted(rules.inventory.groups), WORKSTATION]
     for index, flow in enumerate(rules.platform.flows):
         for end, names in (("from", flow.from_), ("to", flow.to)):
             for name in names:
-                if name in LINE_ENDS and end == "from":
+                if name in LINE_ENDPOINTS and end == "from":
                     continue
                 if name in rules.platform.neighbours and end == "to":
                     continue
@@ -212,21 +212,21 @@ def _flow_ends(rules: Rules) -> Iterator[Finding]:
 
 def _neighbours(rules: Rules) -> Iterator[Finding]:
     for name in rules.platform.neighbours:
-        if name in {*rules.inventory.groups, *rules.inventory.hosts, *LINE_ENDS, WORKSTATION}:
+        if name in {*rules.inventory.groups, *rules.inventory.hosts, *LINE_ENDPOINTS, WORKSTATION}:
             yield rules.finding(
                 f"neighbours.{name}", name, "a group or host is called so; choose another name"
             )
 
 
-def _alert_ways(rules: Rules) -> Iterator[Finding]:
+def _alert_routes(rules: Rules) -> Iterator[Finding]:
     alerts = rules.platform.drift_alerts
     for key, place in (("relay", alerts.relay), ("webhook", alerts.webhook)):
         if place is None:
             continue
         address = str(place.address)
         for host in rules.inventory.hosts_in("watch_hosts"):
-            ways = firewall_of(rules.inventory, host).outbound
-            if not any(address in way.peers and place.port in way.ports for way in ways):
+            outbound = firewall_of(rules.inventory, host).outbound
+            if not any(address in rule.peers and place.port in rule.ports for rule in outbound):
                 yield rules.finding(
                     f"drift_alerts.{key}.address",
                     address,
@@ -454,9 +454,9 @@ def _waivers(rules: Rules) -> Iterator[Finding]:
 ALL_RULES: tuple[Callable[[Rules], Iterator[Finding]], ...] = (
     _municipalities,
     _joinings,
-    _flow_ends,
+    _flow_endpoints,
     _neighbours,
-    _alert_ways,
+    _alert_routes,
     _named_groups,
     _host_kinds,
     _flows,

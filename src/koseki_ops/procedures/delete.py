@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.plan.naming import Names
 from koseki_ops.plan.site import Site
-from koseki_ops.procedures.base import Procedure, Say
+from koseki_ops.procedures.base import Procedure
 from koseki_ops.procedures.municipality import (
     Outcome,
     bring_about,
@@ -18,7 +19,7 @@ from koseki_ops.procedures.municipality import (
     row_of,
     run_as_root,
 )
-from koseki_ops.registers.requests.service import Desk
+from koseki_ops.registers.requests.service import RegisterService
 from koseki_ops.remote.cluster import leader
 
 
@@ -46,12 +47,12 @@ class Delete(Procedure[Outcome]):
     def preflight(self) -> None:
         """Ask for its day of leaving, two persons, and that its data was handed over."""
         row = departed(self.inventory, self.slug)
-        deletes, approved = map(Desk.of(self.site).operator, self.who)
+        deletes, approved = map(RegisterService.of(self.site).operator, self.who)
         if deletes == approved:
             raise KosekiError(
-                "nobody approves a deletion of their own",
+                "who deletes does not approve",
                 approved,
-                "let another operator approve it",
+                "give another operator with --approver",
             )
         if not export_path(self.site, self.slug).exists():
             raise KosekiError(
@@ -68,10 +69,10 @@ class Delete(Procedure[Outcome]):
             "apply the plan and verify the others",
         ]
 
-    def run(self, say: Say) -> Outcome:
+    def run(self, on_progress: OnProgress) -> Outcome:
         """Delete, record who did and who approved it, and see that the others are as they were."""
         site, names = self.site, self._names
-        say(f"{self.slug}: deleting its database")
+        on_progress(f"{self.slug}: deleting its database")
         host = leader(site, self.inventory)
         program_on_host(site, host, "delete.sh", names.database)
         for host in self.inventory.hosts_in("databases"):
@@ -92,7 +93,7 @@ class Delete(Procedure[Outcome]):
                 "approver": approver,
             },
         )
-        return bring_about(site, say)
+        return bring_about(site, on_progress)
 
     def succeeded(self, outcome: Outcome) -> bool:
         """Say whether the others are where they were."""

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Joining
 from koseki_ops.plan.site import Site
-from koseki_ops.procedures.base import Procedure, Say
+from koseki_ops.procedures.base import Procedure
 from koseki_ops.procedures.municipality import SUITES, Outcome, bring_about, record, row_of
 
 
@@ -45,9 +46,9 @@ class Enroll(Procedure[Outcome]):
             f"verify {', '.join(SUITES)} on all hosts",
         ]
 
-    def run(self, say: Say) -> Outcome:
+    def run(self, on_progress: OnProgress) -> Outcome:
         """Apply, verify, and record who joined by which documents."""
-        outcome = bring_about(self.site, say)
+        outcome = bring_about(self.site, on_progress)
         documents = row_of(self.inventory, self.slug).joining or Joining()
         row = {"action": "enroll", "municipality": self.slug, **documents.model_dump()}
         record(self.site, {**row, "held": outcome.holds})
@@ -80,7 +81,9 @@ def may_go_live(inventory: Inventory, slug: str) -> None:
         )
     if row.has_left(day):
         raise KosekiError(
-            f"{row.name} has left", f"left_on {row.left_on}", "look at municipalities.yml"
+            f"{row.name} has left",
+            f"left_on {row.left_on}",
+            "correct `left_on` in municipalities.yml, or leave it out",
         )
     if not row.is_active(day):
         raise KosekiError(

@@ -80,13 +80,13 @@ def page(root: Path) -> str:
     in_file: dict[str, list[str]] = {}
     for name in sorted(model.Platform.model_fields, key=lambda name: files.get(name, NOWHERE)):
         in_file.setdefault(files.get(name, NOWHERE), []).append(name)
-    parts, told = [HEAD], set()
+    parts, shown = [HEAD], set()
     for file, names in in_file.items():
         parts.append(f"\n## {file}\n\n{_table(model.Platform, names)}")
         for table in dict.fromkeys(t for name in names for t in _tables(hints[name])):
-            if table not in told:
+            if table not in shown:
                 parts.append(_section(table))
-                told.add(table)
+                shown.add(table)
     return "".join(parts)
 
 
@@ -108,9 +108,9 @@ def meanings(table: type[BaseModel]) -> dict[str, str]:
     for name in table.model_fields:
         if name not in found:
             raise KosekiError(
-                "a field of the model says nothing of what it means",
+                "a field of the model has no description",
                 f"{table.__name__}.{name}",
-                "write a sentence below it, in quotes",
+                "write a sentence below it, in quotes, in `plan/model.py`",
             )
     return found
 
@@ -121,14 +121,14 @@ def _section(table: type[BaseModel]) -> str:
 
 
 def _table(table: type[BaseModel], names: list[str]) -> str:
-    hints, said = get_type_hints(table, include_extras=True), meanings(table)
+    hints, sentences = get_type_hints(table, include_extras=True), meanings(table)
     what = "value" if table is model.Platform else "key"
     lines = [row(what, "type", "default", "meaning"), "|---|---|---|---|"]
     for name in names:
         field = table.model_fields[name]
         default = "required" if field.is_required() else f"`{_as_yaml(field.default)}`"
         key = f"`{field.alias or name}`"
-        lines.append(row(key, cell(described(hints[name])), default, cell(prose(said[name]))))
+        lines.append(row(key, cell(described(hints[name])), default, cell(prose(sentences[name]))))
     return "\n".join(lines) + "\n"
 
 
@@ -163,7 +163,9 @@ def described(hint: object) -> str:
     if origin in JOINED:
         before, between = JOINED[origin]
         return before + between.join(described(argument) for argument in arguments)
-    raise KosekiError("no words for this type of the model", str(hint), "add it to values.py")
+    raise KosekiError(
+        "this type of the model has no description", str(hint), "add it to `reference/values.py`"
+    )
 
 
 def _limited(words: str, annotations: tuple[object, ...]) -> str:

@@ -1,6 +1,6 @@
 """A site's SSH authorities: who certifies hosts, engines, the watch and operators, and what for.
 
-Everything is in `var/<site>/ssh/`; no authority leaves the administrator's seat.
+Everything is in `var/<site>/ssh/`; no authority leaves the control node.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def make_authorities(site: Site, inventory: Inventory) -> None:
 
     Their certificate is signed anew when less than half of its life is left.
     """
-    authorities.hold(site)
+    authorities.require(site)
     files = files_of(site)
     files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for key, comment in (
@@ -152,11 +152,11 @@ def _sign(
     host: bool = False,
 ) -> Path:
     """Record a certificate, then sign it; return its path. Its serial is the record's number."""
-    if site.station:
+    if site.watch_host:
         raise KosekiError(
-            f"{site.seat} holds no authority and signs nothing",
+            f"{site.origin} has no authority and signs nothing",
             identity,
-            "run `koseki apply` at the administrator's seat",
+            "run `koseki apply` on the control node",
         )
     # What was recorded and not signed does no harm; the other way round it would.
     row = Ledger(site, "certificates").append(
@@ -327,7 +327,11 @@ def sign_operator(site: Site, inventory: Inventory, operator: str, public_key: P
             "renew it in operators.yml with an approval",
         )
     if not public_key.is_file():
-        raise KosekiError("there is no such public key", str(public_key), "name the .pub file")
+        raise KosekiError(
+            "no such public key",
+            str(public_key),
+            "name the .pub file: `koseki ssh sign OPERATOR FILE`",
+        )
     signed = files_of(site).folder / "operators" / f"{operator}.pub"
     signed.parent.mkdir(exist_ok=True)
     shutil.copyfile(public_key, signed)

@@ -1,7 +1,7 @@
 """What must be true, read from the inventory alone: the expectations of every suite.
 
 Resolved here once more on purpose, and not taken from the engines' code: a slip in how an engine
-reads the plan must not hide from the witness.
+reads the plan must not hide from the suites.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import date
 from functools import cached_property
 
 from koseki_ops.plan.host_kinds import kinds_of
-from koseki_ops.plan.inventory import LINE_ENDS, WORKSTATION, Inventory
+from koseki_ops.plan.inventory import LINE_ENDPOINTS, WORKSTATION, Inventory
 from koseki_ops.plan.model import (
     Municipality,
     Operator,
@@ -58,7 +58,7 @@ class Plan:
         chosen: set[str] = set()
         for name in groups:
             # On lines, or beside the plan: no hosts.
-            if name not in LINE_ENDS and name not in self.platform.neighbours:
+            if name not in LINE_ENDPOINTS and name not in self.platform.neighbours:
                 chosen |= {name} if name == WORKSTATION else set(self.inventory.resolve(name))
         return [host for host in [*self.inventory.hosts, WORKSTATION] if host in chosen]
 
@@ -67,7 +67,7 @@ class Plan:
         return host in self.hosts_in(*groups)
 
     @property
-    def ends(self) -> list[str]:
+    def endpoints(self) -> list[str]:
         """Every end of a flow: the hosts and the workstation."""
         return [*self.inventory.hosts, WORKSTATION]
 
@@ -93,7 +93,7 @@ class Plan:
         return [
             Listed(flow.protocol, port, flow.name)
             for flow in self.platform.flows
-            if set(LINE_ENDS) & set(flow.from_) and self.is_in(target, *flow.to)
+            if set(LINE_ENDPOINTS) & set(flow.from_) and self.is_in(target, *flow.to)
             for port in flow.ports
         ]
 
@@ -193,7 +193,7 @@ class Plan:
         return [str(a) for a in self.platform.time_sources[groups[-1]]] if groups else []
 
 
-def pairs(ends: Iterable[str]) -> list[tuple[str, str]]:
+def pairs(endpoints: Iterable[str]) -> list[tuple[str, str]]:
     """Return every ordered pair of different ends."""
-    listed = list(ends)
+    listed = list(endpoints)
     return [(a, b) for a in listed for b in listed if a != b]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 
 from koseki_ops.plan.inventory import WORKSTATION
-from koseki_ops.verify.batch import ANSWER_SECONDS, Answer, Question
-from koseki_ops.verify.expect import hold
+from koseki_ops.verify.batch import ANSWER_SECONDS, CommandResult, Question
+from koseki_ops.verify.expect import check
 from koseki_ops.verify.expectations import Plan
 
 # From before now: a host whose clock is behind would refuse it for that alone.
@@ -16,11 +16,11 @@ REFUSAL = "Permission denied"
 # which is no refusal and is asked again.
 PATIENT = """
 for _ in 1 2 3; do
-    said=$({attempt} 2>&1 >/dev/null)
+    output=$({attempt} 2>&1 >/dev/null)
     code=$?
-    case $code,$said in 255,*'{refusal}'*) break ;; 255,*) ;; *) break ;; esac
+    case $code,$output in 255,*'{refusal}'*) break ;; 255,*) ;; *) break ;; esac
 done
-printf '%s\\n' "$said" >&2
+printf '%s\\n' "$output" >&2
 exit $code
 """
 
@@ -85,9 +85,9 @@ def key_login(plan: Plan, host: str, account: str, key: str) -> Question:
     return Question(f'{FOLDER}cp {source} "$folder/key" || exit 1\n{attempt}\n', aside=True)
 
 
-def expect_control(answer: Answer, host: str) -> None:
+def expect_control(answer: CommandResult, host: str) -> None:
     """Hold that a certificate made so opens what it should: else a refusal says nothing."""
-    hold(
+    check(
         answer.rc == 0,
         "the engines' account opens with such a certificate",
         answer,
@@ -97,6 +97,6 @@ def expect_control(answer: Answer, host: str) -> None:
     )
 
 
-def is_refused(answer: Answer) -> bool:
+def is_refused(answer: CommandResult) -> bool:
     """Say whether a login was refused by the host, and did not fail for another reason."""
     return answer.rc != 0 and REFUSAL in answer.errors

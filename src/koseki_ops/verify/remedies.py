@@ -1,6 +1,6 @@
 """What a failed question says to do: a command as it stands, a document, or hands.
 
-A command stands between backticks. `koseki …` is run at the administrator's seat; any other as root
+A command stands between backticks. `koseki …` is run on the control node; any other as root
 on the host that is named beside it. What no command can do begins with `BY_HAND`.
 """
 

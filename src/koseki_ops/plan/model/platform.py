@@ -101,9 +101,9 @@ class Platform(BaseModel):
     host_addresses: dict[str, HostAddresses]
     """The addresses of each host, by its name in hosts.yml."""
     workstation_addresses: HostAddresses
-    """The administrator's seat, where the toolkit is called; authorities and mirror are there."""
+    """The control node, where the toolkit is called; authorities and mirror are there."""
     mirror_port: Port
-    """Port of the package mirror at the seat."""
+    """Port of the package mirror on the control node."""
     time_sources: dict[str, list[Address]]
     """Where hosts ask for the time, by group; the last group that fits counts, an empty list asks
     nobody.

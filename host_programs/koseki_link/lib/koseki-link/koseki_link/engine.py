@@ -316,7 +316,7 @@ def report_name(code6: str, statement: int) -> str:
 def reconcile(settings: Settings) -> int:
     """Hold the 附票 against the registry's last statement; 1 when they differ, or it is too old.
 
-    The beat may come while no server leads, or the leader be lost on the way: then all of it is
+    The timer may fire while no server leads, or the leader be lost on the way: then all of it is
     begun again, for some minutes. Raises psycopg2.Error when the database did not serve in the end.
     """
     until, pause = time.monotonic() + LEADER_SECONDS, AGAIN_SECONDS
