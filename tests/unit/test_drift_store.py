@@ -270,7 +270,7 @@ TAMPERED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: unlink(*folder.glob("history.db*")),
         "is gone, but its head",
     ),
-    "an older copy": (older_copy, "head file says sweep|not the one that its head file"),
+    "an older copy": (older_copy, "does not match its head file"),
     "no database": (overwrite(DATABASE_FILE, b"no database at all"), "cannot be read"),
     "a torn page": (overwrite(DATABASE_FILE, b"\xff" * 512, 4096), "cannot be read|tampered"),
 }
