@@ -72,6 +72,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     root = tmp_path_factory.mktemp("checkout")
     ignore = shutil.ignore_patterns("secrets.yml")
     shutil.copytree(ROOT / "inventories", root / "inventories", symlinks=True, ignore=ignore)
+    (root / "host_programs").symlink_to(ROOT / "host_programs")
     made = Site(root, "lab", "lab")
     made.var.mkdir()
     mirror_folder(made).symlink_to(mirror_folder(Site.open()))

@@ -227,6 +227,23 @@ def test_the_command_itself_is_guarded() -> None:
     assert clean(said.replace("\r\n", "\n"))
 
 
+def test_other_libraries_find_the_stream_they_expect() -> None:
+    """Ansible's display, which the vault brings along, takes hold of it; click stays with it."""
+    program = (
+        "import click\n"
+        "from koseki_ops.core.terminal import guard\n"
+        "guard()\n"
+        "from ansible.utils.display import Display\n"
+        "Display()\n"
+        "click.echo('a\\u202eb')\n"
+        "click.echo('a\\u202eb', err=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("a\ufffdb\n", "a\ufffdb\n")
+
+
 def test_everything_is_printed_by_what_is_guarded() -> None:
     """No other way to a terminal: neither a stream of its own nor a print."""
     others = {

@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.plan.earlier_form import earlier_form
-from koseki_ops.plan.findings import of_validation, refused
 
 if TYPE_CHECKING:
     from koseki_ops.plan.model import Platform
@@ -229,17 +227,9 @@ class Inventory:
 
         Rules that span tables are `koseki_ops.plan.rules`.
         """
-        # Slow to import, and not every command needs it.
-        from pydantic import ValidationError  # noqa: PLC0415
+        from koseki_ops.plan.door import typed  # noqa: PLC0415 - the model is slow to import
 
-        from koseki_ops.plan.model import Platform  # noqa: PLC0415
-
-        if found := earlier_form(self.shared, self.file_of):
-            raise refused(found)
-        try:
-            return Platform.model_validate(self.shared)
-        except ValidationError as error:
-            raise refused([of_validation(item, self.file_of) for item in error.errors()]) from error
+        return typed(self.shared, self.file_of)
 
     def file_of(self, key: str) -> Path:
         """Return the file that sets a value, as `inventories/iida/…`. key: as a finding has it."""
