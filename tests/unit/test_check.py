@@ -772,7 +772,7 @@ EARLIER: dict[str, tuple[str, Edit, str]] = {
     "municipalities[].issued_by_host_in_failure": (
         "municipalities.yml",
         town(7, issued_by_host_in_failure=True),
-        "takeover says it: take issued_by_host_in_failure out",
+        "takeover replaces it: take issued_by_host_in_failure out",
     ),
 }
 

@@ -214,7 +214,7 @@ def test_the_runs_of_each_host_that_keeps_watch(
         hosts.answer(Answer("systemctl show", said))
         strange = run(watch_group, "status")
         assert isinstance(strange.exception, KosekiError)
-        assert "does not say how its runs stand" in str(strange.exception)
+        assert "did not report its runs" in str(strange.exception)
     hosts.answer()
     unreachable = run(watch_group, "status")
     assert isinstance(unreachable.exception, KosekiError)

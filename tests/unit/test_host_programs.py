@@ -63,7 +63,10 @@ def test_a_new_module_goes_along(checkout: Path) -> None:
 
 def test_a_program_that_is_not_there_is_refused(checkout: Path) -> None:
     """A role that asks for it would otherwise bring nothing, and be content."""
-    with pytest.raises(KosekiError, match=r"no such program of hosts \(two\): name one of one"):
+    with pytest.raises(
+        KosekiError,
+        match=r"no such program in `host_programs/` \(two\): name a folder of",
+    ):
         program_files(checkout, "two")
 
 

@@ -93,7 +93,7 @@ def test_a_program_is_heard_within_bounds(program: str) -> None:
     assert time.monotonic() - begun < 5
     assert heard.code in {TIMED_OUT, CUT_OFF}
     assert heard.out == b""
-    assert heard.cut in {"no answer within 1 s", "it said more than 1 MiB: cut off"}
+    assert heard.cut in {"no answer within 1 s", "it sent more than 1 MiB: cut off"}
     assert len(heard.err) <= subprocesses.ERROR_BYTES
 
 
@@ -120,7 +120,7 @@ def test_a_command_on_a_host_is_bounded(
     assert (done.code, done.stdout, done.reason) == (
         CUT_OFF,
         "",
-        "it said more than 1 MiB: cut off",
+        "it sent more than 1 MiB: cut off",
     )
     hosts("primary1", "printf 'a\\033[31mb\\r\\nlast \\342\\200\\256x' >&2; exit 7")
     done = remote.run(SITE, "primary1", "true")
@@ -153,7 +153,7 @@ def test_an_engine_hears_a_host_within_bounds(
     code, out, err = connector.heard(["sh", "-c", program], b"x" * 100_000)
     assert code in {TIMED_OUT, CUT_OFF}
     assert out == b""
-    assert err.startswith((b"no answer within 1 s", b"it said more than 1 MiB"))
+    assert err.startswith((b"no answer within 1 s", b"it sent more than 1 MiB"))
 
 
 def test_a_verification_hears_the_other_hosts(
@@ -172,7 +172,7 @@ def test_a_verification_hears_the_other_hosts(
     names = ("primary1", "secondary1", "application1", "registry-link1")
     replies = verification.ask_all(SITE, dict.fromkeys(names, asked))
     assert replies["registry-link1"].answers["a question"].json == {"a": 1}
-    assert replies["primary1"].unreachable_reason == "it said more than 1 MiB: cut off"
+    assert replies["primary1"].unreachable_reason == "it sent more than 1 MiB: cut off"
     assert replies["secondary1"].unreachable_reason == "no answer within 2 s"
     assert replies["application1"].unreachable_reason.startswith("the answers did not arrive whole")
 
@@ -318,7 +318,7 @@ def test_a_sweep_hears_the_other_hosts(hosts: Callable[[str, str], None]) -> Non
     names = ("primary1", "secondary1", "application1", "registry-link1")
     bounds = transport.Bounds(seconds=2, answer=1 << 20)
     replies = transport.ask_all(SITE, dict.fromkeys(names, "@m whole\n"), bounds)
-    assert replies["primary1"].unreachable_reason == "it said more than 1 MiB: cut off"
+    assert replies["primary1"].unreachable_reason == "it sent more than 1 MiB: cut off"
     assert replies["secondary1"].unreachable_reason == "no whole answer within 2 s"
     for host in names[2:]:
         assert replies[host].unreachable_reason == ""
@@ -382,5 +382,5 @@ def test_the_cluster_is_asked_of_the_next_host(hosts: Callable[[str, str], None]
     hosts("secondary1", f"echo '{row}'")
     assert [(one.name, one.timeline) for one in members(SITE, inventory)] == [("secondary1", 3)]
     hosts("secondary1", f"printf '%s' '{'[' * 4000}'")
-    with pytest.raises(KosekiError, match="secondary1 does not say who is in it"):
+    with pytest.raises(KosekiError, match="secondary1 did not list its members"):
         members(SITE, inventory)

@@ -294,7 +294,7 @@ def test_a_host_that_says_something_else_is_named(hosts: Hosts, said: str) -> No
     asked = ((request_group, "list"), (takeover_group, "status"), (link_group, "status"))
     for group, *words in asked:
         sentence = refusal(run(group, *words))
-        assert "does not say what it was asked" in sentence
+        assert "did not answer what it was asked" in sentence
         assert sentence.isprintable()
 
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 SUITES = sorted((ROOT / "tests/testinfra").glob("test_*.py"))
 TABLE = ROOT / "tests/drills/remedies.yml"
 # Where the remedy stands among the arguments.
-PLACES = {"expect": 2, "hold": 3}
+PLACES = {"expect": 2, "check": 3}
 HOST = "primary1"
 ORDINARY = f"run `koseki apply --limit {HOST}`, then verify again"
 # What a host or a municipality is called in a remedy that names one.

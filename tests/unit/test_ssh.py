@@ -66,7 +66,7 @@ def test_who_is_refused_learns_when_the_certificate_holds(site: Site) -> None:
     """Both ends and this machine's clock; how to set the other needs no certificate (C11)."""
     said = certificate_holds(site)
     today = time.strftime("%Y-%m-%dT", time.gmtime())
-    assert re.search(rf"holds from .* to .*Z, this clock says {today}", said)
+    assert re.search(rf"valid from .* to .*Z, it is {today}", said)
     assert "on its console" in said
     files_of(site).automation_key.with_name("automation-cert.pub").unlink()
     assert certificate_holds(site) == "there is no SSH certificate"

@@ -32,20 +32,26 @@ def test_one_municipality_has_the_clause(registers: RegisterService) -> None:
     others = [row.slug for row in registers.platform.municipalities if row.slug != "oshika"]
     assert len(others) == 13
     for slug in others:
-        with pytest.raises(KosekiError, match="no clause"):
+        with pytest.raises(KosekiError, match="allows no takeover"):
             clause(registers, slug)
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"town": "松川村"}, "no municipality that has joined"),
+        ({"town": "松川村"}, "no municipality of this name has joined"),
         ({"approver": "sousa01"}, "does not approve"),
-        ({"approver": "sousa03"}, "no operator of today"),
-        ({"declared_by": "root"}, "no operator of today"),
-        ({"cause": " "}, "no cause"),
-        ({"until": datetime.now(UTC) - timedelta(seconds=1)}, "cannot be"),
-        ({"until": datetime.now(UTC) + timedelta(hours=169)}, "cannot be"),
+        ({"approver": "sousa03"}, "not a valid operator today"),
+        ({"declared_by": "root"}, "not a valid operator today"),
+        ({"cause": " "}, "--cause is not one line"),
+        (
+            {"until": datetime.now(UTC) - timedelta(seconds=1)},
+            "the expiry is in the past or too far ahead",
+        ),
+        (
+            {"until": datetime.now(UTC) + timedelta(hours=169)},
+            "the expiry is in the past or too far ahead",
+        ),
     ],
 )
 def test_a_declaration_that_is_not_whole_is_refused(

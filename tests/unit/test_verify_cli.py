@@ -87,7 +87,7 @@ def test_an_unreachable_host_is_named(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_an_unknown_suite_is_named_with_the_known_ones() -> None:
     """Bad input gets one sentence."""
-    with pytest.raises(KosekiError, match="unknown suite \\(nonsense\\): choose of accounts"):
+    with pytest.raises(KosekiError, match="unknown suite \\(nonsense\\): name one of accounts"):
         suite_files(Site(ROOT, "lab", "lab"), ["nonsense"])
 
 

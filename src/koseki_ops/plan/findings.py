@@ -55,7 +55,7 @@ def refused(findings: Sequence[Finding]) -> KosekiError:
     first = findings[0]
     more = f" (and {len(findings) - 1} more: run `koseki check`)" if len(findings) > 1 else ""
     return KosekiError(
-        f"the inventory does not hold: {first.key} in {first.file}",
+        f"the inventory is not valid: {first.key} in {first.file}",
         first.seen,
         first.remedy + more,
     )
