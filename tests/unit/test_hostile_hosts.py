@@ -286,7 +286,7 @@ PROBE_LINES = 100_000
 )  # fmt: skip
 def test_a_part_is_read_in_time_or_not_verified(part: str, content: str) -> None:
     """No reader takes the square of what came, and none believes what is no number (S08)."""
-    begun = time.monotonic()
+    begun = time.process_time()
     state = State()
     try:
         probe.READERS[part](state, content)
@@ -294,18 +294,18 @@ def test_a_part_is_read_in_time_or_not_verified(part: str, content: str) -> None
         assert part not in {"firewall", "sockets"}
     else:
         assert part in {"firewall", "sockets"}
-    assert time.monotonic() - begun < 3
+    assert time.process_time() - begun < 3
 
 
 def test_masks_and_differences_take_no_square() -> None:
     """A line made for it would have taken minutes in the process that hears all hosts."""
-    begun = time.monotonic()
+    begun = time.process_time()
     assert mask("token" * 12_000)
     lines = "".join(f"{n % 90}\n" for n in range(20_000)).encode()
     assert "too long to be shown" in diff("/etc/x", lines, lines[::-1])
     short = b"".join(b"%d\n" % (n % 90) for n in range(COMPARED_LINES))
     assert diff("/etc/x", short, short[::-1])
-    assert time.monotonic() - begun < 8
+    assert time.process_time() - begun < 8
     assert mask("password: geheim-1") == "password: ‹masked›"
 
 
