@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from koseki_ops.core.command_language import language_option, speak_for_click
 from koseki_ops.core.environment import forget_caller
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.lazy_group import LazyGroup
@@ -92,6 +93,7 @@ ROOMS = {
 
 
 @click.group(cls=LazyGroup, places=ROOMS, context_settings=CONTEXT)
+@language_option
 def cli() -> None:
     """Provision, verify and evidence the shared family-register platform.
 
@@ -102,6 +104,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command; a KosekiError or an interrupt becomes one sentence and exit code 2."""
     forget_caller()
+    speak_for_click()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # A command that sets an exit code leaves by SystemExit; click returns those of its own.

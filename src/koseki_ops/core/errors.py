@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from koseki_ops.core.language import _
+
 
 @dataclass
 class KosekiError(Exception):
@@ -18,5 +20,5 @@ class KosekiError(Exception):
 
     def __str__(self) -> str:
         """Join the three parts into the sentence that is printed."""
-        seen = f" ({self.seen})" if self.seen else ""
-        return f"{self.what}{seen}: {self.remedy}"
+        whole = _("{what} ({seen}): {remedy}") if self.seen else _("{what}: {remedy}")
+        return whole.format(what=self.what, seen=self.seen, remedy=self.remedy)
