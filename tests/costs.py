@@ -28,7 +28,7 @@ STAGES = Path("var/reports/stages.jsonl")
 DRILLS = Path("var/drills/reports/drills.jsonl")
 DECLARED = Path("tests/drills/costs.yml")
 # Heavy work, in the order of the table's columns.
-KINDS = ("restore", "apply", "check", "ground", "playbook", "verify", "sweep")
+KINDS = ("restore", "apply", "check", "baseline", "playbook", "verify", "sweep")
 HOW_MANY = "drills"
 # Of /proc/stat's first line: user, nice, system, irq and softirq; what a guest used is in user.
 BUSY_FIELDS = (1, 2, 3, 6, 7)

@@ -9,6 +9,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.plan.host_programs import program_files, program_folders
 from koseki_ops.plan.municipalities import (
     active,
     client_certificates,
@@ -26,8 +27,9 @@ from koseki_ops.plan.municipalities import (
     today_in,
 )
 from koseki_ops.plan.revision import inputs_of
-from koseki_ops.plan.site import Site
+from koseki_ops.plan.site import Site, project_root
 from koseki_ops.registers.schema import (
+    PLATFORM_SCHEMA,
     platform_file_statements,
     platform_statements,
     schema_statements,
@@ -87,10 +89,10 @@ def schema(found: dict[str, Any], towns: list[dict[str, str]], seen: dict[str, A
         raise AnsibleFilterError(str(error)) from error
 
 
-def platform_sql(folder: str, towns: list[dict[str, str]], seen: dict[str, Any]) -> str:
-    """Return the platform's own SQL of a folder that is missing."""
+def platform_sql(towns: list[dict[str, str]], seen: dict[str, Any]) -> str:
+    """Return the platform's own SQL that is missing."""
     try:
-        return platform_file_statements(Path(folder), towns, seen)
+        return platform_file_statements(project_root() / PLATFORM_SCHEMA, towns, seen)
     except KosekiError as error:
         raise AnsibleFilterError(str(error)) from error
 
@@ -112,6 +114,25 @@ def gone(
 def working(operators: list[dict[str, Any]], names: list[str], timezone: str) -> list[str]:
     """Return the ids of the operators who may work today on a host."""
     return operators_on(operators, names, today_in(timezone))
+
+
+def host_program(name: str) -> list[dict[str, str]]:
+    """Return every file of a program that runs on hosts: source here, path and mode there."""
+    try:
+        return [
+            {**vars(file), "source": str(file.source)}
+            for file in program_files(project_root(), name)
+        ]
+    except KosekiError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+def host_program_folders(name: str) -> list[str]:
+    """Return the folders on a host that are a program's alone."""
+    try:
+        return program_folders(program_files(project_root(), name))
+    except KosekiError as error:
+        raise AnsibleFilterError(str(error)) from error
 
 
 class FilterModule:
@@ -141,4 +162,6 @@ class FilterModule:
             "koseki_repositories": repositories,
             "koseki_difference": difference,
             "koseki_tree": tree,
+            "koseki_host_program": host_program,
+            "koseki_host_program_folders": host_program_folders,
         }

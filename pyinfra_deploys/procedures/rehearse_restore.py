@@ -12,9 +12,11 @@ from pathlib import Path
 
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand, operation
-from pyinfra_deploys.foundation.operations import Commands
+from pyinfra_deploys.baseline.operations import Commands
 
-PROGRAM = Path(__file__).parent / "files/rehearse-restore"
+from koseki_ops.plan.host_programs import HOST_PROGRAMS
+
+PROGRAM = Path(__file__).parents[2] / HOST_PROGRAMS / "rehearse_restore/rehearse-restore"
 ON_HOST = "/run/koseki-rehearse-restore"
 
 

@@ -10,7 +10,7 @@ import json
 
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
-from pyinfra_deploys.foundation.operations import Commands, ShellAnswer, ask
+from pyinfra_deploys.baseline.operations import Commands, ShellAnswer, ask
 
 PATRONICTL = "patronictl -c /etc/patroni/config.yml"
 WAIT_SECONDS = 90

@@ -9,111 +9,21 @@ import shlex
 from pathlib import Path
 
 from pyinfra import host
-from pyinfra.api import StringCommand, deploy, operation
-from pyinfra_deploys.foundation.accounts import VAULT_GROUP
-from pyinfra_deploys.foundation.host_data import HostData
-from pyinfra_deploys.foundation.operations import (
-    Commands,
-    File,
-    FileStates,
-    ShellAnswer,
-    ask,
-    place,
-    settle,
-)
-from pyinfra_deploys.foundation.templates import environment
+from pyinfra.api import deploy
+from pyinfra_deploys.baseline.accounts import VAULT_GROUP
+from pyinfra_deploys.baseline.host_data import HostData
+from pyinfra_deploys.baseline.operations import File, place, settle
+from pyinfra_deploys.baseline.templates import environment
 
-from koseki_ops.drift.judge.declared import Declared
+from koseki_ops.plan.host_programs import program_files
 from koseki_ops.plan.model import Vault
+from koseki_ops.trust.ssh_ca import admitted_uploads
 
 HERE = Path(__file__).parent
-KEY = "/etc/pgbackrest/id_ed25519"
-KNOWN_HOSTS = "/etc/pgbackrest/known_hosts"
+OWNER = "# Managed by koseki (pyinfra, vault/). Do not edit.\n"
 SSHD = "/etc/ssh/sshd_config.d/20-koseki-vault.conf"
 SERVICE = "/etc/systemd/system/koseki-seal@.service"
 TIMER = "/etc/systemd/system/koseki-seal@.timer"
-# As Debian's own package makes it; here before the package, so that the key can be its.
-POSTGRES = (
-    "adduser --quiet --system --group --home /var/lib/postgresql --no-create-home "
-    "--shell /bin/bash --gecos 'PostgreSQL administrator' postgres"
-)
-
-
-def keys_folder(data: HostData) -> Path:
-    """Return where the workstation keeps the public halves of the databases' keys."""
-    folder = data.site.state / "backup"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@operation()
-def upload_key(data: HostData) -> Commands:
-    """Keep a database host's own key for its uploads, and note its public half here."""
-    if "databases" not in data.groups:
-        return
-    noted = keys_folder(data) / f"{data.name}.pub"
-    declared = Declared.of(data.name)
-    declared.file(KEY, None, "0600", "postgres", "postgres")
-    declared.file(f"{KEY}.pub", None, "0644", "postgres", "postgres")
-    state = ask(FileStates, paths=(KEY,))[KEY]
-    if not state.startswith("600 postgres postgres "):
-        yield StringCommand(
-            f"getent passwd postgres >/dev/null || {POSTGRES}; "
-            "mkdir -p -m 0755 /etc/pgbackrest; "
-            f"[ -e {KEY} ] || ssh-keygen -q -t ed25519 -N '' -C {data.name} -f {KEY}; "
-            f"chown postgres:postgres {KEY} {KEY}.pub; chmod 0600 {KEY}"
-        )
-    (public,) = ask(ShellAnswer, question=f"cat {KEY}.pub")
-    if not noted.exists() or noted.read_text(encoding="ascii") != f"{public}\n":
-        noted.write_text(f"{public}\n", encoding="ascii")
-
-
-def authorized_keys(data: HostData) -> str:
-    """Return the keys that may upload to a vault of this host, each from its own address only."""
-    lines = ["# Managed by koseki (pyinfra, vault/). Do not edit."]
-    for name in data.inventory.hosts_in("databases"):
-        noted = keys_folder(data) / f"{name}.pub"
-        if noted.exists():
-            address = data.inventory.address_of(name, data.name)
-            public = noted.read_text(encoding="ascii").strip()
-            lines.append(f'restrict,from="{address}" {public}')
-    return "\n".join(lines) + "\n"
-
-
-@operation()
-def upload_keys(data: HostData, vaults: list[Vault]) -> Commands:
-    """Admit the databases' keys; they are read when the turn comes, since they may be new."""
-    keys = authorized_keys(data)
-    yield from place._inner(  # noqa: SLF001 - pyinfra's own way to call an operation inside another
-        files=[File(f"/etc/ssh/vault-keys/{vault.account}", keys) for vault in vaults]
-    )
-
-
-def known_hosts(data: HostData) -> str:
-    """Return the vaults' host keys as a database host must see them.
-
-    A vault that no apply has met yet comes with the first one after that.
-    """
-    lines = []
-    for row in data.value("vaults"):
-        for name in data.inventory.hosts_in(row["group"]):
-            public = data.site.state / "ssh" / "hosts" / f"{name}.pub"
-            if not public.exists():
-                continue
-            address = data.inventory.address_of(name, data.name)
-            key = " ".join(public.read_text(encoding="ascii").split()[:2])
-            lines.append(f"{name},{address} {key}\n")
-    return "".join(lines)
-
-
-@deploy("Keep the databases' way to the vaults")
-def uploader(data: HostData) -> None:
-    """On a database host: the key, and the vaults' host keys; on any other nothing."""
-    upload_key(name="Keep the key for uploads", data=data)
-    place(
-        name="Know the vaults",
-        files=[File(KNOWN_HOSTS, known_hosts(data))] if "databases" in data.groups else [],
-    )
 
 
 def _owned(vault: Vault) -> list[tuple[str, str, dict[str, str]]]:
@@ -163,7 +73,11 @@ def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
         change="; ".join(change) or ":",
         owns=[owned for vault in vaults for owned in _owned(vault)],
     )
-    upload_keys(name="Admit the databases' keys", data=data, vaults=vaults)
+    keys = f"{OWNER}{admitted_uploads(data.site, data.inventory, data.name)}"
+    place(
+        name="Admit the databases",
+        files=[File(f"/etc/ssh/vault-keys/{vault.account}", keys) for vault in vaults],
+    )
     place(
         name="Keep the vault's door",
         files=[File(SSHD, render(SSHD, vaults=vaults))] if vaults else [],
@@ -175,7 +89,10 @@ def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
     place(
         name="Keep the seal",
         files=[
-            File("/usr/local/sbin/koseki-seal", (HERE / "files/koseki-seal").read_bytes(), "0755"),
+            *(
+                File(file.path, file.source.read_bytes(), file.mode)
+                for file in program_files(data.site.root, "koseki_seal")
+            ),
             File(SERVICE, render(SERVICE)),
             File(TIMER, render(TIMER, minutes=seal["every_minutes"])),
             *(
@@ -207,7 +124,6 @@ def vault() -> None:
     """Settle one host's part in the vaults."""
     data = HostData.of(host)
     vaults = [Vault.model_validate(row) for row in data.value("vaults")]
-    uploader(data=data)
     vault_rooms(data=data, vaults=[vault for vault in vaults if vault.group in data.groups])
 
 

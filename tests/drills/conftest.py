@@ -59,7 +59,7 @@ DISTURBED = (
 # Cores that a command keeps busy; what is not listed holds none.
 TWO_CORES = ("apply", "verify", "restore", "enroll", "withdraw")
 BUSY = dict.fromkeys(TWO_CORES, 2) | dict.fromkeys(("restart", "drift", "lab"), 1)
-ONLY_GROUND = ("--only", "ground")
+ONLY_BASELINE = ("--only", "baseline")
 HERE = Path(__file__).parent
 # The longest first, so that two processes end at about the same time; what shares a state of the
 # lab stays in one process. A file that is not named comes last.
@@ -118,9 +118,10 @@ def program() -> str:
 def at_work(*arguments: str) -> Iterator[None]:
     """Hold the cores that a `koseki` with these arguments keeps busy, and count what it does."""
     verb, busy = arguments[0], BUSY.get(arguments[0], 0)
-    ground = " ".join(ONLY_GROUND) in " ".join(arguments)
+    baseline = " ".join(ONLY_BASELINE) in " ".join(arguments)
     what = {
-        "apply": ("ground " if ground else "") + ("check" if "--check" in arguments else "apply"),
+        "apply": ("baseline " if baseline else "")
+        + ("check" if "--check" in arguments else "apply"),
         "verify": "suites" if [word for word in arguments[1:] if word[0] != "-"] else "verify",
         "drift": "sweep",
         "restore": "rehearsal",
@@ -128,7 +129,7 @@ def at_work(*arguments: str) -> Iterator[None]:
         "enroll": "apply",
         "withdraw": "apply",
     }.get(verb)
-    with cores(1 if ground else busy):
+    with cores(1 if baseline else busy):
         if what:
             LEDGER.count(what)
         yield

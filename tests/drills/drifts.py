@@ -311,112 +311,82 @@ def unmanaged_rows(host: str, each: int) -> Iterator[Seed]:
         yield Seed(host, command, "mount", path, UNMANAGED)
 
 
+def psql(statement: str, database: str = "postgres") -> str:
+    """Return the command with which a member's own superuser runs a statement."""
+    return (
+        f"setpriv --reuid postgres --regid postgres --init-groups psql -XqtA -d {database} "
+        f"-v ON_ERROR_STOP=1 -c {shlex.quote(statement)}"
+    )
+
+
 def of_databases(manifests: Mapping[str, Manifest], leader: str, each: int) -> Iterator[Seed]:
     """Yield drifts of the cluster: made on the leader, seen on every member."""
     members = [host for host, manifest in manifests.items() if manifest.items.get("role")]
+    members.sort(key=lambda host: host != leader)
     towns = sorted(
         name
         for name in manifests[leader].items["database"]
         if name not in {"postgres", "template0", "template1", "koseki_template"}
     )[:each]
-
-    def sql(statement: str, database: str = "postgres") -> str:
-        return (
-            f"setpriv --reuid postgres --regid postgres --init-groups psql -XqtA -d {database} "
-            f"-v ON_ERROR_STOP=1 -c {shlex.quote(statement)}"
-        )
-
-    def seen(script: str, kind: str, name: str, cause: Cause, place: str = "") -> Iterator[Seed]:
-        for number, host in enumerate(sorted(members, key=lambda host: host != leader)):
-            yield Seed(host, ":" if number else script, kind, name, cause, place)
-
     for number, town in enumerate(towns):
-        role = f"seeded_{number}"
-        yield from seen(sql(f"CREATE ROLE {role}"), "role", role, UNMANAGED)
-        yield from seen(
-            sql(f"CREATE ROLE m_{number}; GRANT pg_monitor TO m_{number}"),
-            "membership",
-            f"m_{number} in pg_monitor…",
-            UNMANAGED,
-        )
-        yield from seen(":", "role", f"m_{number}", UNMANAGED)
-        yield from seen(
-            sql(f"CREATE DATABASE seeded_{number}"), "database", f"seeded_{number}", UNMANAGED
-        )
-        yield from seen(
-            sql(f"ALTER DATABASE {town} CONNECTION LIMIT 7"),
-            "database",
-            town,
-            CHANGED,
-            "attributes",
-        )
-        yield from seen(
-            sql(f"GRANT CONNECT ON DATABASE {town} TO PUBLIC"), "database", town, CHANGED, "grants"
-        )
-        yield from seen(sql(f"ALTER ROLE {town}_app CREATEDB"), "role", f"{town}_app", CHANGED)
-        yield from seen(
-            sql(f"ALTER ROLE {town}_app SET work_mem = '64MB'"),
-            "role setting",
-            f"{town}_app in all: work_mem",
-            UNMANAGED,
-        )
-        yield from seen(sql("CREATE SCHEMA seeded", town), "schema", f"{town} seeded", UNMANAGED)
-        yield from seen(
-            sql("CREATE TABLE public.seeded (x int)", town),
-            "grant",
-            f"{town} public.seeded",
-            UNMANAGED,
-        )
-        yield from seen(
-            sql("GRANT SELECT ON platform.probe TO PUBLIC", town),
-            "grant",
-            f"{town} platform.probe",
-            CHANGED,
-            "grants",
-        )
-        yield from seen(
-            sql(
-                "CREATE FUNCTION public.seeded() RETURNS int LANGUAGE sql SECURITY DEFINER "
-                "AS 'SELECT 1'",
-                town,
-            ),
-            "definer",
-            f"{town} seeded()",
-            UNMANAGED,
-        )
-        yield from seen(
-            sql("CREATE EXTENSION pgcrypto", town), "extension", f"{town} pgcrypto", UNMANAGED
-        )
+        for script, kind, name, cause, place in (
+            *of_cluster(number, town),
+            *of_one_database(town),
+        ):
+            for turn, host in enumerate(members):
+                yield Seed(host, ":" if turn else script, kind, name, cause, place)
     for host in members:
-        for name, value in (("work_mem", "9MB"), ("log_statement", "all"), ("jit", "off"))[:each]:
-            yield Seed(
-                host,
-                sql(f"ALTER SYSTEM SET {name} = '{value}'")
-                + " && "
-                + sql("SELECT pg_reload_conf()"),
-                "setting",
-                name,
-                CHANGED,
-                "value",
-            )
-        rule = "host all all 10.0.0.0/8 trust"
-        data = "$(find /var/lib/postgresql/17 -maxdepth 2 -name pg_hba.conf)"
-        yield Seed(
-            host,
-            f"echo '{rule}' >>{data}",
-            "hba",
-            "host all all 10.0.0.0 255.0.0.0 trust",
-            UNMANAGED,
-        )
-    for host in members:
-        yield Seed(
-            host,
-            "printf '# seeded\\n' >>/etc/pgbackrest/pgbackrest.conf",
-            "file",
-            "/etc/pgbackrest/pgbackrest.conf",
-            CHANGED,
-            "content",
-        )
+        yield from of_a_member(host, each)
+
+
+def of_cluster(number: int, town: str) -> Iterator[tuple[str, str, str, Cause, str]]:
+    """Yield drifts of what all databases share: script, kind, name, cause and place of each."""
+    role, member, database = f"seeded_{number}", f"m_{number}", f"seeded_{number}"
+    yield psql(f"CREATE ROLE {role}"), "role", role, UNMANAGED, ""
+    yield (
+        psql(f"CREATE ROLE {member}; GRANT pg_monitor TO {member}"),
+        "membership",
+        f"{member} in pg_monitor…",
+        UNMANAGED,
+        "",
+    )
+    yield ":", "role", member, UNMANAGED, ""
+    yield psql(f"CREATE DATABASE {database}"), "database", database, UNMANAGED, ""
+    limit = f"ALTER DATABASE {town} CONNECTION LIMIT 7"
+    yield psql(limit), "database", town, CHANGED, "attributes"
+    public = f"GRANT CONNECT ON DATABASE {town} TO PUBLIC"
+    yield psql(public), "database", town, CHANGED, "grants"
+    yield psql(f"ALTER ROLE {town}_app CREATEDB"), "role", f"{town}_app", CHANGED, ""
+    memory = f"ALTER ROLE {town}_app SET work_mem = '64MB'"
+    yield psql(memory), "role setting", f"{town}_app in all: work_mem", UNMANAGED, ""
+
+
+def of_one_database(town: str) -> Iterator[tuple[str, str, str, Cause, str]]:
+    """Yield drifts in a municipality's own database, as `of_cluster` does."""
+    yield psql("CREATE SCHEMA seeded", town), "schema", f"{town} seeded", UNMANAGED, ""
+    table = psql("CREATE TABLE public.seeded (x int)", town)
+    yield table, "grant", f"{town} public.seeded", UNMANAGED, ""
+    public = psql("GRANT SELECT ON platform.probe TO PUBLIC", town)
+    yield public, "grant", f"{town} platform.probe", CHANGED, "grants"
+    function = "CREATE FUNCTION public.seeded() RETURNS int LANGUAGE sql SECURITY DEFINER "
+    definer = psql(f"{function}AS 'SELECT 1'", town)
+    yield definer, "definer", f"{town} seeded()", UNMANAGED, ""
+    extension = psql("CREATE EXTENSION pgcrypto", town)
+    yield extension, "extension", f"{town} pgcrypto", UNMANAGED, ""
+
+
+def of_a_member(host: str, each: int) -> Iterator[Seed]:
+    """Yield drifts of a member's own settings, access rules and files."""
+    reload = psql("SELECT pg_reload_conf()")
+    for name, value in (("work_mem", "9MB"), ("log_statement", "all"), ("jit", "off"))[:each]:
+        script = f"{psql(f"ALTER SYSTEM SET {name} = '{value}'")} && {reload}"
+        yield Seed(host, script, "setting", name, CHANGED, "value")
+    rule = "host all all 10.0.0.0/8 trust"
+    data = "$(find /var/lib/postgresql/17 -maxdepth 2 -name pg_hba.conf)"
+    read = "host all all 10.0.0.0 255.0.0.0 trust"
+    yield Seed(host, f"echo '{rule}' >>{data}", "hba", read, UNMANAGED)
+    file = "/etc/pgbackrest/pgbackrest.conf"
+    yield Seed(host, f"printf '# seeded\\n' >>{file}", "file", file, CHANGED, "content")
 
 
 def script_of(planned: list[Seed]) -> str:

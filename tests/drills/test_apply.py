@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from drills.conftest import ONLY_GROUND, Platform, beside, koseki, wait_for
+from drills.conftest import ONLY_BASELINE, Platform, beside, koseki, wait_for
 from koseki_ops.trust.secrets import load_secrets
 
-# A folder with one file of the ground, which a small disk is mounted over.
+# A folder with one file of the baseline, which a small disk is mounted over.
 SMALL = "/etc/profile.d"
 # Where a change that could lock us out keeps what stood before, until it is proved.
 ROLLBACK = "/run/koseki-rollback"
-# What a drill breaks in the ground is asked of the ground, and what it breaks in the services of
-# them: an apply of everything takes longer. That all is well again is the sweep's word, after each.
-GROUND, SERVICES = ONLY_GROUND, ("--only", "services")
+# What a drill breaks in the baseline is asked of the baseline, and what it breaks in the services is
+# asked of them: an apply of everything takes longer. The sweep says that all is well, after each.
+BASELINE, SERVICES = ONLY_BASELINE, ("--only", "services")
 
 
 def unchanged(platform: Platform, *only: str) -> bool:
@@ -77,7 +77,7 @@ def test_another_release_and_a_full_disk_are_refused(platform: Platform) -> None
     platform.sh("remote-backup1", f"{mark} && rm /etc/hosts")
     platform.sh("application1", "mount -t tmpfs -o size=1m tmpfs /var/tmp && rm /etc/hosts")
     try:
-        said = refused(koseki(platform.site, "apply", *GROUND))
+        said = refused(koseki(platform.site, "apply", *BASELINE))
         assert "remote-backup1 runs Debian bookworm, the plan wants trixie" in said
         assert "application1 has 1024 KiB left on /var/tmp" in said
         for host in ("remote-backup1", "application1"):
@@ -85,7 +85,7 @@ def test_another_release_and_a_full_disk_are_refused(platform: Platform) -> None
     finally:
         platform.sh("remote-backup1", f"cat >/usr/lib/os-release <<'END'\n{old}END")
         platform.sh("application1", "umount /var/tmp")
-    platform.koseki("apply", *GROUND)
+    platform.koseki("apply", *BASELINE)
 
 
 @pytest.mark.drill
@@ -96,14 +96,14 @@ def test_a_disk_that_fills_up_on_the_way(platform: Platform) -> None:
         f"mount -t tmpfs -o size=8k tmpfs {SMALL} && head -c 8192 /dev/zero >{SMALL}/fill",
     )
     try:
-        said = failed(koseki(platform.site, "apply", *GROUND))
+        said = failed(koseki(platform.site, "apply", *BASELINE))
         assert "application1: " in said
         assert "No space left on device" in said
         left = platform.sh("application1", f"find {SMALL} -type f ! -name fill")
         assert left == "", "a half-written file stayed"
     finally:
         platform.sh("application1", f"umount {SMALL}")
-    wait_for(lambda: unchanged(platform, *GROUND), "an apply that changes nothing")
+    wait_for(lambda: unchanged(platform, *BASELINE), "an apply that changes nothing")
 
 
 @pytest.mark.drill
@@ -112,13 +112,13 @@ def test_a_host_that_cannot_be_asked_falls_out(platform: Platform) -> None:
     platform.sh("registry-link1", "chmod 0000 /usr/bin/sudo")
     platform.sh("secondary1", "rm /etc/hosts")
     try:
-        said = failed(koseki(platform.site, "apply", *GROUND))
+        said = failed(koseki(platform.site, "apply", *BASELINE))
         assert "registry-link1 could not be asked (" in said
         assert "sudo" in said
         assert platform.sh("secondary1", "grep -c primary1 /etc/hosts").strip() != "0"
     finally:
         platform.sh("registry-link1", "chmod 4755 /usr/bin/sudo")
-    wait_for(lambda: unchanged(platform, *GROUND), "an apply that changes nothing")
+    wait_for(lambda: unchanged(platform, *BASELINE), "an apply that changes nothing")
 
 
 def goes_on_after(platform: Platform, undo: str, change: str = "true") -> None:
@@ -132,7 +132,7 @@ def goes_on_after(platform: Platform, undo: str, change: str = "true") -> None:
         f" sh {ROLLBACK}/undo"
     )
     platform.sh("secondary1", arm)
-    report = platform.report("apply", *GROUND)
+    report = platform.report("apply", *BASELINE)
     assert (report["changed"], report["failed"]) == (1, 0)
     timers = platform.sh("secondary1", "systemctl list-units --no-legend 'koseki-rollback*'")
     assert timers == ""
@@ -151,11 +151,11 @@ def test_a_door_that_was_broken_off_is_undone(platform: Platform) -> None:
 
     It gets in by the connection that is still open; no new one would.
     """
-    assert unchanged(platform, *GROUND)
+    assert unchanged(platform, *BASELINE)
     sshd, reload = "/etc/ssh/sshd_config.d/10-koseki.conf", "systemctl reload ssh.service"
     lock_out = f'cp -p {sshd} {ROLLBACK}/0 && echo "DenyUsers *" >>{sshd} && {reload}'
     goes_on_after(platform, f"cp -p {ROLLBACK}/0 {sshd} && {reload}", lock_out)
-    assert unchanged(platform, *GROUND)
+    assert unchanged(platform, *BASELINE)
 
 
 @pytest.mark.drill
@@ -177,12 +177,12 @@ def test_an_unhealthy_cluster_is_refused(platform: Platform) -> None:
 @pytest.mark.drill
 def test_two_applies_at_once(platform: Platform) -> None:
     """The second is refused at once, by the first one's process id; the first ends well."""
-    with beside(platform.site, "apply", *GROUND, stdout=subprocess.DEVNULL) as first:
+    with beside(platform.site, "apply", *BASELINE, stdout=subprocess.DEVNULL) as first:
         assert first.stderr is not None
         # It says so once it has the site's lock.
-        while "ground: 6 hosts" not in (line := first.stderr.readline()):
+        while "baseline: 6 hosts" not in (line := first.stderr.readline()):
             assert line, "the first one ended before it began"
-        said = refused(koseki(platform.site, "apply", *GROUND))
+        said = refused(koseki(platform.site, "apply", *BASELINE))
         assert f"another apply is at work on {platform.site.name} (process {first.pid})" in said
         first.stderr.read()
     assert first.returncode == 0

@@ -39,7 +39,7 @@ def test_the_second_recording_is_lost(
 ) -> None:
     """The word of the plan decides; when 副 is back both record again, and nothing is missing."""
     lab = platform.lab
-    playbook(platform, "record-twice", "--extra-vars", f"double_recording={word}")
+    playbook(platform, "deploy-postgresql", "--extra-vars", f"double_recording={word}")
     settled(platform)
     writers.start(lab, writer)
     wait_for(lambda: writers.acknowledged(lab, writer), "the first rows")

@@ -75,7 +75,7 @@ def test_a_town_leaves_with_its_data_and_joins_anew(registers: Platform, tmp_pat
     with own_file(platform.site, "municipalities.yml") as plan:
         town(plan, TOWN, left_on=None)
         # The leader's power is cut while it joins; what was begun is ended by the same command.
-        leader_lost(platform, "services: Divide the municipalities", 2, "enroll", TOWN)
+        leader_lost(platform, "services: Deploy the municipalities' databases", 2, "enroll", TOWN)
         with others as seen:
             assert platform.report("enroll", TOWN)["failed"] == 0
         assert knock(platform) == "200"

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from koseki_link.layout import IN, Name, StandIn, resident_number
 
 from drills.conftest import Platform, wait_for
+from koseki_link.layout import IN, Name, StandIn, resident_number
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.registers.link.service import stand_in_of
 from koseki_sample.invented import SURVIVORS
@@ -227,46 +227,13 @@ def test_files_are_applied_in_order_or_set_aside(platform: Platform, registry: R
     comes(platform, "address-change", 4)
     assert status(platform)["quarantine"] == []
 
-    name, good = file("address-change", 4, [person(70)])
-    bad = {
-        "check-digit": file("address-change", 4, [person(70, resident="12345678900")]),
-        "wrong-municipality": (name, file("address-change", 4, [person(70)], "204170")[1]),
-        "count": (name, resealed(good, '"count":1', b'"count":2')),
-        "hash": (name, good.replace("見本村".encode(), "見木村".encode())),
-        "character": file("address-change", 4, [person(70, name="見\ue000本")]),
-        "encoding": (name, resealed(good, "架空", "架空".encode("cp932"))),
-        "malformed": (name, resealed(good, "2026-04-01", b"2026-04-31")),
-        "oversize": file("address-change", 4, [person(70, name="見" * 9000)]),
-        "name": (f"{CODE}-unknown-00000001.jsonl", good),
-        "duplicate": file("address-change", 3, [person(61)]),
-        # The layout knows nothing against it, the database does.
-        "application": file("statement", 1, [{"resident": STRANGER, "digest": "0" * 64}] * 2),
-    }
-    before = entries(platform)
-    for code, sent in bad.items():
-        registry.send(sent)
-        wait_for(lambda: set_aside(platform, code), code)  # noqa: B023 - asked at once
-    registry.send((name, good[:-60]), direct=True)
-    wait_for(lambda: set_aside(platform, "incomplete"), "incomplete")
-    rows = status(platform)["quarantine"]
-    assert sorted(row["code"] for row in rows) == sorted([*bad, "incomplete"])
-    settled = sorted(row["code"] for row in rows if not row["open"])
-    assert settled == ["duplicate", "name"]
-    assert entries(platform) == before
-    applied = f"done/{CODE}-address-change-00000001.jsonl"
-    mine = registry.folder / name
-    for line in (
-        "symlink /etc in/x",
-        f"put {mine} done/x",
-        f"put {mine} {applied}",
-        f"rm {applied}",
-        f"put {mine} quarantine/x",
-        "ls work",
-    ):
-        assert "Permission denied" in registry.batch([line], check=False), line
+    each_bad_file_is_set_aside(platform, registry)
+    what_is_applied_stays(registry)
 
     # By hand: nothing moves until somebody says so, with a reason.
     platform.koseki("link", "manual", TOWN, "address-change", *BY)
+    name, good = file("address-change", 4, [person(70)])
+    before = entries(platform)
     registry.send((name, good), file("address-change", 5, [person(71)]))
     time.sleep(1)
     assert entries(platform) == before
@@ -309,6 +276,51 @@ def what_is_too_much_is_refused(platform: Platform, registry: Registry) -> None:
     reasons = [row for row in status(platform)["quarantine"] if row.get("kept") is False]
     assert sorted(row["file"] for row in reasons) == ["endless.part", "still.part"]
     assert registry.batch(["ls -1 quarantine"]).count("still.part.reason.json") == 1
+
+
+def each_bad_file_is_set_aside(platform: Platform, registry: Registry) -> None:
+    """Number 4 in each form that is wrong: its own code, and nothing of it is applied."""
+    name, good = file("address-change", 4, [person(70)])
+    bad = {
+        "check-digit": file("address-change", 4, [person(70, resident="12345678900")]),
+        "wrong-municipality": (name, file("address-change", 4, [person(70)], "204170")[1]),
+        "count": (name, resealed(good, '"count":1', b'"count":2')),
+        "hash": (name, good.replace("見本村".encode(), "見木村".encode())),
+        "character": file("address-change", 4, [person(70, name="見\ue000本")]),
+        "encoding": (name, resealed(good, "架空", "架空".encode("cp932"))),
+        "malformed": (name, resealed(good, "2026-04-01", b"2026-04-31")),
+        "oversize": file("address-change", 4, [person(70, name="見" * 9000)]),
+        "name": (f"{CODE}-unknown-00000001.jsonl", good),
+        "duplicate": file("address-change", 3, [person(61)]),
+        # The layout knows nothing against it, the database does.
+        "application": file("statement", 1, [{"resident": STRANGER, "digest": "0" * 64}] * 2),
+    }
+    before = entries(platform)
+    for code, sent in bad.items():
+        registry.send(sent)
+        wait_for(lambda: set_aside(platform, code), code)  # noqa: B023 - asked at once
+    registry.send((name, good[:-60]), direct=True)
+    wait_for(lambda: set_aside(platform, "incomplete"), "incomplete")
+    rows = status(platform)["quarantine"]
+    assert sorted(row["code"] for row in rows) == sorted([*bad, "incomplete"])
+    settled = sorted(row["code"] for row in rows if not row["open"])
+    assert settled == ["duplicate", "name"]
+    assert entries(platform) == before
+
+
+def what_is_applied_stays(registry: Registry) -> None:
+    """What a registry was answered for is changed, taken away or looked into by nobody of it."""
+    applied = f"done/{CODE}-address-change-00000001.jsonl"
+    mine = registry.folder / f"{CODE}-address-change-00000004.jsonl"
+    for line in (
+        "symlink /etc in/x",
+        f"put {mine} done/x",
+        f"put {mine} {applied}",
+        f"rm {applied}",
+        f"put {mine} quarantine/x",
+        "ls work",
+    ):
+        assert "Permission denied" in registry.batch([line], check=False), line
 
 
 def what_is_sent_is_what_was_told(platform: Platform, registry: Registry) -> None:
@@ -399,6 +411,11 @@ def test_nothing_is_lost_or_applied_twice(platform: Platform, registry: Registry
     assert "jsonl" not in left, left
     platform.lab.start(leader)
 
+    a_difference_is_found(platform, registry)
+
+
+def a_difference_is_found(platform: Platform, registry: Registry) -> None:
+    """The report names each difference, the suite is red for it, and for nothing else."""
     # The registry's statement of a few: two differ in what they say, the others stand here alone.
     digest = "SELECT resident || ' ' || digest FROM koseki.link_statement() ORDER BY 1 LIMIT 3"
     told = dict(line.split() for line in sql(platform, digest).splitlines())

@@ -11,7 +11,8 @@ import pytest
 
 from drills.conftest import Platform, wait_for
 from drills.test_link import TOWN, Registry, sql
-from koseki_ops.procedures.rehearse_restore import DEPLOY, Rehearsal
+from koseki_ops.plan.host_programs import HOST_PROGRAMS
+from koseki_ops.procedures.rehearse_restore import Rehearsal
 from koseki_ops.trust.terminals import stand_ins_of
 from koseki_ops.verify.forms import FORMS, PRINTABLE, SURVIVORS, WITHOUT_FORM
 
@@ -65,7 +66,7 @@ def restored(platform: Platform, repository: int) -> str:
     """Restore a vault's copy as a rehearsal does, and return what it says of the registers."""
     leader = platform.leader()
     (member,) = {"primary1", "secondary1"} - {leader}
-    text = (platform.site.root / DEPLOY).with_name("files") / "rehearse-restore"
+    text = platform.site.root / HOST_PROGRAMS / "rehearse_restore/rehearse-restore"
     program = text.read_text(encoding="utf-8")
     assert program.count(DIGESTS) == 1
     # The program is at work where it lies: beside it lies what it said.

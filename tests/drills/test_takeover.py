@@ -95,16 +95,7 @@ def test_the_host_municipality_issues_while_it_is_declared(registers: Platform) 
     for said in (plan["margin_note"], plan["signatory"]):
         assert said in "".join(text.split()), text
     assert ask(platform, HOST, f"/takeover/{TOWN}/filings", "--data", "kind=x").status != 200
-    # Other towns' terminals, Oshika's own among them, get the refusal from before.
-    assert {ask(platform, who, f"/takeover/{TOWN}/") for who in (OTHER, TOWN)} == {before}
-    # Whatever the application were told to do, the database lets it read and number, and no more.
-    for statement in (
-        "update koseki.registers set honseki = honseki",
-        "insert into platform.takeover_documents (number) values (9)",
-        "select platform.takeover_number()",
-    ):
-        said = platform.sh(APPLICATION, AS_WHO_STANDS_IN.format(statement), check=False)
-        assert "ERROR" in said, said
+    nobody_else_gets_more(platform, before)
     swept = platform.koseki("drift", "--limit", leader, check=False)
     assert "membership" not in swept.stdout, swept.stdout
     # From here on nobody does anything.
@@ -122,6 +113,25 @@ def test_the_host_municipality_issues_while_it_is_declared(registers: Platform) 
     end_of_it = standing(platform)
     assert (end_of_it["faults"], len(end_of_it["documents"])) == ([], 1)
     assert end_of_it["takeovers"][0]["state"] == "expired"
+    a_taken_document_is_missed(platform, leader)
+
+
+def nobody_else_gets_more(platform: Platform, before: Answer) -> None:
+    """Neither other towns' terminals nor the application itself, while a takeover is declared."""
+    # Other towns' terminals, Oshika's own among them, get the refusal from before.
+    assert {ask(platform, who, f"/takeover/{TOWN}/") for who in (OTHER, TOWN)} == {before}
+    # Whatever the application were told to do, the database lets it read and number, and no more.
+    for statement in (
+        "update koseki.registers set honseki = honseki",
+        "insert into platform.takeover_documents (number) values (9)",
+        "select platform.takeover_number()",
+    ):
+        said = platform.sh(APPLICATION, AS_WHO_STANDS_IN.format(statement), check=False)
+        assert "ERROR" in said, said
+
+
+def a_taken_document_is_missed(platform: Platform, leader: str) -> None:
+    """The row of one goes by force, and comes back."""
     # A document that is taken away by force is missed.
     by_force(
         platform,

@@ -40,19 +40,26 @@ PATHS = (
     f"{VARIABLES}/all/volumes.yml",
     f"{VARIABLES}/databases",
     f"{VARIABLES}/etcd_members",
-    "playbooks/divide-municipalities.yml",
-    "playbooks/grant-by-request.yml",
-    "playbooks/record-twice.yml",
-    "playbooks/run-etcd.yml",
-    "playbooks/seal-copies.yml",
-    "pyinfra_deploys/foundation",
+    "host_programs/koseki_backup",
+    "host_programs/koseki_backup_lag",
+    "host_programs/koseki_etcd_lead",
+    "host_programs/koseki_requests",
+    "host_programs/koseki_seal",
+    "platform_schema",
+    "playbooks/access-expiry.yml",
+    "playbooks/deploy-etcd.yml",
+    "playbooks/deploy-municipal-databases.yml",
+    "playbooks/deploy-postgresql.yml",
+    "playbooks/initial-backup.yml",
+    "pyinfra_deploys/baseline",
     "pyinfra_deploys/vault",
+    "roles/access_expiry",
+    "roles/applied_files",
     "roles/etcd",
     "roles/municipal_databases",
     "roles/pgbackrest",
     "roles/pki",
     "roles/postgresql",
-    "roles/request_expiry",
     "src/koseki_ops/image",
     "src/koseki_ops/lab/virtual.py",
     TESTS,
@@ -61,7 +68,7 @@ PATHS = (
 VALUES = {
     f"{VARIABLES}/all/packages.yml": tuple(
         ("packages", concern)
-        for concern in ("base", "image", "foundation", "etcd", "postgresql", "pgbackrest")
+        for concern in ("base", "image", "baseline", "etcd", "postgresql", "pgbackrest")
     ),
 }
 

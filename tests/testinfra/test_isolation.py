@@ -152,4 +152,4 @@ def test_a_line_leads_to_its_own_doors_alone(
         for name in plan.hosts_in(*flow.to)
         for port in flow.ports
     }
-    expect(seen, wanted, "run `koseki apply --only ground`, then verify again")
+    expect(seen, wanted, "run `koseki apply --only baseline`, then verify again")

@@ -313,7 +313,7 @@ def test_nobody_changes_the_rules(facts: Facts) -> None:
 
 @on_hosts("all")
 def test_the_rules_are_loaded(plan: Plan, facts: Facts) -> None:
-    """What the kernel records is what the ground's file says, and what the books need (K-20)."""
+    """What the kernel records is what the baseline's file says, and what the books need (K-20)."""
     if facts.container:
         not_verified(NO_AUDIT)
     written = {line.replace("!=unset", "!=-1") for line in facts["audit file"].lines}

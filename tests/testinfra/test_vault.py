@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +15,7 @@ from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 
 SEAL = "koseki-seal"
 KEY = "/etc/pgbackrest/id_ed25519"
+CERTIFICATE = f"ssh-keygen -L -f {KEY}-cert.pub; date -u +%FT%T"
 SHELL_ATTEMPT = (
     f"cd / && timeout {ANSWER_SECONDS} runuser -u postgres -- ssh -F none -n -T -o BatchMode=yes "
     "-o StrictHostKeyChecking=yes -o UserKnownHostsFile=/etc/pgbackrest/known_hosts "
@@ -29,6 +31,7 @@ def questions(plan: Plan, host: str) -> Questions:
     for vault in plan.vaults_on(host):
         asked |= vault_questions(vault)
     if plan.is_in(host, "databases"):
+        asked["certificate"] = f"TZ=UTC; export TZ; {CERTIFICATE}"
         for vault in plan.platform.vaults:
             address = plan.address(plan.vault_host(vault), host)
             attempt = SHELL_ATTEMPT.format(
@@ -132,6 +135,28 @@ def test_the_key_opens_no_shell(plan: Plan, facts: Facts) -> None:
             said,
             f"run `koseki apply --limit {plan.vault_host(vault)}`",
         )
+
+
+@on_hosts("databases")
+def test_the_upload_certificate_lives(plan: Plan, facts: Facts) -> None:
+    """Its end would be the end of the copies; it names this host and its addresses (K-04)."""
+    said, policy = facts["certificate"], plan.platform.certificate_policy
+    found = re.search(r"Valid: from \S+ to (\S+)", said.text)
+    hold(found, "a certificate with an end", said, facts.remedy)
+    assert found is not None
+    left = datetime.fromisoformat(found[1]) - datetime.fromisoformat(said.lines[-1])
+    hold(
+        timedelta(0) < left <= timedelta(days=policy.ssh_host_days, hours=1),
+        f"between now and {policy.ssh_host_days} days",
+        f"{left.days} days left",
+        facts.remedy,
+    )
+    row = plan.platform.host_addresses[facts.host]
+    named = re.search(r"Principals:\s+(\S+)\s+Critical Options:\s+source-address (\S+)", said.text)
+    hold(named, "one principal and the addresses that it holds from", said, facts.remedy)
+    assert named is not None
+    wanted = (f"upload-{facts.host}", {str(row.city), str(row.line)})
+    expect((named[1], set(named[2].split(","))), wanted, facts.remedy)
 
 
 @on_hosts("vault_hosts")

@@ -521,6 +521,12 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
         "line_subnets.nagano is 'nagano'",
         "no such municipality",
     ),
+    "packages by a former name": (
+        "packages.yml",
+        lambda content: content["packages"].update(foundation=content["packages"].pop("baseline")),
+        "packages is 'without baseline'",
+        "the row foundation is called so now",
+    ),
     "no volume for the system": (
         "volumes.yml",
         lambda content: content.update(
@@ -616,6 +622,17 @@ def test_a_host_without_an_address_is_named(inventories: Path) -> None:
     edit(path, lambda content: content["host_addresses"].pop("application1"))
     findings = [str(item) for item in check_inventory(Inventory(inventories / "iida"), TODAY)]
     assert any("add the host application1" in text for text in findings), findings
+
+
+def test_a_value_that_was_renamed_is_told_its_name(inventories: Path) -> None:
+    """An inventory from before would have a role take its default, or refuse half-way."""
+    path = inventories / "iida/group_vars/databases/requests.yml"
+    path.write_text('---\nrequest_expiry_calendar: "*:0/5"\n', encoding="utf-8")
+    (finding,) = check_inventory(Inventory(inventories / "iida"), TODAY)
+    assert str(finding) == (
+        "inventories/iida/group_vars/databases/requests.yml: request_expiry_calendar is '*:0/5': "
+        "it is called access_expiry_calendar now; rename it there"
+    )
 
 
 def test_what_does_not_hold_is_never_used(inventories: Path) -> None:

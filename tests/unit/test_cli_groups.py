@@ -135,25 +135,27 @@ def test_an_apply_ends_as_it_went(
 ) -> None:
     """A line a host, every failure as a sentence, and the exit code that is documented."""
     plans = engines(monkeypatch, result)
-    done = run(apply_command, "--only", "ground", "--limit", "primary", "--json")
+    done = run(apply_command, "--only", "baseline", "--limit", "primary", "--json")
     assert (done.exit_code, done.stdout.splitlines()[0]) == (code, line)
-    assert plans == [engine.Plan(check=False, limit=("primary",), engines=("ground",))]
+    assert plans == [engine.Plan(check=False, limit=("primary",), engines=("baseline",))]
     for error in result.errors:
         assert error in done.stderr
     run(apply_command, "--check")
     assert plans[1] == engine.Plan(check=True)
+    run(apply_command, "--only", "ground")
+    assert plans[2] == engine.Plan(engines=("baseline",))
 
 
 def test_two_engines_on_one_host_are_one_result() -> None:
     """Counts are added, and who was silent for one was silent."""
-    ground = told(primary1=CHANGED, secondary1=HostResult())
+    baseline = told(primary1=CHANGED, secondary1=HostResult())
     services = told(primary1=SILENT, application1=FAILED)
-    both = merge([ground, services])
+    both = merge([baseline, services])
     assert list(both.hosts) == ["primary1", "secondary1", "application1"]
     assert (both.changed, both.failed, both.seconds) == (2, 2, 2.0)
     assert both.unreachable == ["primary1"]
     assert both.errors == [*SILENT.errors, *FAILED.errors]
-    assert merge([services, ground]).unreachable == ["primary1"]
+    assert merge([services, baseline]).unreachable == ["primary1"]
 
 
 @pytest.mark.usefixtures("root")

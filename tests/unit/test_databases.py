@@ -22,6 +22,7 @@ from koseki_ops.plan.municipalities import (
     today_in,
 )
 from koseki_ops.registers.schema import (
+    PLATFORM_SCHEMA,
     platform_file_statements,
     platform_files,
     platform_statements,
@@ -211,7 +212,7 @@ RELEASE = {
 
 
 def seen(**databases: dict[str, str]) -> dict[str, Any]:
-    """What `applied-files.sh` reports of a leader."""
+    """What the role `applied_files` finds on a leader."""
     return {"leads": True, "databases": [{name: files} for name, files in databases.items()]}
 
 
@@ -236,7 +237,14 @@ def test_an_applied_schema_file_does_not_change() -> None:
         schema_statements(RELEASE, TOWNS, seen(koseki_iida={"1": "bb"}, koseki_oshika={}))
 
 
-OWN_SQL = Path(__file__).resolve().parents[2] / "roles/municipal_databases/files/platform"
+OWN_SQL = Path(__file__).resolve().parents[2] / PLATFORM_SCHEMA
+# What databases note of the files that were applied to them: a change here is a new file.
+APPLIED = {
+    "0001-append-only.sql": "75eb767493f0b61cd7ebdde0788338021d8b690408441ef41db808e634ab5605",
+    "0002-requests.sql": "71af5a449b8869b1d3f9eab6ce66c59f889fa7f3394613bdf591f23433ffaa6c",
+    "0010-link.sql": "53760c4daec6cda8e5494ee0f246300783f9872ed48bc0e58007321f48d3dd96",
+    "0020-takeovers.sql": "ca83f331793a2e70b17a2b9c575749e7ee0e12bf8ead5e95ace4cc8ebf4fa714",
+}
 
 
 def test_the_platforms_sql_is_applied_once_as_the_superuser(tmp_path: Path) -> None:
@@ -268,6 +276,11 @@ def test_the_platforms_applied_sql_does_not_change(tmp_path: Path) -> None:
     (tmp_path / "0001-other.sql").rename(tmp_path / "note.sql")
     with pytest.raises(KosekiError, match="NNNN-name"):
         platform_files(tmp_path)
+
+
+def test_the_platforms_sql_is_byte_for_byte_what_was_applied() -> None:
+    """Every database holds the hashes; a new file brings its row, an old one keeps it."""
+    assert {row["file"]: row["sha256"] for row in platform_files(OWN_SQL)} == APPLIED
 
 
 def test_the_platforms_sql_leaves_transactions_to_the_toolkit() -> None:

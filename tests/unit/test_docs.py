@@ -13,7 +13,7 @@ ROOT = project_root()
 # Where a path in a document may begin, as patterns; a role's own path is meant of any role.
 BASES = (
     *("src/koseki_ops", "docs", "tests", "inventories/iida", "inventories/iida/group_vars"),
-    *("roles", "roles/*", "roles/*/files/usr/local/lib/*"),
+    *("roles", "roles/*", "host_programs/*/lib/*"),
 )
 NAMED = re.compile(r"`([\w./-]+/[\w.-]+\.(?:py|sh|sql|yml|j2|md|toml|lock))`")
 # A block of code may name them without quotes; a name in angle brackets stands for many.

@@ -146,11 +146,11 @@ def changed(kind: str = "file", name: str = "/etc/x", **more: object) -> Differe
 def test_what_kind_of_drift_it_is() -> None:
     """By the mark that the engine left on the host, and by who declared the item."""
     made = manifest(file={"/etc/x": pack(FILE)})
-    made.by = {"file": {"/etc/x": "ground"}}
+    made.by = {"file": {"/etc/x": "baseline"}}
     alone = changed(name="/etc/other", unmanaged=True)
 
     def cause(difference: Difference, mark: str) -> Cause:
-        return cause_of(difference, made, {"ground": mark, "services": mark}, PRESENT)
+        return cause_of(difference, made, {"baseline": mark, "services": mark}, PRESENT)
 
     assert cause(changed(), "aaaa") is Cause.CHANGED_ON_HOST
     assert cause(changed(), "bbbb") is Cause.NOT_APPLIED
@@ -185,7 +185,7 @@ def test_every_unmanaged_kind_has_a_command_that_takes_it_away(tmp_path: Path) -
     for kind in COLUMNS:
         assert removal(changed(kind, "a b", unmanaged=True, seen="x"))
     made = manifest(file={"/etc/x": pack(FILE)})
-    made.by = {"file": {"/etc/x": "ground"}}
+    made.by = {"file": {"/etc/x": "baseline"}}
     mended = finding(site, "h", changed(), made, {}, APPLIED)
     assert mended.repair == "koseki apply --limit h"
     unmanaged = changed(name="/etc/a b", unmanaged=True, place="", seen="file 644 root:root")
@@ -238,7 +238,7 @@ def test_a_wrong_clock_and_an_end_are_told() -> None:
 def test_manifests_extra_files_are_asked_for() -> None:
     """Files that engines declared outside of the usual places are looked at as well."""
     made = manifest()
-    made.by = {"file": {"/usr/sbin/policy-rc.d": "ground"}, "user": {"x": "ground"}}
+    made.by = {"file": {"/usr/sbin/policy-rc.d": "baseline"}, "user": {"x": "baseline"}}
     assert made.extra == ["/usr/sbin/policy-rc.d"]
 
 

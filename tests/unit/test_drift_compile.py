@@ -19,7 +19,7 @@ from koseki_ops.remote import first_contact
 
 HOST = "primary1"
 INPUTS = Inputs("0123456789abcdef", "abc", {})
-BOTH = frozenset({"ground", "services"})
+BOTH = frozenset({"baseline", "services"})
 
 
 def state(**users: str) -> State:
@@ -38,7 +38,7 @@ def old(**packages: str) -> Manifest:
 def applied(before: State | None, after: State, *, bare: bool = False, **declared: str) -> Applied:
     """Return an apply that declared these packages with these versions."""
     rows = {"package": {name: {"version": version} for name, version in declared.items()}}
-    return Applied({"ground": rows if declared else {}}, BOTH, bare, before, after)
+    return Applied({"baseline": rows if declared else {}}, BOTH, bare, before, after)
 
 
 def packages(made: Manifest) -> dict[str, str]:
@@ -52,7 +52,7 @@ def test_what_an_engine_declares_wins_and_is_completed_from_what_was_found() -> 
         HOST, applied(state(sudo="1"), state(sudo="2"), sudo="3"), old(sudo="1"), INPUTS
     )
     assert made.items["package"] == {"sudo": pack(("3", "ii"))}
-    assert made.by["package"] == {"sudo": "ground"}
+    assert made.by["package"] == {"sudo": "baseline"}
 
 
 def test_what_is_declared_and_not_there_is_expected_all_the_same() -> None:
@@ -71,11 +71,11 @@ def test_what_is_declared_and_not_there_is_expected_all_the_same() -> None:
 def test_a_container_has_no_kernel_parameters_but_its_networks(
     container: str, expected: dict[str, str]
 ) -> None:
-    """What the ground declares of the machine's kernel is missed there, and not in a container."""
+    """What the baseline declares of the machine's kernel is missed there, not in a container."""
     after = State(container=container)
     after.add("kernel parameter", "net.ipv4.ip_forward", ("0",))
-    declared = {"ground": {"kernel parameter": {n: {"value": "0"} for n in expected}}}
-    declared["ground"]["kernel parameter"]["kernel.sysrq"] = {"value": "0"}
+    declared = {"baseline": {"kernel parameter": {n: {"value": "0"} for n in expected}}}
+    declared["baseline"]["kernel parameter"]["kernel.sysrq"] = {"value": "0"}
     made = compile_manifest(
         HOST, Applied(declared, BOTH, bare=False, before=None, after=after), None, INPUTS
     )
@@ -111,11 +111,11 @@ def test_what_the_engines_took_away_is_expected_no_more() -> None:
     assert packages(made) == {}
 
 
-def test_what_the_ground_no_longer_declares_is_dropped() -> None:
-    """The ground declares all it owns each time; what it leaves out was taken out of the plan."""
+def test_what_the_baseline_no_longer_declares_is_dropped() -> None:
+    """The baseline declares all it owns each time; what it leaves out was taken out of the plan."""
     there = state(old="1")
     previous = old(old="1")
-    previous.by = {"package": {"old": "ground"}}
+    previous.by = {"package": {"old": "baseline"}}
     assert packages(compile_manifest(HOST, applied(there, there), previous, INPUTS)) == {}
     services_only = Applied(
         {"services": {}}, frozenset({"services"}), bare=False, before=there, after=there
@@ -187,6 +187,16 @@ def test_a_manifest_is_what_was_signed(site: Site) -> None:
     with pytest.raises(TamperedError, match="was signed for primary1"):
         manifests.read(site, "secondary1")
     assert manifests.read(site, HOST) is None
+
+
+def test_a_manifest_of_before_names_its_engine_as_today(site: Site) -> None:
+    """What an older toolkit signed as the ground's is the baseline's: its drops and its causes."""
+    signed = old(sudo="1")
+    signed.by = {"package": {"sudo": "ground", "etcd-server": "services"}}
+    manifests.write(site, signed)
+    read = manifests.read(site, HOST)
+    assert read is not None
+    assert read.by == {"package": {"sudo": "baseline", "etcd-server": "services"}}
 
 
 def test_what_was_met_bare_stays_so_until_its_manifest(site: Site) -> None:

@@ -27,7 +27,7 @@ FILES = (
 )
 PARTS = {
     "host": "1795564800.5\n100.1 20\n-\n99999 999999 /\n9 9999 /srv\n900 1000 /mnt\n",
-    "mark": "ground 0123\n",
+    "mark": "baseline 0123\n",
     "files": FILES,
     "hashes": f"{HASH}  /etc/hosts\0",
     "secrets": "",
@@ -103,6 +103,18 @@ def test_a_whole_answer_is_read_part_by_part() -> None:
     (key,) = state.items["key"]
     assert key.startswith("/root/.ssh/authorized_keys: SHA256:")
     assert key.endswith("op@x")
+
+
+@pytest.mark.parametrize(
+    ("content", "marks"),
+    [
+        ("ground 01\nservices 02\n", {"baseline": "01", "services": "02"}),
+        ("ground 01\nbaseline 03\n", {"baseline": "03"}),
+    ],
+)
+def test_a_mark_by_an_engines_former_name_counts(content: str, marks: dict[str, str]) -> None:
+    """A host whose last apply was an older toolkit's says `ground`; a newer mark beside it wins."""
+    assert said(mark=content).marks == marks
 
 
 def test_every_kind_has_a_part_and_every_part_a_reader() -> None:

@@ -41,8 +41,8 @@ from koseki_ops.trust.ssh_ca import files_of, host_certificate
 ROOT = project_root()
 GOLDEN = Path(__file__).with_name("golden")
 STAGE = "/run/koseki-stage"
-# Each kind of ground: a database's, a city server's with an exchange and a vault, the datacenter's.
-GROUND_HOSTS = ["primary1", "registry-link1", "remote-backup1"]
+# Each kind of host: a database's, a city server with an exchange and a vault, the datacenter's.
+BASELINE_HOSTS = ["primary1", "registry-link1", "remote-backup1"]
 CHANGING = (
     "/etc/ssh/koseki_user_ca.pub",
     "/etc/ssh/principals/",
@@ -51,7 +51,7 @@ CHANGING = (
     "/etc/pgbackrest/known_hosts",
     "/usr/local/sbin/koseki-seal",
     "/usr/share/keyrings/",
-    "/var/lib/koseki/applied-ground",
+    "/var/lib/koseki/applied-baseline",
     "/var/lib/koseki/mirror.release",
 )
 
@@ -138,7 +138,7 @@ class BareHost(FakeConnector):
 
 
 def placed(site: Site, name: str) -> Iterator[tuple[str, str]]:
-    """Yield path and content of every file that the ground and the vaults put on a bare host."""
+    """Yield path and content of every file that the baseline and the vaults put on a bare host."""
     plan = Plan(site.inventory)
     data = {**plan.values_of(name), "koseki_site": site, "koseki_inventory": plan}
     groups: dict[str, Any] = {group: ([f"@fake/{name}"], {}) for group in plan.groups_of(name)}
@@ -162,8 +162,8 @@ def placed(site: Site, name: str) -> Iterator[tuple[str, str]]:
             yield path.removeprefix(STAGE), content.decode()
 
 
-@pytest.mark.parametrize("host", GROUND_HOSTS)
-def test_the_grounds_files(site: Site, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("host", BASELINE_HOSTS)
+def test_the_baselines_files(site: Site, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Firewall, sshd, sudo, time, names, PAM, vaults: as a reviewer has read them."""
     monkeypatch.syspath_prepend(str(ROOT))
     found = dict(placed(site, host))
@@ -188,13 +188,13 @@ def test_the_watchs_files(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
 
 TEMPLATES = sorted(ROOT.glob("roles/*/templates/**/*.j2"))
 HOST_OF_ROLE = {
+    "access_expiry": "primary1",
     "db_proxy": "application1",
     "etcd": "application1",
     "koseki_application": "application1",
     "pgbackrest": "primary1",
     "postgresql": "primary1",
     "registry_link": "registry-link1",
-    "request_expiry": "primary1",
     "web_gateway": "application1",
 }
 
@@ -286,6 +286,6 @@ def test_the_services_files(rendered: Path, template: Path) -> None:
 def test_every_golden_file_is_one_of_todays() -> None:
     """A file that nobody renders any more takes its golden file with it."""
     hosts = {path.name for path in GOLDEN.iterdir()}
-    assert hosts == {*GROUND_HOSTS, "workstation1", *HOST_OF_ROLE.values()}
-    for host in hosts - {*GROUND_HOSTS, "workstation1"}:
+    assert hosts == {*BASELINE_HOSTS, "workstation1", *HOST_OF_ROLE.values()}
+    for host in hosts - {*BASELINE_HOSTS, "workstation1"}:
         assert golden_files(host) == service_files(host)

@@ -135,7 +135,8 @@ def test_nothing_of_the_machine_stays(tmp_path: Path) -> None:
     made = tree(tmp_path)
     (made / "var/lib/app/settings").write_text("password = geheim-und-lang\n")
     (made / "root/key").write_text(KEY)
-    (made / "root/key.pub").write_text("ssh-ed25519 AAAA\n")
+    for public in ("key.pub", "key-cert.pub"):
+        (made / "root" / public).write_text("ssh-ed25519 AAAA\n")
     gone = sanitize.forget(made, ["geheim-und-lang"], None, MOMENT)
     assert {(found.path, found.what) for found in gone} == {
         ("root/key", "a private key"),
@@ -145,7 +146,7 @@ def test_nothing_of_the_machine_stays(tmp_path: Path) -> None:
     # Its folders are there for daemons that expect them.
     assert [path for path in (made / "var/log").rglob("*") if not path.is_dir()] == []
     assert (made / "var/log/audit").is_dir()
-    assert not (made / "root/key.pub").exists()
+    assert not list((made / "root").glob("key*"))
     assert (made / "etc/machine-id").read_text() == ""
     shadow = (made / "etc/shadow").read_text()
     assert "$y$" not in shadow

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from pyinfra_deploys.foundation.packages import FINISH, LOCKS, in_turn
+from pyinfra_deploys.baseline.packages import FINISH, LOCKS, in_turn
 
 # As apt and dpkg hold theirs: a record lock, for as long as the process lives.
 HOLD = (

@@ -13,7 +13,14 @@ from koseki_ops.evidence.ledger import Ledger, Verdict
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import WORKSHOP, Site
 from koseki_ops.remote.ssh_config import ensure_site_ssh
-from koseki_ops.trust.ssh_ca import files_of, host_certificate
+from koseki_ops.trust.ssh_ca import (
+    admitted_uploads,
+    certificate,
+    files_of,
+    host_certificate,
+    upload_certificate,
+    vault_host_keys,
+)
 
 HOST = "primary1"
 
@@ -54,6 +61,73 @@ def test_an_authority_that_was_replaced_counts_for_nothing(site: Site) -> None:
     engines = files.automation_key.with_name("automation-cert.pub")
     signer = run(["ssh-keygen", "-l", "-f", str(files.user_ca.with_suffix(".pub"))]).split()[1]
     assert signer in run(["ssh-keygen", "-L", "-f", str(engines)])
+
+
+def _uploads(site: Site, public: str, *, sign: bool = True) -> str:
+    return upload_certificate(site, Inventory(site.inventory), HOST, public, sign=sign)
+
+
+def test_an_upload_certificate_is_one_hosts_own(site: Site) -> None:
+    """A principal of its own, from its own addresses alone, nothing but files, and it lasts."""
+    public = files_of(site).automation_key.with_suffix(".pub").read_text(encoding="ascii")
+    first = _uploads(site, public)
+    signed = certificate(files_of(site).folder / "uploads" / f"{HOST}-cert.pub")
+    assert signed is not None
+    addresses = Inventory(site.inventory).shared["host_addresses"][HOST].values()
+    assert signed.valid_principals == [f"upload-{HOST}".encode()]
+    assert signed.critical_options == {b"source-address": ",".join(addresses).encode()}
+    assert signed.extensions == {}
+    assert _uploads(site, public) == _uploads(site, public, sign=False) == first
+
+
+def test_a_vault_admits_the_databases_alone(site: Site) -> None:
+    """By their certificates' names and from their addresses, to upload and nothing else."""
+    inventory = Inventory(site.inventory)
+    options, _, key = admitted_uploads(site, inventory, "remote-backup1").partition(" ")
+    assert options.split(",", 2)[:2] == ["restrict", "cert-authority"]
+    assert 'from="10.158.90.11,10.158.90.12"' in options
+    assert options.endswith('principals="upload-primary1,upload-secondary1"')
+    assert key == files_of(site).user_ca.with_suffix(".pub").read_text(encoding="ascii")
+
+
+def test_what_ends_an_upload_certificate(site: Site) -> None:
+    """Another key, an authority that was replaced: signed anew, and under check not at all."""
+    files = files_of(site)
+    keys = [
+        path.with_suffix(".pub").read_text(encoding="ascii")
+        for path in (files.automation_key, files.host_ca)
+    ]
+    first = _uploads(site, keys[0])
+    assert _uploads(site, keys[1], sign=False) == ""
+    assert _uploads(site, keys[0]) == first
+    second = _uploads(site, keys[1])
+    assert second != first
+    files.user_ca.unlink()
+    files.user_ca.with_suffix(".pub").unlink()
+    ensure_site_ssh(site, Inventory(site.inventory))
+    assert _uploads(site, keys[1], sign=False) == ""
+    assert _uploads(site, keys[1]) != second
+
+
+def test_a_moved_host_gets_another_certificate(site: Site) -> None:
+    """The one before holds from its former addresses alone."""
+    inventory = Inventory(site.inventory)
+    public = files_of(site).automation_key.with_suffix(".pub").read_text(encoding="ascii")
+    upload_certificate(site, inventory, HOST, public)
+    inventory.shared["host_addresses"][HOST]["city"] = "10.158.10.99"
+    assert upload_certificate(site, inventory, HOST, public, sign=False) == ""
+
+
+def test_only_vaults_that_were_met_are_known(site: Site) -> None:
+    """By name and by the address that a database's host sees; the key without its comment."""
+    inventory, folder = Inventory(site.inventory), files_of(site).folder / "hosts"
+    assert vault_host_keys(site, inventory, HOST) == ""
+    public = files_of(site).host_ca.with_suffix(".pub").read_text(encoding="ascii")
+    host_certificate(site, inventory, "remote-backup1", public)
+    assert (folder / "remote-backup1.pub").exists()
+    address = inventory.address_of("remote-backup1", HOST)
+    key = " ".join(public.split()[:2])
+    assert vault_host_keys(site, inventory, HOST) == f"remote-backup1,{address} {key}\n"
 
 
 def test_every_certificate_is_recorded_before_it_is_signed(site: Site, tmp_path: Path) -> None:

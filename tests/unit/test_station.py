@@ -13,9 +13,10 @@ import pytest
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.results import EngineResult, HostResult
 from koseki_ops.plan.inventory import WORKSTATION, Inventory
+from koseki_ops.plan.revision import INPUTS
 from koseki_ops.plan.site import STATION_FILE, Site, project_root
 from koseki_ops.remote.ssh_config import ensure_site_ssh
-from koseki_ops.supply.station import LOCK, noted, toolkit_bundle, toolkit_digest
+from koseki_ops.supply.station import FOLDERS, LOCK, noted, toolkit_bundle, toolkit_digest
 from koseki_ops.trust.secrets import init_secrets, secrets_file
 from koseki_ops.trust.ssh_ca import certificate, sign_operator, watch_certificate
 from koseki_ops.trust.x509 import Request, open_authority, sign
@@ -30,7 +31,7 @@ def seat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """A checkout at the administrator's seat, with secrets and authorities of its own."""
     root = tmp_path / "checkout"
     ignore = shutil.ignore_patterns("secrets.yml", "__pycache__", "*.egg-info")
-    for folder in ("inventories", "playbooks", "roles", "src"):
+    for folder in ("host_programs", "inventories", "platform_schema", "playbooks", "roles", "src"):
         shutil.copytree(ROOT / folder, root / folder, symlinks=True, ignore=ignore)
     for name in ("pyproject.toml", "README.md", "LICENSE", "ansible.cfg", LOCK):
         shutil.copy(ROOT / name, root / name)
@@ -139,6 +140,12 @@ def test_every_change_of_the_toolkit_is_seen(seat: Site) -> None:
     link.unlink()
     link.symlink_to("../../iida/group_vars/databases")
     assert len({before, changed, toolkit_digest(seat, HOST)}) == 3
+
+
+def test_what_decides_a_host_is_compared_and_goes_along() -> None:
+    """A room that only one of the two lists named would be stale unseen, or not there to apply."""
+    assert set(FOLDERS) == {*INPUTS, "inventories", "tests/testinfra"}
+    assert [name for name in FOLDERS if not (ROOT / name).is_dir()] == []
 
 
 def test_the_authority_without_its_key_recognises_only(tmp_path: Path) -> None:

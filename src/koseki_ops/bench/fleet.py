@@ -36,7 +36,7 @@ from koseki_ops.trust.secrets import init_secrets
 from koseki_ops.trust.ssh_ca import files_of, host_certificate
 
 INVENTORY = "fleet"
-CONCERNS = ("base", "foundation", "ansible")
+CONCERNS = ("base", "baseline", "ansible")
 NETWORK = "10.158.64.{}"
 PREFIX = 24
 SEAT, FIRST_HOST = 1, 10

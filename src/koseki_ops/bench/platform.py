@@ -301,7 +301,7 @@ class Bench:
                 f"{pipelined:.0f} s",
             ),
             Row(
-                "the same under Mitogen; pyinfra's dry run of the ground",
+                "the same under Mitogen; pyinfra's dry run of the baseline",
                 "beside it",
                 f"{mitogen:.0f} s; {dry:.0f} s",
             ),

@@ -1,4 +1,4 @@
-"""Bring a site to what its inventory says: the ground first, then the services."""
+"""Bring a site to what its inventory says: the baseline first, then the services."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from koseki_ops.trust.secrets import load_secrets
 from koseki_ops.trust.x509 import open_authority
 
 DEPLOYS = (
-    "pyinfra_deploys/foundation/deploy.py",
+    "pyinfra_deploys/baseline/deploy.py",
     "pyinfra_deploys/vault/deploy.py",
-    "pyinfra_deploys/workstation/deploy.py",
+    "pyinfra_deploys/watch_host/deploy.py",
 )
 PLAYBOOK = "playbooks/site.yml"
-ENGINES = ("ground", "services")
+ENGINES = ("baseline", "services")
 
 Say = Callable[[str], None]
 
@@ -82,7 +82,7 @@ def apply(site: Site, plan: Plan, say: Say) -> EngineResult:
     """Run the engines in order and return what they did on each host.
 
     A host that does not answer is named and left out of what follows; the others go on.
-    Services are not started on ground that failed.
+    Services are not started where the baseline failed.
     """
     inventory = Inventory(site.inventory)
     hosts = _limited(inventory, plan.limit)
@@ -91,8 +91,8 @@ def apply(site: Site, plan: Plan, say: Say) -> EngineResult:
     results: list[EngineResult] = []
     with one_at_a_time(site):
         before = {} if plan.check else before_apply(site, hosts)
-        if "ground" in plan.engines:
-            say(f"ground: {len(hosts)} hosts")
+        if "baseline" in plan.engines:
+            say(f"baseline: {len(hosts)} hosts")
             results.append(
                 pyinfra_run.run_deploys(
                     site, list(DEPLOYS), limit=hosts, check=plan.check, progress=say
@@ -106,7 +106,7 @@ def apply(site: Site, plan: Plan, say: Say) -> EngineResult:
             # Services need the accounts and packages that only a real apply would lay.
             bare = {name for result in results for name, host in result.hosts.items() if host.bare}
             if bare & set(served):
-                say("services: what they change on bare hosts is known once the ground is laid")
+                say("services: what they change on bare hosts is known once the baseline is laid")
             served = [host for host in served if host not in bare]
         if "services" in plan.engines and served:
             say(f"services: {len(served)} hosts")
@@ -139,7 +139,7 @@ def _leave_manifests(
     if not done:
         return
     say(f"manifests: {len(done)} hosts")
-    names = {pyinfra_run.ENGINE: "ground", ansible_run.ENGINE: "services"}
+    names = {pyinfra_run.ENGINE: "baseline", ansible_run.ENGINE: "services"}
     declared = {
         host: {
             names[result.engine]: result.hosts[host].declared

@@ -8,9 +8,15 @@ import click
 
 from koseki_ops.core.progress import Progress
 from koseki_ops.core.results import EngineResult
+from koseki_ops.drift.observe.items import FORMER_ENGINES
 from koseki_ops.engines import apply as engine
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.site import Site
+
+
+def _today_called(_: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """Return an engine by its name of today: scripts may still say `ground`."""
+    return FORMER_ENGINES.get(value, value) if value else None
 
 
 @click.command("apply")
@@ -18,15 +24,17 @@ from koseki_ops.plan.site import Site
 @click.option("--limit", multiple=True, metavar="HOST|GROUP", help="Only these (repeatable).")
 @click.option(
     "--only",
-    type=click.Choice(["ground", "services"]),
-    help="Only the ground (pyinfra) or only the services (Ansible).",
+    type=click.Choice([*engine.ENGINES, *FORMER_ENGINES]),
+    metavar=f"[{'|'.join(engine.ENGINES)}]",
+    callback=_today_called,
+    help="Only the baseline (pyinfra) or only the services (Ansible).",
 )
 @site_options
 @json_option
 def apply_command(
     site: Site, *, check: bool, limit: tuple[str, ...], only: str | None, as_json: bool
 ) -> None:
-    """Bring the hosts to what the inventory says: the ground, then the services.
+    """Bring the hosts to what the inventory says: the baseline, then the services.
 
     Exit 0: every host is as the inventory says (with --check: could be asked); 1: something
     failed; 2: bad input, an unhealthy cluster, or a host did not answer (the others went on).

@@ -96,7 +96,7 @@ def _reporter(results: dict[str, HostResult]) -> BaseStateCallback:
         @staticmethod
         def operation_start(state: State, op_hash: str) -> None:
             name = _name(state, op_hash)
-            print(f"> ground: {name.split(' | ')[-1]}", file=sys.stderr, flush=True)
+            print(f"> baseline: {name.split(' | ')[-1]}", file=sys.stderr, flush=True)
 
     return Report()
 

@@ -1,6 +1,6 @@
 """One host of the inventory as a bootable disk.
 
-A bare machine of the workshop is made from the platform's own mirror and gets its ground and its
+A bare machine of the workshop is made from the platform's own mirror and gets its baseline and its
 services by the same deploys and roles as every other; what is left on its disk, less what makes it
 that machine, becomes the image.
 """
@@ -44,7 +44,7 @@ PASSWORD = "boot_loader_password"  # noqa: S105 - the name of a secret
 CONSOLES = ("console=tty0", "console=ttyS0,115200", "quiet")
 # What can be done without asking anybody; the rest comes with the machine's first apply: services'
 # certificates, who starts first, and the toolkit of a host that keeps watch, which knows its site.
-DEPLOYS = tuple(path for path in apply.DEPLOYS if "workstation" not in path)
+DEPLOYS = tuple(path for path in apply.DEPLOYS if "watch_host" not in path)
 STAGES = ("install", "configure")
 PLACE_IN_TREE = Path("usr/share/koseki")
 
@@ -159,7 +159,7 @@ def _build(
 def _apply(lab: Lab, host: str, say: Say) -> None:
     """Let the engines do on the workshop's machine what they do anywhere."""
     workshop, upper = lab.site, lab.machine(host).upper
-    say("ground: the workshop's machine")
+    say("baseline: the workshop's machine")
     done = pyinfra_run.run_deploys(workshop, list(DEPLOYS), limit=[host], check=False, progress=say)
     refuse_failure(done, host)
     if host in lab.inventory.hosts_in("city"):

@@ -95,7 +95,7 @@ class _Court:
             stage.said = "it made its own keys and answers"
         with self._stage("joining the platform") as stage:
             self._join()
-            stage.said = "the ground certified it"
+            stage.said = "the baseline certified it"
         self._suites("as a server", SUITES)
         with self._stage("restart") as stage:
             self._restart()
@@ -142,7 +142,7 @@ class _Court:
         return done.stdout.strip() if done.returncode == 0 else None
 
     def _join(self) -> None:
-        """Let the ground meet the machine as it will meet the real one."""
+        """Let the baseline meet the machine as it will meet the real one."""
         done = pyinfra_run.run_deploys(
             self.lab.site, list(DEPLOYS), limit=[self.host], check=False, progress=self.say
         )

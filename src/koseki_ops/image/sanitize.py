@@ -82,8 +82,9 @@ def forget(
     for part in OWN:
         for found in scan(tree, secrets, part):
             (tree / found.path).unlink()
-            # The public half is of no use without it, and as much this machine's own.
-            (tree / f"{found.path}.pub").unlink(missing_ok=True)
+            # Its public half and certificate are of no use without it, and this machine's own.
+            for public in (f"{found.path}.pub", f"{found.path}-cert.pub"):
+                (tree / public).unlink(missing_ok=True)
             gone.append(found)
     if authority:
         for path in _certified(tree / "etc", authority):

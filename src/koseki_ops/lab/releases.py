@@ -13,7 +13,7 @@ from koseki_ops.plan.inventory import load_yaml
 from koseki_ops.plan.site import Site, project_root
 from koseki_ops.supply import release
 
-PLAYBOOK = "playbooks/run-application.yml"
+PLAYBOOK = "playbooks/deploy-application.yml"
 # The version of the stand-in as it is in this checkout.
 VERSION = str(load_yaml(project_root() / release.STAND_IN / release.SOURCE_FILE)["version"])
 

@@ -93,7 +93,7 @@ def allowed(inventory: Inventory, source: str, target: str) -> set[tuple[str, in
 def ruleset(firewall: Firewall) -> str:
     """Return the nftables text: default drop both ways, and nothing but the rules."""
     return f"""#!/usr/sbin/nft -f
-# Managed by koseki (pyinfra, foundation/firewall.py) from the inventory's flows. Do not edit.
+# Managed by koseki (pyinfra, baseline/firewall.py) from the inventory's flows. Do not edit.
 flush ruleset
 
 table inet koseki {{

@@ -14,7 +14,14 @@ from pathlib import Path, PurePath
 import koseki_ops
 from koseki_ops.plan.site import Site
 
-INPUTS = ("roles", "pyinfra_deploys", "playbooks", "plugins")
+INPUTS = (
+    "roles",
+    "host_programs",
+    "platform_schema",
+    "pyinfra_deploys",
+    "playbooks",
+    "plugins",
+)
 # The package at work: a host that keeps watch has it installed.
 PACKAGE, PACKAGE_NAME = Path(koseki_ops.__file__).parent, "src/koseki_ops"
 TREE_DIGITS = 16

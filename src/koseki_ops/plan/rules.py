@@ -74,6 +74,7 @@ def check_inventory(inventory: Inventory, today: date | None = None) -> list[Fin
         return findings
     findings += _templated_values(inventory)
     findings += _unknown_names(inventory)
+    findings += _renamed_values(inventory)
     try:
         platform = Platform.model_validate(inventory.shared)
     except ValidationError as error:
@@ -175,6 +176,23 @@ def _unknown_names(inventory: Inventory) -> Iterator[Finding]:
                 _shown(value.value),
                 "no such value for all hosts; correct its spelling or remove it",
             )
+
+
+# Of groups' values, by the name that they had: Ansible would pass over it in silence.
+RENAMED = {
+    "db_proxy_tenants": "municipal_accounts_tenants",
+    "db_proxy_left": "municipal_accounts_left",
+    "request_expiry_calendar": "access_expiry_calendar",
+}
+
+
+def _renamed_values(inventory: Inventory) -> Iterator[Finding]:
+    for group in inventory.groups:
+        for name, value in inventory.group_values(group).items():
+            if name in RENAMED:
+                place = value.file.relative_to(inventory.folder.parent.parent)
+                remedy = f"it is called {RENAMED[name]} now; rename it there"
+                yield Finding(place, name, _shown(value.value), remedy)
 
 
 @cache
@@ -511,6 +529,15 @@ def _vaults(rules: Rules) -> Iterator[Finding]:
                 )
 
 
+def _packages(rules: Rules) -> Iterator[Finding]:
+    if "baseline" not in rules.platform.packages:
+        yield rules.finding(
+            "packages",
+            "without baseline",
+            "name what every host needs before any service; the row foundation is called so now",
+        )
+
+
 def _volumes(rules: Rules) -> Iterator[Finding]:
     yield from _duplicates(rules, "volumes", "mount", rules.platform.volumes)
     if "/" not in {volume.mount for volume in rules.platform.volumes if not volume.groups}:
@@ -565,6 +592,7 @@ ALL_RULES: tuple[Callable[[Rules], Iterator[Finding]], ...] = (
     _operators,
     _timing,
     _vaults,
+    _packages,
     _volumes,
     _waivers,
 )

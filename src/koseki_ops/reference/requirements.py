@@ -17,6 +17,7 @@ COVERING = {
     "drills": "tests/drills/**/test_*.py",
     "other tests": "tests/[ubi]*/**/test_*.py",
     "roles": "roles/*/**/*",
+    "platform schema": "platform_schema/*.sql",
     "deploys": "pyinfra_deploys/**/*.py",
     "toolkit": "src/koseki_ops/**/*.py",
 }

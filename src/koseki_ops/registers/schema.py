@@ -18,6 +18,8 @@ TAKEOVER_ROLE = "koseki_takeover"
 REWIND_ROLE = "rewinder"
 OPERATOR_PREFIX = "operator_"
 END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'"
+# Below the checkout: the SQL of every municipality's database that is the platform's own.
+PLATFORM_SCHEMA = "platform_schema"
 PLATFORM_FILE = re.compile(r"[0-9]{4}-[a-z][a-z-]*\.sql")
 
 
@@ -246,7 +248,7 @@ def platform_file_statements(
 def _missing(series: Series, tenants: Sequence[Mapping[str, str]], seen: Mapping[str, Any]) -> str:
     """Return the psql script of a series' files that are missing, one transaction a file.
 
-    seen: what applied-files.sh reports: whether this host leads, and the hash of each applied file
+    seen: what the role applied_files finds: whether this host leads; the hash of each applied file
     by number and database. A platform's file may say `:"owner"`: psql knows the tenant's names.
     """
     if not seen["leads"]:

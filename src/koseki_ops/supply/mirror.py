@@ -30,7 +30,7 @@ KEYRING = "koseki-archive-keyring.gpg"
 RECORD = "koseki-mirror.json"
 VAULT_SUITE = "vault"
 # The datacenter host takes nothing else; its packages are pushed to it.
-VAULT_CONCERNS = ("base", "foundation", "vault", "image")
+VAULT_CONCERNS = ("base", "baseline", "vault", "image")
 UPSTREAM_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # Every Debian host has these, whatever else it has.
 ESSENTIAL = ("apt", "?essential", "?priority(required)")

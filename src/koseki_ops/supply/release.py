@@ -26,7 +26,7 @@ from koseki_ops.trust import signatures
 NAMESPACE = "koseki-release"
 SOURCE_FILE, MANIFEST = "release.yml", "manifest.json"
 FORMAT = 1
-PROGRAM = "roles/koseki_application/files/usr/local/sbin/koseki-release"
+PROGRAM = "host_programs/koseki_release/sbin/koseki-release"
 STAND_IN, STAND_IN_NAME = "sample_application", "sample-application"
 KEYS = {"name", "version", "packages", "start", "health", "schema"}
 

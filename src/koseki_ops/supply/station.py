@@ -1,6 +1,6 @@
 """What a host that keeps watch is given: the toolkit, its Python packages, what it asks with.
 
-The toolkit and its packages are the ground's (`pyinfra_deploys/workstation/`), compared by one
+The toolkit and its packages are the baseline's (`pyinfra_deploys/watch_host/`), compared by one
 hash each. What the engines note here while they work (host keys, certificates, manifests) is
 handed over when they have ended. No authority's private key leaves the administrator's seat.
 """
@@ -39,7 +39,16 @@ TOOLKIT, VENV, STATE = "/opt/koseki/toolkit", "/opt/koseki/venv", "/var/lib/kose
 ACCOUNT = "koseki-watch"
 HANDED_OVER = f"{STATE}/.handed-over"
 # What of the checkout works on a host; the package itself goes as a wheel.
-FOLDERS = ("inventories", "playbooks", "plugins", "pyinfra_deploys", "roles", "tests/testinfra")
+FOLDERS = (
+    "host_programs",
+    "inventories",
+    "platform_schema",
+    "playbooks",
+    "plugins",
+    "pyinfra_deploys",
+    "roles",
+    "tests/testinfra",
+)
 FILES = ("ansible.cfg", "pyproject.toml")
 PACKAGE = ("src", "pyproject.toml", "README.md", "LICENSE")
 LEFT_OUT = ("__pycache__", "koseki_ops.egg-info")
@@ -49,7 +58,7 @@ NOTED = (
     "ssh/user_ca.pub",
     "ssh/host_ca.pub",
     "ssh/hosts/*.pub",
-    "backup/*.pub",
+    "ssh/uploads/*.pub",
     "pki/ca.crt",
     "drift/manifests/*.json",
     # By the contents that the manifests speak of differences are shown.
@@ -68,8 +77,12 @@ NOTED = (
 CONTENT = re.compile(r"[0-9a-f]{64}")
 # What ssh says of a host that has not met us yet.
 NOT_KNOWN = "Permission denied"
-# Beside it, so that a sweep never finds half; then what is not handed over any more goes.
-HANDED = "mirror */drift/manifests */drift/contents */ssh/hosts */backup */pki */terminals */link"
+# Beside it, so that a sweep never finds half; then what is not handed over any more goes: of
+# `backup` nothing is since uploads are certified.
+HANDED = (
+    "mirror */drift/manifests */drift/contents */ssh/hosts */ssh/uploads */backup */pki "
+    "*/terminals */link"
+)
 TAKE_OVER = (
     f"set -e; umask 077; cd {STATE}; rm -rf .new; mkdir .new; "
     "tar -x --no-same-owner -f - -C .new; cd .new; find * -type f | sort >../.listed; cd ..; "

@@ -182,22 +182,103 @@ def host_certificate(site: Site, inventory: Inventory, host: str, public_key: st
     folder = files.folder / "hosts"
     folder.mkdir(exist_ok=True)
     public = folder / f"{host}.pub"
-    existing = folder / f"{host}-cert.pub"
-    present = _signed_by(files.host_ca, existing)
     names = [host, f"{host}.{inventory.shared['domain']}"]
     names += [str(address) for address in inventory.shared["host_addresses"][host].values()]
-    same = public.exists() and public.read_text(encoding="ascii") == public_key
-    if present is not None and same:
-        days_left = (present.valid_before - time.time()) / DAY
-        wanted = sorted(name.encode() for name in names)
-        if (
-            days_left > policy["renew_when_days_left"]
-            and sorted(present.valid_principals) == wanted
-        ):
-            return existing.read_text(encoding="ascii")
+    days_left = policy["renew_when_days_left"]
+    if present := _lasting(files.host_ca, public, public_key, names, days_left):
+        return present
     write_changed(public, public_key)
     path = _sign(site, files.host_ca, public, host, names, policy["ssh_host_days"] * DAY, host=True)
     return path.read_text(encoding="ascii")
+
+
+def _lasting(
+    authority: Path, public: Path, public_key: str, names: Sequence[str], days_left: int
+) -> str | None:
+    """Return a machine's certificate, or None when it has to be signed anew.
+
+    public: where the key that it was signed for is kept, the certificate beside it; public_key: the
+    machine's own today; names: its principals; days_left: with no more than these it is too old.
+    """
+    existing = public.with_name(f"{public.stem}-cert.pub")
+    present = _signed_by(authority, existing)
+    if present is None or not public.exists():
+        return None
+    lasts = (present.valid_before - time.time()) / DAY > days_left
+    wanted = sorted(name.encode() for name in names)
+    same = public.read_text(encoding="ascii") == public_key
+    if not (same and lasts and sorted(present.valid_principals) == wanted):
+        return None
+    return existing.read_text(encoding="ascii")
+
+
+def _upload_principal(host: str) -> str:
+    """Return what a database's host is known as at the doors of the vaults."""
+    return f"upload-{host}"
+
+
+def admitted_uploads(site: Site, inventory: Inventory, vault: str) -> str:
+    """Return who may upload to the vaults of a host, as a line of authorized keys.
+
+    Certificates alone, of the databases' hosts by name and from their addresses. Their keys are
+    theirs: none has to be known here before.
+    """
+    hosts = inventory.hosts_in("databases")
+    addresses = ",".join(str(inventory.address_of(host, vault)) for host in hosts)
+    principals = ",".join(map(_upload_principal, hosts))
+    authority = files_of(site).user_ca.with_suffix(".pub").read_text(encoding="ascii")
+    return f'restrict,cert-authority,from="{addresses}",principals="{principals}" {authority}'
+
+
+def upload_certificate(
+    site: Site, inventory: Inventory, host: str, public_key: str, *, sign: bool = True
+) -> str:
+    """Return the certificate with which a database's host uploads to the vaults.
+
+    It holds from that host's addresses alone, and the vaults admit its principal by name. Signed
+    anew when its key or its addresses changed or its life runs out; without `sign` it is empty
+    then, as under check.
+    """
+    authority, policy = files_of(site).user_ca, inventory.shared["certificate_policy"]
+    folder = files_of(site).folder / "uploads"
+    public = folder / f"{host}.pub"
+    principal = _upload_principal(host)
+    addresses = ",".join(str(a) for a in inventory.shared["host_addresses"][host].values())
+    days_left = policy["renew_when_days_left"]
+    present = _lasting(authority, public, public_key, [principal], days_left)
+    if present and _source_of(public) == addresses:
+        return present
+    if not sign:
+        return ""
+    folder.mkdir(exist_ok=True)
+    write_changed(public, public_key)
+    options = [*LEAST, "no-pty", f"source-address={addresses}"]
+    seconds = policy["ssh_host_days"] * DAY
+    path = _sign(site, authority, public, principal, [principal], seconds, options)
+    return path.read_text(encoding="ascii")
+
+
+def _source_of(public: Path) -> str:
+    """Return the addresses that the certificate beside a public key holds from."""
+    present = certificate(public.with_name(f"{public.stem}-cert.pub"))
+    return present.critical_options.get(b"source-address", b"").decode() if present else ""
+
+
+def vault_host_keys(site: Site, inventory: Inventory, host: str) -> str:
+    """Return the vaults' host keys as a database's host must see them, as known_hosts.
+
+    A vault that no apply has met yet comes with the first one after that.
+    """
+    lines = []
+    for row in inventory.shared["vaults"]:
+        for name in inventory.hosts_in(row["group"]):
+            public = files_of(site).folder / "hosts" / f"{name}.pub"
+            if not public.exists():
+                continue
+            address = inventory.address_of(name, host)
+            key = " ".join(public.read_text(encoding="ascii").split()[:2])
+            lines.append(f"{name},{address} {key}\n")
+    return "".join(lines)
 
 
 def watch_addresses(inventory: Inventory) -> list[str]:

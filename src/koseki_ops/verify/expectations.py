@@ -162,7 +162,7 @@ class Plan:
 
     def packages_for(self, host: str) -> set[str]:
         """Return the packages that the inventory asks for on a host."""
-        concerns = ["base", "foundation"]
+        concerns = ["base", "baseline"]
         for group, names in (
             ("city", ("ansible",)),
             ("etcd_members", ("etcd",)),

@@ -75,7 +75,7 @@ def cause_of(
 
 
 def _engine_of(kind: str) -> str:
-    return "services" if kind in OF_THE_CLUSTER else "ground"
+    return "services" if kind in OF_THE_CLUSTER else "baseline"
 
 
 def _made_by_engines(kind: str) -> bool:

@@ -1,6 +1,6 @@
 """What an engine says it owns on a host, collected while it works.
 
-Ground: `place`, `install` and their like call `Declared.of(host)`; services: the callback reads
+Baseline: `place`, `install` and their like call `Declared.of(host)`; services: the callback reads
 tasks' results. Both end as plain data in a HostResult: kind, name, and the fields that are known.
 """
 

@@ -21,7 +21,16 @@ from typing import Any
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import create_private, write_atomic
 from koseki_ops.drift.judge.declared import Rows
-from koseki_ops.drift.observe.items import ANY, COLUMNS, PART_OF, Items, State, pack, unpack
+from koseki_ops.drift.observe.items import (
+    ANY,
+    COLUMNS,
+    FORMER_ENGINES,
+    PART_OF,
+    Items,
+    State,
+    pack,
+    unpack,
+)
 from koseki_ops.drift.observe.probe import scope
 from koseki_ops.evidence import site_key
 from koseki_ops.plan.revision import Inputs
@@ -130,7 +139,10 @@ def read(site: Site, host: str) -> Manifest | None:
         Inputs(plain["tree"], plain["commit"], plain["files"]),
         plain["made_at"],
         plain["items"],
-        plain["by"],
+        {
+            kind: {name: FORMER_ENGINES.get(engine, engine) for name, engine in names.items()}
+            for kind, names in plain["by"].items()
+        },
         plain["adopted"],
         plain["unasked"],
         plain["scope"],
@@ -214,9 +226,9 @@ def _below(kind: str, name: str, after: State) -> bool:
 
 
 def _dropped(kind: str, name: str, previous: Manifest | None, applied: Applied) -> bool:
-    """Say whether the ground declared it last time and, asked again, does no more."""
+    """Say whether the baseline declared it last time and, asked again, does no more."""
     source = previous.by.get(kind, {}).get(name) if previous else None
-    return source == "ground" and source in applied.engines
+    return source == "baseline" and source in applied.engines
 
 
 def _completed(kind: str, fields: Mapping[str, str], found: str | None) -> str:

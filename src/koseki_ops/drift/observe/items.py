@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 # Stands for any value in an expected field.
 ANY = "*"
+# What an engine was called before, in signed manifests and in marks that are still on hosts.
+FORMER_ENGINES = {"ground": "baseline"}
 
 FILE_COLUMNS = ("type", "mode", "owner", "group", "content", "flags")
 COLUMNS: dict[str, tuple[str, ...]] = {

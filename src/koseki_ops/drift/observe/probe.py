@@ -21,7 +21,7 @@ from importlib.resources import files
 from typing import Any
 
 from koseki_ops.drift.observe import policy
-from koseki_ops.drift.observe.items import FILES, State, pack
+from koseki_ops.drift.observe.items import FILES, FORMER_ENGINES, State, pack
 
 SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 MODE = re.compile(r"[0-7]{1,4}")
@@ -210,7 +210,7 @@ def _host(state: State, content: str) -> None:
 def _mark(state: State, content: str) -> None:
     for line in content.splitlines():
         engine, _, tree = line.partition(" ")
-        state.marks[engine] = tree.strip()
+        state.marks[FORMER_ENGINES.get(engine, engine)] = tree.strip()
 
 
 def _hashes(content: str, end: str) -> dict[str, str]:

@@ -43,7 +43,8 @@ part_host() {
     df -P -k -l | awk 'NR > 1 { print $4, $2, $6 }'
 }
 part_mark() {
-    for path in /var/lib/koseki/applied-ground /var/lib/koseki/applied-services; do
+    # The first is the baseline's mark by its former name.
+    for path in /var/lib/koseki/applied-ground /var/lib/koseki/applied-baseline /var/lib/koseki/applied-services; do
         if [ -e "$path" ]; then printf '%s ' "${path##*-}" && cat "$path"; fi
     done
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -11,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 from koseki_ops.core.formatting import one_line, printable, rfc3339
 from koseki_ops.drift.history.waivers import Standing
-from koseki_ops.drift.model import Answer, Finding, Sweep
+from koseki_ops.drift.model import Answer, Finding, HostSweep, Sweep
 from koseki_ops.drift.report.alerts import difference, summary
 
 SARIF_SCHEMA = (
@@ -176,60 +177,29 @@ def as_prometheus(sweep: Sweep, standings: Sequence[Standing] = ()) -> str:
     )
 
 
+# Gauges with a sample a host: name, what it says, and its value.
+PER_HOST: tuple[tuple[str, str, Callable[[HostSweep], float]], ...] = (
+    ("koseki_drift_host_answered", "Whether a host's answer arrived whole.", lambda h: h.answered),
+    ("koseki_drift_manifest_stale", "Whether a manifest is of another commit.", lambda h: h.stale),
+    (
+        "koseki_drift_host_beyond",
+        "Kernel parameters not verified: of the machine below a container.",
+        lambda h: h.beyond,
+    ),
+    ("koseki_drift_probe_seconds", "How long a host's probe ran.", lambda h: h.seconds),
+    ("koseki_drift_probe_cpu_seconds", "CPU time of a host's probe.", lambda h: h.cpu_seconds),
+    (
+        "koseki_drift_probe_memory_bytes",
+        "Most memory of a host's probe.",
+        lambda h: h.memory_kib * KIB,
+    ),
+)
+
+
 def _families(
     sweep: Sweep, standings: Sequence[Standing]
 ) -> Iterator[tuple[str, str, list[Sample]]]:
-    hosts = sweep.hosts
-    yield (
-        "koseki_drift_items",
-        "Items of a host by answer; a waived difference counts as drifted.",
-        [
-            ({"host": h.host, "answer": name}, float(_count(sweep, h.host, h.holds, answer)))
-            for h in hosts
-            for name, answer in ANSWERS.items()
-        ],
-    )
-    yield (
-        "koseki_drift_waived_items",
-        "Differences of a host that a waiver covers.",
-        [
-            (
-                {"host": h.host},
-                float(sum(f.host == h.host and bool(f.waiver) for f in sweep.findings)),
-            )
-            for h in hosts
-        ],
-    )
-    per_host: tuple[tuple[str, str, Callable[[Any], float]], ...] = (
-        (
-            "koseki_drift_host_answered",
-            "Whether a host's answer arrived whole.",
-            lambda h: h.answered,
-        ),
-        (
-            "koseki_drift_manifest_stale",
-            "Whether a manifest is of another commit.",
-            lambda h: h.stale,
-        ),
-        (
-            "koseki_drift_host_beyond",
-            "Kernel parameters not verified: of the machine below a container.",
-            lambda h: h.beyond,
-        ),
-        ("koseki_drift_probe_seconds", "How long a host's probe ran.", lambda h: h.seconds),
-        ("koseki_drift_probe_cpu_seconds", "CPU time of a host's probe.", lambda h: h.cpu_seconds),
-        (
-            "koseki_drift_probe_memory_bytes",
-            "Most memory of a host's probe.",
-            lambda h: h.memory_kib * KIB,
-        ),
-    )
-    for name, about, value in per_host:
-        yield name, about, [({"host": h.host}, float(value(h))) for h in hosts]
-    for measure in sorted({name for h in hosts for name in h.measures}):
-        samples = [({"host": h.host}, h.measures[measure]) for h in hosts if measure in h.measures]
-        safe = re.sub(r"[^a-zA-Z0-9_]", "_", measure)
-        yield f"koseki_{safe}", f"{safe} of a host, as its probe saw it.", samples
+    yield from _by_host(sweep)
     opened = [finding.first_seen for finding in sweep.open]
     yield "koseki_drift_open_items", "Findings that no waiver covers.", [({}, float(len(opened)))]
     yield (
@@ -248,6 +218,31 @@ def _families(
         "When the hosts were asked.",
         [({}, sweep.at)],
     )
+
+
+def _by_host(sweep: Sweep) -> Iterator[tuple[str, str, list[Sample]]]:
+    hosts = sweep.hosts
+    yield (
+        "koseki_drift_items",
+        "Items of a host by answer; a waived difference counts as drifted.",
+        [
+            ({"host": h.host, "answer": name}, float(_count(sweep, h.host, h.holds, answer)))
+            for h in hosts
+            for name, answer in ANSWERS.items()
+        ],
+    )
+    waived = Counter(finding.host for finding in sweep.findings if finding.waiver)
+    yield (
+        "koseki_drift_waived_items",
+        "Differences of a host that a waiver covers.",
+        [({"host": h.host}, float(waived[h.host])) for h in hosts],
+    )
+    for name, about, value in PER_HOST:
+        yield name, about, [({"host": h.host}, float(value(h))) for h in hosts]
+    for measure in sorted({name for h in hosts for name in h.measures}):
+        samples = [({"host": h.host}, h.measures[measure]) for h in hosts if measure in h.measures]
+        safe = re.sub(r"[^a-zA-Z0-9_]", "_", measure)
+        yield f"koseki_{safe}", f"{safe} of a host, as its probe saw it.", samples
 
 
 def _count(sweep: Sweep, host: str, holds: int, answer: Answer) -> int:

@@ -1,3 +1,3 @@
 #!/bin/sh
-# Managed by koseki (pyinfra, foundation/packages.py). Do not edit.
+# Managed by koseki (pyinfra, baseline/packages.py). Do not edit.
 exit 101

@@ -1,4 +1,4 @@
-# Managed by koseki (pyinfra, foundation/system.py). Do not edit.
+# Managed by koseki (pyinfra, baseline/system.py). Do not edit.
 # An idle shell ends; nobody can switch that off.
 TMOUT=600
 readonly TMOUT

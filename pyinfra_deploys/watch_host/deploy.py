@@ -1,0 +1,207 @@
+"""The host that keeps watch: the toolkit on it, what it asks with, when it asks, whom it tells.
+
+By hand: pyinfra @koseki/lab pyinfra_deploys/watch_host/deploy.py
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from pyinfra import host
+from pyinfra.api import FileUploadCommand, StringCommand, deploy, operation
+from pyinfra_deploys.baseline.host_data import HostData
+from pyinfra_deploys.baseline.operations import (
+    Commands,
+    File,
+    FileStates,
+    ShellAnswer,
+    ask,
+    place,
+    settle,
+)
+from pyinfra_deploys.baseline.templates import environment
+
+from koseki_ops.drift.judge.declared import Declared
+from koseki_ops.plan.model import DriftAlerts, WatchSchedule
+from koseki_ops.supply.station import (
+    ACCOUNT,
+    LOCK,
+    STATE,
+    TOOLKIT,
+    VENV,
+    toolkit_bundle,
+    toolkit_digest,
+    wheelhouse,
+    wheels_bundle,
+)
+from koseki_ops.trust.secrets import read_password
+from koseki_ops.trust.ssh_ca import WATCH_HOSTS, watch_certificate
+from koseki_ops.watch.schedule import RUNS
+
+render = environment(Path(__file__).parent / "templates")
+OPT = "/opt/koseki"
+BUNDLE = f"{OPT}/.bundle.tar"
+PASSWORD = "/etc/koseki/vault_password"  # noqa: S105 - a path
+UNITS = "/etc/systemd/system"
+MTA, MTA_UNIT, MTA_CLIENT = "/etc/smtpd.conf", "opensmtpd.service", "/etc/msmtprc"
+# Whoever is asking just now is ended in order: it would go on with half of the old toolkit.
+REST = "; ".join(
+    f"systemctl --quiet is-active {run.unit}.timer && systemctl stop {run.unit}.service"
+    for run in RUNS
+)
+
+
+@operation()
+def key(data: HostData) -> Commands:
+    """Keep this host's own key, made here, and the certificate that lets it ask the others."""
+    folder = f"{STATE}/{data.site.name}/ssh"
+    path = f"{folder}/automation"
+    declared = Declared.of(data.name)
+    declared.file(path, None, "0600", ACCOUNT, ACCOUNT)
+    declared.file(f"{path}.pub", None, "0644", ACCOUNT, ACCOUNT)
+    state = ask(FileStates, paths=(path,))[path]
+    if not state.startswith(f"600 {ACCOUNT} {ACCOUNT} "):
+        yield StringCommand(
+            f"install -d -m 0700 -o {ACCOUNT} -g {ACCOUNT} {STATE}/{data.site.name} {folder}; "
+            f"[ -e {path} ] || ssh-keygen -q -t ed25519 -N '' -C {data.name} -f {path}; "
+            f"chown {ACCOUNT}:{ACCOUNT} {path} {path}.pub; chmod 0600 {path}"
+        )
+    (public,) = ask(ShellAnswer, question=f"cat {path}.pub")
+    certificate = watch_certificate(data.site, data.inventory, data.name, f"{public}\n")
+    yield from place._inner(  # noqa: SLF001 - pyinfra's own way to call an operation inside another
+        files=[File(f"{path}-cert.pub", certificate, "0644", ACCOUNT, ACCOUNT)]
+    )
+
+
+@operation()
+def toolkit(data: HostData) -> Commands:
+    """Keep the toolkit and its packages; each is known by one hash, which is written last."""
+    packages, wanted = wheelhouse(data.site).name, toolkit_digest(data.site, data.name)
+    question = f"for f in {VENV} {TOOLKIT}; do cat $f/.koseki 2>/dev/null || echo nothing; done"
+    answer = ask(ShellAnswer, question=question)
+    if answer == [packages, wanted]:
+        return
+    if packages not in answer:
+        yield from _unpacked(lambda: wheels_bundle(data.site), f"{OPT}/wheels")
+        pip = f"{VENV}/bin/pip install -qq --disable-pip-version-check --no-index --no-cache-dir"
+        yield StringCommand(
+            f"cd {OPT}/wheels && rm -rf {VENV} && python3 -m venv {VENV} && "
+            f"{pip} --require-hashes --find-links . -r {LOCK} && rm -rf {OPT}/wheels && "
+            f"echo {packages} >{VENV}/.koseki"
+        )
+    yield from _unpacked(lambda: toolkit_bundle(data.site, data.name), f"{TOOLKIT}.new")
+    pip = f"{VENV}/bin/pip install -qq --disable-pip-version-check --no-index --no-cache-dir"
+    yield StringCommand(
+        f"{REST}; cd {TOOLKIT}.new && {pip} --no-deps --force-reinstall ./*.whl && rm ./*.whl && "
+        f"ln -s {STATE} var && chgrp -R {ACCOUNT} . && chmod -R u=rwX,g=rX,o= . && "
+        f"echo {wanted} >.koseki && cd {OPT} && rm -rf {TOOLKIT} && mv {TOOLKIT}.new {TOOLKIT}"
+    )
+
+
+def _unpacked(make: Callable[[], bytes], folder: str) -> Commands:
+    """Yield what lays a tar file's members down in a fresh folder; it is made in an apply only."""
+    yield StringCommand(f"mkdir -p {OPT} && rm -rf {folder} && mkdir -m 0755 {folder}")
+    with tempfile.NamedTemporaryFile(suffix=".tar") as file:
+        file.write(make())
+        file.flush()
+        yield FileUploadCommand(file.name, BUNDLE)
+    yield StringCommand(f"tar -x --no-same-owner -f {BUNDLE} -C {folder} && rm {BUNDLE}")
+
+
+@deploy("Keep watch: the toolkit")
+def equipment(data: HostData) -> None:
+    """Give the host its account, what it asks with, and the toolkit.
+
+    Only the administrator's seat compares these: the host itself has nothing to hold them against.
+    """
+    if data.site.station:
+        return
+    settle(
+        name="Keep the watch's account",
+        question=f"getent passwd {ACCOUNT} | cut -d: -f6,7; "
+        f"stat -c '%a %U %G' {STATE} 2>/dev/null || echo absent",
+        wanted=[f"{STATE}:/usr/sbin/nologin", f"700 {ACCOUNT} {ACCOUNT}"],
+        change=f"getent passwd {ACCOUNT} >/dev/null || useradd --system --user-group "
+        f"--home-dir {STATE} --no-create-home {ACCOUNT}; "
+        f"usermod --home {STATE} --shell /usr/sbin/nologin {ACCOUNT}; usermod --lock {ACCOUNT}; "
+        f"install -d -m 0700 -o {ACCOUNT} -g {ACCOUNT} {STATE}",
+        owns=[("user", ACCOUNT, {"shell": "/usr/sbin/nologin", "password": "locked"})],
+    )
+    key(name="Keep what the watch asks with", data=data)
+    place(
+        name="Keep the vault's password for the second opinion",
+        files=[File(PASSWORD, read_password(data.site) + b"\n", "0400")],
+    )
+    toolkit(name="Keep the toolkit", data=data)
+
+
+@deploy("Keep watch: the mail")
+def mail(data: HostData) -> None:
+    """Keep the local MTA, which takes what the watch has to tell and hands it on."""
+    alerts = DriftAlerts.model_validate(data.value("drift_alerts"))
+    place(
+        name="Keep whom mail is handed to",
+        files=[File(MTA_CLIENT, render(MTA_CLIENT))],
+    )
+    place(
+        name="Keep what the MTA does with mail",
+        files=[File(MTA, render(MTA, relay=alerts.relay))],
+        validate=f"smtpd -n -f $STAGE{MTA}",
+        then=f"! systemctl --quiet is-active {MTA_UNIT} || systemctl restart {MTA_UNIT}",
+    )
+    settle(
+        name="Run the MTA",
+        question=f'echo "$(systemctl is-enabled {MTA_UNIT}) $(systemctl is-active {MTA_UNIT})"',
+        wanted=["enabled active"],
+        change=f"systemctl enable --quiet --now {MTA_UNIT}",
+        owns=[("service", MTA_UNIT, {"active": "active"})],
+    )
+
+
+@deploy("Keep watch: the schedule")
+def schedule(data: HostData) -> None:
+    """Keep the units that look at the platform by the clock."""
+    beat = WatchSchedule.model_validate(data.value("watch_schedule"))
+    files = []
+    for run in RUNS:
+        told = {
+            "run": run,
+            "calendar": getattr(beat, f"{run.name}_calendar"),
+            "seconds": getattr(beat, f"{run.name}_seconds"),
+            "account": ACCOUNT,
+            "programs": f"{VENV}/bin",
+            "toolkit": TOOLKIT,
+            "state": STATE,
+            "password": PASSWORD if run.secrets else "",
+        }
+        for kind in ("service", "timer"):
+            content = render(f"{UNITS}/koseki-watch.{kind}", **told)
+            files.append(File(f"{UNITS}/{run.unit}.{kind}", content))
+    place(name="Keep the units", files=files, then="systemctl daemon-reload")
+    timers = [f"{run.unit}.timer" for run in RUNS]
+    settle(
+        name="Watch by the clock",
+        question="; ".join(
+            f'echo "$(systemctl is-enabled {unit}) $(systemctl is-active {unit}) '
+            f'$(systemctl show -P NeedDaemonReload {unit})"'
+            for unit in timers
+        ),
+        wanted=["enabled active no"] * len(timers),
+        change=f"systemctl daemon-reload; systemctl enable --quiet {' '.join(timers)}; "
+        f"systemctl restart {' '.join(timers)}",
+        owns=[("service", timer, {"active": "active"}) for timer in timers],
+    )
+
+
+def watch_host() -> None:
+    """Settle one host that keeps watch; on any other nothing."""
+    data = HostData.of(host)
+    if WATCH_HOSTS in data.groups:
+        equipment(data=data)
+        mail(data=data)
+        schedule(data=data)
+
+
+watch_host()

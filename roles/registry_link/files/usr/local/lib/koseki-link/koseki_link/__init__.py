@@ -1,1 +1,0 @@
-"""The engine of the registry link: files of one municipality, in order, each record once."""
