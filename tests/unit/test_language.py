@@ -248,8 +248,9 @@ def names(node: ast.AST) -> Iterator[str]:
     """Yield the variables that are shown as parts of an expression."""
     if isinstance(node, ast.Name):
         yield node.id
-    formatted = isinstance(node, ast.Call) and called(node) == "format"
-    values = [word.value for word in node.keywords] if formatted else []
+    values: list[ast.expr] = []
+    if isinstance(node, ast.Call) and called(node) == "format":
+        values = [word.value for word in node.keywords]
     for part in [*parts(node), *values]:
         yield from names(part)
 
