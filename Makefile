@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 KOSEKI := .venv/bin/koseki
 .DEFAULT_GOAL := help
-.PHONY: help set-up demo test lint types unit browser molecule drills images test-images bench bench-drift bench-soak lock down
+.PHONY: help set-up demo test lint types unit browser molecule drills images test-images fuzz bench bench-drift bench-soak lock down
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -43,6 +43,9 @@ images: set-up ## What CI adds to make test: an image twice, booted and tried; t
 
 test-images: set-up ## Build an image twice, boot it, verify it, cut its power; then a pair of them
 	@tools/run-tests images pair_lost
+
+fuzz: set-up ## Give each reader of foreign input ten minutes of inputs (FUZZ_SECONDS)
+	@PYTHONPATH=tests:host_programs/koseki_link/lib/koseki-link:host_programs/koseki_release/lib/koseki-release .venv/bin/python -m fuzz
 
 bench: set-up ## Measure the figures and print them as a table
 	@.venv/bin/python -m koseki_ops.bench

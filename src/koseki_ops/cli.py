@@ -11,6 +11,7 @@ from koseki_ops.core.command_language import language_option, speak_for_click
 from koseki_ops.core.environment import forget_caller
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.lazy_group import LazyGroup
+from koseki_ops.core.terminal import guard
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -105,6 +106,7 @@ def main() -> None:
     """Run the command; a KosekiError or an interrupt becomes one sentence and exit code 2."""
     forget_caller()
     speak_for_click()
+    guard()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # A command that sets an exit code leaves by SystemExit; click returns those of its own.

@@ -15,8 +15,8 @@ from koseki_ops.trust.secrets import load_secrets
 SMALL = "/etc/profile.d"
 # Where a change that could lock us out keeps what stood before, until it is proved.
 ROLLBACK = "/run/koseki-rollback"
-# What a drill breaks in the baseline is asked of the baseline, and what it breaks in the services is
-# asked of them: an apply of everything takes longer. The sweep says that all is well, after each.
+# What a drill breaks in the baseline is asked of it alone, what it breaks in the services of them:
+# an apply of everything takes longer. That all is well again is the word of the sweep after each.
 BASELINE, SERVICES = ONLY_BASELINE, ("--only", "services")
 
 

@@ -208,6 +208,12 @@ def test_the_runs_of_each_host_that_keeps_watch(
     bad = run(watch_group, "status")
     assert bad.exit_code == 1
     assert "ended exit-code 1; next Tue 2026-12-01" in bad.stdout
+    # A watch that tells of no run at all is not well.
+    for said in ("", well.replace("Id=", "Name="), well * 2, ill.replace("Status=1", "Status=x")):
+        hosts.answer(Answer("systemctl show", said))
+        strange = run(watch_group, "status")
+        assert isinstance(strange.exception, KosekiError)
+        assert "does not say how its runs stand" in str(strange.exception)
     hosts.answer()
     silent = run(watch_group, "status")
     assert isinstance(silent.exception, KosekiError)

@@ -62,6 +62,15 @@ def test_a_third_of_its_life_is_the_time_to_renew(authority: Authority) -> None:
     assert not still_good(authority, REQUEST, key, old)
 
 
+def test_what_was_made_ahead_of_time_is_signed_anew(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that was ahead and was set right: what was signed meanwhile holds nowhere (C3)."""
+    key = public_key()
+    monkeypatch.setattr("koseki_ops.trust.x509.BACKDATE", -timedelta(hours=1))
+    assert not still_good(authority, REQUEST, key, sign(authority, REQUEST, key))
+
+
 def test_anything_else_is_signed_anew(authority: Authority, tmp_path: Path) -> None:
     """Another key, name or CA, no certificate, and what is none."""
     key = public_key()

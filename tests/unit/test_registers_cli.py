@@ -275,3 +275,46 @@ def test_the_links_own_refusal_is_told(hosts: Hosts) -> None:
     assert f"the link on {LINK} did not do it (no such flow)" in refusal(run(link_group, "status"))
     strange = run(link_group, "status", "nagano")
     assert "no such municipality, or it has not joined" in refusal(strange)
+
+
+NONSENSE = ("[" * 4000, '"\\ud800"', '{"a": 1, "a": 2}', "7", "{}", "\x1b[2J\r", '{"last": 1e999}')
+
+
+@pytest.mark.parametrize("said", NONSENSE, ids=range(len(NONSENSE)))
+def test_a_host_that_says_something_else_is_named(hosts: Hosts, said: str) -> None:
+    """Leader or link: one sentence, and nothing of theirs reaches whoever reads it."""
+    hosts.answer(MEMBERS, Answer("platform.", said + "\n"), Answer("koseki-link", said + "\n"))
+    asked = ((request_group, "list"), (takeover_group, "status"), (link_group, "status"))
+    for group, *words in asked:
+        sentence = refusal(run(group, *words))
+        assert "does not say what it was asked" in sentence
+        assert sentence.isprintable()
+
+
+def test_the_link_of_each_town_says_what_it_was_asked(hosts: Hosts) -> None:
+    """So many answers as towns, and in none what there should be."""
+    hosts.answer(Answer("koseki-link", "{}\n"))
+    assert "KeyError" in refusal(run(link_group, "status", "oshika"))
+
+
+def test_numbers_that_nobody_issued_are_not_counted_out(hosts: Hosts) -> None:
+    """A last number of many digits would be held in memory, one by one."""
+    said = json.dumps({"municipality": "oshika", "last": 10**15, "takeovers": [], "documents": []})
+    hosts.answer(MEMBERS, Answer("platform.", said + "\n"))
+    assert f"{10**15} documents" in refusal(run(takeover_group, "status"))
+
+
+@pytest.mark.parametrize("moment", ["9" * 19, "x", "", "-1e5"])
+def test_a_journal_that_cannot_be_read_is_that_hosts(hosts: Hosts, moment: str) -> None:
+    """The other server's is told all the same."""
+    right = journal("operator_sousa01@koseki_oshika [local] FATAL:  no open request for this")
+    wrong = right.replace("1795475700000000", moment)
+    hosts.answer(
+        MEMBERS,
+        Answer("platform.requests", ""),
+        Answer("journalctl", wrong, host=LEADER),
+        Answer("journalctl", right, host=OTHER),
+    )
+    report = last(run(request_group, "list", "--json"))
+    assert set(report["silent"]) == {LEADER}
+    assert [event["host"] for event in report["events"]] == [OTHER]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from koseki_ops.core.subprocesses import run
+from koseki_ops.engines.connector import CLOCK_SECONDS, clocks_apart
 from koseki_ops.evidence.ledger import Ledger, Verdict
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import WORKSHOP, Site
-from koseki_ops.remote.ssh_config import ensure_site_ssh
+from koseki_ops.remote.ssh_config import certificate_holds, ensure_site_ssh
 from koseki_ops.trust.ssh_ca import (
     admitted_uploads,
     certificate,
@@ -47,6 +50,41 @@ def _signatures(site: Site) -> list[bytes]:
 def test_a_certificate_lasts(site: Site) -> None:
     """Nothing is signed anew while most of its life is left."""
     assert _signatures(site) == _signatures(site)
+
+
+def test_what_was_made_ahead_of_time_is_made_anew(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that was ahead and was set right: what was signed meanwhile holds nowhere (C11)."""
+    before = _signatures(site)
+    now = time.time()
+    monkeypatch.setattr("koseki_ops.trust.ssh_ca.time.time", lambda: now - 3600)
+    assert not set(before) & set(_signatures(site))
+
+
+def test_who_is_refused_learns_when_the_certificate_holds(site: Site) -> None:
+    """Both ends and this machine's clock; how to set the other needs no certificate (C11)."""
+    said = certificate_holds(site)
+    today = time.strftime("%Y-%m-%dT", time.gmtime())
+    assert re.search(rf"holds from .* to .*Z, this clock says {today}", said)
+    assert "on its console" in said
+    files_of(site).automation_key.with_name("automation-cert.pub").unlink()
+    assert certificate_holds(site) == "there is no certificate to ask with"
+
+
+@pytest.mark.parametrize("off", [-CLOCK_SECONDS, 0, CLOCK_SECONDS])
+def test_a_clock_within_what_certificates_begin_earlier_is_good(off: int) -> None:
+    """What is signed here holds there, or a second later."""
+    assert clocks_apart(1000.0 + off, 1000.0, 1000.0) == ""
+
+
+@pytest.mark.parametrize("off", [-3600, -CLOCK_SECONDS - 1, CLOCK_SECONDS + 3, 10**15])
+def test_a_clock_that_is_far_off_is_named_with_ours(off: int) -> None:
+    """Nothing that is dated goes there before one of both is set right (C3)."""
+    now = 1_795_564_800.0
+    said = clocks_apart(now + off, now, now + 2)
+    assert "this machine's 2026-11-25T00:00:02Z" in said
+    assert "`date --set`" in said
 
 
 def test_an_authority_that_was_replaced_counts_for_nothing(site: Site) -> None:

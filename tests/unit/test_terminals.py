@@ -153,6 +153,18 @@ def test_the_list_stays_until_it_must_change(site: Site, platform: Platform) -> 
     assert path.read_bytes() != before
 
 
+def test_a_list_made_ahead_of_time_is_made_anew(
+    site: Site, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All counters are refused by a list that does not hold yet: the next apply heals it (C3)."""
+    with monkeypatch.context() as ahead:
+        ahead.setattr("koseki_ops.trust.x509.BACKDATE", -timedelta(hours=1))
+        terminals.ensure_authority(site, platform)
+    assert told(site).last_update_utc > datetime.now(UTC)
+    terminals.ensure_authority(site, platform)
+    assert told(site).last_update_utc <= datetime.now(UTC)
+
+
 def test_a_lab_plays_every_terminal_and_what_must_open_nothing(
     site: Site, platform: Platform
 ) -> None:

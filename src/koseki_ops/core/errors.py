@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from koseki_ops.core.formatting import in_short, unbroken
 from koseki_ops.core.language import _
 
 
@@ -19,6 +20,7 @@ class KosekiError(Exception):
     remedy: str
 
     def __str__(self) -> str:
-        """Join the three parts into the sentence that is printed."""
+        """Join the three parts into the sentence that is printed: one line, fit for any reader."""
         whole = _("{what} ({seen}): {remedy}") if self.seen else _("{what}: {remedy}")
-        return whole.format(what=self.what, seen=self.seen, remedy=self.remedy)
+        seen = in_short(str(self.seen))
+        return unbroken(whole.format(what=self.what, seen=seen, remedy=self.remedy))

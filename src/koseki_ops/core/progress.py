@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import click
 
+from koseki_ops.core.formatting import in_short
+
 
 class Progress:
     """Lines on standard error, so that standard output stays the answer.
@@ -27,7 +29,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print one line with the time since the start."""
-        click.echo(f"  {self.elapsed():6.1f} s  {text}", err=True)
+        click.echo(f"  {self.elapsed():6.1f} s  {in_short(text)}", err=True)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:

@@ -1,22 +1,195 @@
-"""Run another program; its failure becomes one sentence."""
+"""Run another program; its failure becomes one sentence, and its words an end."""
 
 from __future__ import annotations
 
+import os
+import selectors
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.formatting import in_short
 
 # What `timeout` exits with: the exit code of whatever was ended because it took too long.
 TIMED_OUT = 124
+# What a shell calls a program that wrote on when nobody read any more (128 + SIGPIPE): the exit
+# code of whatever was ended because it said too much.
+CUT_OFF = 141
+# As much of an answer is kept, and of what was complained of the last part.
+ANSWER_BYTES = 32 << 20
+ERROR_BYTES = 256 << 10
+CHUNK = 1 << 18
+# How often it is looked whether a program has ended that says nothing more, in seconds.
+LOOK_AGAIN = 0.05
+PIPE_CHUNKS = 4
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a program said. cut: why that is not all, empty when it is; then there is no answer."""
+
+    code: int
+    out: bytes
+    err: bytes
+    cut: str = ""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How long a program may take (seconds; None: as long as it likes) and say (bytes)."""
+
+    seconds: float | None = None
+    answer: int = ANSWER_BYTES
+
+
+def hear(
+    argv: Sequence[str],
+    stdin: bytes,
+    bounds: Bounds,
+    keep: Callable[[bytes], str] | None = None,
+) -> Heard:
+    """Run a program and return what it said, and never more than the bounds allow.
+
+    keep: takes its output piece by piece, and says why no more is wanted, empty when it is; without
+    one the output is returned. A program that is not done within the bounds is ended.
+    """
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        talk = _Talk(process, stdin, bounds, keep)
+        try:
+            cut = talk.run()
+        finally:
+            process.kill()
+            talk.close()
+        code = process.wait()
+    if cut:
+        return Heard(TIMED_OUT if talk.late else CUT_OFF, b"", talk.err, cut)
+    return Heard(code, b"".join(talk.out), talk.err)
+
+
+class _Talk:
+    """One program, heard until its end or until it has said or taken too much."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        stdin: bytes,
+        bounds: Bounds,
+        keep: Callable[[bytes], str] | None,
+    ) -> None:
+        self.process, self.bounds, self.keep = process, bounds, keep
+        self.pending, self.late, self.said = memoryview(stdin), False, 0
+        self.out: list[bytes] = []
+        self.err = b""
+        self.selector = selectors.DefaultSelector()
+        for stream, event in (
+            (process.stdin, selectors.EVENT_WRITE),
+            (process.stdout, selectors.EVENT_READ),
+            (process.stderr, selectors.EVENT_READ),
+        ):
+            assert stream is not None  # noqa: S101 - all three were asked for as pipes
+            os.set_blocking(stream.fileno(), False)
+            self.selector.register(stream, event)
+
+    def run(self) -> str:
+        """Hear it; return why it was not heard to its end, empty when it was."""
+        seconds = self.bounds.seconds
+        end = None if seconds is None else time.monotonic() + seconds
+        while not self._ended():
+            left = LOOK_AGAIN if end is None else min(LOOK_AGAIN, end - time.monotonic())
+            if left <= 0:
+                self.late = True
+                return f"no answer within {seconds:.0f} s"
+            if self.process.stdout not in self._open():
+                with suppress(subprocess.TimeoutExpired):
+                    self.process.wait(left)
+                left = 0
+            for key, _ in self.selector.select(left):
+                if cut := self._act(key.fileobj):
+                    return cut
+        return ""
+
+    def close(self) -> None:
+        """Let go of the pipes; what was still to be sent is not wanted any more."""
+        self.selector.close()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
+    def _ended(self) -> bool:
+        """Say whether it has ended and all that it said was heard.
+
+        What it left running may hold its error stream for ever, as a shared connection does.
+        """
+        if self.process.stdout in self._open() or self.process.poll() is None:
+            return False
+        # So much fits into the pipe; whoever still writes there is not waited for.
+        for _ in range(PIPE_CHUNKS):
+            if self.process.stderr not in self._open():
+                break
+            if not (said := self._read(self.process.stderr)):
+                break
+            self._complained(said)
+        return True
+
+    def _open(self) -> set[Any]:
+        return {key.fileobj for key in self.selector.get_map().values()}
+
+    def _act(self, stream: Any) -> str:  # noqa: ANN401 - a pipe's end
+        if stream is self.process.stdin:
+            self._write(stream)
+            return ""
+        said = self._read(stream)
+        if said is None:
+            return ""
+        if not said:
+            self.selector.unregister(stream)
+        elif stream is self.process.stderr:
+            self._complained(said)
+        else:
+            return self._heard(said)
+        return ""
+
+    def _heard(self, said: bytes) -> str:
+        if self.keep:
+            return self.keep(said)
+        self.said += len(said)
+        self.out.append(said)
+        if self.said > self.bounds.answer:
+            return f"it said more than {self.bounds.answer >> 20} MiB: cut off"
+        return ""
+
+    def _complained(self, said: bytes) -> None:
+        self.err = (self.err + said)[-ERROR_BYTES:]
+
+    def _read(self, stream: Any) -> bytes | None:  # noqa: ANN401 - a pipe's end
+        """Return what is there, empty at its end, None when nothing is there yet."""
+        try:
+            return os.read(stream.fileno(), CHUNK)
+        except BlockingIOError:
+            return None
+
+    def _write(self, stream: Any) -> None:  # noqa: ANN401 - a pipe's end
+        try:
+            sent = os.write(stream.fileno(), self.pending[:CHUNK]) if self.pending else 0
+        except BrokenPipeError:
+            # Nobody reads any more: what becomes of it is said by its end.
+            sent = len(self.pending)
+        self.pending = self.pending[sent:]
+        if not self.pending:
+            self.selector.unregister(stream)
+            stream.close()
 
 
 def reason_of(stderr: str | bytes, code: int) -> str:
     """Return why a program failed: the last line it printed, or its exit code."""
     text = stderr if isinstance(stderr, str) else stderr.decode(errors="replace")
-    return (text.strip().splitlines() or [f"exit {code}"])[-1]
+    return in_short((text.strip().splitlines() or [f"exit {code}"])[-1])
 
 
 def run(argv: Sequence[str], stdin: str | None = None, env: Mapping[str, str] | None = None) -> str:
@@ -26,7 +199,13 @@ def run(argv: Sequence[str], stdin: str | None = None, env: Mapping[str, str] | 
     """
     try:
         done = subprocess.run(
-            argv, input=stdin, env=env, capture_output=True, text=True, check=False
+            argv,
+            input=stdin,
+            env=env,
+            capture_output=True,
+            encoding="utf-8",
+            errors="backslashreplace",
+            check=False,
         )
     except FileNotFoundError as error:
         raise KosekiError("a program is missing", argv[0], "run `make set-up`") from error
@@ -39,7 +218,13 @@ def run(argv: Sequence[str], stdin: str | None = None, env: Mapping[str, str] | 
 @contextmanager
 def engine(argv: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:  # noqa: ANN401 - Popen's own
     """Run a program beside us, in text; when we are interrupted, it ends before we do."""
-    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, text=True, **options) as process:
+    with subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        encoding="utf-8",
+        errors="backslashreplace",
+        **options,
+    ) as process:
         try:
             yield process
         except BaseException:

@@ -10,7 +10,9 @@ from functools import cache
 import click
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.formatting import in_short, one_line
 from koseki_ops.core.lazy_group import LazyGroup
+from koseki_ops.core.terminal import painted
 from koseki_ops.drift.judge.sweep import sweep
 from koseki_ops.drift.model import Answer, Finding, Sweep
 from koseki_ops.drift.observe.transport import HOST_SECONDS, Bounds
@@ -158,7 +160,7 @@ def _print(found: Sweep) -> None:
         colour = "yellow" if silent else "red" if drifted else "green"
         stale = "  (stale: the inventory has changed since)" if host.stale else ""
         stale += "  (adopted as it was found)" if host.adopted else ""
-        click.echo(f"{host.host:20} {click.style(said, fg=colour)}{stale}")
+        click.echo(f"{host.host:20} {painted(said, colour)}{stale}")
     for finding in found.findings[:SHOWN_FINDINGS]:
         click.echo(_line(finding))
     if len(found.findings) > SHOWN_FINDINGS:
@@ -185,7 +187,7 @@ def _line(finding: Finding) -> str:
     else:
         said = f"{finding.cause}: {_short(finding.seen)}"
     waived = f" (waived by {finding.waiver})" if finding.waiver else ""
-    return f"{finding.id}  {finding.host}: {what}: {said}{waived}"
+    return in_short(f"{finding.id}  {finding.host}: {what}: {said}{waived}")
 
 
 def _short(text: str) -> str:
@@ -220,7 +222,7 @@ def _explain(found: Sweep, wanted: str) -> None:
     ]
     for name, value in rows:
         if value:
-            click.echo(f"{name + ':':12} {value}")
+            click.echo(f"{name + ':':12} {one_line(value)}")
     if finding.diff:
         click.echo(finding.diff)
 

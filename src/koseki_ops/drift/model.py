@@ -57,7 +57,9 @@ class Finding:
     def id(self) -> str:
         """Twelve hex digits that stay the same as long as the same thing is wrong."""
         parts = (self.host, self.kind, self.name, self.place)
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+        # A text that no host can send has a name all the same.
+        whole = "\0".join(parts).encode("utf-8", "backslashreplace")
+        return hashlib.sha256(whole).hexdigest()[:12]
 
 
 @dataclass(frozen=True)

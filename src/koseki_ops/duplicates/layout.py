@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Protocol
 
+from koseki_ops.core.foreign import loads
 from koseki_ops.duplicates.model import TOTALS, Key, Kind
 
 # 異体字セレクタ: what is written behind a character to name one of its forms belongs to it.
@@ -192,7 +193,7 @@ class StandIn:
         """Return how many records a file holds, None for one that is not whole (the receiver's)."""
         lines = content.splitlines(keepends=True)
         try:
-            header, end = json.loads(lines[0]), json.loads(lines[-1])
+            header, end = loads(lines[0]), loads(lines[-1])
             body = content[: -len(lines[-1])]
             whole = end["sha256"] == hashlib.sha256(body).hexdigest()
             records = len(lines) - 2
@@ -203,9 +204,9 @@ class StandIn:
     def status(self, content: bytes) -> Status | None:
         """Return what a status file says, None while it cannot be read as a whole."""
         try:
-            said = json.loads(content)
+            said = loads(content)
             rows, totals = said["answers"], said.get("totals", {})
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             return None
         if said.get("layout") != self.version or not isinstance(rows, list):
             return None

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.formatting import printable
 from koseki_ops.core.results import EngineResult, HostResult
 from koseki_ops.core.subprocesses import engine
 from koseki_ops.drift.judge.declared import merge
@@ -90,7 +91,7 @@ def run_playbook(
                 if line.startswith("> "):
                     progress(line[2:].rstrip())
                 elif line.strip():
-                    kept.write(line)
+                    kept.write(printable(line))
                     tail.append(line.strip())
         if not summary.exists():
             raise KosekiError("ansible-playbook broke off", tail[-1], f"read {log}, run it again")

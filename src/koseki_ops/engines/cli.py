@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from koseki_ops.core.formatting import in_short
 from koseki_ops.core.progress import Progress
 from koseki_ops.core.results import EngineResult
 from koseki_ops.drift.observe.items import FORMER_ENGINES
@@ -61,5 +62,5 @@ def print_result(result: EngineResult, *, check: bool) -> None:
         failed = f", {host.failed} failed" if host.failed else ""
         click.echo(f"{name:20} {state}{failed}")
         for error in host.errors:
-            click.echo(f"  {error}", err=True)
+            click.echo(f"  {in_short(error)}", err=True)
     click.echo(f"{result.changed} {verb}, {result.failed} failed, {result.seconds:.1f} s")

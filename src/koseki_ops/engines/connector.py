@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from io import IOBase
 from typing import Any, Unpack
 
 import gevent
+from gevent.os import make_nonblocking, nb_read, nb_write
 from gevent.subprocess import PIPE, Popen
 from pyinfra.api import QuoteString, StringCommand
 from pyinfra.api.arguments import ConnectorArguments
@@ -28,22 +31,40 @@ from pyinfra.connectors.util import (
     make_unix_command_for_host,
 )
 
-from koseki_ops.core.subprocesses import reason_of
+from koseki_ops.core.foreign import number
+from koseki_ops.core.formatting import in_short, rfc3339
+from koseki_ops.core.subprocesses import (
+    ANSWER_BYTES,
+    CHUNK,
+    CUT_OFF,
+    ERROR_BYTES,
+    TIMED_OUT,
+    reason_of,
+)
 from koseki_ops.engines.prefetch import Prefetch
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import argv
+from koseki_ops.remote.ssh_config import certificate_holds
 from koseki_ops.trust.ssh_ca import files_of
 
-# One question at the first contact: which Debian, and is there room (KiB) where things are written.
+# One question at the first contact: which Debian, what is the time there (seconds since the epoch),
+# and is there room (KiB) where things are written.
 ROOMS = "/ /etc /tmp /usr /var /var/cache /var/lib /var/log /var/tmp"
 PROBE = (
-    '. /etc/os-release && printf "%s\\n" "$VERSION_CODENAME" && '
+    '. /etc/os-release && printf "%s\\n" "$VERSION_CODENAME" && date +%s && '
     f"df --output=avail,target {ROOMS} | tail -n +2"
 )
 ROOM_KIB = 32 * 1024
+# Certificates and lists that are made here begin so much earlier than now (seconds): on a host
+# whose clock is further behind they do not hold yet, on one further ahead they end too early.
+CLOCK_SECONDS = 300
 SSH_FAILED = 255
 PROOF_TRIES = 5
+# Longer than any command of an engine takes; a host that says nothing does not hold the others.
+COMMAND_SECONDS = 3600
+# Each is an object of pyinfra's.
+LINES = 500_000
 DENIED = ("Permission denied", "Host key verification failed")
 
 
@@ -79,6 +100,7 @@ class KosekiConnector(BaseConnector):
         self.trouble = ""
         self.config = self.site.ssh_config
         self.prefetch = Prefetch(self.site.state / "questions" / f"{self.host.name}.json")
+        asked = time.time()
         code, output = self._ssh(PROBE)
         if code == SSH_FAILED and any(word in output.stderr for word in DENIED):
             # It does not know us yet, or its sshd still shows the key it was installed with.
@@ -87,20 +109,26 @@ class KosekiConnector(BaseConnector):
             code, output = self._ssh(PROBE)
         if code:
             said = reason_of(output.stderr, code)
+            said += f"; {certificate_holds(self.site)}" if DENIED[0] in said else ""
             raise ConnectError(
                 f"{self.host.name} does not answer ({said}): look at the host and its line, then "
                 "run it again"
             )
-        release, *rooms = output.stdout.splitlines()
+        release, clock, rooms = self._first_answer(output.stdout)
         wanted = self.host.data.debian_release
         if release != wanted:
             raise ConnectError(
                 f"{self.host.name} runs Debian {release}, the plan wants {wanted}: "
                 "install that release; nothing was changed there"
             )
-        for room in rooms:
-            free, place = room.split(maxsplit=1)
-            if int(free) < ROOM_KIB:
+        sources = self.host.data.get("time_sources", {})
+        # The clock of a host that asks nobody is set by the ground.
+        if any(sources.get(group) for group in self.host.groups) and (
+            apart := clocks_apart(clock, asked, time.time())
+        ):
+            raise ConnectError(f"{self.host.name}: {apart}; nothing was changed there")
+        for place, free in rooms.items():
+            if free < ROOM_KIB:
                 raise ConnectError(
                     f"{self.host.name} has {free} KiB left on {place}, an apply needs "
                     f"{ROOM_KIB}: free some; nothing was changed there"
@@ -109,11 +137,22 @@ class KosekiConnector(BaseConnector):
             code, out, _ = self._run(" ".join(AS_ROOT), program.encode())
             self.prefetch.take(code, out)
 
+    def _first_answer(self, said: str) -> tuple[str, float, dict[str, int]]:
+        """Return what a host said at the first contact: release, clock, and KiB left by place."""
+        try:
+            release, clock, *rooms = said.splitlines()
+            split = [room.split(maxsplit=1) for room in rooms]
+            left = {in_short(place): int(free) for free, place in split}
+            return in_short(release), number(clock), left
+        except ValueError as error:
+            raise ConnectError(
+                f"{self.host.name} does not say what it is ({in_short(said, 80)}): look at "
+                "the host; nothing was changed there"
+            ) from error
+
     def _run(self, command: str, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
         way = argv(self.site, self.host.name, command, config=self.config)
-        process = Popen(way, stdin=PIPE, stdout=PIPE, stderr=PIPE)
-        out, err = process.communicate(stdin)
-        return process.returncode, out, err
+        return heard(way, stdin)
 
     def _ssh(self, command: str, stdin: bytes = b"") -> tuple[int, CommandOutput]:
         code, out, err = self._run(command, stdin)
@@ -195,13 +234,83 @@ class KosekiConnector(BaseConnector):
         own = ("-o", "ControlPath=none", "-o", "ControlMaster=no")
         way = argv(self.site, self.host.name, "sudo -n true", options=own)
         for _ in range(PROOF_TRIES):
-            process = Popen(way, stdin=PIPE, stdout=PIPE, stderr=PIPE)
-            said = process.communicate()[1]
-            if process.returncode == 0:
+            code, _, said = heard(way, b"")
+            if code == 0:
                 return True
-            self.trouble = reason_of(said, process.returncode)
+            self.trouble = reason_of(said, code)
             gevent.sleep(1)
         return False
+
+
+def heard(way: Sequence[str], stdin: bytes) -> tuple[int, bytes, bytes]:
+    """Run a program beside the other hosts' greenlets; return exit code, output and errors.
+
+    A host may say and take so much and no more: then there is no answer, and why is its error.
+    """
+    process = Popen(way, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+    out, err = bytearray(), bytearray()
+    talk: list[Any] = [
+        gevent.spawn(_send, process.stdin, stdin),
+        gevent.spawn(_hear, process.stdout, out, process.kill),
+        gevent.spawn(_hear, process.stderr, err),
+    ]
+    try:
+        late = len(gevent.joinall(talk, COMMAND_SECONDS)) < len(talk)
+    finally:
+        gevent.killall(talk)
+        process.kill()
+        for stream in filter(None, (process.stdin, process.stdout, process.stderr)):
+            stream.close()
+    if late:
+        return TIMED_OUT, b"", f"no answer within {COMMAND_SECONDS} s".encode()
+    code = process.wait()
+    if len(out) > ANSWER_BYTES or out.count(b"\n") > LINES:
+        most = f"{ANSWER_BYTES >> 20} MiB or {LINES} lines"
+        return CUT_OFF, b"", f"it said more than {most}: cut off".encode()
+    return code, bytes(out), bytes(err)
+
+
+def _send(stream: Any, stdin: bytes) -> None:  # noqa: ANN401 - a pipe's end, gevent's own
+    left = memoryview(stdin)
+    make_nonblocking(stream.fileno())
+    # Nobody may read any more: what becomes of it is said by its end.
+    with suppress(BrokenPipeError):
+        while left:
+            left = left[nb_write(stream.fileno(), left[:CHUNK]) :]
+    stream.close()
+
+
+def _hear(stream: Any, said: bytearray, end: Callable[[], None] | None = None) -> None:  # noqa: ANN401 - as above
+    """Take what comes. end: ends the program when that is too much; without it the end is kept."""
+    make_nonblocking(stream.fileno())
+    while chunk := nb_read(stream.fileno(), CHUNK):
+        said += chunk
+        if end is None:
+            del said[:-ERROR_BYTES]
+        elif len(said) > ANSWER_BYTES:
+            end()
+            return
+
+
+def clocks_apart(there: float, asked: float, answered: float) -> str:
+    """Return what is said of a host's clock that is too far from this one, empty when it is not.
+
+    there: the host's, between the question and the answer; all in seconds since the epoch.
+    """
+    off = max(there - answered, asked - there)
+    if off <= CLOCK_SECONDS:
+        return ""
+    return (
+        f"its clock says {_moment(there)}, this machine's {_moment(answered)}: what is signed here "
+        f"would not hold there; set the one that is wrong (`date --set`), then run it again"
+    )
+
+
+def _moment(at: float) -> str:
+    try:
+        return rfc3339(at)
+    except (ValueError, OverflowError, OSError):
+        return f"{at:.0f} s since 1970"
 
 
 def _lines(out: bytes, err: bytes) -> CommandOutput:

@@ -16,17 +16,20 @@ from typing import Any, cast
 from pyinfra.api import Config, Host, Inventory, QuoteString, State, StringCommand
 from pyinfra.api.command import PyinfraCommand
 from pyinfra.api.connect import connect_all
-from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.exceptions import FactError, PyinfraError
 from pyinfra.api.operations import run_ops
 from pyinfra.api.state import BaseStateCallback, StateStage
 from pyinfra.context import ctx_host, ctx_state
 
+from koseki_ops.core.formatting import in_short
 from koseki_ops.core.results import HostResult
 from koseki_ops.drift.judge.declared import Declared
 from koseki_ops.engines.connector import KosekiConnector, NoAnswerError
 from koseki_ops.plan.site import Site
 from koseki_ops.remote import first_contact
 
+# What becomes of reading an answer that is none.
+READING = (ArithmeticError, AttributeError, FactError, LookupError, TypeError, ValueError)
 Commands = Callable[[], Iterator[PyinfraCommand]]
 
 
@@ -107,7 +110,12 @@ def _prepare(state: State, path: Path) -> None:
     def read(host: Host) -> None:
         # A host that falls out is told of at the end; the others go on.
         with ctx_host.use(host), suppress(NoAnswerError):
-            runpy.run_path(str(path))
+            try:
+                runpy.run_path(str(path))
+            except READING as error:
+                # What a host says of itself may be anything: what it makes of us is its own.
+                _connector(host).trouble = in_short(f"what it said: {type(error).__name__} {error}")
+                state.fail_hosts({host})  # type: ignore[no-untyped-call] # theirs
 
     hosts = state.inventory.get_active_hosts()
     for greenlet in [state.pool.spawn(read, host) for host in hosts]:

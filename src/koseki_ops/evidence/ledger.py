@@ -27,6 +27,7 @@ from typing import IO, Any
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
+from koseki_ops.core.foreign import loads
 from koseki_ops.evidence import site_key
 from koseki_ops.plan.site import Site
 
@@ -95,8 +96,16 @@ class Ledger:
             ) from error
 
     def rows(self) -> Iterator[Row]:
-        """Yield every row, oldest first, without verifying any."""
-        yield from map(_row, self._lines())
+        """Yield every row, oldest first, without verifying any; KosekiError for what is no row."""
+        for number, line in enumerate(self._lines(), 1):
+            try:
+                yield _row(line)
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                raise KosekiError(
+                    f"{self.path} is not what was recorded",
+                    f"row {number}: {error!r}",
+                    "run `koseki evidence verify`, and find out who wrote there",
+                ) from error
 
     def held(self) -> list[Row]:
         """Return every row, oldest first. KosekiError when this is not what was recorded.
@@ -119,7 +128,7 @@ class Ledger:
         lines, rows, before = self._lines(), list[Row](), FIRST
         for number, line in enumerate(lines, 1):
             try:
-                said = json.loads(line)
+                said = loads(line)
                 rows.append(Row(number, said["at"], said["record"], sha256(line).hexdigest()))
                 follows = (said["number"], said["before"]) == (number, before)
             except (ValueError, KeyError, TypeError):
@@ -152,7 +161,7 @@ class Ledger:
 
     def _wrong(self, line: bytes, number: int, before: str) -> str:
         try:
-            said = json.loads(line)
+            said = loads(line)
             signature = base64.b64decode(said.pop("signature"), validate=True)
             found = (int(said["number"]), str(said["before"]))
         except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
@@ -168,7 +177,7 @@ class Ledger:
             # The first row's writer may have been killed before it wrote the head.
             return "" if count <= 1 else "the head is missing"
         try:
-            said = json.loads(self.head.read_bytes())
+            said = loads(self.head.read_bytes())
             signature = base64.b64decode(said.pop("signature"), validate=True)
             rows, last = int(said["rows"]), str(said["digest"])
         except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
@@ -226,7 +235,7 @@ class Ledger:
         if self.old and self.old.exists():
             lines = self.old.read_text(encoding="utf-8").splitlines()
             for line in lines[last.number if last else 0 :]:
-                record = {"taken_over_from": self.old.name, **json.loads(line)}
+                record = {"taken_over_from": self.old.name, **loads(line)}
                 last = self._write(file, last, record, datetime.now(UTC))
             self.old.rename(self.old.with_name(self.old.name + TAKEN_OVER))
         return last
@@ -267,5 +276,5 @@ def _whole_lines(content: bytes) -> list[bytes]:
 
 
 def _row(line: bytes) -> Row:
-    said = json.loads(line)
+    said = loads(line)
     return Row(said["number"], said["at"], said["record"], sha256(line).hexdigest())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,6 +12,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.formatting import json_line
 from koseki_ops.plan.site import Site
 
 lab_option = click.option(
@@ -45,7 +45,7 @@ json_option = click.option(
 
 def print_json(report: dict[str, Any]) -> None:
     """Print one JSON object on one line."""
-    click.echo(json.dumps(report, ensure_ascii=False))
+    click.echo(json_line(report))
 
 
 def end_options(command: Callable[..., Any]) -> Callable[..., Any]:

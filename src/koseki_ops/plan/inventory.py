@@ -43,7 +43,10 @@ def load_yaml(path: Path, loader: Any = LOADER) -> Any:  # noqa: ANN401 - YAML i
         raise KosekiError(
             "file is not valid YAML", f"{place}: {error.problem}", "correct that line"
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # A character or a date that is none has no place; nor has nesting without end.
+        raise KosekiError("file is not valid YAML", f"{path}: {error}", "correct it") from error
+    except OSError as error:
         raise KosekiError("file cannot be read", f"{path}: {error}", "restore it") from error
 
 

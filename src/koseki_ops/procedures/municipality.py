@@ -21,7 +21,7 @@ from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.municipalities import left
 from koseki_ops.plan.site import Site
 from koseki_ops.procedures.base import Say
-from koseki_ops.remote.run import run
+from koseki_ops.remote.run import A_DAY, run
 from koseki_ops.verify.results import FAILED, Results
 from koseki_ops.verify.runner import verify
 
@@ -95,8 +95,7 @@ def run_as_root(
     out: IO[bytes] | None = None,
 ) -> str:
     """Run a command as root on a host; return its errors' text. out: a file for its output."""
-    # A municipality's data takes as long as it takes.
-    done = run(site, host, f"sudo -n {shlex.join(argv)}", stdin, seconds=None, out=out)
+    done = run(site, host, f"sudo -n {shlex.join(argv)}", stdin, seconds=A_DAY, out=out)
     if done.code:
         seen = done.reason
         raise KosekiError(f"{argv[0]} failed on {host}", seen, "see its journal, then try again")

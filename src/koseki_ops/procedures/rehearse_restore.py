@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 import click
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.formatting import in_short
 from koseki_ops.core.progress import Progress
 from koseki_ops.core.results import EngineResult
 from koseki_ops.engines import pyinfra_run
@@ -180,7 +181,7 @@ def rehearse_command(
     if found is None:
         return
     for error in found.result.errors:
-        click.echo(f"koseki: {error}", err=True)
+        click.echo(f"koseki: {in_short(error)}", err=True)
     for row in found.rehearsals:
         click.echo(_sentence(row))
     if as_json:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.formatting import in_short
 from koseki_ops.core.progress import Progress
 from koseki_ops.core.results import EngineResult
 from koseki_ops.engines import ansible_run
@@ -104,7 +105,7 @@ def restart_command(site: Site, order: Order | None, *, as_json: bool) -> None:
     procedure, progress = RestartMembers(site), Progress([])
     result = carry_out(procedure, order, progress)
     for error in result.errors if result else ():
-        click.echo(f"koseki: {error}", err=True)
+        click.echo(f"koseki: {in_short(error)}", err=True)
     names = [row.name for row in procedure.waiting]
     failed = result.failed if result else 0
     if order:

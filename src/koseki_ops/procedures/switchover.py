@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.formatting import in_short
 from koseki_ops.core.progress import Progress
 from koseki_ops.core.results import EngineResult
 from koseki_ops.engines import pyinfra_run
@@ -110,7 +111,7 @@ def switchover_command(site: Site, host: str | None, order: Order | None, *, as_
     procedure, progress = Switchover(site, host), Progress([])
     result = carry_out(procedure, order, progress)
     for error in result.errors if result else ():
-        click.echo(f"koseki: {error}", err=True)
+        click.echo(f"koseki: {in_short(error)}", err=True)
     if result and result.failed:
         sys.exit(1)
     seconds = round(progress.elapsed(), 1)

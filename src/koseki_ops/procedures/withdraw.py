@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
+from koseki_ops.core.foreign import told
 from koseki_ops.plan.municipalities import tenants
 from koseki_ops.plan.site import Site
 from koseki_ops.procedures.base import Procedure, Say
@@ -128,7 +130,7 @@ class Withdraw(Procedure[tuple[Outcome, Export]]):
                 said = program_on_host(
                     self.site, host, "export.sh", tenant["database"], recipient, out
                 )
-            told = json.loads(said.splitlines()[-1])
+            copied = _copied(host, said)
         except BaseException:
             # Half of a municipality's registers helps nobody.
             file.unlink(missing_ok=True)
@@ -139,11 +141,23 @@ class Withdraw(Procedure[tuple[Outcome, Export]]):
             self.slug,
             str(file.resolve()),
             whole.hexdigest(),
-            told["sha256"],
-            told["rows"],
+            *copied,
             certificate.fingerprint(SHA256()).hex(),
             f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         )
+
+
+def _copied(host: str, said: str) -> tuple[str, dict[str, int]]:
+    """Return the hash of the copy and its rows by table, as the host says them last."""
+    try:
+        last = told(said.rpartition("\n")[2])
+        (digest,) = re.findall("^[0-9a-f]{64}$", last["sha256"])
+        rows = {name: int(n) for name, n in last["rows"].items()}
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise KosekiError(
+            f"{host} does not say what it copied", str(error), "look at that host, then try again"
+        ) from error
+    return digest, rows
 
 
 def _certificate(path: Path) -> x509.Certificate:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.foreign import told
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import run
@@ -36,17 +36,21 @@ def members(site: Site, inventory: Inventory) -> list[Member]:
     reason = "no database host"
     for host in inventory.hosts_in("databases"):
         listed = run(site, host, LIST)
-        if listed.code == 0:
-            return [_member(row) for row in json.loads(listed.stdout)]
-        reason = listed.reason
+        if listed.code:
+            reason = listed.reason
+            continue
+        try:
+            return [_member(row) for row in told(listed.stdout)]
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            reason = f"{host} does not say who is in it: {error}"
     raise KosekiError("no database host tells of the cluster", reason, "see `koseki verify etcd`")
 
 
 def _member(row: Mapping[str, Any]) -> Member:
     return Member(
-        row["Member"],
-        row["Role"],
-        row["State"],
+        str(row["Member"]),
+        str(row["Role"]),
+        str(row["State"]),
         int(row.get("TL") or 0),
         bool(row.get("Pending restart")),
     )

@@ -8,9 +8,13 @@ from datetime import date
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_changed
+from koseki_ops.core.formatting import rfc3339
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.trust.ssh_ca import certificate, files_of, make_authorities
+
+# What a certificate without an end says is no moment; this one is (9999-12-31).
+FOR_EVER = 253_402_300_799
 
 
 def ensure_site_ssh(site: Site, inventory: Inventory) -> None:
@@ -47,6 +51,21 @@ def close_connections(site: Site) -> None:
                 check=False,
             )
             control.unlink(missing_ok=True)
+
+
+def certificate_holds(site: Site) -> str:
+    """Return from when to when the engines' certificate holds, and what this machine's clock says.
+
+    For whoever was refused with it: a host's own clock is not known then, and counts there alone.
+    """
+    present = certificate(files_of(site).automation_key.with_name("automation-cert.pub"))
+    if present is None:
+        return "there is no certificate to ask with"
+    begins, ends = rfc3339(present.valid_after), rfc3339(min(present.valid_before, FOR_EVER))
+    return (
+        f"our certificate holds from {begins} to {ends}, this clock says {rfc3339(time.time())} "
+        "and a host goes by its own: where that is another, `date --set` on its console"
+    )
 
 
 def _hold_station(site: Site) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
+from koseki_ops.core.formatting import printable
 from koseki_ops.plan.inventory import WORKSTATION, Inventory
 
 # The plan's names of the servers, by group.
@@ -136,12 +139,19 @@ def draw(
     )
 
 
+def _seen(value: Any) -> Any:  # noqa: ANN401 - whatever a template shows
+    """Return what a page shows of a value: what is markup was made here."""
+    plain = isinstance(value, str) and not isinstance(value, Markup)
+    return printable(value) if plain else value
+
+
 def environment(package: str) -> Environment:
     """Return a template environment for a package's own templates and the house's parts."""
     return Environment(
         loader=ChoiceLoader([PackageLoader(package), PackageLoader("koseki_ops.report")]),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_seen,
         trim_blocks=True,
         lstrip_blocks=True,
     )

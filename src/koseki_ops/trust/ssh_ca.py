@@ -120,8 +120,9 @@ def _serves(authority: Path, path: Path) -> bool:
     present = _signed_by(authority, path)
     if present is None:
         return False
-    life = present.valid_before - present.valid_after
-    return present.valid_before - time.time() > life / 2
+    life, now = present.valid_before - present.valid_after, time.time()
+    # One that was made while this clock was ahead holds nowhere yet.
+    return present.valid_after <= now and present.valid_before - now > life / 2
 
 
 def sources(inventory: Inventory) -> str:
@@ -204,7 +205,9 @@ def _lasting(
     present = _signed_by(authority, existing)
     if present is None or not public.exists():
         return None
-    lasts = (present.valid_before - time.time()) / DAY > days_left
+    now = time.time()
+    # One that was made while this clock was ahead holds nowhere yet.
+    lasts = present.valid_after <= now and (present.valid_before - now) / DAY > days_left
     wanted = sorted(name.encode() for name in names)
     same = public.read_text(encoding="ascii") == public_key
     if not (same and lasts and sorted(present.valid_principals) == wanted):

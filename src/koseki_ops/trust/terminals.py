@@ -243,11 +243,13 @@ def _still_says(
     if not text.startswith(authority.pem):
         return False
     present = x509.load_pem_x509_crl(text.removeprefix(authority.pem).encode())
-    ends = present.next_update_utc
+    ends, now = present.next_update_utc, datetime.now(UTC)
     return (
         {row.serial_number for row in present} == set(revoked)
         and ends is not None
-        and ends - datetime.now(UTC) > timedelta(days=renew_days)
+        # One that was made while this clock was ahead holds nowhere yet.
+        and present.last_update_utc <= now
+        and ends - now > timedelta(days=renew_days)
     )
 
 

@@ -154,12 +154,15 @@ def still_good(authority: Authority, request: Request, public_key: str, present:
         certificate.verify_directly_issued_by(authority.certificate)
     except (ValueError, TypeError, InvalidSignature):
         return False
-    left = certificate.not_valid_after_utc - datetime.now(UTC)
+    now = datetime.now(UTC)
+    left = certificate.not_valid_after_utc - now
     return (
         _pem(certificate.public_key()) == _pem(load_pem_public_key(public_key.encode()))
         and certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
         == request.common_name
         and _names_of(certificate) == set(_general_names(request.names))
+        # One that was made while this clock was ahead holds nowhere yet.
+        and certificate.not_valid_before_utc <= now
         and left > timedelta(days=request.renew_days)
     )
 

@@ -8,15 +8,15 @@ Python.
 
 from __future__ import annotations
 
-import io
-import json
-import tarfile
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.foreign import loads, tar_files
+from koseki_ops.core.formatting import printable
 
 # How long a door that should open is waited for: all suites knock at once, and a busy machine is
 # no closed door.
@@ -46,6 +46,7 @@ EPILOGUE = """\
 wait
 tar -C "$answers" -cf - .
 """
+EXIT_CODE = re.compile(rb"[0-9]{1,3}")
 DELIMITER = "end_of_question_7f3a"
 
 
@@ -89,7 +90,7 @@ class Answer:
     def json(self) -> Any:  # noqa: ANN401 - JSON is whatever the host says
         """The output as JSON; an AssertionError names what came instead."""
         try:
-            return json.loads(self.out)
+            return loads(self.out)
         except ValueError as error:
             raise AssertionError(
                 f"no JSON came, exit {self.rc}: {self.text[:200]!r} {self.errors[:400]!r}"
@@ -98,7 +99,7 @@ class Answer:
     def __str__(self) -> str:
         """Give a line for a failed test: exit code, output, errors."""
         parts = [f"exit {self.rc}", self.text[:400], self.errors[:400]]
-        return ", ".join(part for part in parts if part)
+        return printable(", ".join(part for part in parts if part))
 
 
 # What `timer` is answered while all is well.
@@ -141,29 +142,27 @@ def assemble(
 def parse(stream: bytes, names: list[str]) -> dict[str, Answer]:
     """Return the answers in a batch's stream by name.
 
-    Raises KosekiError when the stream is cut off or an answer is missing.
+    Raises KosekiError when the stream is not what a batch writes: it is cut off, an answer is
+    missing or there twice, something else is there.
     """
     try:
-        with tarfile.open(fileobj=io.BytesIO(stream)) as archive:
-            files = {
-                member.name.removeprefix("./"): _content(archive, member)
-                for member in archive
-                if member.isfile()
-            }
-    except tarfile.TarError as error:
+        files = dict(tar_files(stream))
+    except ValueError as error:
         raise KosekiError(
-            "the answers did not arrive whole", f"{len(stream)} bytes", "ask again"
+            "the answers did not arrive whole", f"{len(stream)} bytes: {error}", "ask again"
         ) from error
-    answers: dict[str, Answer] = {}
-    for number, name in enumerate(names):
-        if f"{number}.rc" not in files:
-            raise KosekiError("an answer is missing", name, "ask again")
-        answers[name] = Answer(
-            int(files[f"{number}.rc"]), files[f"{number}.out"], files[f"{number}.err"]
-        )
+    answers = {name: _answer(files, number, name) for number, name in enumerate(names)}
+    if files:
+        raise KosekiError("something came that was not asked for", min(files), "ask again")
     return answers
 
 
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = archive.extractfile(member)
-    return file.read() if file else b""
+def _answer(files: dict[str, bytes], number: int, name: str) -> Answer:
+    """Take one answer out of the files of a batch."""
+    try:
+        code, out, err = (files.pop(f"./{number}.{part}") for part in ("rc", "out", "err"))
+    except KeyError:
+        raise KosekiError("an answer is missing", name, "ask again") from None
+    if not EXIT_CODE.fullmatch(code):
+        raise KosekiError("an answer has no exit code", f"{name}: {code[:40]!r}", "ask again")
+    return Answer(int(code), out, err)

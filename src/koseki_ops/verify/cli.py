@@ -6,7 +6,9 @@ import sys
 
 import click
 
+from koseki_ops.core.formatting import in_short
 from koseki_ops.core.progress import Progress
+from koseki_ops.core.terminal import painted
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.site import Site
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, Results, TestResult
@@ -63,7 +65,7 @@ def print_results(results: Results) -> None:
         counts = {outcome: sum(t.outcome == outcome for t in tests) for outcome in OUTCOMES}
         said = ", ".join(f"{n} {OUTCOMES[outcome]}" for outcome, n in counts.items() if n)
         colour = "red" if counts[FAILED] else "green" if counts[PASSED] else "yellow"
-        click.echo(f"{suite:14} {click.style(said, fg=colour)}")
+        click.echo(f"{suite:14} {painted(said, colour)}")
     failures = results.with_outcome(FAILED)
     for test in failures[:SHOWN_FAILURES]:
         _print_failure(test)
@@ -73,11 +75,11 @@ def print_results(results: Results) -> None:
     for test in results.with_outcome(SKIPPED):
         reasons[test.reason] = reasons.get(test.reason, 0) + 1
     for reason, count in reasons.items():
-        click.echo(f"not verified ({count}): {reason}")
+        click.echo(f"not verified ({count}): {in_short(reason)}")
     if results.left_out:
         click.echo(f"left out ({results.left_out}): tests about hosts outside --limit")
     for host, silence in results.silent.items():
-        click.echo(f"koseki: {host} did not answer: {silence}", err=True)
+        click.echo(f"koseki: {host} did not answer: {in_short(silence)}", err=True)
     click.echo(
         f"{results.count(PASSED)} passed, {results.count(FAILED)} failed, "
         f"{results.count(SKIPPED)} not verified, {results.seconds:.1f} s"
@@ -88,11 +90,13 @@ OUTCOMES = {PASSED: "passed", FAILED: "failed", SKIPPED: "not verified"}
 
 
 def _print_failure(test: TestResult) -> None:
-    click.echo(f"\n{click.style('FAILED', fg='red', bold=True)} {test.id}")
+    click.echo(f"\n{painted('FAILED', 'red', bold=True)} {test.id}")
     click.echo(f"  {test.why}")
     for name in ("expected", "seen", "remedy"):
-        click.echo(f"  {name + ':':10}{getattr(test, name)}")
+        # A further line of it stands below its first, where no line of ours begins.
+        said = getattr(test, name).replace("\n", f"\n{'':12}")
+        click.echo(f"  {name + ':':10}{said}")
     if test.journal:
         click.echo(f"  journal of {test.unit} on {test.host}:")
         for line in test.journal:
-            click.echo(f"    {line}")
+            click.echo(f"    {in_short(line)}")

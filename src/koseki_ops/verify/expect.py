@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+from koseki_ops.core.formatting import in_short, printable
+
 
 @dataclass
 class DoesNotHold(AssertionError):  # noqa: N818 - it reads as the sentence it prints
@@ -52,7 +54,7 @@ def hold(
 
 def not_verified(reason: str) -> NoReturn:
     """End a test that cannot be decided here; the report shows it as not verified."""
-    pytest.skip(reason)
+    pytest.skip(in_short(reason))
 
 
 def _difference(seen: set[Any], expected: set[Any]) -> str:
@@ -61,6 +63,10 @@ def _difference(seen: set[Any], expected: set[Any]) -> str:
 
 
 def _shown(value: object) -> str:
+    return printable(_text(value))
+
+
+def _text(value: object) -> str:
     if isinstance(value, str):
         return value or "nothing"
     if isinstance(value, dict):

@@ -21,6 +21,7 @@ import pytest
 
 import testinfra
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.formatting import SHOWN_LENGTH, in_short, printable
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.site import Site
 from koseki_ops.verify.batch import Answer, Question
@@ -90,7 +91,7 @@ class Everywhere:
 
 
 def _not_asked(host: str, why: str) -> NoReturn:
-    pytest.skip(f"{host} {why}")
+    pytest.skip(in_short(f"{host} {why}"))
 
 
 @dataclass(frozen=True)
@@ -255,12 +256,18 @@ def _ask_later(modules: list[ModuleType], plan: Plan, everywhere: Everywhere) ->
         if later is None:
             continue
         suite = suite_of(module)
-        for host, reply in everywhere.replies.items():
-            if not reply.silence:
+        for host in [host for host, reply in everywhere.replies.items() if not reply.silence]:
+            try:
                 named = _named(suite, later(plan, host, everywhere.for_suite(suite)))
-                asked.setdefault(host, {}).update(named)
+            except Exception as error:  # noqa: BLE001 - whatever one host's answers make of it, the others are asked
+                why = f"what it said cannot be read: {type(error).__name__} {error}"
+                everywhere.replies[host] = HostAnswers(host, silence=in_short(why))
+                continue
+            asked.setdefault(host, {}).update(named)
     for host, more in ask_all(plan.site, {host: q for host, q in asked.items() if q}).items():
         first = everywhere.replies[host]
+        if first.silence:
+            continue
         everywhere.replies[host] = HostAnswers(
             host,
             {**first.answers, **more.answers},
@@ -324,7 +331,7 @@ def _result(
             result.host = result.host or error.host
         else:
             result.expected, result.remedy = result.why, DEFAULT_REMEDY
-            result.seen = f"{type(error).__name__}: {error}"
+            result.seen = printable(f"{type(error).__name__}: {error}"[:SHOWN_LENGTH])
     return result
 
 
@@ -349,7 +356,7 @@ def pytest_terminal_summary(
 ) -> None:
     """Name the hosts that did not answer: their tests were skipped, not passed."""
     for host, silence in silent_hosts(config).items():
-        terminalreporter.write_line(f"NOT ANSWERED {host}: {silence}", red=True)
+        terminalreporter.write_line(f"NOT ANSWERED {host}: {in_short(silence)}", red=True)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -380,7 +387,7 @@ def _state(plan: Plan, host: str, reply: HostAnswers | None) -> HostState:
     if reply is None:
         return HostState(address, asked=False)
     role = reply.answers.get(SUITE_QUESTION.format(suite=BASE, name="role"))
-    return HostState(address, silence=reply.silence, role=role.text if role else "")
+    return HostState(address, silence=reply.silence, role=in_short(role.text) if role else "")
 
 
 def _add_journals(plan: Plan, results: Results) -> None:
@@ -395,4 +402,4 @@ def _add_journals(plan: Plan, results: Results) -> None:
     for test in results.tests:
         reply = replies.get(test.host)
         if reply and test.unit in reply.answers:
-            test.journal = reply.answers[test.unit].lines
+            test.journal = [in_short(line) for line in reply.answers[test.unit].lines]

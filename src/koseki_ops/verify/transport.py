@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.core.subprocesses import TIMED_OUT
+from koseki_ops.core.formatting import in_short
+from koseki_ops.core.subprocesses import TIMED_OUT, Bounds, hear
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import argv
@@ -18,6 +18,8 @@ from koseki_ops.verify.batch import Answer, Question, assemble, parse
 # Longer than any question may take: the host ends a question, this ends a host.
 HOST_SECONDS = 90
 LATE_SECONDS = 75
+# A host answers a few megabytes; one that sends without end is cut off here.
+ANSWER_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -67,24 +69,16 @@ def ask(site: Site, host: str, questions: Mapping[str, Question]) -> HostAnswers
 def _ask_once(site: Site, host: str, questions: Mapping[str, Question]) -> HostAnswers:
     program, names = assemble(questions)
     asked_at = time.time()
-    try:
-        done = subprocess.run(
-            shell_of(site, host),
-            input=program.encode(),
-            capture_output=True,
-            timeout=HOST_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return HostAnswers(host, silence=f"no answer within {HOST_SECONDS} s")
+    heard = hear(shell_of(site, host), program.encode(), Bounds(HOST_SECONDS, ANSWER_BYTES))
     answered_at = time.time()
-    if done.returncode:
-        words = done.stderr.decode(errors="replace").strip().splitlines()
+    if heard.cut:
+        return HostAnswers(host, silence=heard.cut)
+    if heard.code:
+        words = heard.err.decode(errors="replace").strip().splitlines()
         # The first line is the network's own word; later ones say what ssh made of it.
-        said = words[0] if words else f"exit {done.returncode}"
-        return HostAnswers(host, silence=said)
+        return HostAnswers(host, silence=in_short(words[0]) if words else f"exit {heard.code}")
     try:
-        answers = parse(done.stdout, names)
+        answers = parse(heard.out, names)
     except KosekiError as error:
         return HostAnswers(host, silence=str(error))
     return HostAnswers(host, answers, "", asked_at, answered_at)

@@ -7,6 +7,7 @@ import sys
 import click
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.formatting import in_short
 from koseki_ops.engines import apply as engine
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
@@ -14,7 +15,7 @@ from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import run
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 from koseki_ops.supply.station import stations
-from koseki_ops.watch.schedule import STATUS, opinion, run_states
+from koseki_ops.watch.schedule import STATUS, RunState, opinion, run_states
 
 
 @click.group("watch")
@@ -35,7 +36,7 @@ def opinion_command(site: Site, *, as_json: bool) -> None:
     result = engine.apply(site, engine.Plan(check=True), lambda _line: None)
     said = opinion(result)
     for line in said:
-        click.echo(f"koseki: {line}", err=True)
+        click.echo(f"koseki: {in_short(line)}", err=True)
     if not said:
         click.echo(f"{len(result.hosts)} hosts, nothing would change, {result.seconds:.0f} s")
     if as_json:
@@ -57,18 +58,23 @@ def status_command(site: Site, *, as_json: bool) -> None:
     """
     inventory = Inventory(site.inventory)
     ensure_site_ssh(site, inventory)
-    states = {host: run_states(_ask(site, host)) for host in stations(inventory)}
+    states = {host: _ask(site, host) for host in stations(inventory)}
     for host, rows in states.items():
         for row in rows:
-            click.echo(f"{host:14} {row.unit:24} {row.sentence}")
+            click.echo(f"{host:14} {in_short(row.unit):24} {in_short(row.sentence)}")
     if as_json:
         print_json({host: [vars(row) for row in rows] for host, rows in states.items()})
     if not all(row.well for rows in states.values() for row in rows):
         sys.exit(1)
 
 
-def _ask(site: Site, host: str) -> str:
+def _ask(site: Site, host: str) -> list[RunState]:
     done = run(site, host, STATUS)
     if done.code:
         raise KosekiError(f"{host} does not answer", done.reason, "look at the host and its line")
-    return done.stdout
+    try:
+        return run_states(done.stdout)
+    except ValueError as error:
+        raise KosekiError(
+            f"{host} does not say how its runs stand", str(error), "look at that host"
+        ) from error

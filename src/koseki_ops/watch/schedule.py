@@ -96,13 +96,13 @@ class RunState:
 
 
 def run_states(answer: str) -> list[RunState]:
-    """Return how each run stands, from what `STATUS` printed."""
+    """Return how each run stands, from what `STATUS` printed; ValueError when it did not."""
     states = []
     for block in answer.split("--\n")[:-1]:
         row = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         states.append(
             RunState(
-                unit=row["Id"].removesuffix(".timer").removesuffix(".service"),
+                unit=row.get("Id", "?").removesuffix(".timer").removesuffix(".service"),
                 at_work=row.get("ActiveState") == "activating",
                 result=row.get("Result", "unknown"),
                 exit_code=int(row.get("ExecMainStatus") or 0),
@@ -110,4 +110,6 @@ def run_states(answer: str) -> list[RunState]:
                 coming=row.get("NextElapseUSecRealtime", ""),
             )
         )
+    if [state.unit for state in states] != [run.unit for run in RUNS]:
+        raise ValueError(f"{len(states)} of {len(RUNS)} runs are told of")
     return states

@@ -17,6 +17,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
 from koseki_ops.drift.model import Answer, Finding, Sweep
 from koseki_ops.evidence import site_key
+from koseki_ops.plan.inventory import LOADER
 from koseki_ops.plan.site import Site
 
 if TYPE_CHECKING:
@@ -107,9 +108,9 @@ def _rows(content: bytes, path: Path) -> tuple[Terms, ...]:
     from koseki_ops.plan.model import Waiver  # noqa: PLC0415 - a sweep without waivers does without
 
     try:
-        plain = yaml.safe_load(content)
+        plain = yaml.load(content, LOADER)  # noqa: S506 - a safe one
         return tuple(terms_of(Waiver.model_validate(row)) for row in plain["waivers"])
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, KeyError, TypeError) as error:
         raise KosekiError(
             "the committed waivers cannot be read", str(path), "correct and commit them"
         ) from error

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 
+from koseki_ops.core.formatting import printable
 from koseki_ops.drift.judge.compare import ABSENT, Difference
 from koseki_ops.drift.judge.manifest import Manifest
 from koseki_ops.drift.judge.repairs import mending, removal
@@ -17,7 +18,7 @@ from koseki_ops.plan.site import Site
 
 MASKED = "‹masked›"
 SECRET_WORD = re.compile(
-    r"(?i)((?:pass(?:word|phrase|wd)?|secret|token|cipher-pass|private[_-]?key)\S*\s*[:=]\s*)(\S+)"
+    r"(?i)((?:pass(?:word|phrase|wd)?|secret|token|cipher-pass|private[_-]?key)\S{0,80}\s{0,20}[:=]\s{0,20})(\S+)"
 )
 # Crypt hashes, SCRAM verifiers, and the lines of a private key.
 SECRET_VALUE = re.compile(
@@ -26,6 +27,8 @@ SECRET_VALUE = re.compile(
     re.MULTILINE,
 )
 SHOWN_DIFF_LINES = 60
+# Longer contents are not held against each other line by line: that takes the square of it.
+COMPARED_LINES = 1000
 # Kinds that the engines make what they are; others come with packages or by themselves.
 OF_THE_CLUSTER = frozenset({"patroni", "hba", "hba order", "setting"})
 
@@ -43,10 +46,13 @@ def diff(path: str, expected: bytes, seen: bytes, secrets: Iterable[str] = ()) -
         before, after = expected.decode(), seen.decode()
     except UnicodeDecodeError:
         return f"{path}: no text, {len(expected)} bytes expected, {len(seen)} seen"
+    old, new = mask(before, secrets).splitlines(), mask(after, secrets).splitlines()
+    if max(len(old), len(new)) > COMPARED_LINES:
+        return f"{path}: too long to be shown, {len(old)} lines expected, {len(new)} seen"
     lines = list(
         difflib.unified_diff(
-            mask(before, secrets).splitlines(),
-            mask(after, secrets).splitlines(),
+            old,
+            new,
             f"{path} (applied)",
             f"{path} (on the host)",
             lineterm="",
@@ -93,6 +99,9 @@ def on_host(site: Site, host: str, command: str) -> str:
 def repair_of(site: Site, host: str, difference: Difference, manifest: Manifest | None) -> str:
     """Return the command that mends a difference."""
     if difference.answer is Answer.NOT_VERIFIED or manifest is None:
+        return ""
+    if printable(difference.name) != difference.name or "\n" in difference.name:
+        # As it is shown it is another name: a command that is copied would mend another thing.
         return ""
     apply = f"koseki apply --limit {host}" + ("" if site.is_lab else f" -i {site.inventory_name}")
     if difference.unmanaged:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.formatting import in_short
 from koseki_ops.drift.judge import manifest as manifests
 from koseki_ops.drift.judge.causes import diff, finding, on_host
 from koseki_ops.drift.judge.compare import clock_difference, compare, days_left
@@ -27,6 +29,8 @@ from koseki_ops.plan.site import Site
 KEPT_BYTES = 64 << 10
 CONTENTS = "contents"
 SHOWN_FILES = 40
+# More of them than a person reads: that host is another one.
+MOST_FINDINGS = 5000
 SECOND_LOOK_SECONDS = 2.0
 # Right after an apply a host is busy with what that began, and without its answer nothing vouches
 # for it: it may take longer than in a sweep.
@@ -64,6 +68,10 @@ def observe(
                 observed.state = probe.parse(reply.out, reply.err, programs[reply.host].mark)
             except probe.MalformedError as error:
                 observed.why = f"malformed answer: {error}"
+            except Exception as error:  # noqa: BLE001 - whatever one host's answer makes of it, the others are asked
+                observed.why = in_short(f"its answer cannot be read: {error!r}")
+        # What was read is in the state; all answers at once would not fit into the watch's memory.
+        reply.out = reply.err = b""
 
     ask_all(
         site,
@@ -85,6 +93,12 @@ class Part:
     observed: Observed | None = None
     holds: int = 0
     findings: list[Finding] = field(default_factory=list)
+
+    def silent(self, why: str) -> None:
+        """Take the host for one that did not answer: what was wrong with it before is not over."""
+        if self.observed:
+            self.observed.state, self.observed.why = None, why
+        self.unverified("host", self.host, why)
 
     def unverified(self, kind: str, name: str, why: str, repair: str = "") -> None:
         """Add what could not be asked, with the reason."""
@@ -120,8 +134,8 @@ def sweep(
     renew = inventory.shared["certificate_policy"]["renew_when_days_left"]
     for part in parts:
         part.observed = seen[part.host]
-        _judge(site, part, present, renew, secrets)
-    _look_again(site, parts, bounds, lambda part: _judge(site, part, present, renew, secrets))
+        _judge_alone(site, part, present, renew, secrets)
+    _look_again(site, parts, bounds, lambda part: _judge_alone(site, part, present, renew, secrets))
     _tell_more(site, parts, inventory.shared["automation_account"], secrets)
     return Sweep(
         site=site.name,
@@ -170,6 +184,23 @@ def _open(site: Site, host: str) -> Part:
         return Part(host, manifests.read(site, host), "")
     except TamperedError as error:
         return Part(host, None, str(error))
+
+
+def _judge_alone(
+    site: Site, part: Part, present: Inputs, renew_days: float, secrets: Callable[[], list[str]]
+) -> None:
+    """Judge one host, whatever it said: the others are judged all the same."""
+    try:
+        _judge(site, part, present, renew_days, secrets)
+    except KosekiError:
+        raise
+    except Exception as error:  # noqa: BLE001 - as above
+        part.holds, part.findings = 0, []
+        part.silent(in_short(f"its answer cannot be judged: {error!r}"))
+    more = len(part.findings) - MOST_FINDINGS
+    if more > 0:
+        del part.findings[MOST_FINDINGS:]
+        part.silent(f"{more} more differences: look at the host itself")
 
 
 def _judge(

@@ -50,6 +50,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "definer": ("owner", "body"),
     "trigger": ("state", "function"),
 }
+# A path has at most 4,096 bytes; each that is no text is written with four characters.
+LONGEST_NAME, LONGEST_ROW = 16_384, 65_536
+MOST_ITEMS = 200_000
 FILES = ("file", "unit", "sudoers", "cron")
 
 # Which part of the probe an item of a kind comes from.
@@ -134,5 +137,14 @@ class State:
     beyond: int = 0
 
     def add(self, kind: str, name: str, fields: Sequence[str]) -> None:
-        """Keep one item."""
-        self.items.setdefault(kind, {})[name] = pack(fields)
+        """Keep one item; ValueError for one that no host has."""
+        row = pack(fields)
+        # PostgreSQL's own answers name their kinds and fill their rows.
+        if kind not in COLUMNS or row.count("\t") != max(0, len(COLUMNS[kind]) - 1):
+            raise ValueError(f"no {kind[:40]!r} has {len(fields)} fields")
+        if len(name) > LONGEST_NAME or len(row) > LONGEST_ROW:
+            raise ValueError(f"{len(name) + len(row)} characters of {kind} {name[:40]!r}")
+        items = self.items.setdefault(kind, {})
+        if len(items) >= MOST_ITEMS:
+            raise ValueError(f"more than {MOST_ITEMS} of {kind}")
+        items[name] = row

@@ -18,18 +18,23 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import takewhile
 from typing import Any
 
+from koseki_ops.core.foreign import loads, number
+from koseki_ops.core.formatting import in_short
 from koseki_ops.drift.observe import policy
 from koseki_ops.drift.observe.items import FILES, FORMER_ENGINES, State, pack
 
 SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 MODE = re.compile(r"[0-7]{1,4}")
-CAPABILITIES = re.compile(r"(/.*) ((?:[a-z_,]+[=+][eip]+ ?)+)$")
+CAPABILITY = re.compile(r"[a-z_,]+[=+][eip]+")
 LISTENER = re.compile(r'\("([^"]*)",pid=(\d+)')
 # Ports that a program gets when it names none (ip_local_port_range).
 EPHEMERAL = 32768
 FULL_KIB = 4096
+# As much is said of why a part is not verified.
+SHOWN_LENGTH = 200
 
 
 class MalformedError(Exception):
@@ -115,12 +120,15 @@ def fetching(paths: Iterable[str], *, sessions: bool = False) -> str:
     )
 
 
-SESSION = re.compile(r"(\d+\.\d+) .*Accepted \w+ for (\S+) from (\S+)")
+# Five hundred lines are asked for; what a line of the journal says of a session is short.
+SESSION_LENGTH, SESSIONS_LENGTH = 1000, 500_000
+SESSION = re.compile(r"([0-9]{1,10}\.[0-9]{1,9}) .*Accepted \w+ for (\S+) from (\S+)")
 
 
 def sessions_in(text: str) -> list[tuple[float, str]]:
     """Return when each person came in, and who from where."""
-    matches = filter(None, map(SESSION.match, text.splitlines()))
+    lines = [line[:SESSION_LENGTH] for line in text[:SESSIONS_LENGTH].splitlines()]
+    matches = filter(None, map(SESSION.match, lines))
     return [(float(match[1]), f"{match[2]} from {match[3]}") for match in matches]
 
 
@@ -148,8 +156,8 @@ def parse(answer: bytes, errors: bytes, mark: str) -> State:
                 continue
         try:
             read(state, content)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            state.failed[part] = f"malformed answer: {error}"[:200]
+        except Exception as error:  # noqa: BLE001 - whatever a reader makes of it, it is no answer
+            state.failed[part] = in_short(f"malformed answer: {error}", SHOWN_LENGTH)
     _join_files(state, parts)
     return state
 
@@ -179,9 +187,9 @@ def _first_errors(errors: bytes, mark: str) -> dict[str, str]:
     """Return the first line of what each part complained of."""
     said = {}
     for piece in errors.decode("utf-8", "backslashreplace").split(f"{mark} begin ")[1:]:
-        name, *lines = piece.splitlines()
-        if lines:
-            said[name] = lines[0].strip()[:300]
+        name, _, rest = piece.partition("\n")
+        if lines := rest.splitlines():
+            said[name] = in_short(lines[0], SHOWN_LENGTH)
     return said
 
 
@@ -197,8 +205,8 @@ def _records(content: str, size: int) -> Iterable[list[str]]:
 
 def _host(state: State, content: str) -> None:
     clock, uptime, container, *rooms = content.splitlines()
-    state.clock = float(clock)
-    state.measures["uptime_seconds"] = float(uptime.split()[0])
+    state.clock = number(clock)
+    state.measures["uptime_seconds"] = number(uptime.split()[0])
     state.container = "" if container == "-" else container
     for room in rooms:
         free, size, place = room.split(" ", 2)
@@ -240,7 +248,7 @@ def _join_files(state: State, parts: dict[str, tuple[str, int]]) -> None:
     except ValueError as error:
         for kind in FILES:
             state.items.pop(kind, None)
-        state.failed["files"] = f"malformed answer: {error}"[:200]
+        state.failed["files"] = in_short(f"malformed answer: {error}", SHOWN_LENGTH)
         return
     _enablement(state)
 
@@ -315,10 +323,12 @@ def _rights(state: State, content: str) -> None:
         state.add("setuid", pieces[start + 1], meta.split("\t"))
     for line in "\n".join(capable).splitlines():
         if line.strip():
-            match = CAPABILITIES.match(line)
-            if not match:
+            words = line.rstrip().split(" ")
+            held = len(list(takewhile(CAPABILITY.fullmatch, reversed(words))))
+            path = " ".join(words[: len(words) - held])
+            if not held or not path.startswith("/"):
                 raise ValueError(f"no capability: {line[:80]!r}")
-            state.add("capability", match[1], (match[2].strip(),))
+            state.add("capability", path, (" ".join(words[-held:]),))
 
 
 def _programs(state: State, content: str) -> None:
@@ -409,7 +419,7 @@ def _firewall(state: State, content: str) -> None:
     table = chain = ""
     order = hashlib.sha256()
     seen: dict[str, int] = defaultdict(int)
-    elements = False
+    elements = dynamic = False
     for raw in content.splitlines():
         line = raw.strip()
         if elements:
@@ -419,8 +429,11 @@ def _firewall(state: State, content: str) -> None:
             table = line.removesuffix(" {")
             line = ""
         elif line.endswith(" {") and line.split()[0] in {"chain", "set", "map", "flowtable"}:
-            chain = line.removesuffix(" {")
-        elif line.startswith("elements = {") and "dynamic" in order_flags(content, chain):
+            chain, dynamic = line.removesuffix(" {"), False
+        elif line.startswith("flags "):
+            # nft writes them before the elements.
+            dynamic = "dynamic" in line
+        elif line.startswith("elements = {") and dynamic:
             # Filled by the kernel as packets come.
             elements = "}" not in line
             continue
@@ -433,12 +446,6 @@ def _firewall(state: State, content: str) -> None:
         order.update(f"{name}\n".encode())
         state.add("firewall rule", name, ())
     state.add("firewall", "ruleset", (order.hexdigest(),))
-
-
-def order_flags(content: str, chain: str) -> str:
-    """Return the flags line of a set."""
-    match = re.search(rf"{re.escape(chain)} {{[^}}]*?flags ([a-z, ]+)", content)
-    return match[1] if match else ""
 
 
 def _sockets(state: State, content: str) -> None:
@@ -507,11 +514,13 @@ def _database(state: State, content: str) -> None:
     for line in content.splitlines():
         if not line or line == "absent":
             continue
-        answer = json.loads(line)
+        answer = loads(line)
         if "leads" in answer:
+            if not isinstance(answer["leads"], bool):
+                raise ValueError(f"it says that it leads: {answer['leads']!r}")
             state.leads = answer["leads"]
             if answer["lag"] is not None:
-                state.measures["replication_lag_bytes"] = float(answer["lag"])
+                state.measures["replication_lag_bytes"] = number(answer["lag"])
             continue
         for kind, rows in answer.items():
             if kind == policy.LENT:
@@ -548,21 +557,23 @@ def _flat(tree: dict[str, object], above: str = "") -> Iterable[tuple[str, str]]
 def _status(state: State, content: str) -> None:
     if not content.strip():
         return
-    status = json.loads(content)
+    status = loads(content)
     repositories = status["repositories"].values()
     newest = [row["newest_backup"] for row in repositories if row["newest_backup"] is not None]
     if newest:
-        state.measures["newest_backup_at"] = float(min(newest))
+        state.measures["newest_backup_at"] = number(min(newest))
     if repositories:
-        state.measures["vault_lag_minutes"] = float(max(row["lag_minutes"] for row in repositories))
+        state.measures["vault_lag_minutes"] = number(
+            max(row["lag_minutes"] for row in repositories)
+        )
 
 
 def _cost(state: State, content: str) -> None:
     shell, children, memory = content.splitlines()[:3]
     for word in (*shell.split(), *children.split()):
         minutes, seconds = word.removesuffix("s").split("m")
-        state.cpu_seconds += int(minutes) * 60 + float(seconds)
-    state.memory_kib = int(memory)
+        state.cpu_seconds += number(minutes) * 60 + number(seconds)
+    state.memory_kib = int(number(memory))
 
 
 def _nothing(_state: State, _content: str) -> None:

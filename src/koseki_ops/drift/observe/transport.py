@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import selectors
 import subprocess
-import tarfile
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from koseki_ops.core.foreign import tar_files
+from koseki_ops.core.formatting import in_short
 from koseki_ops.drift.observe.probe import CONTENTS, fetching, sessions_in
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import argv
 
 # A host that has not finished by then is not verified; the others do not wait for it longer.
 HOST_SECONDS = 30.0
-# A host answers some hundred kilobytes; one that sends without end is cut off here.
-ANSWER_BYTES = 32 << 20
+# A host answers some hundred kilobytes; one that sends without end is cut off here. Read, it takes
+# some twenty times as much memory, and the watch has a gigabyte.
+ANSWER_BYTES = 16 << 20
 ERROR_BYTES = 256 << 10
 CHUNK = 1 << 18
 # How much later than this side a host ends by itself what this side has forgotten, in seconds.
 FORGOTTEN_SECONDS = 10
 # Between the end of an answer and the end of the program that gave it.
 END_SECONDS = 2.0
+# As much is said of why a host did not answer.
+SHOWN_LENGTH = 300
 # ssh's exit code when it is the connection that failed.
 SSH_FAILED = 255
 
@@ -120,7 +124,8 @@ class _Talk:
             known = "it shows another host key than its own" if _strange_key(lines) else ""
             # The first line is the network's own word; later ones say what ssh made of it.
             silence = known or (lines[0] if code == SSH_FAILED and lines else "")
-            silence = silence or f"the probe ended with exit {code} {' '.join(lines[-1:])}".strip()
+            silence = silence or f"the probe ended with exit {code} {' '.join(lines[-1:])}"
+            silence = in_short(silence, SHOWN_LENGTH)
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
                 _close(stream)
@@ -262,18 +267,19 @@ def fetch(
     site: Site, paths: Mapping[str, Iterable[str]], *, sessions: bool = False
 ) -> dict[str, Fetched]:
     """Return the content of files by host; what could not be read is left out."""
-    programs = {host: fetching(listed, sessions=sessions) for host, listed in paths.items()}
-    found = {}
-    for host, reply in ask_all(site, programs).items():
-        said, _, stream = reply.out.partition(CONTENTS)
-        found[host] = Fetched(sessions=sessions_in(said.decode(errors="replace")))
-        try:
-            with tarfile.open(fileobj=io.BytesIO(stream), mode="r|") as archive:
-                for member in archive:
-                    file = archive.extractfile(member) if member.isfile() else None
-                    if file is not None:
-                        found[host].contents[member.name] = file.read()
-        except tarfile.TarError:
-            # A difference is shown without its content then; that it is one is known already.
-            continue
+    asked = {host: frozenset(listed) for host, listed in paths.items()}
+    programs = {host: fetching(listed, sessions=sessions) for host, listed in asked.items()}
+    return {
+        host: _fetched(reply.out, asked[host]) for host, reply in ask_all(site, programs).items()
+    }
+
+
+def _fetched(answer: bytes, asked: frozenset[str]) -> Fetched:
+    said, _, stream = answer.partition(CONTENTS)
+    found = Fetched(sessions=sessions_in(said.decode(errors="replace")))
+    # A difference is shown without its content then; that it is one is known already.
+    with suppress(ValueError):
+        for name, content in tar_files(stream):
+            if name in asked:
+                found.contents.setdefault(name, content)
     return found

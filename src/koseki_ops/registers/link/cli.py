@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from koseki_ops.core.foreign import as_asked
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
@@ -56,23 +57,24 @@ def status_command(site: Site, municipality: str | None, *, as_json: bool) -> No
     Example: koseki link status oshika
     """
     towns = service.ask(site, _platform(site), [municipality] if municipality else [], ["status"])
-    for town in towns:
-        for flow in town["flows"]:
-            by_hand = f"  by hand: {flow['reason']} ({flow['by']})" if flow["reason"] else ""
-            mode = by_hand if flow["mode"] == "manual" else ""
-            click.echo(
-                f"{town['town']:10} {flow['direction']:3} {flow['flow']:16} next "
-                f"{flow['next']:6}{mode}  {flow['term']}"
-            )
-        for file in town["waiting"]:
-            click.echo(f"{town['town']:10} waits       {file}")
-        for row in town["quarantine"]:
-            place = "STANDS" if row["open"] else "quarantine"
-            click.echo(
-                f"{town['town']:10} {place:11} {row['file']}: {row['code']}, {row['detail']}"
-            )
-        if town["outbox_set_aside"]:
-            click.echo(f"{town['town']:10} {town['outbox_set_aside']} rows cannot be sent")
+    with as_asked("the link's host"):
+        for town in towns:
+            for flow in town["flows"]:
+                by_hand = f"  by hand: {flow['reason']} ({flow['by']})" if flow["reason"] else ""
+                mode = by_hand if flow["mode"] == "manual" else ""
+                click.echo(
+                    f"{town['town']:10} {flow['direction']:3} {flow['flow']:16} next "
+                    f"{flow['next']:6}{mode}  {flow['term']}"
+                )
+            for file in town["waiting"]:
+                click.echo(f"{town['town']:10} waits       {file}")
+            for row in town["quarantine"]:
+                place = "STANDS" if row["open"] else "quarantine"
+                click.echo(
+                    f"{town['town']:10} {place:11} {row['file']}: {row['code']}, {row['detail']}"
+                )
+            if town["outbox_set_aside"]:
+                click.echo(f"{town['town']:10} {town['outbox_set_aside']} rows cannot be sent")
     if as_json:
         print_json({"towns": towns})
 

@@ -6,7 +6,6 @@ Under `var/<site>/link/`: `<slug>.pub`, the key that a town's registry comes wit
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.foreign import told_by
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
@@ -117,4 +117,8 @@ def ask(
             done.reason.removeprefix("koseki-link: "),
             "see `koseki link status`, and the journal of koseki-link@ there",
         )
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    answers = told_by(host, done.stdout)
+    if not all(isinstance(answer, dict) for answer in answers) or len(answers) != len(towns):
+        seen = f"{len(answers)} answers about {len(towns)} towns"
+        raise KosekiError(f"the link on {host} does not say what it was asked", seen, "ask again")
+    return answers

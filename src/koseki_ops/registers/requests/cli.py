@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import click
 
+from koseki_ops.core.foreign import as_asked
 from koseki_ops.plan.cli_options import (
     end_of,
     end_options,
@@ -18,6 +19,7 @@ from koseki_ops.plan.cli_options import (
 from koseki_ops.plan.naming import database_of
 from koseki_ops.plan.site import Site
 from koseki_ops.registers.requests import service
+from koseki_ops.remote.psql import LEADER
 
 
 @click.group("request")
@@ -86,16 +88,17 @@ def list_command(
     chosen = [desk.town(slug) for slug in slugs] or list(desk.towns)
     rows = service.listed(desk, chosen)
     noted, silent = service.events(desk, days)
-    if only_open:
-        rows, noted = [row for row in rows if row["state"] == "open"], []
-    databases = {database_of(slug) for slug in chosen}
-    noted = [event for event in noted if not slugs or event.database in databases]
-    for row in rows:
-        end = row["ended_at"] if row["state"] == "closed" else row["expires_at"]
-        click.echo(
-            f"{row['id']:14} {row['state']:8} {row['operator']:10} {row['scope']:8} "
-            f"{row['opened_at']} – {end}  {row['requester']}  {row['basis']}  {row['approver']}"
-        )
+    with as_asked(LEADER):
+        if only_open:
+            rows, noted = [row for row in rows if row["state"] == "open"], []
+        databases = {database_of(slug) for slug in chosen}
+        noted = [event for event in noted if not slugs or event.database in databases]
+        for row in rows:
+            end = row["ended_at"] if row["state"] == "closed" else row["expires_at"]
+            click.echo(
+                f"{row['id']:14} {row['state']:8} {row['operator']:10} {row['scope']:8} "
+                f"{row['opened_at']} – {end}  {row['requester']}  {row['basis']}  {row['approver']}"
+            )
     for event in noted:
         place = event.database or event.host
         click.echo(f"{event.kind:14} {event.at:%Y-%m-%dT%H:%M:%SZ} {event.operator:10} {place}")

@@ -7,7 +7,6 @@ leader, and listed together with what the hosts' journals tell of refusals.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +15,15 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.foreign import as_asked, told, told_by
+from koseki_ops.core.formatting import in_short
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
 from koseki_ops.plan.municipalities import active, operators_on
 from koseki_ops.plan.naming import database_of
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
-from koseki_ops.remote.psql import literal, say
+from koseki_ops.remote.psql import LEADER, literal, say
 from koseki_ops.remote.run import run
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 
@@ -212,8 +213,9 @@ def close_request(desk: Desk, request: str, closed_by: str) -> None:
 def listed(desk: Desk, slugs: Sequence[str]) -> list[dict[str, object]]:
     """Return every request of these municipalities, as JSON names it, oldest first in each."""
     script = "\n".join(f"\\connect {database_of(slug)}\n{LIST.format(slug=slug)}" for slug in slugs)
-    rows = [json.loads(line) for line in say(desk.site, desk.inventory, script).splitlines()]
-    return [{"id": f"{row['municipality']}-{row['number']}", **row} for row in rows]
+    rows = told_by(LEADER, say(desk.site, desk.inventory, script))
+    with as_asked(LEADER):
+        return [{"id": f"{row['municipality']}-{row['number']}", **row} for row in rows]
 
 
 def events(desk: Desk, days: int) -> tuple[list[Event], dict[str, str]]:
@@ -231,7 +233,12 @@ def events(desk: Desk, days: int) -> tuple[list[Event], dict[str, str]]:
         if done.code not in (0, 1) or (done.code and done.stderr.strip()):
             silent[host] = done.reason
             continue
-        found += [event for line in done.stdout.splitlines() if (event := read_event(host, line))]
+        try:
+            events_here = [read_event(host, line) for line in done.stdout.split("\n") if line]
+        except (LookupError, TypeError, ValueError, OverflowError, OSError) as error:
+            silent[host] = in_short(f"its journal cannot be read: {error!r}")
+            continue
+        found += filter(None, events_here)
     return sorted(found, key=lambda event: event.at), silent
 
 
@@ -246,7 +253,7 @@ def _journal(names: Sequence[str], days: int) -> str:
 
 def read_event(host: str, line: str) -> Event | None:
     """Return what one line of a journal (JSON) tells of an operator, or None."""
-    row = json.loads(line)
+    row = told(line)
     text = row["MESSAGE"]
     if not isinstance(text, str):  # bytes that are no text come as numbers
         return None

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import click
 
+from koseki_ops.core.foreign import as_asked
 from koseki_ops.plan.cli_options import (
     end_of,
     end_options,
@@ -18,6 +19,7 @@ from koseki_ops.plan.cli_options import (
 from koseki_ops.plan.site import Site
 from koseki_ops.registers.requests.service import Desk
 from koseki_ops.registers.takeovers import service
+from koseki_ops.remote.psql import LEADER
 
 
 @click.group("takeover")
@@ -76,17 +78,18 @@ def status_command(site: Site, *, towns: tuple[str, ...], as_json: bool) -> None
     Example: koseki takeover status --json
     """
     standings = service.status(Desk.of(site), towns)
-    for row in standings:
-        for one in row.takeovers:
-            end = one["ended_at"] if one["state"] == "ended" else one["ends_at"]
-            click.echo(
-                f"{row.municipality}-{one['number']} {one['state']:8} {one['starts_at']} – "
-                f"{end}  {one['cause']}  {one['declared_by']}, "
-                f"{one['approver']}"
-            )
-        click.echo(f"{row.municipality}: {len(row.documents)} documents issued")
-        for fault in row.faults:
-            click.echo(f"koseki: {row.municipality}: {fault}", err=True)
+    with as_asked(LEADER):
+        for row in standings:
+            for one in row.takeovers:
+                end = one["ended_at"] if one["state"] == "ended" else one["ends_at"]
+                click.echo(
+                    f"{row.municipality}-{one['number']} {one['state']:8} {one['starts_at']} – "
+                    f"{end}  {one['cause']}  {one['declared_by']}, "
+                    f"{one['approver']}"
+                )
+            click.echo(f"{row.municipality}: {len(row.documents)} documents issued")
+            for fault in row.faults:
+                click.echo(f"koseki: {row.municipality}: {fault}", err=True)
     if as_json:
         print_json({"municipalities": [asdict(row) for row in standings]})
     if any(row.faults for row in standings):

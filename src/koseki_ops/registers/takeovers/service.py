@@ -7,17 +7,20 @@ it out by them. Here a declaration is held against the inventory, and issued num
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.foreign import as_asked, told_by
 from koseki_ops.plan.model import Takeover
 from koseki_ops.plan.naming import database_of
 from koseki_ops.registers.requests.service import Desk, ends_within, one_line
-from koseki_ops.remote.psql import literal, say
+from koseki_ops.remote.psql import LEADER, literal, say
 
+# More than every municipality of the country would issue; so many numbers are held in memory.
+MOST_DOCUMENTS = 1_000_000
 STATUS = """SELECT json_build_object('municipality', '{slug}',
   'last', (SELECT max(last) FROM platform.takeover_numbers),
   'takeovers', (SELECT coalesce(json_agg(json_build_object('number', t.number,
@@ -119,12 +122,20 @@ def status(desk: Desk, towns: Sequence[str]) -> list[Standing]:
         f"\\connect {database_of(slug)}\n{STATUS.format(slug=slug)}" for slug in chosen
     )
     found = []
-    for line in say(desk.site, desk.inventory, script).splitlines() if chosen else []:
-        row = json.loads(line)
-        outside = [d["number"] for d in row["documents"] if not d["within"]]
-        faults = reconcile(row["last"], [d["number"] for d in row["documents"]], outside)
-        found.append(Standing(row["municipality"], row["takeovers"], row["documents"], faults))
+    for row in told_by(LEADER, say(desk.site, desk.inventory, script)) if chosen else []:
+        with as_asked(LEADER):
+            found.append(_standing(row))
     return found
+
+
+def _standing(row: Any) -> Standing:  # noqa: ANN401 - JSON is whatever came
+    numbers = [int(document["number"]) for document in row["documents"]]
+    outside = [int(d["number"]) for d in row["documents"] if not d["within"]]
+    last = int(row["last"] or 0)
+    if last > MOST_DOCUMENTS:
+        raise ValueError(f"{last} documents")
+    faults = reconcile(last, numbers, outside)
+    return Standing(row["municipality"], row["takeovers"], row["documents"], faults)
 
 
 def reconcile(last: int, numbers: Iterable[int], outside: Iterable[int]) -> list[str]:

@@ -198,8 +198,10 @@ class Folders:
 
         FileNotFoundError when its sender has renamed it or taken it away meanwhile.
         """
-        gone, kept = self.new(name), _kept(name)
-        # Out of its sender's reach first; where we die then, `recover` removes it.
+        kept = _kept(name)
+        # Out of its sender's reach first, under a name of our own: there is no room behind its own.
+        # Where we die then, `recover` removes it.
+        gone = self.new(kept)
         (self.incoming / name).rename(gone)
         self.explain(kept, {"file": shown(name), "kept": False, **reason})
         gone.unlink()

@@ -18,6 +18,8 @@ NAMESPACE = "koseki-release"
 FORMAT = 1
 MANIFEST, START = "manifest.json", "koseki-start"
 ARCHIVE_BYTES = 256 * 1024 * 1024
+# What becomes of reading an archive that is none.
+MALFORMED = (tarfile.TarError, OSError, EOFError, KeyError, ValueError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def open_release(archive: Path, signers: Path) -> Release:
         files, modes = members(content)
         manifest = json.loads(files.pop(MANIFEST))
         reject_manifest(manifest, files, modes)
-    except (tarfile.TarError, OSError, EOFError, KeyError, ValueError, TypeError) as error:
+    except MALFORMED as error:
         raise Refused(
             f"the release cannot be read ({archive.name}: {error}): build it anew"
         ) from None
