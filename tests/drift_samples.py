@@ -15,7 +15,7 @@ from koseki_ops.core import files
 from koseki_ops.drift.history import store as store_module
 from koseki_ops.drift.history.store import Store
 from koseki_ops.drift.history.waivers import Terms, terms_of
-from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
+from koseki_ops.drift.model import Cause, Finding, HostSweep, Sweep, Verdict
 from koseki_ops.evidence import site_key
 from koseki_ops.plan.model import Waiver
 
@@ -52,7 +52,7 @@ def drifted(number: int = 0, host: str = "primary1", **values: Any) -> Finding: 
         "host": host,
         "kind": kind,
         "name": name if number < len(KINDS) else f"{name}.{number}",
-        "answer": Answer.DRIFTED,
+        "answer": Verdict.DRIFTED,
         "cause": cause,
         "place": place,
         "expected": "" if unmanaged else "0640",
@@ -69,7 +69,7 @@ def not_verified(host: str = "secondary1", **values: Any) -> Finding:  # noqa: A
         "host": host,
         "kind": "host",
         "name": host,
-        "answer": Answer.NOT_VERIFIED,
+        "answer": Verdict.NOT_VERIFIED,
         "cause": Cause.UNKNOWN,
         "why": "no answer within 10 s",
         "repair": f"koseki ssh {host}",
@@ -77,12 +77,17 @@ def not_verified(host: str = "secondary1", **values: Any) -> Finding:  # noqa: A
     return Finding(**fields | values)
 
 
-def sweep(*findings: Finding, at: float = NOW, silent: Sequence[str] = (), **values: Any) -> Sweep:  # noqa: ANN401 - any field
-    """Return a sweep of all five hosts; those in `silent` did not answer."""
+def sweep(
+    *findings: Finding,
+    at: float = NOW,
+    unreachable: Sequence[str] = (),
+    **values: Any,  # noqa: ANN401 - any field
+) -> Sweep:
+    """Return a sweep of all five hosts; those in `unreachable` did not answer."""
     chance = random.Random(at)  # noqa: S311 - the same figures at every run
     hosts = []
     for host in HOSTS:
-        if host in silent:
+        if host in unreachable:
             hosts.append(HostSweep(host, answered=False, why="no answer within 10 s"))
             continue
         measures = {"clock_skew_seconds": round(chance.uniform(-0.01, 0.01), 4)}
@@ -109,23 +114,23 @@ def sweep(*findings: Finding, at: float = NOW, silent: Sequence[str] = (), **val
 def year(sweeps: int, seed: int = 4, ending: float = NOW) -> Iterator[Sweep]:
     """Yield sweeps every quarter of an hour as a year brings them.
 
-    A drift every nine hours or so stands for hours; every four days a host is silent for a while.
+    A drift every nine hours or so stands for hours; every four days a host is unreachable.
     """
     chance = random.Random(seed)  # noqa: S311 - the same year at every run
     standing: dict[str, tuple[Finding, int]] = {}
-    silent: tuple[str, int] = ("", 0)
+    unreachable: tuple[str, int] = ("", 0)
     for number in range(sweeps):
         at = ending - (sweeps - 1 - number) * QUARTER
         if chance.random() < 1 / 36:
             finding = drifted(chance.randrange(4000), chance.choice(HOSTS))
             standing[finding.id] = (finding, number + 1 + int(chance.expovariate(1 / 20)))
-        if number >= silent[1] and chance.random() < 1 / 400:
-            silent = (chance.choice(HOSTS), number + chance.randrange(1, 12))
+        if number >= unreachable[1] and chance.random() < 1 / 400:
+            unreachable = (chance.choice(HOSTS), number + chance.randrange(1, 12))
         standing = {i: pair for i, pair in standing.items() if pair[1] > number}
-        quiet = [silent[0]] if number < silent[1] else []
+        quiet = [unreachable[0]] if number < unreachable[1] else []
         found = [finding for finding, _ in standing.values() if finding.host not in quiet]
         found += [not_verified(host) for host in quiet]
-        yield sweep(*found, at=at, silent=quiet)
+        yield sweep(*found, at=at, unreachable=quiet)
 
 
 def waiver(finding: Finding, **values: Any) -> Waiver:  # noqa: ANN401 - any field

@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible.plugins.callback import CallbackBase
 
+from koseki_ops.core.subprocesses import cause_in
 from koseki_ops.drift.judge.declared import merge, of_task
 
 DOCUMENTATION = """
@@ -89,14 +90,15 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible's classes ar
 
 
 def sentence(result: dict[str, Any]) -> str:
-    """Return the last line that says why, of a task's result; nothing of a censored one."""
+    """Return the last line that says why, of a task's result; nothing of a censored one.
+
+    What followed from it, as a connection that was closed, is no reason: the next place is read.
+    """
     if result.get("censored") or result.get("_ansible_no_log"):
         return "it holds secrets, so its output is kept back; run it by hand with -vvv"
     for row in result.get("results") or []:
         if isinstance(row, dict) and row.get("failed"):
             return sentence(row)
-    for key in ("stderr", "msg", "module_stderr", "stdout"):
-        lines = [line for line in str(result.get(key) or "").splitlines() if line.strip()]
-        if lines:
-            return lines[-1].strip()
-    return "no output"
+    said = [str(result.get(key) or "") for key in ("stderr", "msg", "module_stderr", "stdout")]
+    causes = [cause for text in said if (cause := cause_in(text))]
+    return next(iter(causes), "") or " ".join("".join(said).split()) or "no output"

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.plan.host_programs import program_files, program_folders
-from koseki_ops.plan.municipalities import (
-    active,
-    client_certificates,
-    effective_day,
-    exchange_folders,
-    exchanges,
-    instances,
-    left,
-    lines,
-    link_certificates,
-    operators_on,
-    takeover_instances,
-    takeovers,
-    tenants,
-    today_in,
+from koseki_ops.plan import for_ansible, municipalities
+from koseki_ops.plan.days import effective_day, today_in
+from koseki_ops.plan.for_ansible import (
+    lines_of,
+    link_policy_of,
+    municipalities_of,
+    operators_of,
+    ports_of,
 )
+from koseki_ops.plan.host_programs import program_files, program_folders
+from koseki_ops.plan.model import with_version
 from koseki_ops.plan.revision import inputs_of
 from koseki_ops.plan.site import Site, project_root
 from koseki_ops.registers.schema import (
@@ -97,23 +91,61 @@ def platform_sql(towns: list[dict[str, str]], seen: dict[str, Any]) -> str:
         raise AnsibleFilterError(str(error)) from error
 
 
-def joined(
-    towns: list[dict[str, Any]], effective_date: str, timezone: str
-) -> list[Mapping[str, Any]]:
+def joined(rows: object, effective_date: str, timezone: str) -> list[dict[str, Any]]:
     """Return the municipalities that have joined by the effective date and not left."""
-    return active(towns, effective_day(effective_date, timezone))
+    day = effective_day(effective_date, timezone)
+    return for_ansible.rows_of(municipalities.active(municipalities_of(rows), day))
 
 
-def gone(
-    towns: list[dict[str, Any]], effective_date: str, timezone: str
-) -> list[Mapping[str, Any]]:
+def gone(rows: object, effective_date: str, timezone: str) -> list[dict[str, Any]]:
     """Return the municipalities that have left by the effective date."""
-    return left(towns, effective_day(effective_date, timezone))
+    day = effective_day(effective_date, timezone)
+    return for_ansible.rows_of(municipalities.left(municipalities_of(rows), day))
 
 
-def working(operators: list[dict[str, Any]], names: list[str], timezone: str) -> list[str]:
+def tenants(rows: object) -> list[dict[str, str]]:
+    """Return what each municipality is called."""
+    return for_ansible.tenants(municipalities_of(rows))
+
+
+def takeovers(rows: object) -> list[dict[str, str]]:
+    """Return who stands in for whom among municipalities that have joined."""
+    return for_ansible.takeovers(municipalities_of(rows))
+
+
+def subnets(rows: object, lines: object) -> dict[str, list[str]]:
+    """Return the line subnets of municipalities, by slug."""
+    return for_ansible.subnets(municipalities_of(rows), lines_of(lines))
+
+
+def exchanges(
+    rows: object, lines: object, policy: object, ports: object, authority: str
+) -> list[dict[str, Any]]:
+    """Return the exchange of files of each municipality."""
+    towns, link = municipalities_of(rows), link_policy_of(policy)
+    return for_ansible.exchanges(towns, lines_of(lines), link, ports_of(ports), authority)
+
+
+def instances(rows: object, ports: object, authority: str) -> dict[str, dict[str, str]]:
+    """Return the environment of each municipality's instance, by slug."""
+    return for_ansible.instances(municipalities_of(rows), ports_of(ports), authority)
+
+
+def takeover_instances(
+    rows: list[dict[str, str]], ports: object, authority: str
+) -> dict[str, dict[str, str]]:
+    """Return the environment of each instance that stands in, by its name."""
+    return for_ansible.takeover_instances(rows, ports_of(ports), authority)
+
+
+def package_names(packages: dict[str, list[str]], version: int) -> object:
+    """Return the plan's packages by the names that Debian gives them."""
+    return with_version(packages, version)
+
+
+def working(rows: object, names: list[str], timezone: str) -> list[str]:
     """Return the ids of the operators who may work today on a host."""
-    return operators_on(operators, names, today_in(timezone))
+    return municipalities.operators_on(operators_of(rows), names, today_in(timezone))
 
 
 def host_program(name: str) -> list[dict[str, str]]:
@@ -144,19 +176,20 @@ class FilterModule:
             "koseki_active": joined,
             "koseki_left": gone,
             "koseki_tenants": tenants,
-            "koseki_client_certificates": client_certificates,
-            "koseki_link_certificates": link_certificates,
+            "koseki_client_certificates": for_ansible.client_certificates,
+            "koseki_link_certificates": for_ansible.link_certificates,
             "koseki_exchanges": exchanges,
-            "koseki_exchange_folders": exchange_folders,
+            "koseki_exchange_folders": for_ansible.exchange_folders,
             "koseki_platform_statements": platform_statements,
             "koseki_platform_file_statements": platform_sql,
             "koseki_tenant_statements": tenant_statements,
             "koseki_sealed_statements": sealed_statements,
             "koseki_instances": instances,
-            "koseki_lines": lines,
+            "koseki_subnets": subnets,
             "koseki_operators_on": working,
             "koseki_takeovers": takeovers,
             "koseki_takeover_instances": takeover_instances,
+            "koseki_package_names": package_names,
             "koseki_release": verified,
             "koseki_schema_statements": schema,
             "koseki_repositories": repositories,

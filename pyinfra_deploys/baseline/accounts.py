@@ -9,7 +9,7 @@ from io import BytesIO
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand, deploy, operation
 from pyinfra_deploys.baseline.host_data import HostData, OperatorAccount
-from pyinfra_deploys.baseline.operations import Commands, File, ShellAnswer, ask, place, settle
+from pyinfra_deploys.baseline.operations import Commands, File, ShellAnswer, ask, ensure, put_files
 from pyinfra_deploys.baseline.templates import render
 
 from koseki_ops.drift.judge.declared import Declared
@@ -121,8 +121,8 @@ def _declare(account: OperatorAccount, max_days: int) -> None:
 
 def principals(data: HostData, today: date) -> tuple[File, ...]:
     """Return a principals file for each account: who may enter it, and from where."""
-    addresses = ",".join(str(a) for a in data.value("workstation_addresses").values())
-    automation = data.value("automation_account")
+    addresses = ",".join(data.plan.workstation_addresses.listed)
+    automation = data.plan.automation_account
     watch = ",".join(watch_addresses(data.inventory))
     engines = f'{OWNER}from="{addresses}" {automation}\n'
     if watch:
@@ -139,16 +139,16 @@ def principals(data: HostData, today: date) -> tuple[File, ...]:
 @deploy("Keep accounts: the engines', the operators', nobody else's")
 def accounts(data: HostData, today: date) -> None:
     """Keep groups, accounts, sudo, password quality and lockout."""
-    automation = data.value("automation_account")
+    automation = data.plan.automation_account
     policy = data.policy
-    settle(
+    ensure(
         name="Keep the groups",
         question=f"getent group {' '.join(GROUPS)} | cut -d: -f1",
         wanted=GROUPS,
         change="; ".join(f"getent group {g} >/dev/null || groupadd --system {g}" for g in GROUPS),
         owns=[("group", group, {}) for group in GROUPS],
     )
-    place(
+    put_files(
         name="Keep sudo",
         files=(
             File(
@@ -159,7 +159,7 @@ def accounts(data: HostData, today: date) -> None:
         ),
         validate='visudo -q -c -f "$STAGE/etc/sudoers.d/koseki"',
     )
-    settle(
+    ensure(
         name="Keep the engines' account",
         question=account_question([automation]),
         wanted=[f"{automation} /bin/bash - 99999 - {SSH_GROUP}"],
@@ -169,7 +169,7 @@ def accounts(data: HostData, today: date) -> None:
         f"{automation} && chage -M 99999 {automation}",
         owns=[("user", automation, {"shell": "/bin/bash", "password": "locked", "expires": ""})],
     )
-    place(
+    put_files(
         name="Keep password quality and lockout",
         files=(
             File(
@@ -200,7 +200,7 @@ def accounts(data: HostData, today: date) -> None:
             account=account,
             max_days=policy.password_max_days,
         )
-    settle(
+    ensure(
         name="Lock root",
         question="passwd -S root | cut -d' ' -f2",
         wanted=["L"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyinfra.api import deploy
 from pyinfra_deploys.baseline.host_data import HostData
-from pyinfra_deploys.baseline.operations import Absent, File, place, settle
+from pyinfra_deploys.baseline.operations import Absent, File, ensure, put_files
 from pyinfra_deploys.baseline.templates import render
 
 DAEMON = "/etc/audit/auditd.conf"
@@ -20,7 +20,7 @@ def audit(data: HostData) -> None:
     The kernel takes rules at boot and locks them, so an apply loads none. A container has no audit
     of its own: there the files lie ready and the units stay at rest.
     """
-    place(
+    put_files(
         name="Keep the rules of the records of use",
         files=(
             File(
@@ -38,12 +38,12 @@ def audit(data: HostData) -> None:
         ),
         then="systemctl daemon-reload",
     )
-    place(
+    put_files(
         name="Keep the daemon of the records of use",
         files=(File(DAEMON, render(DAEMON, policy=data.audit_policy), "0640"),),
         then="if systemctl is-active --quiet auditd.service; then auditctl --signal reload; fi",
     )
-    settle(
+    ensure(
         name="Record from boot on",
         # A unit that is not there yet is an answer, too.
         question="; ".join(f'echo "$(systemctl is-enabled {unit})"' for unit in UNITS),

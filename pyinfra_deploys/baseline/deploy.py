@@ -11,7 +11,7 @@ from pyinfra_deploys.baseline.audit import audit
 from pyinfra_deploys.baseline.firewall import firewall
 from pyinfra_deploys.baseline.hardening_kernel import hardening_kernel
 from pyinfra_deploys.baseline.host_data import HostData
-from pyinfra_deploys.baseline.operations import Absent, File, place, prove_what_was_left
+from pyinfra_deploys.baseline.operations import Absent, File, put_files, recover_rollback
 from pyinfra_deploys.baseline.packages import package_source
 from pyinfra_deploys.baseline.sshd import sshd
 from pyinfra_deploys.baseline.system import system
@@ -27,7 +27,7 @@ def baseline() -> None:
     """Settle one host, in the order in which each part needs the one before."""
     data = HostData.of(host)
     today = data.inventory.today
-    prove_what_was_left(name="Prove what a broken-off run left")
+    recover_rollback(name="Prove what a broken-off run left")
     package_source(data=data)
     system(data=data)
     accounts(data=data, today=today)
@@ -35,7 +35,7 @@ def baseline() -> None:
     firewall(data=data)
     hardening_kernel(data=data)
     audit(data=data)
-    place(
+    put_files(
         name="Note which inventory this baseline is from",
         files=(File(MARK, f"{inputs_of(data.site).tree}\n"), Absent(FORMER_MARK)),
     )

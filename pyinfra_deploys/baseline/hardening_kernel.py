@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pyinfra.api import deploy
 from pyinfra_deploys.baseline.host_data import HostData
-from pyinfra_deploys.baseline.operations import Absent, File, place, settle
+from pyinfra_deploys.baseline.operations import Absent, File, ensure, put_files
 from pyinfra_deploys.baseline.templates import render
 
 PARAMETERS = "/etc/sysctl.d/90-koseki.conf"
@@ -36,25 +36,25 @@ def differing(parameters: dict[str, str]) -> str:
 @deploy("Harden the kernel")
 def hardening_kernel(data: HostData) -> None:
     """Set parameters now and at boot, refuse modules, give the boot loader its words."""
-    parameters = {name: str(value) for name, value in data.value("kernel_parameters").items()}
+    parameters = {name: str(value) for name, value in data.plan.kernel_parameters.items()}
     # A * is one of every interface: interfaces come and go.
     single = {name: value for name, value in parameters.items() if "*" not in name}
-    place(
+    put_files(
         name="Keep the kernel's parameters",
         files=(File(PARAMETERS, render(PARAMETERS, parameters=parameters)),),
         then=SET,
     )
-    settle(
+    ensure(
         name="Set the parameters that are kept",
         question=differing(single),
         wanted=["settled"],
         change=SET,
         owns=[("kernel parameter", name, {"value": value}) for name, value in single.items()],
     )
-    place(
+    put_files(
         name="Refuse modules and memory images",
         files=(
-            File(MODULES, render(MODULES, modules=data.value("kernel_modules_refused"))),
+            File(MODULES, render(MODULES, modules=data.plan.kernel_modules_refused)),
             File(
                 "/etc/security/limits.d/koseki-core.conf",
                 "# Managed by koseki (pyinfra, baseline/hardening_kernel.py). Do not edit.\n"
@@ -65,8 +65,8 @@ def hardening_kernel(data: HostData) -> None:
             Absent("/etc/modprobe.d/koseki-usb-storage.conf"),
         ),
     )
-    place(
+    put_files(
         name="Keep the kernel's command line",
-        files=(File(COMMAND_LINE, render(COMMAND_LINE, words=data.value("kernel_command_line"))),),
+        files=(File(COMMAND_LINE, render(COMMAND_LINE, words=data.plan.kernel_command_line)),),
         then=f"if [ -e {MENU} ]; then update-grub; fi",
     )

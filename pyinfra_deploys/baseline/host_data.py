@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 from pyinfra.api import Host
 
 from koseki_ops.plan.inventory import WORKSTATION, Inventory
-from koseki_ops.plan.model import AccountPolicy, AuditPolicy, Operator
+from koseki_ops.plan.model import AccountPolicy, AuditPolicy, Operator, Platform
 from koseki_ops.plan.site import Site
 from koseki_ops.supply.mirror import mirror_folder
 
@@ -54,14 +53,15 @@ class HostData:
             data.koseki_inventory,
         )
 
-    def value(self, name: str) -> Any:  # noqa: ANN401 - raw values have many types
-        """Return a shared value of the inventory."""
-        return self.inventory.shared[name]
+    @property
+    def plan(self) -> Platform:
+        """What the inventory says for every host."""
+        return self.inventory.platform
 
     @property
     def is_city(self) -> bool:
         """Whether the host stands in the city, where it may ask the workstation."""
-        return "city" in self.value("host_addresses")[self.name]
+        return self.plan.host_addresses[self.name].city is not None
 
     @property
     def mirror(self) -> Path:
@@ -74,7 +74,7 @@ class HostData:
         concerns = ["base", "baseline"]
         for group, concern in (("city", "ansible"), ("watch_hosts", "watch")):
             concerns += [concern] if group in self.groups else []
-        return sorted({name for concern in concerns for name in self.value("packages")[concern]})
+        return sorted({name for concern in concerns for name in self.plan.packages[concern]})
 
     @property
     def workstation(self) -> str | None:
@@ -95,27 +95,25 @@ class HostData:
     def time_sources(self) -> list[str]:
         """Where chrony asks; empty where the clock is set over the management connection."""
         for group in reversed(self.groups):
-            if group in self.value("time_sources"):
-                return [str(source) for source in self.value("time_sources")[group]]
+            if group in self.plan.time_sources:
+                return [str(source) for source in self.plan.time_sources[group]]
         return []
 
     @property
     def policy(self) -> AccountPolicy:
         """Passwords, lockout and idle time."""
-        return AccountPolicy.model_validate(self.value("account_policy"))
+        return self.plan.account_policy
 
     @property
     def audit_policy(self) -> AuditPolicy:
         """How much the records of use may take, and when that is too much."""
-        return AuditPolicy.model_validate(self.value("audit_policy"))
+        return self.plan.audit_policy
 
     def operators(self, today: date) -> list[OperatorAccount]:
         """Return every operator, as this host should know them."""
         accounts = []
-        for row in self.value("operators"):
-            operator = Operator.model_validate(row)
+        for operator in self.plan.operators:
             belongs = bool(set(operator.hosts) & set(self.groups))
-            valid = operator.valid_from <= today <= operator.valid_until
-            is_open = belongs and valid and operator.status == "active"
+            is_open = belongs and operator.is_valid(today)
             accounts.append(OperatorAccount(operator, belongs, is_open))
         return accounts

@@ -1,6 +1,6 @@
 """The operations that the baseline is made of.
 
-`place` keeps a set of files: one question a host, one upload for what differs, the daemon's own
+`put_files` keeps a set of files: one question a host, one upload for what differs, the daemon's own
 check before anything is moved into place, and what must happen afterwards. Because the check and
 the consequence are inside the operation, a dry run counts exactly what an apply would change.
 """
@@ -116,18 +116,18 @@ class ShellAnswer(FactBase[list[str]]):
 
 
 @operation()
-def place(
+def put_files(
     files: Sequence[File | Absent],
     validate: str | None = None,
     then: str | None = None,
     *,
-    prove: bool = False,
+    rollback_unless_reachable: bool = False,
 ) -> Commands:
     """Keep files; when one differs, stage all that differ, validate, move, then do `then`.
 
     validate: a shell command that sees the staged files below `$STAGE`; when it fails nothing is
-    moved. then: a shell command for afterwards, as a reload. prove: the change could lock us out,
-    so a timer on the host undoes it unless a new connection works.
+    moved. then: a shell command for afterwards, as a reload. rollback_unless_reachable: the change
+    could lock us out, so a timer on the host undoes it unless a new connection works.
     """
     if not files:
         return
@@ -144,13 +144,13 @@ def place(
             yield FileUploadCommand(BytesIO(file.data), staged)
     if validate:
         yield StringCommand(f"STAGE={STAGE}; {validate}")
-    if prove:
+    if rollback_unless_reachable:
         yield from _arm_rollback(wrong, then or "true")
     yield StringCommand(" && ".join([*map(_move, wrong), f"rm -rf {STAGE}"]))
     if then:
         yield StringCommand(then)
-    if prove:
-        yield from _prove()
+    if rollback_unless_reachable:
+        yield from _rollback_unless_reachable()
 
 
 def _declare(files: Sequence[File | Absent]) -> None:
@@ -166,7 +166,7 @@ def _declare(files: Sequence[File | Absent]) -> None:
 
 
 @operation()
-def prove_what_was_left() -> Commands:
+def recover_rollback() -> Commands:
     """Prove the change of a run that was broken off before its proof, while its timer still runs.
 
     Otherwise the timer would undo, behind this run's back, what this run found in place. A change
@@ -177,16 +177,16 @@ def prove_what_was_left() -> Commands:
         yield StringCommand(FORGET if connector().new_connection_works() else UNDO)
 
 
-def _prove() -> Commands:
+def _rollback_unless_reachable() -> Commands:
     """Stop the timer when a new connection works; undo at once when none does."""
     if connector().new_connection_works():
         yield StringCommand(FORGET)
     else:
-        said = (
+        sentence = (
             f"a new connection did not work ({connector().trouble}), so the change was undone: "
             "compare flows and accounts with what was changed"
         )
-        yield StringCommand(f"{UNDO}; echo {shlex.quote(said)} >&2; exit 1")
+        yield StringCommand(f"{UNDO}; echo {shlex.quote(sentence)} >&2; exit 1")
 
 
 def _move(file: File | Absent) -> str:
@@ -226,7 +226,7 @@ def _arm_rollback(files: Sequence[File | Absent], then: str) -> Commands:
 
 
 @operation()
-def settle(
+def ensure(
     question: str,
     wanted: Sequence[str],
     change: str,

@@ -12,7 +12,7 @@ from shlex import join
 from pyinfra import host
 from pyinfra.api import FactBase, FileUploadCommand, StringCommand, deploy, operation
 from pyinfra_deploys.baseline.host_data import HostData
-from pyinfra_deploys.baseline.operations import Absent, Commands, File, FileStates, ask, place
+from pyinfra_deploys.baseline.operations import Absent, Commands, File, FileStates, ask, put_files
 
 from koseki_ops.drift.judge.declared import Declared
 from koseki_ops.supply.mirror import KEYRING, VAULT_SUITE
@@ -120,7 +120,7 @@ def push(data: HostData) -> Commands:
 
 def mirror_digest(data: HostData) -> str:
     """Return the hash of the signed index that this host reads."""
-    suite = data.value("debian_release") if data.is_city else VAULT_SUITE
+    suite = data.plan.debian_release if data.is_city else VAULT_SUITE
     return hashlib.sha256((data.mirror / "dists" / suite / "InRelease").read_bytes()).hexdigest()
 
 
@@ -128,8 +128,8 @@ def source_entry(data: HostData) -> str:
     """Return the one package source of a host, in deb822 form."""
     if data.is_city:
         uri, suite = (
-            f"http://{data.workstation}:{data.value('mirror_port')}",
-            data.value("debian_release"),
+            f"http://{data.workstation}:{data.plan.mirror_port}",
+            data.plan.debian_release,
         )
     else:
         uri, suite = f"file:{PUSHED}", VAULT_SUITE
@@ -143,7 +143,7 @@ def source_entry(data: HostData) -> str:
 def package_source(data: HostData) -> None:
     """Trust the platform's key, remove every other source, install the baseline's packages."""
     push(name="Push the packages of a host that asks nobody", data=data)
-    place(
+    put_files(
         name="Name the mirror as the only source",
         files=(
             File(KEY_ON_HOST, (data.mirror / KEYRING).read_bytes()),

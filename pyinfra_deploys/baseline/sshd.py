@@ -7,7 +7,7 @@ from datetime import date
 from pyinfra.api import deploy
 from pyinfra_deploys.baseline.accounts import principals
 from pyinfra_deploys.baseline.host_data import HostData
-from pyinfra_deploys.baseline.operations import Absent, File, ShellAnswer, ask, place
+from pyinfra_deploys.baseline.operations import Absent, File, ShellAnswer, ask, put_files
 from pyinfra_deploys.baseline.templates import render
 
 from koseki_ops.trust.ssh_ca import files_of, host_certificate
@@ -22,7 +22,7 @@ def sshd(data: HostData, today: date) -> None:
     (public_key,) = ask(ShellAnswer, question=f"cat {HOST_KEY}")
     certificate = host_certificate(data.site, data.inventory, data.name, f"{public_key}\n")
     authority = files_of(data.site).user_ca.with_suffix(".pub").read_text(encoding="ascii")
-    place(
+    put_files(
         name="Keep the certificate and the principals",
         files=(
             File("/etc/ssh/ssh_host_ed25519_key-cert.pub", certificate),
@@ -31,12 +31,12 @@ def sshd(data: HostData, today: date) -> None:
         ),
         then="systemctl reload ssh.service",
     )
-    place(
+    put_files(
         name="Keep its configuration",
         files=(File(DROP_IN, render(DROP_IN)),),
         validate=f'sshd -t -f "$STAGE{DROP_IN}"',
         then="sshd -t && systemctl reload ssh.service",
-        prove=True,
+        rollback_unless_reachable=True,
     )
     # The installer's key is no longer needed: the connection above has been proved.
-    place(name="Remove root's keys", files=(Absent("/root/.ssh/authorized_keys"),))
+    put_files(name="Remove root's keys", files=(Absent("/root/.ssh/authorized_keys"),))

@@ -6,7 +6,7 @@ import time
 
 from pyinfra.api import StringCommand, deploy, operation
 from pyinfra_deploys.baseline.host_data import HostData
-from pyinfra_deploys.baseline.operations import Commands, File, ShellAnswer, ask, place
+from pyinfra_deploys.baseline.operations import Commands, File, ShellAnswer, ask, put_files
 from pyinfra_deploys.baseline.templates import render
 
 from koseki_ops.engines.prefetch import AT_THIS_MOMENT
@@ -17,7 +17,7 @@ TOLERATED_SKEW_SECONDS = 1.5
 
 def hosts_file(data: HostData) -> str:
     """Return /etc/hosts: names and addresses as this host sees them."""
-    domain = data.value("domain")
+    domain = data.plan.domain
     lines = [OWNER + "127.0.0.1 localhost"]
     lines += [
         f"{address} {name}.{domain} {name}" for name, address in sorted(data.known_hosts.items())
@@ -38,27 +38,27 @@ def set_clock(data: HostData) -> Commands:
 @deploy("Settle names, time, journal and console")
 def system(data: HostData) -> None:
     """Keep what makes every host the same kind of host."""
-    place(
+    put_files(
         name="Settle names",
         files=(File("/etc/hostname", f"{data.name}\n"), File("/etc/hosts", hosts_file(data))),
         then="hostname -F /etc/hostname",
     )
-    place(
+    put_files(
         name="Settle time",
         files=(
             File(
                 "/etc/chrony/chrony.conf",
                 render("/etc/chrony/chrony.conf", sources=data.time_sources),
             ),
-            File("/etc/localtime", link_to=f"/usr/share/zoneinfo/{data.value('timezone')}"),
-            File("/etc/timezone", f"{data.value('timezone')}\n"),
+            File("/etc/localtime", link_to=f"/usr/share/zoneinfo/{data.plan.timezone}"),
+            File("/etc/timezone", f"{data.plan.timezone}\n"),
         ),
         validate='[ ! -e "$STAGE/etc/chrony/chrony.conf" ] || '
         'chronyd -p -f "$STAGE/etc/chrony/chrony.conf" >/dev/null',
         then="systemctl try-restart chrony.service",
     )
     set_clock(name="Set the clock of a host that asks nobody", data=data)
-    place(
+    put_files(
         name="Keep the journal across reboots",
         files=(
             File(
@@ -69,7 +69,7 @@ def system(data: HostData) -> None:
         then="mkdir -p /var/log/journal && systemctl restart systemd-journald.service && "
         "journalctl --flush",
     )
-    place(
+    put_files(
         name="Lock the console",
         files=(
             File(

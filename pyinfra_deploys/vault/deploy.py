@@ -12,7 +12,7 @@ from pyinfra import host
 from pyinfra.api import deploy
 from pyinfra_deploys.baseline.accounts import VAULT_GROUP
 from pyinfra_deploys.baseline.host_data import HostData
-from pyinfra_deploys.baseline.operations import File, place, settle
+from pyinfra_deploys.baseline.operations import File, ensure, put_files
 from pyinfra_deploys.baseline.templates import environment
 
 from koseki_ops.plan.host_programs import program_files
@@ -45,7 +45,7 @@ def _owned(vault: Vault) -> list[tuple[str, str, dict[str, str]]]:
 def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
     """On a vault's host: account, room, door, seal; on any other nothing."""
     render = environment(HERE / "templates")
-    seal = data.value("vault_seal")
+    seal = data.plan.vault_seal
     wanted, change = [], []
     for vault in vaults:
         wanted.append(
@@ -66,7 +66,7 @@ def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
         f"$(stat -c '%a %U' {shlex.quote(v.root)}/repo 2>/dev/null)\""
         for v in vaults
     ]
-    settle(
+    ensure(
         name="Keep the vault's account and room",
         question="; ".join(questions) or ":",
         wanted=wanted,
@@ -74,19 +74,19 @@ def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
         owns=[owned for vault in vaults for owned in _owned(vault)],
     )
     keys = f"{OWNER}{admitted_uploads(data.site, data.inventory, data.name)}"
-    place(
+    put_files(
         name="Admit the databases",
         files=[File(f"/etc/ssh/vault-keys/{vault.account}", keys) for vault in vaults],
     )
-    place(
+    put_files(
         name="Keep the vault's door",
         files=[File(SSHD, render(SSHD, vaults=vaults))] if vaults else [],
         validate=f'sshd -t -f "$STAGE{SSHD}"',
         then="sshd -t && systemctl reload ssh.service",
-        prove=True,
+        rollback_unless_reachable=True,
     )
     units = [f"koseki-seal@{vault.name}.timer" for vault in vaults]
-    place(
+    put_files(
         name="Keep the seal",
         files=[
             *(
@@ -94,12 +94,12 @@ def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
                 for file in program_files(data.site.root, "koseki_seal")
             ),
             File(SERVICE, render(SERVICE)),
-            File(TIMER, render(TIMER, minutes=seal["every_minutes"])),
+            File(TIMER, render(TIMER, minutes=seal.every_minutes)),
             *(
                 File(
                     f"/etc/koseki/vaults/{vault.name}.conf",
                     f"ROOT={vault.root}\nACCOUNT={vault.account}\n"
-                    f"KEEP_GENERATIONS={seal['keep_generations']}\nKEEP_DAYS={seal['keep_days']}\n",
+                    f"KEEP_GENERATIONS={seal.keep_generations}\nKEEP_DAYS={seal.keep_days}\n",
                 )
                 for vault in vaults
             ),
@@ -108,7 +108,7 @@ def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
         else [],
         then="systemctl daemon-reload",
     )
-    settle(
+    ensure(
         name="Seal by the clock",
         question="; ".join(
             f'echo "$(systemctl is-enabled {unit}) $(systemctl is-active {unit})"' for unit in units
@@ -123,7 +123,7 @@ def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
 def vault() -> None:
     """Settle one host's part in the vaults."""
     data = HostData.of(host)
-    vaults = [Vault.model_validate(row) for row in data.value("vaults")]
+    vaults = data.plan.vaults
     vault_rooms(data=data, vaults=[vault for vault in vaults if vault.group in data.groups])
 
 

@@ -18,14 +18,13 @@ from pyinfra_deploys.baseline.operations import (
     FileStates,
     ShellAnswer,
     ask,
-    place,
-    settle,
+    ensure,
+    put_files,
 )
 from pyinfra_deploys.baseline.templates import environment
 
 from koseki_ops.drift.judge.declared import Declared
-from koseki_ops.plan.model import DriftAlerts, WatchSchedule
-from koseki_ops.supply.station import (
+from koseki_ops.supply.toolkit import (
     ACCOUNT,
     LOCK,
     STATE,
@@ -46,7 +45,7 @@ BUNDLE = f"{OPT}/.bundle.tar"
 PASSWORD = "/etc/koseki/vault_password"  # noqa: S105 - a path
 UNITS = "/etc/systemd/system"
 MTA, MTA_UNIT, MTA_CLIENT = "/etc/smtpd.conf", "opensmtpd.service", "/etc/msmtprc"
-# Whoever is asking just now is ended in order: it would go on with half of the old toolkit.
+# Running checks are stopped first, so none continues with a half-replaced toolkit.
 REST = "; ".join(
     f"systemctl --quiet is-active {run.unit}.timer && systemctl stop {run.unit}.service"
     for run in RUNS
@@ -70,7 +69,7 @@ def key(data: HostData) -> Commands:
         )
     (public,) = ask(ShellAnswer, question=f"cat {path}.pub")
     certificate = watch_certificate(data.site, data.inventory, data.name, f"{public}\n")
-    yield from place._inner(  # noqa: SLF001 - pyinfra's own way to call an operation inside another
+    yield from put_files._inner(  # noqa: SLF001 - pyinfra's own way to call an operation inside another
         files=[File(f"{path}-cert.pub", certificate, "0644", ACCOUNT, ACCOUNT)]
     )
 
@@ -114,11 +113,11 @@ def _unpacked(make: Callable[[], bytes], folder: str) -> Commands:
 def equipment(data: HostData) -> None:
     """Give the host its account, what it asks with, and the toolkit.
 
-    Only the administrator's seat compares these: the host itself has nothing to hold them against.
+    Only the control node compares these: the host itself has nothing to hold them against.
     """
-    if data.site.station:
+    if data.site.watch_host:
         return
-    settle(
+    ensure(
         name="Keep the watch's account",
         question=f"getent passwd {ACCOUNT} | cut -d: -f6,7; "
         f"stat -c '%a %U %G' {STATE} 2>/dev/null || echo absent",
@@ -130,7 +129,7 @@ def equipment(data: HostData) -> None:
         owns=[("user", ACCOUNT, {"shell": "/usr/sbin/nologin", "password": "locked"})],
     )
     key(name="Keep what the watch asks with", data=data)
-    place(
+    put_files(
         name="Keep the vault's password for the second opinion",
         files=[File(PASSWORD, read_password(data.site) + b"\n", "0400")],
     )
@@ -140,18 +139,18 @@ def equipment(data: HostData) -> None:
 @deploy("Keep watch: the mail")
 def mail(data: HostData) -> None:
     """Keep the local MTA, which takes what the watch has to tell and hands it on."""
-    alerts = DriftAlerts.model_validate(data.value("drift_alerts"))
-    place(
+    alerts = data.plan.drift_alerts
+    put_files(
         name="Keep whom mail is handed to",
         files=[File(MTA_CLIENT, render(MTA_CLIENT))],
     )
-    place(
+    put_files(
         name="Keep what the MTA does with mail",
         files=[File(MTA, render(MTA, relay=alerts.relay))],
         validate=f"smtpd -n -f $STAGE{MTA}",
         then=f"! systemctl --quiet is-active {MTA_UNIT} || systemctl restart {MTA_UNIT}",
     )
-    settle(
+    ensure(
         name="Run the MTA",
         question=f'echo "$(systemctl is-enabled {MTA_UNIT}) $(systemctl is-active {MTA_UNIT})"',
         wanted=["enabled active"],
@@ -163,13 +162,13 @@ def mail(data: HostData) -> None:
 @deploy("Keep watch: the schedule")
 def schedule(data: HostData) -> None:
     """Keep the units that look at the platform by the clock."""
-    beat = WatchSchedule.model_validate(data.value("watch_schedule"))
+    times = data.plan.watch_schedule
     files = []
     for run in RUNS:
-        told = {
+        values = {
             "run": run,
-            "calendar": getattr(beat, f"{run.name}_calendar"),
-            "seconds": getattr(beat, f"{run.name}_seconds"),
+            "calendar": getattr(times, f"{run.name}_calendar"),
+            "seconds": getattr(times, f"{run.name}_seconds"),
             "account": ACCOUNT,
             "programs": f"{VENV}/bin",
             "toolkit": TOOLKIT,
@@ -177,11 +176,11 @@ def schedule(data: HostData) -> None:
             "password": PASSWORD if run.secrets else "",
         }
         for kind in ("service", "timer"):
-            content = render(f"{UNITS}/koseki-watch.{kind}", **told)
+            content = render(f"{UNITS}/koseki-watch.{kind}", **values)
             files.append(File(f"{UNITS}/{run.unit}.{kind}", content))
-    place(name="Keep the units", files=files, then="systemctl daemon-reload")
+    put_files(name="Keep the units", files=files, then="systemctl daemon-reload")
     timers = [f"{run.unit}.timer" for run in RUNS]
-    settle(
+    ensure(
         name="Watch by the clock",
         question="; ".join(
             f'echo "$(systemctl is-enabled {unit}) $(systemctl is-active {unit}) '

@@ -21,9 +21,9 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 ROOMS = {
     "apply": (
         "koseki_ops.engines.cli:apply_command",
-        "Bring the hosts to what the inventory says.",
+        "Bring the hosts to what is in the inventory.",
     ),
-    "check": ("koseki_ops.plan.cli:check_command", "Hold the inventory to its rules."),
+    "check": ("koseki_ops.plan.cli:check_command", "Check the inventory against its rules."),
     "costs": (
         "koseki_ops.costs.cli:costs_group",
         "Shares of what is paid together.",
@@ -84,7 +84,7 @@ ROOMS = {
         "koseki_ops.trust.cli:terminal_group",
         "Certificates of the terminals.",
     ),
-    "verify": ("koseki_ops.verify.cli:verify_command", "Hold the running hosts to the plan."),
+    "verify": ("koseki_ops.verify.cli:verify_command", "Check the running hosts against the plan."),
     "watch": ("koseki_ops.watch.cli:watch_group", "The checks that run by the clock."),
     "withdraw": (
         "koseki_ops.procedures.cli:withdraw_command",
@@ -98,7 +98,7 @@ ROOMS = {
 def cli() -> None:
     """Provision, verify and evidence the shared family-register platform.
 
-    Exit codes: 0 it holds, 1 it does not hold, 2 the question could not be asked.
+    Exit codes: 0 passed or done, 1 something failed, 2 it could not be checked.
     """
 
 

@@ -11,11 +11,11 @@ from koseki_ops.core.progress import Progress
 from koseki_ops.engines import apply as engine
 from koseki_ops.lab.lab import Lab
 from koseki_ops.plan.cli_options import site_options
+from koseki_ops.plan.host_kinds import kinds_of
 from koseki_ops.plan.inventory import Inventory
-from koseki_ops.plan.rules import PLAN_GROUPS
 from koseki_ops.plan.site import Site
 from koseki_ops.supply.mirror import build_mirror
-from koseki_ops.supply.station import build_wheelhouse
+from koseki_ops.supply.toolkit import build_wheelhouse
 from koseki_ops.trust.secrets import init_secrets
 from koseki_ops.verify.cli import print_results
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, Results
@@ -45,20 +45,20 @@ def run_demo(site: Site) -> int:
     progress = Progress(STEPS)
     with progress.step("secrets"):
         made = init_secrets(site)
-        progress.say(f"{made} secrets made" if made else "complete")
+        progress.report(f"{made} secrets made" if made else "complete")
     with progress.step("package mirror"):
-        build_mirror(site, progress.say)
-        build_wheelhouse(site, progress.say)
+        build_mirror(site, progress.report)
+        build_wheelhouse(site, progress.report)
     with progress.step("lab"):
-        Lab(site, progress.say).up()
+        Lab(site, progress.report).up()
     with progress.step("apply"):
-        result = engine.apply(site, engine.Plan(), progress.say)
-        progress.say(f"{result.changed} changed, {result.failed} failed")
+        result = engine.apply(site, engine.Plan(), progress.report)
+        progress.report(f"{result.changed} changed, {result.failed} failed")
     for host in result.hosts.values():
         for error in host.errors:
             click.echo(f"  {error}", err=True)
     if result.failed:
-        click.echo("The platform does not stand; the sentences above say why.")
+        click.echo("The platform is not up; the lines above show why.")
         return 1
     with progress.step("verify"):
         verified = verify(site, (), ())
@@ -72,8 +72,8 @@ def print_table(site: Site, changed: int, verified: Results, progress: Progress)
     inventory = Inventory(site.inventory)
     click.echo("\nWhat stands")
     for host in inventory.hosts:
-        groups = [name for name in PLAN_GROUPS if host in inventory.hosts_in(name)]
-        address = inventory.address_of(host, site.seat)
+        groups = [kind.group for kind in kinds_of(inventory, host)]
+        address = inventory.address_of(host, site.origin)
         click.echo(f"  {host:16} {', '.join(groups):14} {address}")
     click.echo("\nHow long it took")
     for name, seconds in progress.done:

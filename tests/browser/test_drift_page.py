@@ -98,7 +98,7 @@ def page(browser: Chrome, plan: Plan, tmp_path: Path) -> Any:  # noqa: ANN401 - 
     def show(
         *findings: Finding,
         days: int = 0,
-        silent: Sequence[str] = (),
+        unreachable: Sequence[str] = (),
         ago: float = 0.0,
         waived: Finding | None = None,
     ) -> Page:
@@ -108,7 +108,7 @@ def page(browser: Chrome, plan: Plan, tmp_path: Path) -> Any:  # noqa: ANN401 - 
         history = store(tmp_path / "drift", *([waiver(waived, **ends)] if waived else []))
         for one in year(days * DAY, ending=now - 900):
             history.append(one)
-        history.append(sweep(*findings, at=now, silent=silent))
+        history.append(sweep(*findings, at=now, unreachable=unreachable))
         return open_page(history, now)
 
     def open_page(history: Store, now: float) -> Page:
@@ -131,7 +131,7 @@ SOME = (
 
 def test_the_whole_page_asks_nobody_and_complains_of_nothing(page: Any) -> None:  # noqa: ANN401
     """The page is one file: no request but its own, nothing on the console."""
-    shown = page(*SOME, days=2, silent=["remote-backup1"], waived=SOME[4])
+    shown = page(*SOME, days=2, unreachable=["remote-backup1"], waived=SOME[4])
     assert shown.requests() == [shown.path.as_uri()]
     assert shown.said() == []
     links = "return [...document.querySelectorAll('[src],[href],link,iframe,object')].length"
@@ -140,7 +140,7 @@ def test_the_whole_page_asks_nobody_and_complains_of_nothing(page: Any) -> None:
 
 def test_the_state_comes_first_then_the_open_drifts(page: Any) -> None:  # noqa: ANN401
     """Verdict, picture, drifts, what is not verified, then the rest; seen without scrolling far."""
-    shown = page(*SOME, days=1, silent=["remote-backup1"], waived=SOME[4])
+    shown = page(*SOME, days=1, unreachable=["remote-backup1"], waived=SOME[4])
     tops = shown.run(
         "return ['#verdict', '.picture', '#open', '#trend', '#waivers', '.measure', 'footer']"
         ".map(s => document.querySelector(s).getBoundingClientRect().top)"
@@ -151,7 +151,7 @@ def test_the_state_comes_first_then_the_open_drifts(page: Any) -> None:  # noqa:
     words = [e.text for e in shown.browser.find_elements(By.CSS_SELECTOR, ".finding")]
     assert ["差異 drifted" in text for text in words] == [True, True, True, False]
     for text in (
-        "サーバ上で変更",
+        "サーバー上で変更",
         "changed on the host",
         "koseki apply --limit primary1",
         "sousa01",
@@ -203,11 +203,11 @@ def test_an_empty_history_is_no_good_news(page: Any, tmp_path: Path) -> None:  #
     assert shown.said() == []
 
 
-def test_silent_hosts_are_never_green(page: Any) -> None:  # noqa: ANN401
-    """All hosts silent: not verified, and what was known before is still told."""
+def test_unreachable_hosts_are_never_green(page: Any) -> None:  # noqa: ANN401
+    """All hosts unreachable: not verified, and what was known before is still told."""
     known = page(drifted(), ago=900)
     assert known.count(".finding") == 1
-    shown = page(*(not_verified(host) for host in HOSTS), silent=HOSTS)
+    shown = page(*(not_verified(host) for host in HOSTS), unreachable=HOSTS)
     assert shown.count("#verdict.open") == 1
     assert shown.text(".picture").count("did not answer") == len(HOSTS)
     assert "✓" not in shown.text(".picture")

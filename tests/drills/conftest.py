@@ -208,8 +208,8 @@ class Platform:
         listed = "systemctl list-units --plain --no-legend --state=activating"
         return bool(self.sh(host, f"{listed} {units}"))
 
-    def slept_through(self, host: str, timers: str = "*") -> None:
-        """Let a host believe that it missed its beats for a week; it makes up for them at boot."""
+    def miss_runs(self, host: str, timers: str = "*") -> None:
+        """Let a host believe that it missed its runs for a week; it makes up for them at boot."""
         stamps = f"/var/lib/systemd/timers/stamp-{timers}"
         self.sh(host, f"touch -d '-8 days' {stamps}; sync")
 
@@ -239,7 +239,7 @@ class Platform:
         """Verify until it is green, these suites or all; fail the drill with what stayed red.
 
         After a change of leader or a restore the hosts first find their order and make up for the
-        beats that they missed, as they would after a power cut.
+        runs that they missed, as they would after a power cut.
         """
         settled(self)
         said = [""]

@@ -382,7 +382,7 @@ def of_a_member(host: str, each: int) -> Iterator[Seed]:
         script = f"{psql(f"ALTER SYSTEM SET {name} = '{value}'")} && {reload}"
         yield Seed(host, script, "setting", name, CHANGED, "value")
     rule = "host all all 10.0.0.0/8 trust"
-    data = "$(find /var/lib/postgresql/17 -maxdepth 2 -name pg_hba.conf)"
+    data = "$(find /var/lib/postgresql -maxdepth 3 -name pg_hba.conf)"
     read = "host all all 10.0.0.0 255.0.0.0 trust"
     yield Seed(host, f"echo '{rule}' >>{data}", "hba", read, UNMANAGED)
     file = "/etc/pgbackrest/pgbackrest.conf"

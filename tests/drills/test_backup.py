@@ -1,4 +1,4 @@
-"""Backups while others are at work, beats that were missed (K-04)."""
+"""Backups while others are at work, runs that were missed (K-04)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_canary_is_found_whoever_closes_the_log(platform: Platform) -> None:
 
 @pytest.mark.drill
 def test_a_seal_waits_for_who_looks_at_it(platform: Platform) -> None:
-    """The beat comes while a verification reads the sealed copies: it seals when that is done."""
+    """The timer fires while a verification reads the sealed copies: it seals when that is done."""
     looks = f"flock -s {LOCK} sh -c 'sleep 3; date -u +%Y%m%dT%H%M%SZ' & sleep 0.5"
     newest = "koseki-seal list remote | tail -n 1 | cut -d ' ' -f 1"
     said = platform.sh("remote-backup1", f"{looks}; systemctl start {SEALS}; wait; {newest}")
@@ -119,15 +119,15 @@ def backups(platform: Platform, kind: str) -> dict[int, set[str]]:
 
 
 @pytest.mark.drill
-def test_a_backup_that_was_slept_through_is_made_up_for(platform: Platform) -> None:
-    """Both members were off at the beat: whoever leads afterwards makes the copy, in both vaults.
+def test_a_missed_backup_is_made_up_for(platform: Platform) -> None:
+    """Both members were off then: whoever leads afterwards makes the copy, in both vaults.
 
-    The beat comes while the servers still start, and that of another kind with it.
+    The run comes while the servers still start, and that of another kind with it.
     """
     members = ("primary1", "secondary1")
     before = {kind: backups(platform, kind) for kind in ("diff", "incr")}
     for host in members:
-        platform.slept_through(host, "pgbackrest-*")
+        platform.miss_runs(host, "pgbackrest-*")
         platform.lab.kill(host)
     for host in members:
         platform.lab.start(host)

@@ -18,7 +18,7 @@ from drills.corelock import cores
 from drills.ledger import LEDGER
 from koseki_ops.drift.judge import manifest as manifests
 from koseki_ops.drift.judge.manifest import Manifest
-from koseki_ops.drift.model import Answer, Cause, Finding, Sweep
+from koseki_ops.drift.model import Cause, Finding, Sweep, Verdict
 from koseki_ops.plan.revision import inputs_of
 
 EACH = 2
@@ -144,13 +144,13 @@ def test_an_untouched_platform_shows_no_drift(platform: Platform) -> None:
     drifted = [
         line
         for f, line in zip(found.findings, told(found), strict=True)
-        if f.answer is Answer.DRIFTED
+        if f.answer is Verdict.DRIFTED
     ]
     assert not drifted
     # A service that just restarts is looked at a second time.
     platform.sh("secondary1", "systemctl restart --no-block etcd.service")
     restarting = platform.sweep()
-    assert not [f for f in restarting.findings if f.answer is Answer.DRIFTED], told(restarting)
+    assert not [f for f in restarting.findings if f.answer is Verdict.DRIFTED], told(restarting)
     settled(platform)
     assert not told(platform.sweep())
 
@@ -219,7 +219,7 @@ def test_a_host_that_misbehaves_is_named_and_the_others_finish(misbehaving: Plat
         forget_masters(platform, host)
     done = platform.koseki("drift", "--wait", "8", check=False)
     assert done.returncode == 2, done.stdout
-    for said in ("no whole answer within 8 s", "said more than", "malformed answer", "exit 3"):
+    for said in ("no whole answer within 8 s", "sent more than", "malformed answer", "exit 3"):
         assert said in done.stdout
     assert "Traceback" not in done.stderr
     for host in hosts:
@@ -251,7 +251,7 @@ def test_a_host_that_misbehaves_is_named_and_the_others_finish(misbehaving: Plat
         found = platform.sweep()
     finally:
         path.write_bytes(kept)
-    why = {f.host: f.why for f in found.findings if f.answer is Answer.NOT_VERIFIED}
+    why = {f.host: f.why for f in found.findings if f.answer is Verdict.NOT_VERIFIED}
     assert why[strange].startswith("it shows another host key than its own")
     assert "s behind" in why[late]
     assert "KiB are left" in why[full]

@@ -1,4 +1,4 @@
-"""正 is lost under load or at a beat, and comes back: nothing is lost, never two leaders (K-03).
+"""正 is lost under load or as timers fire, and is back: nothing is lost, never two leaders (K-03).
 
 The outage is measured and printed (`pytest -s`, or the bench's table); it is no timed assertion.
 """
@@ -111,7 +111,7 @@ def test_the_leader_is_lost_under_load(
     platform.green(*DISTURBED)
 
 
-def beats(platform: Platform, host: str) -> list[str]:
+def timer_units(platform: Platform, host: str) -> list[str]:
     """Return the units that the clock starts on a host."""
     shown = platform.sh(host, f"systemctl list-timers --all --output=json {OURS}")
     return [row["activates"] for row in json.loads(shown)]
@@ -124,20 +124,20 @@ def archived(platform: Platform, host: str, segment: str) -> bool:
 
 @pytest.mark.drill
 @pytest.mark.leaves
-def test_every_beat_comes_while_nobody_leads(platform: Platform) -> None:
-    """What the clock starts then, and what 正 slept through, ends well without anybody's help.
+def test_every_timer_fires_while_nobody_leads(platform: Platform) -> None:
+    """What the clock starts then, and what 正 missed, ends well without anybody's help.
 
     正 takes closed segments with it that it never archived, and the other sees one vault alone.
     """
     lab = platform.lab
     # The watch's runs tell by mail what they find, and they would find 正: they have other drills.
     others = [host for host in lab.inventory.hosts if host not in {LOST, "workstation1"}]
-    units = {host: beats(platform, host) for host in others}
+    units = {host: timer_units(platform, host) for host in others}
     assert {"pgbackrest-full.service", "koseki-requests.service"} < set(units[OTHER])
     assert RECONCILE in units["registry-link1"]
 
     here, far = (lab.inventory.address_of(host, LOST) for host in ("registry-link1", REMOTE))
-    platform.slept_through(LOST)
+    platform.miss_runs(LOST)
     platform.sh(LOST, NO_WAY.format(address=f"{{ {here}, {far} }}"))
     platform.sh(OTHER, NO_WAY.format(address=far))
     closed = platform.sh(LOST, CLOSE_LOG).strip()
@@ -156,5 +156,5 @@ def test_every_beat_comes_while_nobody_leads(platform: Platform) -> None:
     settled(platform)
 
     for host in (LOST, *others):
-        wait_for(lambda: not platform.at_work(host), f"the beats of {host}", 300)  # noqa: B023 - called now
+        wait_for(lambda: not platform.at_work(host), f"the runs of {host}", 300)  # noqa: B023 - called now
     platform.green(*DISTURBED)

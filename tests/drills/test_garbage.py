@@ -131,12 +131,12 @@ def test_described_requests_get_described_answers(registers: Platform, tmp_path:
         for row in entries
         if row["response"]["status"] in {HTTPStatus.OK, HTTPStatus.SEE_OTHER}
     }
-    silent = [
+    missing = [
         route
         for route in ROUTES
         if not any(route.method == way and route.pattern().fullmatch(path) for way, path in well)
     ]
-    assert not silent
+    assert not missing
 
 
 def body_of(row: dict[str, Any]) -> str:

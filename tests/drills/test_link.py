@@ -111,7 +111,7 @@ class Registry:
         told = [
             *("-b", "-", "-P", "2022", "-i", str(stand_in_of(self.platform.site, self.slug))),
             *("-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes"),
-            *("-o", f"BindAddress={inventory.shared['link_peers'][self.slug]}"),
+            *("-o", f"BindAddress={inventory.platform.lines[self.slug].registry}"),
             *("-o", "IdentitiesOnly=yes", "-F", "none"),
         ]
         argv = ["sftp", *told, f"link-{self.slug}@{address}"]
@@ -301,10 +301,17 @@ def each_bad_file_is_set_aside(platform: Platform, registry: Registry) -> None:
         wait_for(lambda: set_aside(platform, code), code)  # noqa: B023 - asked at once
     registry.send((name, good[:-60]), direct=True)
     wait_for(lambda: set_aside(platform, "incomplete"), "incomplete")
+    # With what is put behind a name on the way there is no room left for a letter.
+    registry.send(("戸" * 83 + ".jsonl", good), direct=True)
+
+    def codes() -> list[str]:
+        return [row["code"] for row in status(platform)["quarantine"]]
+
+    wait_for(lambda: codes().count("name") == 2, "a name of 255 bytes")
     rows = status(platform)["quarantine"]
-    assert sorted(row["code"] for row in rows) == sorted([*bad, "incomplete"])
+    assert sorted(codes()) == sorted([*bad, "incomplete", "name"])
     settled = sorted(row["code"] for row in rows if not row["open"])
-    assert settled == ["duplicate", "name"]
+    assert settled == ["duplicate", "name", "name"]
     assert entries(platform) == before
 
 

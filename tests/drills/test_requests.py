@@ -43,7 +43,7 @@ def test_a_request_opens_one_town_and_ends_by_itself(platform: Platform) -> None
     assert "permission denied for database" in said("iida")
     again = platform.koseki("request", "open", *wanted, "--hours", "1", check=False)
     assert (again.returncode, "close it first" in again.stderr) == (2, True), again.stderr
-    # What the request lends is no drift.
+    # What the request grants is no drift.
     swept = platform.koseki("drift", "--limit", leader, check=False)
     assert "membership" not in swept.stdout, swept.stdout
     unit = f"systemd-run --quiet --collect --unit={SESSION} --uid={PERSON}"

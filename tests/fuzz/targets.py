@@ -182,12 +182,12 @@ def answers(stream: bytes) -> None:
 
 def said(data: bytes) -> None:
     """Read a line of JSON that a host said, and show it."""
-    json.loads(json_line(foreign.told(data)))
+    json.loads(json_line(foreign.parsed(data)))
 
 
 def members(data: bytes) -> None:
     """Read the list of a cluster's members."""
-    _ = [_member(row) for row in foreign.told(data)]
+    _ = [_member(row) for row in foreign.parsed(data)]
 
 
 def journal(data: bytes) -> None:

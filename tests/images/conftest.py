@@ -89,7 +89,7 @@ def maker() -> Iterator[Maker]:
     """Whoever makes images; nothing runs afterwards."""
     site = Site.open(None, NAME)
     yield Maker(site)
-    Lab(site.workshop).down()
+    Lab(site.build_lab).down()
 
 
 @pytest.fixture(scope="session")
@@ -100,15 +100,15 @@ def image(maker: Maker) -> Path:
 
 @pytest.fixture(scope="session")
 def beside(maker: Maker, image: Path) -> Iterator[Maker]:  # noqa: ARG001 - its maker's authorities
-    """Somebody else who makes images of the same plan while the first one is on trial.
+    """Somebody else who makes images of the same plan while the first one is under test.
 
     The authorities are copies: two commands that renew what lies in one folder at the same time
     would get in each other's way. Everything else is made anew, so nothing of it can be in a disk
     that is the same.
     """
     site = Site.open(None, NAME + BESIDE)
-    Lab(site.workshop).down()
-    for state in (site.state, site.workshop.state):
+    Lab(site.build_lab).down()
+    for state in (site.state, site.build_lab.state):
         if state.exists():
             shutil.rmtree(state)
     (site.state / "ssh").mkdir(mode=0o700, parents=True)
@@ -117,4 +117,4 @@ def beside(maker: Maker, image: Path) -> Iterator[Maker]:  # noqa: ARG001 - its 
     for name in KEPT_BY_AUTHORITIES:
         shutil.copytree(maker.site.state / name, site.state / name)
     yield Maker(site)
-    Lab(site.workshop).down()
+    Lab(site.build_lab).down()

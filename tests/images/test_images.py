@@ -162,7 +162,7 @@ def test_an_interrupted_build_leaves_nothing(beside: Maker) -> None:
     assert build.returncode == 2, said
     assert "Traceback" not in said
     assert beside.left == []
-    assert not Path("/run/netns", beside.site.workshop.netns).exists()
+    assert not Path("/run/netns", beside.site.build_lab.netns).exists()
     assert seal.digest(image) == before
 
 

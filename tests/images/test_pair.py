@@ -22,8 +22,8 @@ from drills.conftest import wait_for
 from images import proven
 from images.conftest import Maker
 from koseki_ops.image import seal
-from koseki_ops.image.build import open_workshop
-from koseki_ops.lab.lab import Lab, Stock
+from koseki_ops.image.build import open_build_lab
+from koseki_ops.lab.lab import Lab, MachineSet
 from koseki_ops.plan.site import Site
 
 PAIR = ("primary1", "secondary1")
@@ -79,8 +79,8 @@ def _platform(maker: Maker, disks: Mapping[str, Path]) -> Iterator[Pair]:
 
     One apply makes it, as on bare hosts.
     """
-    site = open_workshop(maker.site)
-    lab = Lab(site, stock=Stock(disks=disks))
+    site = open_build_lab(maker.site)
+    lab = Lab(site, machine_set=MachineSet(disks=disks))
     lab.down()
     try:
         lab.up()
@@ -132,13 +132,13 @@ def test_two_images_make_the_cluster(pair: Pair) -> None:
 
 
 def _make_the_cluster(pair: Pair) -> None:
-    workshop = Maker(pair.site)
+    build_lab = Maker(pair.site)
     seen = pair.roles("primary1")
     assert set(seen) == set(PAIR)
     assert set(seen.values()) == DOUBLE_RECORDING
-    _green(workshop, SUITES)
+    _green(build_lab, SUITES)
     pair.note("verified")
-    swept = workshop.koseki("drift", "--wait", str(SECONDS_TO_ANSWER), "--json")
+    swept = build_lab.koseki("drift", "--wait", str(SECONDS_TO_ANSWER), "--json")
     assert swept.returncode == 0, swept.stdout + swept.stderr
     pair.note("swept")
 
@@ -169,11 +169,11 @@ def test_the_lost_leader_comes_back(pair: Pair) -> None:
     pair.held.add(LOSS)
 
 
-def _green(workshop: Maker, suites: tuple[str, ...]) -> None:
+def _green(build_lab: Maker, suites: tuple[str, ...]) -> None:
     """Verify one suite after the other until each is green: the hosts first find their order."""
     end = time.monotonic() + SECONDS_TO_SETTLE
     for suite in suites:
-        while (done := workshop.koseki("verify", suite, "--json")).returncode:
+        while (done := build_lab.koseki("verify", suite, "--json")).returncode:
             assert time.monotonic() < end, done.stdout + done.stderr
             time.sleep(10)
         told = json.loads(done.stdout.splitlines()[-1])

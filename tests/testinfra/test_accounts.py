@@ -8,10 +8,10 @@ from datetime import UTC, date, datetime, timedelta
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Operator
 from koseki_ops.verify.batch import Question
-from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
-from koseki_ops.verify.probes import certificate_login, is_refused
+from koseki_ops.verify.probes import certificate_login, expect_control, is_refused
 
 EPOCH = date(1970, 1, 1)
 NO_LOGIN = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false", "/bin/sync")
@@ -38,10 +38,11 @@ done
 def questions(plan: Plan, host: str) -> Questions:
     """Ask each host for its accounts, never for a hash; try ended accounts from outside."""
     if host == WORKSTATION:
+        names = [operator.id for operator in ended(plan)]
         return {
-            f"{operator.id}@{target}": certificate_login(plan, target, operator.id)
+            f"{name}@{target}": certificate_login(plan, target, name)
             for target in plan.inventory.hosts
-            for operator in ended(plan)
+            for name in ([*names, plan.platform.automation_account] if names else [])
         }
     ids = [operator.id for operator in plan.platform.operators]
     asked: dict[str, str | Question] = {
@@ -106,7 +107,7 @@ def test_operators_end_on_their_day(plan: Plan, facts: Facts) -> None:
         # reading, so the last valid day and the day after it are both right.
         last = operator.valid_until
         seen = expiry(facts, operator.id)
-        hold(
+        check(
             seen in {str(last), str(last + timedelta(days=1))},
             f"{operator.id} ends after {last}",
             seen,
@@ -124,7 +125,7 @@ def test_ended_operators_are_locked_and_keep_their_id(plan: Plan, facts: Facts) 
             continue
         expect(f"{operator.id} {status(facts).get(operator.id)}", f"{operator.id} L", facts.remedy)
         seen = expiry(facts, operator.id)
-        hold(
+        check(
             seen != "no end" and date.fromisoformat(seen) <= today,
             f"{operator.id} has expired",
             seen,
@@ -138,9 +139,11 @@ def test_ended_operators_cannot_log_in(plan: Plan, host_name: str, everywhere: E
     if not ended(plan):
         not_verified("no operator has ended")
     everywhere[host_name]  # a host that is away refuses everybody: that would prove nothing
+    control = f"{plan.platform.automation_account}@{host_name}"
+    expect_control(everywhere[WORKSTATION][control], host_name)
     for operator in ended(plan):
         answer = everywhere[WORKSTATION][f"{operator.id}@{host_name}"]
-        hold(
+        check(
             is_refused(answer),
             f"{operator.id} is refused: Permission denied",
             answer,
@@ -167,7 +170,12 @@ def test_nobody_else_can_log_in(plan: Plan, facts: Facts) -> None:
     """No shared and no forgotten account: a usable password belongs to an operator (K-11)."""
     allowed = {row.id for row in plan.operators_on(facts.host) if plan.is_valid(row)}
     usable = {name for name, state in status(facts).items() if state != "L"}
-    expect(usable - allowed, set(), f"lock them (`passwd -l`); {facts.remedy}")
+    expect(
+        usable - allowed,
+        set(),
+        f"run `echo {shlex.join(sorted(usable - allowed))} | xargs -n 1 passwd --lock`"
+        f" on {facts.host}",
+    )
 
 
 @on_hosts("all")
@@ -179,14 +187,22 @@ def test_accounts_of_people_are_in_the_plan(plan: Plan, facts: Facts) -> None:
         for name, fields in accounts(facts).items()
         if FIRST_PERSON <= int(fields[2]) < NOBODY and fields[6] not in NO_LOGIN
     }
-    expect(people - allowed, set(), "remove them, or add their row to operators.yml with approval")
+    expect(
+        people - allowed,
+        set(),
+        "by hand: remove them, or add their row to operators.yml with approval",
+    )
 
 
 @on_hosts("all")
 def test_root_is_locked_and_alone(facts: Facts) -> None:
     """Nobody is root: the password is locked and no second account has user id 0 (K-11)."""
     expect(status(facts).get("root"), "L", facts.remedy)
-    expect({n for n, f in accounts(facts).items() if f[2] == "0"}, {"root"}, "remove the other")
+    expect(
+        {n for n, f in accounts(facts).items() if f[2] == "0"},
+        {"root"},
+        "by hand: find out who made the other, and remove it",
+    )
 
 
 @on_hosts("all")
@@ -201,7 +217,11 @@ def test_no_key_opens_an_account_without_a_certificate(plan: Plan, facts: Facts)
     """A key left in a home folder would outlive its owner's certificates (K-11)."""
     vault_roots = tuple(vault.root for vault in plan.vaults_on(facts.host))
     left = [file for file in facts["keys"].lines if not file.startswith(vault_roots or ("//",))]
-    expect(left, [], "remove these files; people and engines come with certificates")
+    expect(
+        left,
+        [],
+        f"run `rm -- {shlex.join(left)}` on {facts.host}: who enters comes with a certificate",
+    )
 
 
 @on_hosts("all")
@@ -211,7 +231,7 @@ def test_sudo_asks_for_the_persons_own_password(plan: Plan, facts: Facts) -> Non
         said = facts[f"sudo {operator.id}"].text
         may = "may run the following" in said
         wanted = operator.sudo and plan.is_valid(operator)
-        hold(
+        check(
             may == wanted and "NOPASSWD" not in said and "!authenticate" not in said,
             f"{operator.id} {'may, with a password' if wanted else 'may not use sudo'}",
             said.splitlines()[-1] if said else facts[f"sudo {operator.id}"],

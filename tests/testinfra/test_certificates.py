@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import Question
-from koseki_ops.verify.expect import expect, hold
+from koseki_ops.verify.expect import check, expect
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 
@@ -55,12 +55,12 @@ done
 printf '%s\n' "$said"
 exit "$code"
 """
-# Ports on which a host's daemons present a certificate, by group.
+# Services that present a certificate by group: their ports, as the plan calls them, and how to ask.
 PRESENTING = {
-    "etcd_members": {2379: "", 2380: ""},
-    "databases": {5432: "-starttls postgres", 8008: ""},
-    "application": {443: ""},
+    "etcd_members": {"etcd_clients": "", "etcd_peers": ""},
+    "databases": {"postgresql": "-starttls postgres", "patroni": ""},
 }
+GATEWAY_PORT = 443
 GRACE = timedelta(days=1)
 
 
@@ -77,12 +77,13 @@ class Kept:
 
 def presented_ports(plan: Plan, host: str) -> dict[int, str]:
     """Return the ports on which a host must present its certificate, with openssl's options."""
-    return {
-        port: more
-        for group, ports in PRESENTING.items()
+    presenting = {
+        getattr(plan.ports, name): more
+        for group, services in PRESENTING.items()
         if plan.is_in(host, group)
-        for port, more in ports.items()
+        for name, more in services.items()
     }
+    return presenting | ({GATEWAY_PORT: ""} if plan.is_in(host, "application") else {})
 
 
 def questions(plan: Plan, host: str) -> Questions:
@@ -123,7 +124,7 @@ def authority(everywhere: Everywhere) -> x509.Certificate:
         for certificate in certificates_in(said.text)
         if certificate.subject == certificate.issuer
     ]
-    hold(found, "the platform's CA in var/<site>/pki", said, "run `koseki apply`")
+    check(found, "the platform's CA in var/<site>/pki", said, "run `koseki apply`")
     return found[0]
 
 
@@ -168,7 +169,7 @@ def test_every_certificate_is_the_platforms(facts: Facts, everywhere: Everywhere
     """What names the platform's CA was signed by it, so that a forged one is found (K-01)."""
     ca = authority(everywhere)
     found = own(facts, ca)
-    hold(found, "certificates of the platform", "none", facts.remedy)
+    check(found, "certificates of the platform", "none", facts.remedy)
     forged = [path for path, certificate in found.items() if not is_signed_by(certificate, ca)]
     expect(forged, [], f"delete them; {facts.remedy}")
 
@@ -187,7 +188,7 @@ def test_certificates_live_and_are_renewed_in_time(
         or certificate.not_valid_after_utc - now
         < timedelta(days=policy.renew_when_days_left) - GRACE
     }
-    hold(not late, f"more than {policy.renew_when_days_left} days left", late, facts.remedy)
+    check(not late, f"more than {policy.renew_when_days_left} days left", late, facts.remedy)
 
 
 @on_hosts("city")
@@ -201,7 +202,7 @@ def test_certificates_do_not_live_longer_than_the_policy(
         for path, c in own(facts, authority(everywhere)).items()
         if c.not_valid_after_utc - c.not_valid_before_utc > timedelta(days=days) + GRACE
     }
-    hold(not long, f"at most {days} days", long, facts.remedy)
+    check(not long, f"at most {days} days", long, facts.remedy)
 
 
 @on_hosts("etcd_members", "databases", "application")
@@ -214,9 +215,9 @@ def test_ports_present_the_hosts_certificate(
     for port in presented_ports(plan, facts.host):
         said = facts[f"port {port}"]
         found = certificates_in(said.text)
-        hold(found, f"a certificate on port {port}", said, facts.remedy)
+        check(found, f"a certificate on port {port}", said, facts.remedy)
         certificate = found[0]
-        hold(
+        check(
             is_signed_by(certificate, ca) and certificate.not_valid_after_utc > now,
             f"port {port} presents a living certificate of the platform's CA",
             f"{certificate.issuer.rfc4514_string()}, until {certificate.not_valid_after_utc}",
@@ -239,7 +240,8 @@ def test_private_keys_are_private(facts: Facts) -> None:
         for file in kept(facts["keys"].text)
         if file.mode & 0o027 or (file.mode & 0o040 and file.group in {"users", "nogroup", "adm"})
     }
-    expect(open_keys, set(), f"run `chmod go= FILE`; {facts.remedy}")
+    closed = " ".join(sorted(row.split()[0] for row in open_keys))
+    expect(open_keys, set(), f"run `chmod go= {closed}` on {facts.host}; {facts.remedy}")
 
 
 @on_hosts("city")
@@ -262,11 +264,17 @@ def test_no_key_is_on_two_hosts(plan: Plan, everywhere: Everywhere) -> None:
         for file in kept(everywhere[host]["keys"].text):
             if "BEGIN PUBLIC KEY" in file.text:
                 holders.setdefault(public_half(file.text), set()).add(host)
-    hold(holders, "private keys on the city's hosts", "none", "run `koseki apply`")
+    check(holders, "private keys on the city's hosts", "none", "run `koseki apply`")
     shared = [sorted(hosts) for hosts in holders.values() if len(hosts) > 1]
-    expect(shared, [], "delete the copies, renew the certificate, and find out who copied them")
+    expect(
+        shared, [], "by hand: delete the copies, renew the certificate, find out who copied them"
+    )
     ca = half_of(authority(everywhere))
-    expect(sorted(holders.get(ca, set())), [], "the CA's key has left the workstation: replace it")
+    expect(
+        sorted(holders.get(ca, set())),
+        [],
+        "by hand: the CA's key has left the workstation: replace it",
+    )
 
 
 @on_hosts("db_clients")
@@ -291,9 +299,8 @@ def test_each_town_has_a_key_of_its_own(plan: Plan, facts: Facts, everywhere: Ev
 def test_the_second_backup_holds_no_key_of_the_platform(plan: Plan, everywhere: Everywhere) -> None:
     """The datacenter cannot read or pretend anything: its only keys are its own sshd's (K-04)."""
     for host in plan.hosts_in("remote_backup"):
-        strange = [
-            file.path
-            for file in kept(everywhere[host]["keys"].text)
-            if not file.path.startswith("/etc/ssh/ssh_host_")
-        ]
-        expect(strange, [], "delete them there, and replace what they opened", host=host)
+        found = [file.path for file in kept(everywhere[host]["keys"].text)]
+        strange = [path for path in found if not path.startswith("/etc/ssh/ssh_host_")]
+        seen = everywhere[host]["keys"]
+        check(found, "its own sshd's keys", seen, "run `koseki verify certificates`", host=host)
+        expect(strange, [], "by hand: delete them there, and replace what they opened", host=host)

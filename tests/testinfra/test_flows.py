@@ -11,8 +11,8 @@ import pytest
 
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import ANSWER_SECONDS, Question
-from koseki_ops.verify.connections import OPEN, SHUT, from_host, from_seat
-from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.connections import OPEN, SHUT, from_host, from_origin
+from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan, pairs
 from koseki_ops.verify.plugin import PLAN, Everywhere, Facts, Questions, on_hosts
 
@@ -27,7 +27,7 @@ SHUT_SECONDS, OPEN_SECONDS = "1.5", str(ANSWER_SECONDS)
 
 
 @dataclass(frozen=True)
-class Way:
+class Connection:
     """One attempt: an address, protocol and port, and whether the plan lists it."""
 
     address: str
@@ -36,7 +36,7 @@ class Way:
     listed: str = ""
 
 
-def ways(plan: Plan, source: str, target: str) -> list[Way]:
+def connections(plan: Plan, source: str, target: str) -> list[Connection]:
     """Return every attempt from one end to another."""
     address = plan.address(target, source)
     listed = {(row.protocol, row.port): row.flow for row in plan.listed(source, target)}
@@ -47,31 +47,31 @@ def ways(plan: Plan, source: str, target: str) -> list[Way]:
     if source != WORKSTATION:
         wanted |= {("udp", port) for port in UDP_SAMPLE}
     found = [
-        Way(str(address), protocol, port, listed.get((protocol, port), ""))
+        Connection(str(address), protocol, port, listed.get((protocol, port), ""))
         for protocol, port in sorted(wanted)
         if address
     ]
     row = plan.platform.host_addresses.get(target, plan.platform.workstation_addresses)
     if row.city and str(row.city) != address:
         # The datacenter sees the city behind the line's addresses; the city's own must be nowhere.
-        found += [Way(str(row.city), "tcp", port) for port in sorted(plan.listed_ports)]
+        found += [Connection(str(row.city), "tcp", port) for port in sorted(plan.listed_ports)]
     return found
 
 
 def questions(plan: Plan, host: str) -> Questions:
     """Ask each end to try every other end, and each host for its rules and listeners."""
     tried = [
-        way
-        for source, target in pairs(plan.ends)
+        connection
+        for source, target in pairs(plan.endpoints)
         if source == host
-        for way in ways(plan, source, target)
+        for connection in connections(plan, source, target)
     ]
     jobs = [
-        f"{way.address},{way.protocol},{way.port},{OPEN_SECONDS if way.listed else SHUT_SECONDS}"
-        for way in tried
+        f"{row.address},{row.protocol},{row.port},{OPEN_SECONDS if row.listed else SHUT_SECONDS}"
+        for row in tried
     ]
     if host == WORKSTATION:
-        return {"probes": Question(from_seat(jobs), aside=True)}
+        return {"probes": Question(from_origin(jobs), aside=True)}
     return {
         "probes": Question(from_host(jobs), aside=True),
         "rules": "nft -j list ruleset",
@@ -82,9 +82,10 @@ def questions(plan: Plan, host: str) -> Questions:
     }
 
 
-def apply_to(*ends: str) -> str:
+def apply_to(*endpoints: str) -> str:
     """Return the command that brings these ends to the plan; the workstation is nobody's host."""
-    return " ".join(["koseki apply", *(f"--limit {end}" for end in ends if end != WORKSTATION)])
+    limits = " ".join(f"--limit {end}" for end in endpoints if end != WORKSTATION)
+    return f"koseki apply {limits}"
 
 
 def outcomes(facts: Facts) -> dict[tuple[str, str, int], str]:
@@ -98,25 +99,27 @@ def outcomes(facts: Facts) -> dict[tuple[str, str, int], str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each ordered pair of ends a run of its own."""
-    if "way" in metafunc.fixturenames:
+    if "connection" in metafunc.fixturenames:
         plan = metafunc.config.stash[PLAN]
-        all_pairs = pairs(plan.ends)
+        all_pairs = pairs(plan.endpoints)
         if metafunc.function is test_listed_ways_are_open:
             all_pairs = [pair for pair in all_pairs if plan.listed(*pair)]
-        metafunc.parametrize("way", all_pairs, ids=[f"{a}-to-{b}" for a, b in all_pairs])
+        metafunc.parametrize("connection", all_pairs, ids=[f"{a}-to-{b}" for a, b in all_pairs])
 
 
-def test_listed_ways_are_open(plan: Plan, everywhere: Everywhere, way: tuple[str, str]) -> None:
+def test_listed_ways_are_open(
+    plan: Plan, everywhere: Everywhere, connection: tuple[str, str]
+) -> None:
     """Each way that the plan lists answers; a flow that is shut stops the work it is for (K-01)."""
-    source, target = way
+    source, target = connection
     seen = outcomes(everywhere[source])
-    for row in ways(plan, source, target):
+    for row in connections(plan, source, target):
         if not row.listed:
             continue
         said = seen.get((row.address, row.protocol, row.port), "was not tried")
         # Whether a datagram arrived cannot be seen from here; that it may leave can be.
         left = row.protocol == "udp" and said == "Connection refused"
-        hold(
+        check(
             said == OPEN or left,
             f"{row.listed}: {source} reaches {target} on {row.protocol} {row.port}",
             said,
@@ -126,11 +129,13 @@ def test_listed_ways_are_open(plan: Plan, everywhere: Everywhere, way: tuple[str
         )
 
 
-def test_unlisted_ways_are_shut(plan: Plan, everywhere: Everywhere, way: tuple[str, str]) -> None:
+def test_unlisted_ways_are_shut(
+    plan: Plan, everywhere: Everywhere, connection: tuple[str, str]
+) -> None:
     """What the plan does not list is refused, whoever asks and whatever listens there (K-01)."""
-    source, target = way
+    source, target = connection
     seen = outcomes(everywhere[source])
-    tried = [row for row in ways(plan, source, target) if not row.listed]
+    tried = [row for row in connections(plan, source, target) if not row.listed]
     missing = [
         f"{row.protocol} {row.port} at {row.address}: {said or 'nothing was said'}"
         for row in tried
@@ -142,7 +147,7 @@ def test_unlisted_ways_are_shut(plan: Plan, everywhere: Everywhere, way: tuple[s
         for row in tried
         if seen[row.address, row.protocol, row.port] == OPEN
     ]
-    hold(
+    check(
         not opened,
         f"{source} reaches nothing unlisted on {target} ({len(tried)} attempts)",
         opened,
@@ -186,17 +191,17 @@ def test_no_rule_accepts_everything(facts: Facts) -> None:
 def test_there_is_no_way_out(plan: Plan, facts: Facts) -> None:
     """No default route: a server that cannot reach the internet cannot leak to it (K-01)."""
     routes = facts["routes"].lines
-    hold(routes, "routes to its own networks", "no route at all", facts.remedy)
+    check(routes, "routes to its own networks", "no route at all", facts.remedy)
     expect([line for line in routes if line.startswith("default")], [], facts.remedy)
     if plan.is_in(facts.host, "remote_backup"):
         through = [line for line in routes if " via " in line]
-        expect(through, [], "remove the route: the datacenter has no way towards the city")
+        expect(through, [], "by hand: remove the route: the datacenter has no way towards the city")
 
 
 @on_hosts("all")
 def test_hosts_do_not_route(facts: Facts) -> None:
     """A server that forwards packets would be a way around the line's end (K-01)."""
-    expect(facts["forwarding"].text, "0", "run `sysctl -w net.ipv4.ip_forward=0`")
+    expect(facts["forwarding"].text, "0", f"run `sysctl -w net.ipv4.ip_forward=0` on {facts.host}")
 
 
 @on_hosts("all")
@@ -204,12 +209,12 @@ def test_nothing_listens_unlisted(plan: Plan, facts: Facts) -> None:
     """What listens beyond loopback is what a flow leads to; the rest should not run (K-01)."""
     wanted = {
         (row.protocol, row.port)
-        for source in plan.ends
+        for source in plan.endpoints
         if source != facts.host
         for row in [*plan.listed(source, facts.host), *plan.listed_for_lines(facts.host)]
     }
     lines = [line.split() for line in facts["listening"].lines]
-    hold(lines, "listening sockets", "none: not even sshd", facts.remedy)
+    check(lines, "listening sockets", "none: not even sshd", facts.remedy)
     seen = set()
     for words in lines:
         address, _, port = words[4].rpartition(":")
@@ -219,7 +224,7 @@ def test_nothing_listens_unlisted(plan: Plan, facts: Facts) -> None:
     expect(
         {f"{protocol} {port}" for protocol, port in seen - wanted},
         set(),
-        "stop that service or bind it to loopback, or list its flow with its reason",
+        "by hand: stop that service or bind it to loopback, or list its flow with its reason",
     )
 
 
@@ -228,8 +233,8 @@ def test_the_datacenter_may_open_nothing(plan: Plan, facts: Facts) -> None:
     """The datacenter's host is asked and never asks: no flow starts there (K-01, K-04)."""
     if not plan.hosts_in("remote_backup"):
         not_verified("the plan has no second backup")
-    starts = [row for end in plan.ends for row in plan.listed(facts.host, end)]
-    expect(starts, [], "remove that flow from flows.yml")
+    starts = [row for end in plan.endpoints for row in plan.listed(facts.host, end)]
+    expect(starts, [], "by hand: remove that flow from flows.yml")
     accepted = [
         item["rule"]
         for item in facts["rules"].json["nftables"]

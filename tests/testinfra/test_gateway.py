@@ -23,7 +23,7 @@ from koseki_ops.plan.model import Municipality
 from koseki_ops.supply.release import STAND_IN_NAME
 from koseki_ops.trust.terminals import NEVER_ADMITTED, stand_ins_of
 from koseki_ops.verify.batch import Question
-from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 
@@ -36,6 +36,8 @@ TOO_LARGE = "too large"
 # Asked for in a query and in a path; must be in no log. As a browser sends 葛󠄂.
 CANARY = "%E8%91%9B%F3%A0%84%82-canary-of-a-name"
 REFUSED, CONTENT_TOO_LARGE, OK = 403, 413, 200
+# By how many seconds at most a host's clock and the control node's do (suite `time`: one).
+CLOCKS_DIFFER = 2
 # All that a line of the log may hold, and in which form.
 LOGGED = {
     "line": re.compile(r"none|[a-z][a-z0-9]{1,15}"),
@@ -75,6 +77,14 @@ def knock(name, request):
     return said
 
 def attempt(line, name, kind, request):
+    for _ in range(told["tries"]):
+        row = once(name, request)
+        # No answer at all, on a busy machine, is neither a refusal nor a page.
+        if row["status"]:
+            break
+    print(json.dumps({"line": line, "who": name, "kind": kind, **row}), flush=True)
+
+def once(name, request):
     try:
         said = knock(name, request)
         status = int(said.split(b" ", 2)[1])
@@ -84,7 +94,7 @@ def attempt(line, name, kind, request):
             row["said"] = said.decode(errors="replace")
     except (OSError, ValueError, IndexError) as error:
         row = {"status": 0, "title": "", "said": str(error)}
-    print(json.dumps({"line": line, "who": name, "kind": kind, **row}), flush=True)
+    return row
 
 def asked(method, path, length):
     head = f"{method} {path} HTTP/1.1\\r\\nHost: gateway\\r\\nConnection: close\\r\\n"
@@ -150,11 +160,16 @@ def questions(plan: Plan, host: str) -> Questions:
 
 
 def later_questions(plan: Plan, host: str, everywhere: Everywhere) -> Questions:
-    """Ask for the log, once there has been something to write into it."""
-    del everywhere
+    """Ask for the log, once there has been something to write into it.
+
+    All that was written since the first question, and nothing that is still on its way to the disk.
+    """
     if not plan.is_in(host, "application"):
         return {}
-    return {"log": f"journalctl -u {UNIT} --since=-10min -n 4000 --no-pager -q -o cat"}
+    since = int(everywhere.replies[host].asked_at) - CLOCKS_DIFFER
+    return {
+        "log": f"journalctl --sync && journalctl -u {UNIT} --since=@{since} --no-pager -q -o cat"
+    }
 
 
 def knocks_program(plan: Plan) -> str:
@@ -168,6 +183,7 @@ def knocks_program(plan: Plan) -> str:
         "keys": str(stand_ins_of(plan.site)),
         "address": plan.address(host, WORKSTATION),
         "seconds": 10,
+        "tries": 3,
         "lines": {slug: (network.counter(slug).netns, list(terminal.values())) for slug in slugs},
         "never": [NOBODY, *NEVER_ADMITTED],
         "own": terminal[slugs[0]],
@@ -199,7 +215,12 @@ def knock(plan: Plan, everywhere: Everywhere, line: str, who: str, kind: str = "
         not_verified("nobody here stands at a counter: knock from a terminal")
     said = everywhere[WORKSTATION]["knocks"]
     found = _met(said.text).get((line, who, kind))
-    hold(found, f"{who} knocking from the line of {line}", said.errors or said, "ask again")
+    check(
+        found,
+        f"{who} knocking from the line of {line}",
+        said.errors or said,
+        "run `koseki verify gateway`",
+    )
     return found or Knock(0, "")
 
 
@@ -232,10 +253,10 @@ def test_each_terminal_reaches_its_own_town(
 
 
 def test_no_terminal_passes_for_another(
-    plan: Plan, everywhere: Everywhere, visit: tuple[str, str]
+    plan: Plan, everywhere: Everywhere, pair: tuple[str, str]
 ) -> None:
     """A certificate on another's line: refused, with the bytes that strangers get (K-01)."""
-    certificate, line = visit
+    certificate, line = pair
     found = knock(plan, everywhere, line, own_terminal(plan, certificate))
     (host, *_) = plan.hosts_in("application")
     expect(
@@ -253,7 +274,7 @@ def test_what_was_revoked_or_never_ours_opens_nothing(plan: Plan, everywhere: Ev
     for name in NEVER_ADMITTED:
         found = knock(plan, everywhere, plan.towns[0].slug, name)
         seen = (found.status, bytes_of(found.said))
-        hold(seen == wanted, f"the refusal for what is {name}", seen, remedy_of(plan), UNIT)
+        check(seen == wanted, f"the refusal for what is {name}", seen, remedy_of(plan), UNIT)
 
 
 def test_a_refusal_tells_nothing(plan: Plan, everywhere: Everywhere) -> None:
@@ -275,7 +296,7 @@ def test_a_body_that_is_too_large_is_refused(plan: Plan, everywhere: Everywhere)
 @on_hosts("application")
 def test_without_certificate_and_line_nobody_enters(facts: Facts) -> None:
     """From the host itself, which is on no line: refused (K-01)."""
-    hold(
+    check(
         f" {REFUSED} " in facts["without"].text.partition("\n")[0],
         "a refusal",
         facts["without"],
@@ -288,7 +309,7 @@ def test_without_certificate_and_line_nobody_enters(facts: Facts) -> None:
 def test_older_tls_is_refused(facts: Facts) -> None:
     """TLS 1.2 ends in an alert: 1.3 alone is spoken (K-01)."""
     seen = facts["old tls"]
-    hold(
+    check(
         "alert protocol version" in seen.text,
         "an alert: protocol version",
         seen,
@@ -303,7 +324,9 @@ def test_the_log_holds_nothing_of_a_person(plan: Plan, facts: Facts) -> None:
     lines = facts["log"].lines
     requests = [json.loads(line) for line in lines if line.startswith("{")]
     if plan.site.is_lab:
-        hold(requests, "lines of the requests just made", facts["log"], facts.remedy, UNIT)
+        # The last of the requests just made, after those that had a name in them.
+        last = [row for row in requests if row.get("status") == CONTENT_TOO_LARGE]
+        check(last, "lines of the requests just made", facts["log"], facts.remedy, UNIT)
     strange = [
         row
         for row in requests
@@ -317,7 +340,7 @@ def test_the_log_holds_nothing_of_a_person(plan: Plan, facts: Facts) -> None:
 @on_hosts("application")
 def test_the_gateway_runs_by_a_configuration_that_holds(facts: Facts) -> None:
     """It runs, comes back after a boot, and nginx finds no fault with its file (K-08)."""
-    hold(facts["configuration"].rc == 0, "no fault", facts["configuration"], facts.remedy, UNIT)
+    check(facts["configuration"].rc == 0, "no fault", facts["configuration"], facts.remedy, UNIT)
     expect(facts["state"].lines, ["active", "enabled", "no"], facts.remedy, UNIT)
 
 
@@ -326,7 +349,7 @@ def test_the_gateway_is_locked_in(facts: Facts) -> None:
     """Never as root, and systemd-analyze counts at most 2.0 of 10 against its unit (K-01)."""
     expect(facts["account"].text, "www-data", facts.remedy, UNIT)
     found = re.search(r": ([\d.]+)", facts["security"].text)
-    hold(
+    check(
         found is not None and float(found.group(1)) <= EXPOSURE,
         f"an exposure of at most {EXPOSURE}",
         facts["security"],
@@ -342,4 +365,4 @@ def test_the_list_of_revoked_certificates_is_fresh(plan: Plan, facts: Facts) -> 
     found = x509.load_pem_x509_crl(text[text.index("-----BEGIN X509 CRL") :].encode())
     left = (found.next_update_utc or datetime.now(UTC)) - datetime.now(UTC)
     days = plan.platform.certificate_policy.renew_when_days_left - 1
-    hold(left > timedelta(days=days), f"more than {days} days left", f"{left.days}", facts.remedy)
+    check(left > timedelta(days=days), f"more than {days} days left", f"{left.days}", facts.remedy)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import Question
-from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Facts, Questions, on_hosts
 
@@ -14,7 +15,7 @@ NO_KERNEL = "a container shares the machine's kernel; shown on a booted image"
 NO_AUDIT = "a container has no audit of its own; shown on a booted image"
 NO_BOOT = "a container is not booted by a boot loader; shown on a booted image"
 NO_VOLUMES = "a container has no disks of its own; shown on a booted image"
-NEEDS_BOOT = "restart this host: the kernel takes it at boot, and locks it"
+NEEDS_BOOT = "by hand: restart this host: the kernel takes it at boot, and locks it"
 # The parameters that a container has for itself: those of its network.
 OWN_IN_CONTAINER = ("net.ipv4.", "net.ipv6.")
 
@@ -183,8 +184,12 @@ def parameters(plan: Plan, facts: Facts, *, own: bool) -> tuple[dict[str, str], 
 def test_the_network_is_the_plans(plan: Plan, facts: Facts) -> None:
     """No host passes packets on or believes whoever tells it another way (K-01)."""
     seen, wanted = parameters(plan, facts, own=True)
-    hold(wanted, "parameters in the plan", "none", "fill kernel_parameters")
-    expect(seen, wanted, "run `systemctl restart systemd-sysctl`, and ask who changed it")
+    check(wanted, "parameters in the plan", "none", "by hand: fill kernel_parameters")
+    expect(
+        seen,
+        wanted,
+        f"run `systemctl restart systemd-sysctl` on {facts.host}, and ask who changed it",
+    )
 
 
 @on_hosts("all")
@@ -193,8 +198,12 @@ def test_the_kernel_is_the_plans(plan: Plan, facts: Facts) -> None:
     if facts.container:
         not_verified(NO_KERNEL)
     seen, wanted = parameters(plan, facts, own=False)
-    hold(wanted, "parameters in the plan", "none", "fill kernel_parameters")
-    expect(seen, wanted, "run `systemctl restart systemd-sysctl`, and ask who changed it")
+    check(wanted, "parameters in the plan", "none", "by hand: fill kernel_parameters")
+    expect(
+        seen,
+        wanted,
+        f"run `systemctl restart systemd-sysctl` on {facts.host}, and ask who changed it",
+    )
 
 
 @on_hosts("all")
@@ -209,12 +218,12 @@ def test_the_command_line_is_the_plans(plan: Plan, facts: Facts) -> None:
     if facts.container:
         not_verified(NO_BOOT)
     missing = set(plan.platform.kernel_command_line) - set(facts["command line"].text.split())
-    expect(missing, set(), "restart this host with the boot loader's own entry")
-    hold(
+    expect(missing, set(), "by hand: restart this host with the boot loader's own entry")
+    check(
         "[integrity]" in facts["lockdown"].text,
         "the kernel is locked against root",
         facts["lockdown"],
-        "restart this host with the boot loader's own entry",
+        "by hand: restart this host with the boot loader's own entry",
     )
 
 
@@ -242,7 +251,7 @@ def test_modules_are_refused(plan: Plan, facts: Facts) -> None:
     }
     expect(loadable, {}, f"{facts.remedy}, or add them to module_blacklist")
     refused = [module for module, answer in answers.items() if "/bin/false" in answer]
-    hold(refused, "refusals", facts["modules"], facts.remedy)
+    check(refused, "refusals", facts["modules"], facts.remedy)
 
 
 @on_hosts("all")
@@ -263,11 +272,11 @@ def test_the_boot_loader_asks_for_a_password(facts: Facts) -> None:
     if facts.container:
         not_verified(NO_BOOT)
     words = facts["boot loader"].text
-    hold(
+    check(
         "set superusers=" in words and "grub.pbkdf2" in words,
         "superusers and a password hash in grub.cfg",
         facts["boot loader"],
-        "build this host's image anew",
+        f"run `koseki image build {facts.host}`: its image has to be made anew",
     )
     rights = {row[0]: row[1:] for row in (line.split() for line in facts["boot rights"].lines)}
     open_to_others = {
@@ -275,8 +284,13 @@ def test_the_boot_loader_asks_for_a_password(facts: Facts) -> None:
         for path, row in rights.items()
         if row[1:] != ["root", "root"] or int(row[0], 8) & 0o077
     }
-    hold(len(rights) == 2, "a menu of GRUB's", facts["boot rights"], "build the image anew")
-    expect(open_to_others, {}, f"run `chmod go= {' '.join(rights)}`")
+    check(
+        len(rights) == 2,
+        "a menu of GRUB's",
+        facts["boot rights"],
+        f"run `koseki image build {facts.host}`: its image has to be made anew",
+    )
+    expect(open_to_others, {}, f"run `chmod go= {' '.join(rights)}` on {facts.host}")
 
 
 @on_hosts("all")
@@ -286,7 +300,9 @@ def test_the_firmware_starts_only_what_is_signed(facts: Facts) -> None:
         not_verified(NO_BOOT)
     if not facts["secure boot"].text.strip():
         not_verified("started by a BIOS, or by a firmware that knows no Secure Boot")
-    expect(facts["secure boot"].text.strip(), "1", "switch Secure Boot on at the hypervisor")
+    expect(
+        facts["secure boot"].text.strip(), "1", "by hand: switch Secure Boot on at the hypervisor"
+    )
 
 
 @on_hosts("all")
@@ -296,8 +312,13 @@ def test_records_of_use_are_kept(facts: Facts) -> None:
         not_verified(NO_AUDIT)
     expect(facts["audit units"].lines, ["enabled", "enabled", "active"], facts.remedy, "auditd")
     state = dict(line.partition(" ")[::2] for line in facts["audit state"].lines)
-    hold(state.get("pid", "0") != "0", "a daemon that listens", state, facts.remedy, "auditd")
-    expect(state.get("lost"), "0", "raise audit_backlog_limit, and see what filled it", "auditd")
+    check(state.get("pid", "0") != "0", "a daemon that listens", state, facts.remedy, "auditd")
+    expect(
+        state.get("lost"),
+        "0",
+        "by hand: raise audit_backlog_limit, and see what filled it",
+        "auditd",
+    )
 
 
 @on_hosts("all")
@@ -338,8 +359,8 @@ def test_what_is_done_is_recorded(facts: Facts) -> None:
     """A thing is done, and its record is there: rules that are loaded and silent are worthless."""
     if facts.container:
         not_verified(NO_AUDIT)
-    silent = [key for key in ACTS if facts[f"record {key}"].rc]
-    expect(silent, [], "see `auditctl -s` and /var/log/audit", "auditd")
+    missing = [key for key in ACTS if facts[f"record {key}"].rc]
+    expect(missing, [], f"run `auditctl -s` on {facts.host}; see /var/log/audit there", "auditd")
 
 
 @on_hosts("all")
@@ -347,11 +368,11 @@ def test_a_login_is_recorded(facts: Facts) -> None:
     """Every login has its row: the one that this question came by, too (K-11)."""
     if facts.container:
         not_verified(NO_AUDIT)
-    hold(
+    check(
         "res=success" in facts["login"].text,
         "a record of this session's login",
         facts["login"],
-        "see /var/log/audit and /etc/pam.d/sshd",
+        "by hand: see /var/log/audit and /etc/pam.d/sshd",
         "auditd",
     )
 
@@ -375,8 +396,8 @@ def test_records_have_room_and_do_not_stop(plan: Plan, facts: Facts) -> None:
         not_verified(NO_AUDIT)
     rights = [line.split() for line in facts["audit rights"].lines]
     lax = [" ".join(row) for row in rights if int(row[1], 8) & 0o027 or row[2] != "root"]
-    hold(len(rights) == 2, "/var/log/audit/audit.log", facts["audit rights"], facts.remedy)
-    expect(lax, [], "run `chmod go-w,o= /var/log/audit /var/log/audit/audit.log`")
+    check(len(rights) == 2, "/var/log/audit/audit.log", facts["audit rights"], facts.remedy)
+    expect(lax, [], f"run `chmod go-w,o= /var/log/audit /var/log/audit/audit.log` on {facts.host}")
 
 
 @on_hosts("all")
@@ -384,7 +405,7 @@ def test_the_journal_holds_this_boot(facts: Facts) -> None:
     """What the kernel said at boot is on the disk, for the next boot to read (K-20)."""
     if facts.container:
         not_verified(NO_BOOT)
-    hold(
+    check(
         len(facts["journal"].lines) > 1 and int(facts["journal"].lines[0]) > 0,
         "boots in /var/log/journal, this one too",
         facts["journal"],
@@ -403,7 +424,13 @@ def test_no_unit_has_failed(facts: Facts) -> None:
     units = [line.split()[0] for line in facts["failed"].lines]
     failed = [unit for unit in units if unit not in WATCH_RUNS]
     unit = failed[0] if failed else ""
-    expect(failed, [], "read its journal, mend it, then `systemctl reset-failed`", unit)
+    expect(
+        failed,
+        [],
+        f"run `journalctl -u {unit} -n 50` on {facts.host}, mend it, "
+        "then `systemctl reset-failed` there",
+        unit,
+    )
 
 
 @on_hosts("all")
@@ -416,30 +443,44 @@ def test_volumes_are_mounted_as_planned(plan: Plan, facts: Facts) -> None:
         if not plan.is_in(facts.host, *(volume.get("groups") or ["all"])):
             continue
         row = mounted.get(volume["mount"], [])
-        hold(row, f"a volume at {volume['mount']}", sorted(mounted), "build the image anew")
+        check(
+            row,
+            f"a volume at {volume['mount']}",
+            sorted(mounted),
+            f"run `koseki image build {facts.host}`: its image has to be made anew",
+        )
         missing = set(volume["options"]) - set(row[2].split(","))
-        expect(missing, set(), f"mount {volume['mount']} as /etc/fstab says")
+        expect(missing, set(), f"run `mount -o remount {volume['mount']}` on {facts.host}")
         # What the file system needs for itself is not counted.
         least = volume["size_mib"] * 85 // 100
-        hold(
+        check(
             int(row[1]) >> 20 >= least,
             f"{volume['mount']} of {volume['size_mib']} MiB",
             f"{int(row[1]) >> 20} MiB",
-            "build the image anew",
+            f"run `koseki image build {facts.host}`: its image has to be made anew",
         )
 
 
 @on_hosts("all")
 def test_nothing_is_writable_for_everybody(facts: Facts) -> None:
     """What everybody can write, anybody can replace; shared folders have the sticky bit (K-01)."""
-    hold(facts["world-writable"].rc == 0, "an answer", facts["world-writable"], facts.remedy)
-    expect(facts["world-writable"].lines, [], "run `chmod o-w` on them, and ask who made them")
+    check(facts["world-writable"].rc == 0, "an answer", facts["world-writable"], facts.remedy)
+    open_to_all = shlex.join(facts["world-writable"].lines)
+    expect(
+        facts["world-writable"].lines,
+        [],
+        f"run `chmod o-w {open_to_all}` on {facts.host}, and ask who made them",
+    )
 
 
 @on_hosts("all")
 def test_few_programs_lend_rights(facts: Facts) -> None:
     """A setuid program more is a way to root more (K-01)."""
-    hold(facts["lending"].rc == 0, "an answer", facts["lending"], facts.remedy)
+    check(facts["lending"].rc == 0, "an answer", facts["lending"], facts.remedy)
     seen = set(facts["lending"].lines)
-    hold("/usr/bin/sudo" in seen, "sudo among them", facts["lending"], facts.remedy)
-    expect(seen - LENDING, set(), "remove the package that brought it, or `chmod u-s,g-s`")
+    check("/usr/bin/sudo" in seen, "sudo among them", facts["lending"], facts.remedy)
+    expect(
+        seen - LENDING,
+        set(),
+        "by hand: remove the package that brought it, or take the bit from it",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from koseki_ops.plan.inventory import WORKSTATION
-from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Facts, Questions, on_hosts
 
@@ -61,7 +61,7 @@ def test_wrong_passwords_lock_the_account(plan: Plan, facts: Facts) -> None:
     """After the policy's attempts an account is locked for the policy's time (K-11)."""
     policy = plan.platform.account_policy
     arguments = module_settings(facts["auth"].text, "pam_faillock.so")
-    hold(
+    check(
         arguments is not None and {"preauth", "authfail"} <= arguments.keys(),
         "pam_faillock before and after the password is asked",
         arguments if arguments is not None else "not in common-auth",
@@ -79,7 +79,7 @@ def test_the_lock_holds_before_the_password(facts: Facts) -> None:
     stack = [line.split() for line in facts["auth"].lines]
     guards = [n for n, words in enumerate(stack) if "pam_faillock.so" in words[2:]]
     passwords = [n for n, words in enumerate(stack) if "pam_unix.so" in " ".join(words[1:])]
-    hold(
+    check(
         guards and passwords and guards[0] < passwords[0] and guards[-1] > passwords[-1],
         "pam_faillock preauth before pam_unix, authfail after it",
         facts["auth"],
@@ -92,7 +92,7 @@ def test_passwords_are_good_ones(plan: Plan, facts: Facts) -> None:
     """A new password has the policy's length and kinds of characters, also for root (K-11)."""
     policy = plan.platform.account_policy
     arguments = module_settings(facts["password"].text, "pam_pwquality.so")
-    hold(
+    check(
         arguments is not None,
         "pam_pwquality is asked for every new password",
         "not in common-password",
@@ -112,13 +112,13 @@ def test_an_idle_console_logs_out(plan: Plan, facts: Facts) -> None:
     """A console left open closes itself, and its user cannot switch that off (K-09)."""
     seconds = str(plan.platform.account_policy.console_idle_seconds)
     seen = dict(line.partition(" ")[::2] for line in facts["idle"].lines)
-    hold(
+    check(
         seen.get("idle") == seconds and seen.get("idle-sh") == seconds,
         f"login shells end after {seconds} s without input",
         facts["idle"],
         facts.remedy,
     )
-    hold(
+    check(
         seen.get("idle-after") in {None, seconds},
         "TMOUT is readonly",
         facts["idle"],
@@ -127,7 +127,7 @@ def test_an_idle_console_logs_out(plan: Plan, facts: Facts) -> None:
 
 
 @on_hosts("all")
-def test_the_three_keys_do_nothing(facts: Facts) -> None:
+def test_ctrl_alt_del_is_masked(facts: Facts) -> None:
     """Whoever stands before the machine cannot restart it with Ctrl-Alt-Del (K-09)."""
     expect(facts["three keys"].text, "masked", facts.remedy)
 
@@ -135,11 +135,11 @@ def test_the_three_keys_do_nothing(facts: Facts) -> None:
 @on_hosts("all")
 def test_no_shell_without_login(facts: Facts) -> None:
     """The debug shell of systemd would be root on a console without a password (K-09)."""
-    hold(
+    check(
         facts["debug shell"].text in {"disabled", "masked", ""},
         "debug-shell.service is off",
         facts["debug shell"],
-        "run `systemctl disable --now debug-shell.service`",
+        f"run `systemctl disable --now debug-shell.service` on {facts.host}",
     )
 
 
@@ -148,7 +148,7 @@ def test_usb_storage_is_refused(facts: Facts) -> None:
     """Registers do not leave on a stick: the kernel's module is never loaded (K-01)."""
     rules = [line.split() for line in facts["usb"].lines if line.startswith("install ")]
     refused = {words[1] for words in rules if words[2:] and words[2].rsplit("/", 1)[-1] == "false"}
-    hold(
+    check(
         refused & set(KEPT_FROM_LOADING),
         "install usb-storage /bin/false",
         [" ".join(words) for words in rules] or "no install rule",
@@ -161,4 +161,8 @@ def test_usb_storage_is_not_loaded(facts: Facts) -> None:
     """What was loaded before the rule came would still take a stick (K-01)."""
     if facts.container:
         not_verified("a container shares the machine's kernel; shown on a booted image")
-    expect(facts["usb loaded"].lines, [], "unplug the device and run `modprobe -r uas usb-storage`")
+    expect(
+        facts["usb loaded"].lines,
+        [],
+        f"by hand: unplug the device; then run `modprobe -r uas usb-storage` on {facts.host}",
+    )

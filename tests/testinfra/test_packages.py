@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import cache
 from pathlib import Path
 
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.supply.mirror import KEYRING, mirror_folder
 from koseki_ops.verify.apt import switched_on
-from koseki_ops.verify.expect import expect, hold
+from koseki_ops.verify.expect import check, expect
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 
@@ -71,7 +72,11 @@ def mirrored(folder: Path, suite: str) -> frozenset[tuple[str, str]]:
 @on_hosts("all")
 def test_the_release_is_the_plans(plan: Plan, facts: Facts) -> None:
     """One Debian release on every host: versions that were tested together (K-08)."""
-    expect(facts["release"].text, plan.platform.debian_release, "reinstall the host")
+    expect(
+        facts["release"].text,
+        plan.platform.debian_release,
+        "by hand: this host has to be installed anew",
+    )
 
 
 @on_hosts("all")
@@ -79,18 +84,27 @@ def test_what_the_plan_asks_for_is_installed(plan: Plan, facts: Facts) -> None:
     """Every package of the inventory's concerns is there and whole (K-08)."""
     wanted = plan.packages_for(facts.host)
     missing = sorted(wanted - installed(facts).keys())
-    hold(not missing, f"{len(wanted)} packages of the plan", f"missing: {missing}", facts.remedy)
+    check(not missing, f"{len(wanted)} packages of the plan", f"missing: {missing}", facts.remedy)
 
 
 @on_hosts("all")
 def test_nothing_is_half_installed(facts: Facts) -> None:
     """An interrupted installation leaves a daemon that fails at the next restart (K-08)."""
-    expect(facts["audit"].text, "", "run `dpkg --configure -a` and read what it says")
-    expect(facts["held"].lines, [], "run `apt-mark unhold` or write down why it is held")
+    for name in ("audit", "held"):
+        check(facts[name].rc == 0, f"an answer: {name}", facts[name], facts.remedy)
+    expect(
+        facts["audit"].text, "", f"run `dpkg --configure -a` on {facts.host} and read what it says"
+    )
+    held = shlex.join(facts["held"].lines)
+    expect(
+        facts["held"].lines,
+        [],
+        f"run `apt-mark unhold {held}` on {facts.host}, or write down why it is held",
+    )
     broken = [
         line for line in facts["installed"].lines if line.split()[2] not in {"ii", "rc", "un"}
     ]
-    expect(broken, [], "run `dpkg --configure -a` and read what it says")
+    expect(broken, [], f"run `dpkg --configure -a` on {facts.host} and read what it says")
 
 
 @on_hosts("all")
@@ -98,13 +112,17 @@ def test_everything_came_from_the_mirror(plan: Plan, facts: Facts) -> None:
     """Each installed package stands in the signed mirror with that very version (K-08)."""
     suite = plan.platform.debian_release if plan.stands_in_city(facts.host) else "vault"
     known = mirrored(mirror_folder(plan.site), suite)
-    hold(known, f"suite {suite} in the mirror", "no package index", "run `koseki mirror build`")
+    check(known, f"suite {suite} in the mirror", "no package index", "run `koseki mirror build`")
     strangers = {
         f"{name} {version}"
         for name, version in installed(facts).items()
         if (name, version) not in known
     }
-    expect(strangers, set(), "purge them, or add them to packages.yml and rebuild the mirror")
+    expect(
+        strangers,
+        set(),
+        "by hand: purge what no suite has, or list it in packages.yml; `koseki mirror build`",
+    )
 
 
 @on_hosts("all")
@@ -116,7 +134,7 @@ def test_the_mirror_is_the_only_source(plan: Plan, facts: Facts) -> None:
     else:
         wanted = "file:/"
     places = {line.split("|")[0] for line in facts["targets"].lines}
-    hold(
+    check(
         places and all(place.startswith(wanted) for place in places),
         f"only {wanted}",
         places,
@@ -134,24 +152,24 @@ def test_the_mirror_is_the_only_source(plan: Plan, facts: Facts) -> None:
 def test_only_the_platforms_key_is_trusted(facts: Facts, everywhere: Everywhere) -> None:
     """A package that the platform did not sign is not installed (K-08)."""
     keyrings = {line.split("|")[2] for line in facts["targets"].lines}
-    hold(len(keyrings) == 1 and "" not in keyrings, "one keyring for all", keyrings, facts.remedy)
+    check(len(keyrings) == 1 and "" not in keyrings, "one keyring for all", keyrings, facts.remedy)
     expect(facts["keyring"].text, everywhere[WORKSTATION]["keyring"].text, facts.remedy)
     # Debian's own keys come with the base; no source refers to them.
     strange = [name for name in facts["trusted"].lines if not name.startswith("debian-archive-")]
     expect(strange, [], f"remove these keys; {facts.remedy}")
     lax = switched_on(facts["weak"].lines)
-    expect(lax, [], "remove these settings from /etc/apt/apt.conf.d")
+    expect(lax, [], "by hand: remove these settings from /etc/apt/apt.conf.d")
 
 
 @on_hosts("all")
 def test_nothing_upgrades_by_itself(facts: Facts) -> None:
     """An upgrade at night once restarted Patroni and moved the leader; only apply upgrades."""
     present = set(BY_ITSELF) & installed(facts).keys()
-    expect(present, set(), "purge them")
+    expect(present, set(), f"run `apt-get purge {shlex.join(sorted(present))}` on {facts.host}")
     expect(switched_on(facts["periodic"].lines), [], facts.remedy)
 
 
 @on_hosts("remote_backup")
 def test_the_datacenter_host_has_no_python(facts: Facts) -> None:
     """What the sealed copy's host cannot run cannot be turned against it (K-04)."""
-    expect(facts["python"].lines, [], "purge it, and whatever installed it")
+    expect(facts["python"].lines, [], "by hand: purge it, and whatever installed it")

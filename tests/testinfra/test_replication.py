@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from koseki_ops.plan.inventory import WORKSTATION
-from koseki_ops.verify.batch import KEEPS_ITS_BEAT, Question, timer
-from koseki_ops.verify.expect import expect, hold
+from koseki_ops.verify.batch import TIMER_OK, Question, timer
+from koseki_ops.verify.expect import check, expect
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 
 # Less than one segment of the log behind: a replica that replays at all stays well below.
 REPLAY_LAG_BYTES = 16 * 1024 * 1024
 SNAPSHOT = "koseki-standby-snapshot"
+PATRONICTL = "patronictl -c /etc/patroni/config.yml"
+RESUME = "runuser -u postgres -- psql -c 'select pg_wal_replay_resume()'"
 SETTINGS = (
     "archive_mode",
     "data_checksums",
@@ -117,11 +119,12 @@ def servers(plan: Plan, everywhere: Everywhere) -> dict[str, dict[str, Any]]:
 def leader_of(plan: Plan, everywhere: Everywhere) -> str:
     """Return the host that leads; the test fails when there is not exactly one."""
     leaders = [host for host, row in servers(plan, everywhere).items() if not row["replica"]]
-    hold(
+    check(
         len(leaders) == 1,
         "exactly one leader",
         leaders or "no leader",
-        "run `patronictl list` on a database host; with two leaders stop the one without the key",
+        f"run `{PATRONICTL} list` on {plan.hosts_in('databases')[0]}; "
+        "of two leaders stop the one without the key",
         "patroni",
         plan.hosts_in("databases")[0],
     )
@@ -145,7 +148,10 @@ def test_patroni_says_the_same_as_the_servers(
     }
     seen = {name: role.replace("quorum_standby", "sync_standby") for name, role in members.items()}
     expect(
-        seen, roles, "run `patronictl list`; a member that is missing is started first", "patroni"
+        seen,
+        roles,
+        f"run `{PATRONICTL} list` on {facts.host}; a member that is missing is started first",
+        "patroni",
     )
 
 
@@ -159,11 +165,11 @@ def test_the_second_recording_is_synchronous(plan: Plan, everywhere: Everywhere)
         for row in senders
         if row["state"] == "streaming" and row["sync"] in {"sync", "quorum"}
     }
-    hold(
+    check(
         seen >= others if len(others) == 1 else seen & others,
         f"{', '.join(sorted(others))} streams synchronously",
         senders or "no replica is connected",
-        "start Patroni on the replica and read its journal; until then there is one recording",
+        f"run `systemctl start patroni` on {min(others)}: until then there is one recording",
         "patroni",
         min(others),
     )
@@ -174,20 +180,20 @@ def test_replicas_replay_what_they_receive(plan: Plan, everywhere: Everywhere) -
     leader = leader_of(plan, everywhere)
     rows = servers(plan, everywhere)
     for host in set(rows) - {leader}:
-        hold(
+        check(
             rows[host]["receiver"] == "streaming" and not rows[host]["paused"],
             f"{host} receives and replays",
             f"receiver {rows[host]['receiver']}, paused {rows[host]['paused']}",
-            "run `select pg_wal_replay_resume()`, or read Patroni's journal",
+            f"run `{RESUME}` on {host}, or read Patroni's journal there",
             "patroni",
             host,
         )
     late = {row["name"]: row["lag"] for row in rows[leader]["senders"]}
-    hold(
+    check(
         all(int(lag) < REPLAY_LAG_BYTES for lag in late.values()),
         f"less than {REPLAY_LAG_BYTES} bytes to replay",
         late,
-        "look for a long query on the replica and for a slow disk",
+        "by hand: look for a long query on the replica, and for a slow disk",
         "patroni",
         leader,
     )
@@ -200,11 +206,11 @@ def test_replicas_refuse_writes(plan: Plan, everywhere: Everywhere) -> None:
         refusals = everywhere[host]["write"].errors
         # 25006: a read-only transaction; 0A000 and 55000: not during recovery.
         seen = [code for code in ("25006", "0A000", "55000") if code in refusals]
-        hold(
+        check(
             "25006" in seen and refusals.count("ERROR") == 3,
             "three attempts refused, with SQLSTATE 25006 and 0A000 or 55000",
             everywhere[host]["write"],
-            "stop this server at once: two servers take writes",
+            f"run `systemctl stop patroni` on {host} at once: two servers take writes",
             "patroni",
             host,
         )
@@ -214,11 +220,11 @@ def test_timelines_are_equal(plan: Plan, everywhere: Everywhere) -> None:
     """After a change of leader both servers go on in the same history (K-03)."""
     rows = servers(plan, everywhere)
     seen = {host: (row["timeline"], row["system"]) for host, row in rows.items()}
-    hold(
+    check(
         len(set(seen.values())) == 1,
         "one timeline of one system on every server",
         seen,
-        "run `patronictl reinit` for the replica whose timeline is older",
+        "by hand: the replica with the older timeline comes anew: docs/remedies.md",
         "patroni",
         min(seen),
     )
@@ -227,13 +233,13 @@ def test_timelines_are_equal(plan: Plan, everywhere: Everywhere) -> None:
 def test_versions_are_equal(plan: Plan, everywhere: Everywhere) -> None:
     """A replica of another version would refuse the log, or restore what cannot be read (K-08)."""
     seen = {host: row["version"] for host, row in servers(plan, everywhere).items()}
-    hold(len(set(seen.values())) == 1, "one version", seen, "run `koseki apply --limit databases`")
+    check(len(set(seen.values())) == 1, "one version", seen, "run `koseki apply --limit databases`")
 
 
 def test_collations_are_equal(plan: Plan, everywhere: Everywhere) -> None:
     """An index sorted by another collation version silently misses people (K-19)."""
     rows = {host: row["collations"] for host, row in servers(plan, everywhere).items()}
-    remedy = "reindex the database, then `alter database … refresh collation version`"
+    remedy = "by hand: reindex the database, then alter it with refresh collation version"
     for host, databases in rows.items():
         changed = [row for row in databases if row["kept"] != row["actual"]]
         expect(changed, [], remedy, host=host)
@@ -248,7 +254,7 @@ def test_text_is_sorted_without_the_hosts_libraries(facts: Facts) -> None:
         for row in facts["server"].json["collations"]
         if (row["provider"], row["locale"], row["encoding"]) != ("b", "C.UTF-8", "UTF8")
     ]
-    expect(wrong, [], "restore that database into a new one with the right locale")
+    expect(wrong, [], "by hand: restore that database into a new one with the right locale")
 
 
 @on_hosts("databases")
@@ -265,20 +271,28 @@ def test_nothing_that_protects_data_is_switched_off(facts: Facts) -> None:
         "synchronous_commit": "on",
     }
     expect({key: seen.get(key) for key in wanted}, wanted, facts.remedy, "patroni")
-    hold(seen["wal_level"] in {"replica", "logical"}, "wal_level replica", seen, facts.remedy)
-    hold("pgaudit" in libraries, "pgaudit is loaded", libraries, facts.remedy, "patroni")
+    check(seen["wal_level"] in {"replica", "logical"}, "wal_level replica", seen, facts.remedy)
+    check("pgaudit" in libraries, "pgaudit is loaded", libraries, facts.remedy, "patroni")
 
 
 @on_hosts("databases")
 def test_nobody_opts_out_of_the_second_recording(facts: Facts) -> None:
     """A role or database with its own synchronous_commit would lose acknowledged rows (K-03)."""
-    expect(facts["server"].json["opting out"], 0, "run `alter role … reset synchronous_commit`")
+    expect(
+        facts["server"].json["opting out"],
+        0,
+        "by hand: alter that role or database with reset synchronous_commit",
+    )
 
 
 @on_hosts("databases")
 def test_no_restart_is_pending(facts: Facts) -> None:
     """What is configured is what runs; a change that waits is not yet true (K-08)."""
-    expect(facts["server"].json["restart"], [], "run `patronictl restart`, replicas first")
+    expect(
+        facts["server"].json["restart"],
+        [],
+        "run `koseki restart --reason 'a setting waits for it'`",
+    )
 
 
 @on_hosts("databases")
@@ -296,28 +310,37 @@ def test_patroni_follows_the_plan(plan: Plan, facts: Facts) -> None:
     }
     unset = {"synchronous_mode_strict": False}
     expect({key: seen.get(key, unset.get(key)) for key in wanted}, wanted, facts.remedy, "patroni")
-    hold(not seen.get("pause"), "Patroni acts by itself", "paused", "run `patronictl resume`")
+    check(
+        not seen.get("pause"),
+        "Patroni acts by itself",
+        "paused",
+        f"run `{PATRONICTL} resume` on {facts.host}",
+    )
 
 
 @on_hosts("databases")
 def test_patroni_answers_certificates_only(facts: Facts) -> None:
     """Who may ask Patroni may switch servers: without a certificate nobody is answered (K-01)."""
     seen = facts["patroni"].json["stranger"]
-    hold(seen.startswith("refused"), "refused", seen, facts.remedy, "patroni")
+    check(seen.startswith("refused"), "refused", seen, facts.remedy, "patroni")
 
 
 @on_hosts("databases")
 def test_only_patroni_starts_the_server(facts: Facts) -> None:
     """A server that the package's own unit starts would not ask who leads (K-03)."""
     expect(facts["enabled"].text, "enabled", facts.remedy, "patroni")
-    hold(facts["packaged"].rc == 0, "an answer", facts["packaged"], facts.remedy)
-    expect(facts["packaged"].lines, [], "run `pg_dropcluster` for what the package made")
+    check(facts["packaged"].rc == 0, "an answer", facts["packaged"], facts.remedy)
+    expect(
+        facts["packaged"].lines,
+        [],
+        f"by hand: run `pg_lsclusters` on {facts.host} and drop what the package made",
+    )
 
 
 @on_hosts("databases")
 def test_a_member_that_comes_back_finds_a_record(facts: Facts) -> None:
     """While nobody writes, a rewound member would wait for the next record for minutes (K-03)."""
-    expect(facts["record"].lines, KEEPS_ITS_BEAT, facts.remedy, SNAPSHOT)
+    expect(facts["record"].lines, TIMER_OK, facts.remedy, SNAPSHOT)
 
 
 @on_hosts("databases")

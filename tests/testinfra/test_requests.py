@@ -12,17 +12,17 @@ from typing import Any
 
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Municipality
-from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
-from koseki_ops.verify.registers import PROGRAM, is_leader
+from koseki_ops.verify.registers import is_leader, program
 
 TIMER, SERVICE = "koseki-requests.timer", "koseki-requests.service"
 PREFIX = "operator_"
 RECORD = ("platform.request_ends", "platform.requests")
 # The timer's minute, and some.
 SECONDS = 150
-REMEDY = "`koseki drift --explain` tells the command that mends it; find out who changed it"
+REMEDY = "run `koseki drift`: it names the command that mends it; find out who changed it"
 
 # Who a person's role is and what it holds, whatever a request says.
 CLUSTER = """
@@ -70,7 +70,7 @@ select json_build_object('database', current_database(),
 # As the person's own account: admitted under a request, otherwise the server's refusal.
 KNOCK = (
     "cd / && setpriv --reuid={name} --regid={name} --clear-groups "
-    f"{PROGRAM} -XAtq -d {{database}} -U operator_{{name}} -c 'select current_user' 2>&1"
+    "{program} -XAtq -d {database} -U operator_{name} -c 'select current_user' 2>&1"
 )
 STATE = (
     f"systemctl show -P ActiveState -P UnitFileState {TIMER};"
@@ -89,7 +89,9 @@ def questions(plan: Plan, host: str) -> Questions:
     asked = {"told": f"cd / && {told}", "timer": STATE}
     if plan.towns:
         for name in workers(plan, host)[:1]:
-            asked["knock"] = KNOCK.format(name=name, database=plan.towns[0].database)
+            asked["knock"] = KNOCK.format(
+                name=name, database=plan.towns[0].database, program=program(plan)
+            )
     return asked
 
 
@@ -99,8 +101,8 @@ def later_questions(plan: Plan, host: str, everywhere: Everywhere) -> Questions:
     if host == WORKSTATION or not plan.is_in(host, "databases"):
         return {}
     return {
-        "record": "journalctl --quiet --no-pager --since=-5min --output=cat "
-        "_SYSTEMD_UNIT=patroni.service | grep -F -e '@' | grep -E 'operator_.*FATAL' | tail -n 40"
+        "record": "journalctl --sync && journalctl --quiet --no-pager --since=-5min --output=cat "
+        "_SYSTEMD_UNIT=patroni.service | grep -E 'operator_[^ ]*@.*FATAL'"
     }
 
 
@@ -122,7 +124,7 @@ def of_town(facts: Facts, town: Municipality) -> dict[str, Any]:
 def lines(facts: Facts) -> list[dict[str, Any]]:
     """Return the answer's objects; the test fails when the server did not give all."""
     said = facts["told"]
-    hold(said.rc == 0, "an answer of every database", said, facts.remedy, "patroni", facts.host)
+    check(said.rc == 0, "an answer of every database", said, facts.remedy, "patroni", facts.host)
     return [json.loads(line) for line in said.lines]
 
 
@@ -140,7 +142,11 @@ def test_one_person_one_role_without_any_power(plan: Plan, everywhere: Everywher
     wanted = {f"{PREFIX}{name}": (True, False) for name in workers(plan, facts.host)}
     seen = {name: (login, power) for name, login, power in of_cluster(facts)["roles"]}
     expect(seen, wanted, REMEDY, "patroni", facts.host)
-    expect(of_cluster(facts)["named"], [], "take back what was granted to these by name or owned")
+    expect(
+        of_cluster(facts)["named"],
+        [],
+        "by hand: take back what was granted to these by name or owned",
+    )
 
 
 def test_what_a_person_does_is_noted_without_names(plan: Plan, everywhere: Everywhere) -> None:
@@ -158,15 +164,21 @@ def test_what_a_person_does_is_noted_without_names(plan: Plan, everywhere: Every
     expect(seen, wanted, REMEDY, "patroni", facts.host)
 
 
-def test_a_person_holds_what_a_request_lends(plan: Plan, everywhere: Everywhere) -> None:
+def test_a_person_holds_what_a_request_grants(plan: Plan, everywhere: Everywhere) -> None:
     """Every membership of a person is one open request's, to use and not to hand on (K-05)."""
     facts = leading(plan, everywhere)
-    lent = {tuple(pair) for town in plan.towns for pair in of_town(facts, town)["open"]}
+    granted = {tuple(pair) for town in plan.towns for pair in of_town(facts, town)["open"]}
     seen = {
         (member, role) if not (admin or may_set) else (member, f"{role} with more than its use")
         for member, role, admin, may_set in of_cluster(facts)["holds"]
     }
-    expect(seen, lent, "close the request, or revoke that membership", SERVICE, facts.host)
+    expect(
+        seen,
+        granted,
+        "by hand: close it (`koseki request list` has its number), or revoke that membership",
+        SERVICE,
+        facts.host,
+    )
 
 
 def test_only_a_request_opens_the_door(
@@ -190,17 +202,17 @@ def test_the_register_of_requests_is_only_added_to(facts: Facts, town: Municipal
     """No row is changed or deleted, and nobody but the superuser may touch the tables (K-05)."""
     seen = of_town(facts, town)
     expect(seen["append only"], list(RECORD), REMEDY, "patroni")
-    expect(seen["others"], [], "take back what was granted on these")
+    expect(seen["others"], [], "by hand: take back what was granted on these")
 
 
 @on_hosts("databases")
 def test_what_has_expired_has_ended(facts: Facts, town: Municipality) -> None:
     """The clock's end is written down, and no session outlives its request (K-05)."""
     seen = of_town(facts, town)
-    expect(seen["unended"], [], "see the journal of the timer's service", SERVICE)
+    expect(seen["unended"], [], f"run `journalctl -u {SERVICE} -n 50` on {facts.host}", SERVICE)
     may = {role for role, _ in seen["open"]}
     here = {role for role, name in of_cluster(facts)["sessions"] if name == town.database}
-    expect(here - may, set(), "see the journal of the timer's service", SERVICE)
+    expect(here - may, set(), f"run `journalctl -u {SERVICE} -n 50` on {facts.host}", SERVICE)
 
 
 @on_hosts("databases")
@@ -209,7 +221,7 @@ def test_requests_end_by_the_clock(facts: Facts) -> None:
     active, enabled, result, *rest = facts["timer"].lines
     expect((active, enabled, result), ("active", "enabled", "success"), facts.remedy, SERVICE)
     ago = int(rest[0]) if rest and re.fullmatch(r"-?\d+", rest[0]) else SECONDS + 1
-    hold(ago <= SECONDS, f"at most {SECONDS} s ago", facts["timer"], facts.remedy, SERVICE)
+    check(ago <= SECONDS, f"at most {SECONDS} s ago", facts["timer"], facts.remedy, SERVICE)
 
 
 @on_hosts("databases")
@@ -223,6 +235,6 @@ def test_a_session_without_a_request_is_refused_and_recorded(plan: Plan, facts: 
         not_verified(f"a request of {town.slug} is open for {role}")
     seen = facts["knock"]
     refused = "permission denied for database" in seen.text or "no open request" in seen.text
-    hold(refused and role not in seen.lines, "a refusal for lack of a request", seen, REMEDY)
+    check(refused and role not in seen.lines, "a refusal for lack of a request", seen, REMEDY)
     recorded = [line for line in facts["record"].lines if f"{role}@{town.database} " in line]
-    hold(recorded, "a line of that refusal", facts["record"], REMEDY, "patroni")
+    check(recorded, "a line of that refusal", facts["record"], REMEDY, "patroni")

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import Question
-from koseki_ops.verify.expect import expect, hold
+from koseki_ops.verify.expect import check, expect
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Facts, Questions, on_hosts
 
-# What each beat in `watch_schedule` starts.
+# What each run in `watch_schedule` starts.
 UNITS = {
     "sweep": "koseki-drift",
     "verify": "koseki-verify",
@@ -31,11 +31,11 @@ CONFINED = {
     "PrivateDevices": "yes",
     "RestrictSUIDSGID": "yes",
 }
-# How much later than its beat a run may begin: its random delay, and a machine that is busy.
+# How much later than scheduled a run may begin: its random delay, and a machine that is busy.
 LATE = timedelta(minutes=10)
-# In seconds since the epoch: the beat after the last run, or when the timer was started if that was
-# later (what was slept through is made up for from then on), and now.
-BEATS = """
+# In seconds since the epoch: the run due after the last one, or when the timer was started if
+# that was later (missed runs are made up for from then on), and now.
+RUN_TIMES = """
 stamp=/var/lib/systemd/timers/stamp-{unit}.timer
 next() {{
     systemd-analyze calendar --base-time="@$1" "{calendar}" |
@@ -102,16 +102,16 @@ def questions(plan: Plan, host: str) -> Questions:
             "systemctl list-units --all --type=timer --no-legend --plain 'koseki-*' | cut -d' ' -f1"
         ),
     }
-    for beat, unit in UNITS.items():
-        asked[f"timer {beat}"] = f"systemctl show {unit}.timer -p {TIMER}"
-        asked[f"service {beat}"] = f"systemctl show {unit}.service -p {SERVICE}"
-        asked[f"beats {beat}"] = BEATS.format(unit=unit, calendar=calendar(plan, beat))
+    for run, unit in UNITS.items():
+        asked[f"timer {run}"] = f"systemctl show {unit}.timer -p {TIMER}"
+        asked[f"service {run}"] = f"systemctl show {unit}.service -p {SERVICE}"
+        asked[f"times {run}"] = RUN_TIMES.format(unit=unit, calendar=calendar(plan, run))
     return asked
 
 
-def calendar(plan: Plan, beat: str) -> str:
+def calendar(plan: Plan, run: str) -> str:
     """Return when the plan wants a run."""
-    return str(getattr(plan.platform.watch_schedule, f"{beat}_calendar"))
+    return str(getattr(plan.platform.watch_schedule, f"{run}_calendar"))
 
 
 def shown(facts: Facts, question: str) -> dict[str, str]:
@@ -122,21 +122,21 @@ def shown(facts: Facts, question: str) -> dict[str, str]:
 @on_hosts("watch_hosts")
 def test_every_run_has_its_timer(facts: Facts) -> None:
     """Enabled and waiting: nobody has to remember to look (K-08)."""
-    for beat, unit in UNITS.items():
-        seen = shown(facts, f"timer {beat}")
+    for run, unit in UNITS.items():
+        seen = shown(facts, f"timer {run}")
         state = [seen.get(name) for name in ("LoadState", "UnitFileState", "ActiveState")]
         expect(f"{unit} {state}", f"{unit} {['loaded', 'enabled', 'active']}", facts.remedy, unit)
     strange = set(facts["units"].lines) - {f"{unit}.timer" for unit in UNITS.values()}
-    expect(strange, set(), "find out who set it, and remove it")
+    expect(strange, set(), "by hand: find out who set it, and remove it")
 
 
 @on_hosts("watch_hosts")
-def test_the_beat_is_the_plans(plan: Plan, facts: Facts) -> None:
-    """Each run comes as often as the plan says, and makes up once for what was slept through."""
-    for beat, unit in UNITS.items():
-        seen = shown(facts, f"timer {beat}")
-        wanted = f"OnCalendar={normal(calendar(plan, beat))} ;"
-        hold(
+def test_the_schedule_is_the_plans(plan: Plan, facts: Facts) -> None:
+    """Each run comes as often as the plan says, and makes up once for missed runs."""
+    for run, unit in UNITS.items():
+        seen = shown(facts, f"timer {run}")
+        wanted = f"OnCalendar={normal(calendar(plan, run))} ;"
+        check(
             wanted in seen.get("TimersCalendar", ""),
             f"{unit}: {wanted}",
             seen.get("TimersCalendar"),
@@ -154,17 +154,17 @@ def normal(text: str) -> str:
 
 @on_hosts("watch_hosts")
 def test_no_run_is_overdue(facts: Facts) -> None:
-    """The last beat was kept: a watch that has stopped is worse than none (K-08)."""
-    for beat, unit in UNITS.items():
-        answer = facts[f"beats {beat}"]
-        hold(len(answer.text.split()) == 2, f"a stamp of {unit}", answer, facts.remedy, unit)
+    """The last scheduled run took place: a watch that has stopped is worse than none (K-08)."""
+    for run, unit in UNITS.items():
+        answer = facts[f"times {run}"]
+        check(len(answer.text.split()) == 2, f"a stamp of {unit}", answer, facts.remedy, unit)
         due, now = map(int, answer.text.split())
         late = timedelta(seconds=now - due)
-        hold(
+        check(
             late < LATE,
-            f"{unit} within {LATE} of its beat",
+            f"{unit} within {LATE} of its schedule",
             f"{late} late",
-            f"see `systemctl status {unit}.timer {unit}.service`",
+            f"run `systemctl status {unit}.timer {unit}.service` on {facts.host}",
             unit,
         )
 
@@ -172,13 +172,15 @@ def test_no_run_is_overdue(facts: Facts) -> None:
 @on_hosts("watch_hosts")
 def test_runs_end_and_never_overlap(plan: Plan, facts: Facts) -> None:
     """A unit is one at a time, has an end, and takes with it whatever it started."""
-    for beat, unit in UNITS.items():
-        seen = shown(facts, f"service {beat}")
+    for run, unit in UNITS.items():
+        seen = shown(facts, f"service {run}")
         wanted = {"Type": "oneshot", "KillMode": "control-group"}
         expect({name: seen.get(name) for name in wanted}, wanted, facts.remedy, unit)
-        limit = getattr(plan.platform.watch_schedule, f"{beat}_seconds")
-        expect(f"{unit} {seconds(seen.get('TimeoutStartUSec', ''))}", f"{unit} {limit}", "apply")
-        hold(seen.get("MemoryMax") != "infinity", f"{unit}: MemoryMax", "no limit", facts.remedy)
+        limit = getattr(plan.platform.watch_schedule, f"{run}_seconds")
+        expect(
+            f"{unit} {seconds(seen.get('TimeoutStartUSec', ''))}", f"{unit} {limit}", facts.remedy
+        )
+        check(seen.get("MemoryMax") != "infinity", f"{unit}: MemoryMax", "no limit", facts.remedy)
 
 
 def seconds(text: str) -> int:
@@ -196,18 +198,18 @@ def test_the_watch_can_tell(facts: Facts) -> None:
     """Its own MTA takes mail from this host alone, and none has been waiting for an hour (K-08)."""
     expect(facts["mta"].lines, ["enabled", "active"], facts.remedy, MTA)
     doors = [line.split()[4] for line in facts["doors"].lines if '"smtpd"' in line]
-    expect(doors, ["127.0.0.1:25"], "see `listen on` in /etc/smtpd.conf", MTA)
-    hold(facts["queue"].rc == 0, "the MTA's queue", facts["queue"], facts.remedy, MTA)
+    expect(doors, ["127.0.0.1:25"], facts.remedy, MTA)
+    check(facts["queue"].rc == 0, "the MTA's queue", facts["queue"], facts.remedy, MTA)
     now, *queue = facts["queue"].lines
     old = [line for line in queue if int(now) - int(line.split("|")[SINCE]) > WAITS]
-    expect(old, [], "see `smtpctl show queue`: does the relay answer?", MTA)
+    expect(old, [], f"run `smtpctl show queue` on {facts.host}: does the relay answer?", MTA)
 
 
 @on_hosts("watch_hosts")
 def test_the_watch_is_confined(facts: Facts) -> None:
     """It may open connections and write its own state; it is nobody on its own host (K-11)."""
-    for beat, unit in UNITS.items():
-        seen = shown(facts, f"service {beat}")
+    for run, unit in UNITS.items():
+        seen = shown(facts, f"service {run}")
         expect(f"{unit} {seen.get('User')}", f"{unit} {ACCOUNT}", facts.remedy, unit)
         expect({name: seen.get(name) for name in CONFINED}, CONFINED, facts.remedy, unit)
 
@@ -216,7 +218,7 @@ def test_the_watch_is_confined(facts: Facts) -> None:
 def test_nobody_becomes_the_watch(facts: Facts) -> None:
     """Its account is locked, has no shell and no group but its own (K-11)."""
     lines = facts["account"].lines
-    hold(len(lines) == 3, f"the account {ACCOUNT}", facts["account"], facts.remedy)
+    check(len(lines) == 3, f"the account {ACCOUNT}", facts["account"], facts.remedy)
     seen = (lines[0].split(":")[-1], lines[1].split()[1], lines[2])
     expect(seen, ("/usr/sbin/nologin", "L", ACCOUNT), facts.remedy)
 
@@ -231,19 +233,19 @@ def test_the_watch_reaches_nothing_it_should_not(facts: Facts) -> None:
 def test_the_toolkit_is_as_it_was_packed(facts: Facts) -> None:
     """Every file of its packages has the hash in the package's record (K-08)."""
     right, *wrong = facts["records"].lines or ["0"]
-    hold(int(right) > 0, "packages with records", facts["records"], facts.remedy)
-    remedy = f"`rm -r /opt/koseki/venv` there, then {facts.remedy}"
+    check(int(right) > 0, "packages with records", facts["records"], facts.remedy)
+    remedy = f"run `rm -r /opt/koseki/venv` on {facts.host}, then {facts.remedy}"
     expect([line for line in wrong if line], [], remedy)
 
 
 @on_hosts("watch_hosts")
-def test_no_authority_leaves_the_seat(plan: Plan, facts: Facts) -> None:
+def test_no_authority_leaves_the_control_node(plan: Plan, facts: Facts) -> None:
     """One private key asks, one signs this host's own history; neither certifies anybody (K-08)."""
     asks, signs = (f"{STATE}/{plan.site.name}/{name}" for name in ("ssh/automation", HISTORY_KEY))
     seen = set(facts["keys"].lines)
-    hold(
+    check(
         asks in seen and seen <= {asks, signs},
         f"{asks}, and {signs} once a sweep was kept",
         seen,
-        "remove the others, replace what they opened",
+        "by hand: remove the others, replace what they opened",
     )

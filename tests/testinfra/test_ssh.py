@@ -8,10 +8,10 @@ from typing import Any
 
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import Question
-from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
-from koseki_ops.verify.probes import certificate_login, is_refused, key_login, login
+from koseki_ops.verify.probes import certificate_login, expect_control, is_refused, key_login, login
 
 SSHD = "sshd -T -C user={user},host=workstation,addr={address}"
 HOST_CERTIFICATE = """
@@ -79,6 +79,7 @@ def attempts(plan: Plan, host: str) -> dict[str, Question]:
     ]
     asked = {
         f"root@{host}": certificate_login(plan, host, "root"),
+        f"control@{host}": certificate_login(plan, host, automation),
         f"password@{host}": Question(login(plan, host, automation, by_word), aside=True),
     }
     asked[f"bare key@{host}"] = key_login(plan, host, automation, "automation")
@@ -99,7 +100,7 @@ def sshd(facts: Facts, question: str = "sshd") -> dict[str, str]:
 @on_hosts("all")
 def test_sshd_takes_its_configuration(facts: Facts) -> None:
     """What is on disk loads: the next restart of sshd locks nobody out."""
-    expect(facts["test"].rc, 0, f"correct what sshd says: {facts['test'].errors}", "ssh")
+    expect(facts["test"].rc, 0, f"run `sshd -t` on {facts.host} and correct what it says", "ssh")
 
 
 @on_hosts("all")
@@ -121,7 +122,7 @@ def test_only_named_accounts_enter(plan: Plan, facts: Facts) -> None:
     settings = sshd(facts)
     users = set(settings.get("allowusers", "").split())
     groups = set(settings.get("allowgroups", "").split())
-    hold(users or groups, "AllowUsers or AllowGroups", "no list", facts.remedy, "ssh")
+    check(users or groups, "AllowUsers or AllowGroups", "no list", facts.remedy, "ssh")
     accounts = {line.split(":")[0]: line.split(":")[3] for line in facts["passwd"].lines}
     for line in facts["groups"].lines:
         name, _, gid, members = line.split(":")
@@ -144,7 +145,7 @@ def test_algorithms_are_current(facts: Facts) -> None:
         for name in settings.get(table, "").split(",")
         if OUTDATED.search(name)
     ]
-    hold(settings.get("ciphers"), "a list of ciphers", settings.get("ciphers"), facts.remedy)
+    check(settings.get("ciphers"), "a list of ciphers", settings.get("ciphers"), facts.remedy)
     expect(outdated, [], facts.remedy, "ssh")
 
 
@@ -153,26 +154,28 @@ def test_the_host_is_known_by_the_host_ca(facts: Facts, everywhere: Everywhere) 
     """The engines never trust on first use: the host's key is signed by the platform's CA."""
     text = facts["certificate"].text
     authority = everywhere[WORKSTATION]["host ca"].text.split()
-    hold(len(authority) > 1, "the host CA on the workstation", authority, "run `koseki ssh config`")
-    hold(
+    check(
+        len(authority) > 1, "the host CA on the workstation", authority, "run `koseki ssh config`"
+    )
+    check(
         authority[1] in text and "host certificate" in text,
         f"a host certificate signed by {authority[1]}",
         facts["certificate"],
         facts.remedy,
     )
     principals = text.split("Principals:")[1].split("Critical")[0].split()
-    hold(facts.host in principals, f"its principals hold {facts.host}", principals, facts.remedy)
+    check(facts.host in principals, f"its principals hold {facts.host}", principals, facts.remedy)
 
 
 @on_hosts("all")
 def test_the_host_certificate_lives(plan: Plan, facts: Facts) -> None:
     """Nobody can log in to a host whose certificate has run out: renewed a third before its end."""
     found = re.search(r"Valid: from \S+ to (\S+)", facts["certificate"].text)
-    hold(found, "a certificate with an end", facts["certificate"], facts.remedy)
+    check(found, "a certificate with an end", facts["certificate"], facts.remedy)
     assert found is not None
     left = datetime.fromisoformat(found[1]) - datetime.fromisoformat(facts["today"].text)
     policy = plan.platform.certificate_policy
-    hold(
+    check(
         timedelta(0) < left <= timedelta(days=policy.ssh_host_days, hours=1),
         f"between now and {policy.ssh_host_days} days",
         f"{left.days} days left",
@@ -196,18 +199,19 @@ def test_the_engines_enter_as_themselves(
     """A login of its own, by testinfra: the engines are not root, nor anybody's account (K-11)."""
     everywhere[host_name]
     said = host.run("id -un; id -u; uname -n")
-    hold(said.rc == 0, "a login", said.stderr, "run `koseki ssh config`", "ssh")
+    check(said.rc == 0, "a login", said.stderr, "run `koseki ssh config`", "ssh")
     account, number, name = said.stdout.split()
     expect((account, name), (plan.platform.automation_account, host_name), "run `koseki apply`")
-    hold(number != "0", "an account without root's rights", number, "run `koseki apply`")
+    check(number != "0", "an account without root's rights", number, "run `koseki apply`")
 
 
 @on_hosts("all")
 def test_root_cannot_log_in(host_name: str, everywhere: Everywhere) -> None:
     """Not even with a certificate for root that the platform's own CA has signed (K-11)."""
     everywhere[host_name]
+    expect_control(everywhere[WORKSTATION][f"control@{host_name}"], host_name)
     answer = everywhere[WORKSTATION][f"root@{host_name}"]
-    hold(is_refused(answer), "Permission denied", answer, "run `koseki apply`", "ssh", host_name)
+    check(is_refused(answer), "Permission denied", answer, "run `koseki apply`", "ssh", host_name)
 
 
 @on_hosts("all")
@@ -217,7 +221,7 @@ def test_the_first_key_is_gone(plan: Plan, host_name: str, everywhere: Everywher
         not_verified("the first contact's key is not kept for a machine outside the lab")
     everywhere[host_name]
     answer = everywhere[WORKSTATION][f"first key@{host_name}"]
-    hold(is_refused(answer), "Permission denied", answer, "run `koseki apply`", "ssh", host_name)
+    check(is_refused(answer), "Permission denied", answer, "run `koseki apply`", "ssh", host_name)
 
 
 @on_hosts("all")
@@ -225,7 +229,7 @@ def test_passwords_are_not_even_asked(host_name: str, everywhere: Everywhere) ->
     """The host offers no method in which a password could be guessed (K-11)."""
     everywhere[host_name]
     answer = everywhere[WORKSTATION][f"password@{host_name}"]
-    hold(
+    check(
         is_refused(answer) and "(publickey)" in answer.errors,
         "Permission denied (publickey)",
         answer,
@@ -240,7 +244,7 @@ def test_the_automation_key_alone_opens_nothing(host_name: str, everywhere: Ever
     """Without its short-lived certificate the engines' key is worthless to a thief (K-11)."""
     everywhere[host_name]
     answer = everywhere[WORKSTATION][f"bare key@{host_name}"]
-    hold(is_refused(answer), "Permission denied", answer, "run `koseki apply`", "ssh", host_name)
+    check(is_refused(answer), "Permission denied", answer, "run `koseki apply`", "ssh", host_name)
 
 
 def test_the_automation_certificate_is_bound(plan: Plan, everywhere: Everywhere) -> None:
@@ -248,18 +252,18 @@ def test_the_automation_certificate_is_bound(plan: Plan, everywhere: Everywhere)
     text = everywhere[WORKSTATION]["automation certificate"].text
     addresses = plan.platform.workstation_addresses
     for address in (addresses.city, addresses.line):
-        hold(
+        check(
             "source-address" in text and str(address) in text,
             f"source-address with {address}",
             text,
             "run `koseki ssh config`",
         )
     found = re.search(r"Valid: from (\S+) to (\S+)", text)
-    hold(found, "a certificate with an end", text, "run `koseki ssh config`")
+    check(found, "a certificate with an end", text, "run `koseki ssh config`")
     assert found is not None
     life = datetime.fromisoformat(found[2]) - datetime.fromisoformat(found[1])
     hours = plan.platform.certificate_policy.ssh_automation_hours
-    hold(
+    check(
         life <= timedelta(hours=hours, minutes=10),
         f"a life of {hours} hours",
         life,

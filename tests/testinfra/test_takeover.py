@@ -15,8 +15,8 @@ from koseki_ops.lab.network import LabNetwork
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Municipality
 from koseki_ops.trust.terminals import stand_ins_of
-from koseki_ops.verify.expect import expect, hold, not_verified
-from koseki_ops.verify.expectations import WRITE_PORT, Plan
+from koseki_ops.verify.expect import check, expect, not_verified
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 from koseki_ops.verify.registers import is_leader
 
@@ -27,8 +27,8 @@ SECONDS = 150
 RECORD = ["takeover_documents", "takeover_ends", "takeovers"]
 # What the server says to who stands in while nothing is declared.
 SHUT = ("permission denied for database", "no takeover of ")
-REMEDY = "`koseki drift --explain` tells the command that mends it; find out who changed it"
-END = "end it with `koseki takeover end`, or see the journal of koseki-requests.service"
+REMEDY = "run `koseki drift`: it names the command that mends it; find out who changed it"
+END = "by hand: end it (`koseki takeover status` names it), or read koseki-requests' journal"
 TOWN = """
 select json_build_object('database', current_database(),
   'role', (select rolcanlogin and not (rolsuper or rolcreaterole or rolcreatedb or rolreplication
@@ -61,14 +61,15 @@ KNOCK = (
     "PGSSLCERT=/etc/koseki/municipalities/takeover-{slug}/client.crt "
     "PGSSLKEY=/etc/koseki/municipalities/takeover-{slug}/client.key "
     "setpriv --reuid=koseki-takeover-{slug} --regid=koseki-takeover-{slug} --clear-groups "
-    f"psql -XAtq 'host=127.0.0.1 port={WRITE_PORT} dbname=koseki_{{slug}}' "
+    "psql -XAtq 'host=127.0.0.1 port={port} dbname=koseki_{slug}' "
     "-c 'select current_user' 2>&1"
 )
 
 # Whoever stands in asks the database at each request. Where it cannot be reached at once, on a busy
-# machine or while the leader changes, 503 is neither a refusal nor a way in: it is asked again.
+# machine or while the leader changes, 503, or no answer, is neither a refusal nor a way in: it is
+# asked again.
 PATIENT = (
-    'for attempt in 1 2 3; do said=$({}); case $said in "HTTP/1.1 503 "*) sleep 3;; *) break;; '
+    'for attempt in 1 2 3; do said=$({}); case $said in "HTTP/1.1 503 "*|"") sleep 3;; *) break;; '
     """esac; done; printf '%s\\n' "$said\""""
 )
 
@@ -86,7 +87,9 @@ def questions(plan: Plan, host: str) -> Questions:
         asked["told"] = f"cd / && {command} <<'SQL'\n{asks}SQL\n"
     if plan.is_in(host, "application"):
         for town in plan.cut_off_towns:
-            asked[f"stand-in {town.slug}"] = KNOCK.format(slug=town.slug)
+            asked[f"stand-in {town.slug}"] = KNOCK.format(
+                slug=town.slug, port=plan.ports.proxy_leader
+            )
         asked["keys"] = "cd /etc/koseki/municipalities && ls -d takeover-*"
     return asked
 
@@ -116,7 +119,7 @@ def knocks(plan: Plan) -> str:
 def of_town(facts: Facts, town: Municipality) -> dict[str, Any]:
     """Return what a server tells of one municipality's database."""
     said = facts["told"]
-    hold(said.rc == 0, "an answer of every database", said, facts.remedy, "patroni", facts.host)
+    check(said.rc == 0, "an answer of every database", said, facts.remedy, "patroni", facts.host)
     rows = [json.loads(line) for line in said.lines]
     return dict(next(row for row in rows if row["database"] == town.database))
 
@@ -178,7 +181,7 @@ def test_what_has_ended_is_over(facts: Facts, town: Municipality) -> None:
 def test_issued_numbers_have_no_gap(plan: Plan, everywhere: Everywhere, town: Municipality) -> None:
     """From one to the last that was taken, each number has its document (K-06)."""
     seen = of_town(leading(plan, everywhere), town)
-    remedy = "see `koseki takeover status`; find out who removed a document"
+    remedy = "run `koseki takeover status`; find out who removed a document"
     expect(seen["numbers"], list(range(1, seen["last"] + 1)), remedy)
 
 
@@ -192,7 +195,7 @@ def test_who_stands_in_is_refused_by_the_database(
     for town in plan.cut_off_towns:
         undeclared(plan, everywhere, town)
         seen = facts[f"stand-in {town.slug}"]
-        hold(any(said in seen.text for said in SHUT), "a refusal", seen, END, "haproxy")
+        check(any(said in seen.text for said in SHUT), "a refusal", seen, END, "haproxy")
 
 
 @on_hosts("application")
@@ -216,7 +219,7 @@ def test_undeclared_every_terminal_is_refused_alike(
         undeclared(plan, everywhere, cut_off)
         for path in (f"/takeover/{cut_off.slug}/", f"/takeover/{cut_off.slug}"):
             refusal, seen = met[f"{NOBODY} {path}"], met[f"{town.slug} {path}"]
-            hold(" 403 " in refusal.partition("\n")[0], "a refusal of nobody", refusal, REMEDY)
+            check(" 403 " in refusal.partition("\n")[0], "a refusal of nobody", refusal, REMEDY)
             expect(seen, refusal, REMEDY, "nginx", plan.hosts_in("application")[0])
 
 

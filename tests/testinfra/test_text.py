@@ -7,11 +7,11 @@ import json
 from koseki_ops.plan.model import Municipality
 from koseki_ops.supply.release import STAND_IN_NAME
 from koseki_ops.verify.batch import Question
-from koseki_ops.verify.expect import expect, hold, not_verified
-from koseki_ops.verify.expectations import WRITE_PORT, Plan
+from koseki_ops.verify.expect import check, expect, not_verified
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.forms import FORMS, PRINTABLE, SURVIVORS, WITHOUT_FORM
 from koseki_ops.verify.plugin import Facts, Questions, on_hosts
-from koseki_ops.verify.registers import PSQL
+from koseki_ops.verify.registers import psql
 
 # Written, read and taken back in one transaction. The hex is the text's bytes in UTF-8.
 THERE_AND_BACK = """
@@ -54,9 +54,9 @@ def questions(plan: Plan, host: str) -> Questions:
     texts = json.dumps({str(n): text.encode().hex() for n, text in enumerate(SURVIVORS)})
     asked: dict[str, str | Question] = {}
     for town in plan.towns:
-        connection = f"'host=127.0.0.1 port={WRITE_PORT} dbname={town.database}'"
+        connection = f"'host=127.0.0.1 port={plan.ports.proxy_leader} dbname={town.database}'"
         script = THERE_AND_BACK.format(texts=texts)
-        command = f"{PSQL.format(town=town)} {connection} <<'SQL'\n{script}\nSQL"
+        command = f"{psql(plan, town)} {connection} <<'SQL'\n{script}\nSQL"
         asked[f"text {town.slug}"] = Question(command, aside=True)
     if plan.towns and plan.platform.application_release.name == STAND_IN_NAME:
         command = PRINT.format(
@@ -73,11 +73,15 @@ def questions(plan: Plan, host: str) -> Questions:
 def test_text_comes_back_from_each_database(facts: Facts, town: Municipality) -> None:
     """Through the proxy into the database and back: the same bytes, and no two are one (K-19)."""
     said = facts[f"text {town.slug}"]
-    hold(said.rc == 0, "an answer", said, facts.remedy, "haproxy")
+    check(said.rc == 0, "an answer", said, facts.remedy, "haproxy")
     back, distinct, alike = said.lines
     seen = [bytes.fromhex(json.loads(back)[str(n)]).decode() for n in range(len(SURVIVORS))]
-    expect(seen, list(SURVIVORS), "see the database's encoding; report it")
-    expect((distinct, alike), (str(len(SURVIVORS)), "1"), "see the database's collation; report it")
+    expect(seen, list(SURVIVORS), "by hand: see the database's encoding; report it")
+    expect(
+        (distinct, alike),
+        (str(len(SURVIVORS)), "1"),
+        "by hand: see the database's collation; report it",
+    )
 
 
 @on_hosts("application")
@@ -92,5 +96,9 @@ def test_a_print_shows_the_registered_forms(plan: Plan, facts: Facts) -> None:
     expect(seen["status"], 200, facts.remedy, f"koseki-application@{plan.towns[0].slug}")
     lines = [line.strip("\f") for line in seen["text"].splitlines() if line.strip("\f")]
     expect(lines[: len(PRINTABLE)], list(PRINTABLE), facts.remedy)
-    expect(seen["wrong"], [], "these print in another form: see the font's package")
-    expect(seen["refused"], dict.fromkeys(WITHOUT_FORM, 409), "a missing form must be refused")
+    expect(seen["wrong"], [], "by hand: these print in another form: see the font's package")
+    expect(
+        seen["refused"],
+        dict.fromkeys(WITHOUT_FORM, 409),
+        "by hand: report it: a missing form must be refused",
+    )

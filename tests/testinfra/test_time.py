@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from koseki_ops.plan.inventory import WORKSTATION
-from koseki_ops.verify.expect import expect, hold, not_verified
+from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Facts, Questions, on_hosts
 
@@ -44,11 +44,11 @@ def test_the_clock_is_right(facts: Facts) -> None:
     # The host read its clock at some moment between the question and the answer.
     ahead = max(0.0, said - facts.reply.answered_at)
     behind = max(0.0, facts.reply.asked_at - said)
-    hold(
+    check(
         ahead < SKEW_SECONDS and behind < SKEW_SECONDS,
         f"within {SKEW_SECONDS} s of the workstation",
         f"{ahead - behind:+.2f} s",
-        "see `chronyc tracking`, and who set this clock",
+        f"run `chronyc tracking` on {facts.host}, and ask who set this clock",
         "chrony",
     )
 
@@ -56,7 +56,7 @@ def test_the_clock_is_right(facts: Facts) -> None:
 @on_hosts("all")
 def test_the_clock_follows_the_plan(plan: Plan, facts: Facts) -> None:
     """Clocks follow the plan's sources only; the datacenter's asks nobody (K-20)."""
-    hold(facts["configuration"].rc == 0, "a configuration", facts["configuration"], facts.remedy)
+    check(facts["configuration"].rc == 0, "a configuration", facts["configuration"], facts.remedy)
     words = [line.split() for line in facts["configuration"].lines]
     asked = {row[1] for row in words if row[0] in {"server", "pool", "peer"}}
     expect(asked, set(plan.time_sources_of(facts.host)), facts.remedy, "chrony")
@@ -66,11 +66,11 @@ def test_the_clock_follows_the_plan(plan: Plan, facts: Facts) -> None:
 @on_hosts("all")
 def test_only_one_daemon_sets_the_clock(facts: Facts) -> None:
     """Two daemons that both correct the clock fight over it (K-20)."""
-    hold(
+    check(
         facts["rivals"].text in {"masked", "disabled", "not-found", ""},
         "systemd-timesyncd off",
         facts["rivals"],
-        "run `systemctl disable --now systemd-timesyncd`",
+        f"run `systemctl disable --now systemd-timesyncd` on {facts.host}",
     )
 
 
@@ -79,13 +79,13 @@ def test_the_clock_is_synchronised(plan: Plan, facts: Facts) -> None:
     """The daemon has a source it trusts and says how far away the clock is (K-20)."""
     if facts.container:
         not_verified(NO_CLOCK)
-    hold(facts["tracking"].rc == 0, "chronyd answers", facts["tracking"], facts.remedy, "chrony")
+    check(facts["tracking"].rc == 0, "chronyd answers", facts["tracking"], facts.remedy, "chrony")
     fields = facts["tracking"].text.split(",")
-    hold(
+    check(
         fields[1] in plan.time_sources_of(facts.host) and abs(float(fields[4])) < SKEW_SECONDS,
         f"synchronised with {plan.time_sources_of(facts.host)}",
         facts["tracking"],
-        "see `chronyc sources -v`",
+        f"run `chronyc sources -v` on {facts.host}",
         "chrony",
     )
 
@@ -93,7 +93,7 @@ def test_the_clock_is_synchronised(plan: Plan, facts: Facts) -> None:
 @on_hosts("all")
 def test_the_journal_outlives_a_restart(facts: Facts) -> None:
     """Who did what is still there after the machine was switched off (K-20)."""
-    hold(
+    check(
         facts["journal"].lines,
         "a journal in /var/log/journal",
         facts["journal"],
@@ -107,4 +107,4 @@ def test_the_journal_cannot_fill_the_disk(facts: Facts) -> None:
     """The journal has a limit: a full disk would stop the registers before it stops the log."""
     # The last line of a setting is the one that counts.
     settings = dict(line.partition("=")[::2] for line in facts["journal size"].lines)
-    hold(settings.get("SystemMaxUse"), "SystemMaxUse is set", settings, facts.remedy)
+    check(settings.get("SystemMaxUse"), "SystemMaxUse is set", settings, facts.remedy)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Vault
 from koseki_ops.verify.batch import ANSWER_SECONDS, Question
-from koseki_ops.verify.expect import expect, hold
+from koseki_ops.verify.expect import check, expect
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 
@@ -21,6 +21,17 @@ SHELL_ATTEMPT = (
     "-o StrictHostKeyChecking=yes -o UserKnownHostsFile=/etc/pgbackrest/known_hosts "
     "-o IdentitiesOnly=yes -i {key} {account}@{address} {command}"
 )
+
+
+# What is not there, and a control beside it that is: a search that could not be made finds neither.
+SECRETS = """
+control=$(mktemp -d) || exit 1
+trap 'rm -rf "$control"' EXIT
+printf 'BEGIN OPENSSH PRIVATE KEY\n' >"$control/key"
+printf 'repo1-cipher-pass=\n' >"$control/pass"
+grep -rIlsE 'cipher-pass|BEGIN ([A-Z]+ )*PRIVATE KEY' /etc/pgbackrest* {root} "$control"
+printf '@@ %s\n' "$control"
+"""
 
 
 def questions(plan: Plan, host: str) -> Questions:
@@ -54,12 +65,13 @@ def vault_questions(vault: Vault) -> dict[str, str | Question]:
         ),
         f"seal {name}": Question(f"{SEAL} verify {name}", aside=True),
         f"generations {name}": f"{SEAL} list {name}",
+        # The manifest first: what is there after it, and has not changed since, was there then.
+        f"newest {name}": (
+            f"cat \"$(find {sealed} -ignore_readdir_race -name '*.manifest' | sort | tail -n 1)\""
+        ),
         f"uploaded {name}": (
             f"find {root} -ignore_readdir_race -type f ! -name '*.pgbackrest.tmp*' "
             "-printf '%C@ %s %P\\n'"
-        ),
-        f"newest {name}": (
-            f"cat \"$(find {sealed} -ignore_readdir_race -name '*.manifest' | sort | tail -n 1)\""
         ),
         f"sealed {name}": (
             f"find {sealed} -ignore_readdir_race -type f ! -path '*/.work.*' -exec lsattr -d {{}} +"
@@ -70,9 +82,7 @@ def vault_questions(vault: Vault) -> dict[str, str | Question]:
             f"find {sealed} -ignore_readdir_race -type f | head -n 1'"
         ),
         f"timer {name}": "systemctl list-timers --all --no-legend --plain 'koseki-seal*'",
-        f"secrets {name}": (
-            f"grep -rIlsE 'cipher-pass|BEGIN ([A-Z]+ )*PRIVATE KEY' /etc/pgbackrest* {root}"
-        ),
+        f"secrets {name}": SECRETS.format(root=root),
     }
 
 
@@ -86,7 +96,7 @@ def test_the_uploader_has_no_shell(plan: Plan, facts: Facts) -> None:
     """The uploading account is locked and has nologin: its key can do nothing but SFTP (K-04)."""
     for vault in plan.vaults_on(facts.host):
         lines = facts[f"account {vault.name}"].lines
-        hold(len(lines) == 2, f"the account {vault.account}", lines, facts.remedy)
+        check(len(lines) == 2, f"the account {vault.account}", lines, facts.remedy)
         shell, state = lines[0].rsplit(":", 1)[-1], lines[1].split()[1]
         expect((shell.rsplit("/", 1)[-1], state), ("nologin", "L"), facts.remedy)
 
@@ -96,14 +106,14 @@ def test_the_uploader_is_kept_in_its_room(plan: Plan, facts: Facts) -> None:
     """A chroot, SFTP by force, nothing forwarded, no terminal (K-04)."""
     for vault in plan.vaults_on(facts.host):
         seen = settings(facts, vault)
-        hold(
+        check(
             seen.get("chrootdirectory") == vault.root,
             f"chroot {vault.root}",
             seen.get("chrootdirectory"),
             facts.remedy,
             "ssh",
         )
-        hold(
+        check(
             seen.get("forcecommand", "").startswith("internal-sftp"),
             "internal-sftp by force",
             seen.get("forcecommand"),
@@ -119,7 +129,7 @@ def test_the_room_cannot_be_left(plan: Plan, facts: Facts) -> None:
     """Every folder above the uploads is root's: nobody can move the room's walls (K-04)."""
     for vault in plan.vaults_on(facts.host):
         rows = [line.split() for line in facts[f"parents {vault.name}"].lines]
-        hold(rows, f"{vault.root}", facts[f"parents {vault.name}"], facts.remedy)
+        check(rows, f"{vault.root}", facts[f"parents {vault.name}"], facts.remedy)
         weak = [" ".join(row) for row in rows if row[1] != "root" or "w" in row[2][5:]]
         expect(weak, [], facts.remedy)
 
@@ -129,7 +139,7 @@ def test_the_key_opens_no_shell(plan: Plan, facts: Facts) -> None:
     """Tried with the uploader's own key from the database host: SFTP only, no command (K-04)."""
     for vault in plan.platform.vaults:
         said = facts[f"shell {vault.name}"]
-        hold(
+        check(
             said.rc not in {0, 124, 255} and "sftp" in said.errors + said.text,
             f"{vault.name}: sftp connections only",
             said,
@@ -142,10 +152,10 @@ def test_the_upload_certificate_lives(plan: Plan, facts: Facts) -> None:
     """Its end would be the end of the copies; it names this host and its addresses (K-04)."""
     said, policy = facts["certificate"], plan.platform.certificate_policy
     found = re.search(r"Valid: from \S+ to (\S+)", said.text)
-    hold(found, "a certificate with an end", said, facts.remedy)
+    check(found, "a certificate with an end", said, facts.remedy)
     assert found is not None
     left = datetime.fromisoformat(found[1]) - datetime.fromisoformat(said.lines[-1])
-    hold(
+    check(
         timedelta(0) < left <= timedelta(days=policy.ssh_host_days, hours=1),
         f"between now and {policy.ssh_host_days} days",
         f"{left.days} days left",
@@ -153,7 +163,7 @@ def test_the_upload_certificate_lives(plan: Plan, facts: Facts) -> None:
     )
     row = plan.platform.host_addresses[facts.host]
     named = re.search(r"Principals:\s+(\S+)\s+Critical Options:\s+source-address (\S+)", said.text)
-    hold(named, "one principal and the addresses that it holds from", said, facts.remedy)
+    check(named, "one principal and the addresses that it holds from", said, facts.remedy)
     assert named is not None
     wanted = (f"upload-{facts.host}", {str(row.city), str(row.line)})
     expect((named[1], set(named[2].split(","))), wanted, facts.remedy)
@@ -164,23 +174,23 @@ def test_the_seal_is_whole(plan: Plan, facts: Facts) -> None:
     """Every sealed object has the hash in its manifest, and the chain of manifests holds (K-04)."""
     for vault in plan.vaults_on(facts.host):
         said = facts[f"seal {vault.name}"]
-        hold(
+        check(
             said.rc == 0,
             f"the seal of {vault.name} holds",
             said,
-            "keep this host as it is, restore from the other vault, and find out who was there",
+            "by hand: keep this host as it is, restore from the other vault, ask who was there",
             "koseki-seal*",
         )
 
 
 @on_hosts("vault_hosts")
 def test_there_is_a_fresh_generation(plan: Plan, facts: Facts) -> None:
-    """The timer seals on its beat, so that a deletion costs at most one interval (K-04)."""
+    """The timer seals on schedule, so that a deletion costs at most one interval (K-04)."""
     minutes = plan.platform.vault_seal.every_minutes
     for vault in plan.vaults_on(facts.host):
         lines = facts[f"generations {vault.name}"].lines
-        hold(lines, "a sealed generation", facts[f"generations {vault.name}"], facts.remedy)
-        hold(
+        check(lines, "a sealed generation", facts[f"generations {vault.name}"], facts.remedy)
+        check(
             "koseki-seal" in facts[f"timer {vault.name}"].text,
             "a timer that seals",
             facts[f"timer {vault.name}"],
@@ -188,11 +198,11 @@ def test_there_is_a_fresh_generation(plan: Plan, facts: Facts) -> None:
         )
         newest = max(generation_moment(line) for line in lines)
         age = datetime.now(tz=UTC) - newest
-        hold(
+        check(
             age < timedelta(minutes=2 * minutes + 2),
             f"sealed within {2 * minutes} minutes",
             age,
-            "read the sealing unit's journal; a full disk is the usual reason",
+            f"run `journalctl -u koseki-seal@{vault.name} -n 50` on {facts.host}: a full disk?",
             "koseki-seal*",
         )
 
@@ -208,17 +218,17 @@ def test_the_newest_generation_holds_what_was_uploaded(plan: Plan, facts: Facts)
     """A seal over nothing is whole as well: every upload at rest stands in the manifest (K-04)."""
     for vault in plan.vaults_on(facts.host):
         head, _, body = facts[f"newest {vault.name}"].text.partition("\nfiles ")
-        hold("sealed_at " in head, "a manifest", facts[f"newest {vault.name}"], facts.remedy)
+        check("sealed_at " in head, "a manifest", facts[f"newest {vault.name}"], facts.remedy)
         moment = generation_moment(head.split("sealed_at ")[1]).timestamp()
         sealed = {tuple(line.split(" ", 2)[1:]) for line in body.splitlines()[1:]}
         rows = [line.split(" ", 2) for line in facts[f"uploaded {vault.name}"].lines]
         rested = {(size, path) for changed, size, path in rows if float(changed) < moment}
         missing = sorted(path for _, path in rested - sealed)
-        hold(
+        check(
             not missing,
             f"{len(rested)} files in the newest generation of {vault.name}",
             f"{len(missing)} are missing, {missing[:3]} among them",
-            f"run `{SEAL} make {vault.name}` and read what it says",
+            f"run `{SEAL} make {vault.name}` on {facts.host} and read what it says",
             f"koseki-seal@{vault.name}",
         )
 
@@ -228,9 +238,13 @@ def test_sealed_generations_cannot_be_changed(plan: Plan, facts: Facts) -> None:
     """Every sealed file is immutable: not even root changes one by mistake (K-04)."""
     for vault in plan.vaults_on(facts.host):
         lines = facts[f"sealed {vault.name}"].lines
-        hold(lines, "sealed files", facts[f"sealed {vault.name}"], facts.remedy)
+        check(lines, "sealed files", facts[f"sealed {vault.name}"], facts.remedy)
         soft = [line.split()[-1] for line in lines if "i" not in line.split()[0]]
-        expect(soft, [], f"run `{SEAL} make {vault.name}` and find out who took the seal off")
+        expect(
+            soft,
+            [],
+            f"run `{SEAL} make {vault.name}` on {facts.host}; find out who took the seal off",
+        )
 
 
 @on_hosts("vault_hosts")
@@ -238,7 +252,7 @@ def test_the_uploader_cannot_reach_the_seal(plan: Plan, facts: Facts) -> None:
     """Tried as the uploading account: it neither sees, writes nor finds a sealed file (K-04)."""
     for vault in plan.vaults_on(facts.host):
         said = facts[f"reach {vault.name}"]
-        hold(
+        check(
             not said.lines and said.errors.count("Permission denied") >= 2,
             "Permission denied",
             said,
@@ -250,7 +264,11 @@ def test_the_uploader_cannot_reach_the_seal(plan: Plan, facts: Facts) -> None:
 def test_no_key_lies_beside_the_ciphertext(plan: Plan, facts: Facts) -> None:
     """Whoever carries a vault away carries nothing that opens it (K-04)."""
     for vault in plan.vaults_on(facts.host):
-        expect(facts[f"secrets {vault.name}"].lines, [], "remove it, and change that key")
+        *found, control = facts[f"secrets {vault.name}"].lines or [""]
+        known = {f"{control.removeprefix('@@ ')}/{name}" for name in ("key", "pass")}
+        again = "run `koseki verify vault`: this search did not end"
+        check(known <= set(found), "a search that ended", facts[f"secrets {vault.name}"], again)
+        expect(sorted(set(found) - known), [], "by hand: remove it, and change that key")
 
 
 def test_the_vaults_have_different_hosts_and_accounts(plan: Plan, everywhere: Everywhere) -> None:
@@ -258,13 +276,18 @@ def test_the_vaults_have_different_hosts_and_accounts(plan: Plan, everywhere: Ev
     vaults = plan.platform.vaults
     for what in ("host", "account"):
         seen = [plan.vault_host(v) if what == "host" else v.account for v in vaults]
-        hold(len(set(seen)) == len(seen), f"a {what} for each vault", seen, "correct vaults.yml")
+        check(
+            len(set(seen)) == len(seen),
+            f"a {what} for each vault",
+            seen,
+            "by hand: correct vaults.yml",
+        )
     for vault in vaults:
-        hold(
+        check(
             facts_exist(everywhere, plan.vault_host(vault), vault),
             f"{vault.name} answers",
             "nothing",
-            "see that host",
+            f"run `koseki apply --limit {plan.vault_host(vault)}`",
         )
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.inventory import Inventory
-from koseki_ops.plan.site import WORKSHOP, Site, Station, project_root
+from koseki_ops.plan.site import BUILD_LAB, Site, WatchHost, project_root
 from koseki_ops.remote.ssh_config import ensure_site_ssh
-from koseki_ops.trust.authorities import AUTHORITIES, hold
+from koseki_ops.trust.authorities import AUTHORITIES, require
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def site(tmp_path: Path) -> Site:
 
 def test_a_site_that_has_them_all_is_let_be(site: Site) -> None:
     """Nothing is said."""
-    hold(site)
+    require(site)
 
 
 @pytest.mark.parametrize("place", AUTHORITIES)
@@ -38,9 +38,9 @@ def test_each_is_missed_once_a_host_was_met(site: Site, place: str) -> None:
     """File and remedy are named; before the first host it will be made."""
     (site.state / place).unlink()
     with pytest.raises(KosekiError, match=f"{place}.*bring back the copy"):
-        hold(site)
+        require(site)
     (site.manifests / "primary1.json").unlink()
-    hold(site)
+    require(site)
 
 
 @pytest.mark.parametrize("place", [place for place in AUTHORITIES if place.startswith("ssh/")])
@@ -57,5 +57,5 @@ def test_who_has_none_misses_none(site: Site) -> None:
     """A host that keeps watch; what an image is made with, which is thrown away."""
     for place in AUTHORITIES:
         (site.state / place).unlink()
-    hold(replace(site, station=Station("workstation1", "lab", "lab", "")))
-    hold(replace(site, name=f"{site.name}{WORKSHOP}"))
+    require(replace(site, watch_host=WatchHost("workstation1", "lab", "lab", "")))
+    require(replace(site, name=f"{site.name}{BUILD_LAB}"))

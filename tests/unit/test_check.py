@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from datetime import date
@@ -10,8 +11,14 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from koseki_ops.cli import cli
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.lab.network import LabNetwork
+from koseki_ops.plan.earlier_form import MOVED, MOVED_IN_ROW
+from koseki_ops.plan.flows import firewall_of
+from koseki_ops.plan.for_ansible import exchanges, instances, subnets, tenants
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import check_digit
 from koseki_ops.plan.rules import check_inventory, load_platform
@@ -128,16 +135,22 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
         "cannot leave it",
     ),
     "going live without a document": (
-        "joinings.yml",
-        lambda plan: plan["joinings"]["oshika"].pop("resolution"),
-        "joinings.oshika.resolution is missing",
-        "add it",
+        "municipalities.yml",
+        lambda plan: plan["municipalities"][7]["joining"].pop("resolution"),
+        "municipalities[7].joining is without 議決",
+        "大鹿村 went live on 2015-11-01: add the ids",
     ),
     "going live without any document": (
-        "joinings.yml",
-        lambda plan: plan["joinings"].pop("oshika"),
-        "joinings.oshika is 'missing'",
-        "認容, 議決 and 調印",
+        "municipalities.yml",
+        lambda plan: plan["municipalities"][7].pop("joining"),
+        "municipalities[7].joining is without 認容, 議決, 調印",
+        "add the ids of these documents",
+    ),
+    "document without an id": (
+        "municipalities.yml",
+        lambda plan: plan["municipalities"][7]["joining"].update(approval=""),
+        "municipalities[7].joining.approval is ''",
+        "at least 1 character",
     ),
     "a mail server that no flow leads to": (
         "drift.yml",
@@ -169,6 +182,54 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
         "flows[0].ports[0] is 70000",
         "less than or equal to 65535",
     ),
+    "flow to a port that has no name": (
+        "flows.yml",
+        flow(ports=["etcd"]),
+        "flows[0].ports[0] is 'etcd'",
+        "valid integer",
+    ),
+    "flow to a list of ports within one": (
+        "flows.yml",
+        flow(ports=[[22]]),
+        "flows[0].ports[0] is [22]",
+        "valid integer",
+    ),
+    "flow that is none": (
+        "flows.yml",
+        lambda content: content["flows"].append("etcd"),
+        "flows[12] is 'etcd'",
+        "valid dictionary",
+    ),
+    "package that is a number": (
+        "packages.yml",
+        lambda content: content["packages"]["etcd"].append(17),
+        "packages.etcd[2] is 17",
+        "valid string",
+    ),
+    "two services on one port": (
+        "services.yml",
+        lambda content: content["service_ports"].update(patroni=5432),
+        "service_ports is",
+        "patroni and postgresql are both 5432",
+    ),
+    "package with a gap that nothing fills": (
+        "packages.yml",
+        lambda content: content["packages"]["etcd"].append("etcd-{etcd_version}"),
+        "packages.etcd[2] is 'etcd-{etcd_version}'",
+        "match pattern",
+    ),
+    "service without a port": (
+        "services.yml",
+        lambda content: content["service_ports"].pop("patroni"),
+        "service_ports.patroni is missing",
+        "add it",
+    ),
+    "version as a text": (
+        "services.yml",
+        lambda content: content.update(postgresql_version="17"),
+        "postgresql_version is '17'",
+        "valid integer",
+    ),
     "flow towards the terminals": (
         "flows.yml",
         flow(to=["terminals"]),
@@ -176,53 +237,65 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
         "unknown group",
     ),
     "terminal of no municipality": (
-        "gateway.yml",
-        lambda content: content["terminals"].append(
-            {"id": "matumoto-01", "municipality": "matumoto"}
-        ),
-        "terminals[14].municipality is 'matumoto'",
-        "no such municipality",
+        "municipalities.yml",
+        lambda content: content["municipalities"][0]["terminals"].append("matumoto-01"),
+        "municipalities[0] is",
+        "terminals[1] is matumoto-01: a terminal of iida is called iida-NN",
     ),
     "terminal under another's name": (
-        "gateway.yml",
-        lambda content: content["terminals"][0].update(municipality="oshika"),
-        "terminals[0].id is 'iida-01'",
+        "municipalities.yml",
+        town(7, terminals=["iida-01"]),
+        "municipalities[7] is",
         "is called oshika-NN",
     ),
     "two terminals of one name": (
-        "gateway.yml",
-        lambda content: content["terminals"].append(dict(content["terminals"][0])),
-        "terminals[14].id is 'iida-01'",
-        "terminals[0] has it already",
+        "municipalities.yml",
+        town(0, terminals=["iida-01", "iida-01"]),
+        "municipalities[0] is",
+        "terminals[1] is iida-01, which is there already",
+    ),
+    "terminal with a free name": (
+        "municipalities.yml",
+        town(0, terminals=["counter 1"]),
+        "municipalities[0].terminals[0] is 'counter 1'",
+        "match pattern",
     ),
     "municipality without a terminal": (
-        "gateway.yml",
-        lambda content: content["terminals"].pop(),
-        "terminals is '13 rows'",
-        "天龍村 has no terminal",
+        "municipalities.yml",
+        town(13, terminals=[]),
+        "municipalities[13].terminals is []",
+        "at least 1 item",
     ),
-    "takeover of a municipality without the clause": (
-        "takeovers.yml",
-        lambda content: content["takeovers"][0].update(municipality="takamori"),
-        "takeovers[0].municipality is 'takamori'",
-        "no issued_by_host_in_failure",
+    "takeover of the host itself": (
+        "municipalities.yml",
+        lambda content: content["municipalities"][0].update(
+            takeover=dict(content["municipalities"][7]["takeover"])
+        ),
+        "municipalities[0] is",
+        "issues for others; take its takeover out",
     ),
     "clause without what documents say": (
-        "takeovers.yml",
-        lambda content: content["takeovers"].clear(),
-        "takeovers is '0 rows'",
-        "oshika has the clause",
+        "municipalities.yml",
+        lambda content: content["municipalities"][7]["takeover"].pop("margin_note"),
+        "municipalities[7].takeover.margin_note is missing",
+        "add it",
     ),
     "takeover without anybody to issue": (
         "municipalities.yml",
-        lambda content: content["municipalities"][0].update(host=False),
-        "municipalities is 'hosts: none'",
-        "exactly one municipality issues",
+        town(0, host=False),
+        "municipalities is '0 rows with host: true'",
+        "exactly one runs the platform",
     ),
     "margin note with a quote": (
-        "takeovers.yml",
-        lambda content: content["takeovers"][0].update(margin_note="it's"),
-        'takeovers[0].margin_note is "it\'s"',
+        "municipalities.yml",
+        lambda content: content["municipalities"][7]["takeover"].update(margin_note="it's"),
+        'municipalities[7].takeover.margin_note is "it\'s"',
+        "pattern",
+    ),
+    "signatory with a quote": (
+        "municipalities.yml",
+        town(0, signatory="it's"),
+        'municipalities[0].signatory is "it\'s"',
         "pattern",
     ),
     "gateway that admits nothing": (
@@ -233,21 +306,15 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
     ),
     "registry on another town's line": (
         "network.yml",
-        lambda content: content["link_peers"].update(neba="10.20.101.21"),
-        "link_peers.neba is 10.20.101.21",
-        "outside line_subnets.neba",
+        lambda content: content["lines"]["neba"].update(registry="10.20.101.21"),
+        "lines.neba is",
+        "the registry 10.20.101.21 is outside its counters",
     ),
     "municipality without a registry": (
         "network.yml",
-        lambda content: content["link_peers"].pop("neba"),
-        "link_peers.neba is missing",
-        "根羽村 has no resident registry",
-    ),
-    "registry of no municipality": (
-        "network.yml",
-        lambda content: content["link_peers"].update(matumoto="10.20.101.22"),
-        "link_peers.matumoto is 'matumoto'",
-        "no such municipality",
+        lambda content: content["lines"]["neba"].pop("registry"),
+        "lines.neba.registry is missing",
+        "add it",
     ),
     "exchange that no flow leads to": (
         "link.yml",
@@ -267,16 +334,24 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
         "timing_profile is 'fast'",
         "no such profile",
     ),
-    "municipality without line subnet": (
+    "municipality without a line": (
         "network.yml",
-        lambda content: content["line_subnets"].pop("neba"),
-        "line_subnets.neba is missing",
-        "根羽村 has no line subnet",
+        lambda content: content["lines"].pop("neba"),
+        "lines.neba is missing",
+        "根羽村 has no line",
+    ),
+    "line without a network": (
+        "network.yml",
+        lambda content: content["lines"]["neba"].update(counters=[]),
+        "lines.neba.counters is []",
+        "at least 1 item",
     ),
     "overlapping subnets": (
         "network.yml",
-        lambda content: content["line_subnets"].update(neba=["10.20.101.128/25"]),
-        "line_subnets.",
+        lambda content: content["lines"].update(
+            neba={"counters": ["10.20.101.128/25"], "registry": "10.20.101.130"}
+        ),
+        "lines.",
         "overlaps",
     ),
     "host without address": (
@@ -435,12 +510,6 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
         "municipalities[0].slug is 'ii-da'",
         "a slug has 2 to 16",
     ),
-    "documents of nobody": (
-        "joinings.yml",
-        lambda content: content["joinings"].update(nagano=dict(content["joinings"]["iida"])),
-        "joinings.nagano is 'nagano'",
-        "no such municipality",
-    ),
     "neighbour called as a group": (
         "network.yml",
         lambda content: content["neighbours"].update(databases="10.99.0.1"),
@@ -517,8 +586,10 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
     ),
     "line of nobody": (
         "network.yml",
-        lambda content: content["line_subnets"].update(nagano=["10.99.0.0/24"]),
-        "line_subnets.nagano is 'nagano'",
+        lambda content: content["lines"].update(
+            nagano={"counters": ["10.99.0.0/24"], "registry": "10.99.0.21"}
+        ),
+        "lines.nagano is 'nagano'",
         "no such municipality",
     ),
     "packages by a former name": (
@@ -577,6 +648,24 @@ def test_even_number_of_etcd_members(inventories: Path) -> None:
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     (finding,) = check_inventory(Inventory(inventories / "iida"), TODAY)
     assert str(finding).startswith("inventories/iida/hosts.yml: etcd_members is 2 hosts")
+
+
+@pytest.mark.parametrize(
+    ("group", "seen"),
+    [("etcd_members", "in none"), ("databases", "in none"), ("remote_backup", "in secondary, ")],
+)
+def test_a_host_is_of_one_kind(inventories: Path, group: str, seen: str) -> None:
+    """Its packages and its place in reports come from its kind: none, or two, is refused."""
+    path = inventories / "iida/hosts.yml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    plan = content["all"]["children"]
+    groups = plan | plan["city"]["children"]
+    (groups[group]).setdefault("hosts", {})["secondary1" if "second" in seen else "spare1"] = None
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    findings = [str(item) for item in check_inventory(Inventory(inventories / "iida"), TODAY)]
+    (finding,) = (text for text in findings if "of the groups of a kind" in text)
+    assert seen in finding
+    assert "put it into one of primary, secondary, application" in finding
 
 
 @pytest.mark.parametrize("name", ["iida", "lab"])
@@ -639,9 +728,127 @@ def test_what_does_not_hold_is_never_used(inventories: Path) -> None:
     """Whoever asks for the typed plan is told the first fault, and how many more there are."""
     path = inventories / "iida/group_vars/all/municipalities.yml"
     edit(path, town(0, kind="村"))
-    with pytest.raises(KosekiError, match="the inventory does not hold: municipalities") as one:
+    with pytest.raises(KosekiError, match="the inventory is not valid: municipalities") as one:
         load_platform(Inventory(inventories / "iida"), TODAY)
     assert "more:" not in str(one.value)
     edit(path, town(1, kind="村"))
     with pytest.raises(KosekiError, match=r"and \d+ more: run `koseki check`"):
         load_platform(Inventory(inventories / "iida"), TODAY)
+
+
+# An inventory of the version before, by the key that is of it: its file, how it stood there, and
+# where it is now.
+EARLIER: dict[str, tuple[str, Edit, str]] = {
+    "joinings": (
+        "municipalities.yml",
+        lambda plan: plan.update(joinings={"iida": {"approval": "認容-2015-01"}}),
+        "move joinings.SLUG to joining in the municipality's row in municipalities.yml",
+    ),
+    "terminals": (
+        "gateway.yml",
+        lambda plan: plan.update(terminals=[{"id": "iida-01", "municipality": "iida"}]),
+        "move the ids in terminals to terminals in the municipality's row in municipalities.yml",
+    ),
+    "takeovers": (
+        "municipalities.yml",
+        lambda plan: plan.update(takeovers=[{"municipality": "oshika", "longest_hours": 168}]),
+        "move each row of takeovers to takeover in the municipality's row in municipalities.yml",
+    ),
+    "certificate_signatories": (
+        "application.yml",
+        lambda plan: plan.update(certificate_signatories={}),
+        "move certificate_signatories.SLUG to signatory in the municipality's row",
+    ),
+    "line_subnets": (
+        "network.yml",
+        lambda plan: plan.update(line_subnets={"iida": ["10.20.101.0/24"]}),
+        "move line_subnets.SLUG to lines.SLUG.counters in network.yml",
+    ),
+    "link_peers": (
+        "network.yml",
+        lambda plan: plan.update(link_peers={"iida": "10.20.101.21"}),
+        "move link_peers.SLUG to lines.SLUG.registry in network.yml",
+    ),
+    "municipalities[].issued_by_host_in_failure": (
+        "municipalities.yml",
+        town(7, issued_by_host_in_failure=True),
+        "takeover says it: take issued_by_host_in_failure out",
+    ),
+}
+
+
+@pytest.mark.parametrize("key", EARLIER)
+def test_an_earlier_form_is_told_which_row_goes_where(inventories: Path, key: str) -> None:
+    """One sentence for each key that was moved, whatever else the inventory lacks."""
+    file, change, where = EARLIER[key]
+    edit(inventories / "iida/group_vars/all" / file, change)
+    inventory = Inventory(inventories / "iida")
+    (finding,) = check_inventory(inventory, TODAY)
+    assert (finding.key, finding.file.name) == (key, file)
+    assert where in finding.remedy
+    with pytest.raises(KosekiError, match=re.escape(where)):
+        _ = inventory.platform
+
+
+def test_an_inventory_of_the_version_before_gets_one_refusal(
+    inventories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it in one sentence, and exit 2; what is no longer there is not asked for."""
+    folder = inventories / "iida/group_vars/all"
+    for file, change, _ in EARLIER.values():
+        edit(folder / file, change)
+    edit(folder / "network.yml", lambda plan: plan.pop("lines"))
+    (folder / "services.yml").unlink()
+    monkeypatch.setenv("KOSEKI_ROOT", str(inventories.parent))
+    done = CliRunner().invoke(cli, ["check", "-i", "iida"])
+    (sentence,) = done.stderr.splitlines()
+    assert done.exit_code == 2
+    assert all(where in sentence for _, _, where in EARLIER.values())
+    assert "add services.yml" in sentence
+    assert set(MOVED) | {f"municipalities[].{key}" for key in MOVED_IN_ROW} == set(EARLIER)
+
+
+NEW_TOWN = """  - code6: "204820"
+    name: 松川村
+    kana: まつかわむら
+    slug: matsukawamura
+    romaji: Matsukawa-mura
+    kind: 村
+    phase: 3
+    joined_on: "2026-10-01"
+    terminals: [matsukawamura-01, matsukawamura-02]
+    joining: {approval: 認容-2026-01, resolution: 議決-2026-01, agreement: 調印-2026-01}
+"""
+NEW_LINE = """  matsukawamura:
+    counters: [10.99.0.0/24]
+    registry: 10.99.0.21
+"""
+
+
+@pytest.mark.parametrize("name", ["iida", "lab"])
+def test_a_new_municipality_takes_two_edits(inventories: Path, name: str) -> None:
+    """Its row and its line; everything else that it has is made from them."""
+    folder = inventories / name / "group_vars/all"
+    before = Inventory(inventories / name).platform
+    for file, row in (("municipalities.yml", NEW_TOWN), ("network.yml", NEW_LINE)):
+        with (folder / file).open("a", encoding="utf-8") as plan:
+            plan.write(row)
+        inventory = Inventory(inventories / name)
+        holds = check_inventory(inventory, TODAY) == []
+        assert holds == (file == "network.yml"), "neither of the two is enough"
+    platform = inventory.platform
+    town = platform.municipalities[-1]
+    assert [town.slug for town in platform.towns] == [*(t.slug for t in before.towns), town.slug]
+    assert [row.id for row in platform.terminals[-2:]] == town.terminals
+    assert [row["database"] for row in tenants([town])] == ["koseki_matsukawamura"]
+    assert subnets([town], platform.lines) == {town.slug: ["10.99.0.0/24"]}
+    (exchange,) = exchanges(
+        [town], platform.lines, platform.link_policy, platform.service_ports, "/ca.crt"
+    )
+    assert (exchange["peer"], exchange["account"]) == ("10.99.0.21", "link-matsukawamura")
+    assert instances([town], platform.service_ports, "")[town.slug]["KOSEKI_CODE"] == "204820"
+    ways = {rule.flow: rule.peers for rule in firewall_of(inventory, "application1").inbound}
+    ways |= {rule.flow: rule.peers for rule in firewall_of(inventory, "registry-link1").inbound}
+    assert ways["counters"][-1] == "10.99.0.0/24"
+    assert ways["exchange"][-1] == "10.99.0.21"
+    assert LabNetwork("koseki-0-lab", inventory).counter(town.slug).registry == "10.99.0.21"

@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from hosts import Answer, Hosts
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.results import EngineResult, HostResult, merge
 from koseki_ops.engines import apply as engine
 from koseki_ops.engines.cli import apply_command
@@ -72,7 +73,7 @@ def test_a_plan_that_holds_says_so(root: Path) -> None:
     """One line and exit code 0; a fault is exit code 2, on standard error and in JSON."""
     good = run(check_command, "-i", "iida", "--json")
     assert (good.exit_code, last(good)) == (0, {"findings": []})
-    assert "the inventory holds" in good.stdout
+    assert "the inventory is valid" in good.stdout
     platform = sorted((root / "inventories/iida/group_vars/all").glob("*.yml"))
     (holding,) = [path for path in platform if "\ntimezone:" in f"\n{path.read_text('utf-8')}"]
     edited(root, holding.name, timezone="Asia/Nowhere")
@@ -90,7 +91,7 @@ def test_municipalities_are_those_of_a_day() -> None:
     first = run(municipalities_command, "-i", "iida", "--as-of", "1999-01-01")
     assert first.stdout == "0 municipalities on 1999-01-01\n"
     wrong = run(municipalities_command, "-i", "iida", "--as-of", "soon")
-    assert "this is no day (soon)" in str(wrong.exception)
+    assert "not a date (soon)" in str(wrong.exception)
 
 
 # Engines.
@@ -105,7 +106,7 @@ def engines(monkeypatch: pytest.MonkeyPatch, result: EngineResult) -> list[engin
     """Let the engines do this, on hosts that are not there; return what they were asked."""
     plans: list[engine.Plan] = []
 
-    def applied(_site: Site, plan: engine.Plan, _say: engine.Say) -> EngineResult:
+    def applied(_site: Site, plan: engine.Plan, _say: OnProgress) -> EngineResult:
         plans.append(plan)
         return result
 
@@ -115,7 +116,7 @@ def engines(monkeypatch: pytest.MonkeyPatch, result: EngineResult) -> list[engin
 
 CHANGED = HostResult(changed=2, changes=["a file", "a unit"])
 FAILED = HostResult(failed=1, errors=["primary1: it does not start"])
-SILENT = HostResult(unreachable=True, errors=["primary1 does not answer"])
+UNREACHABLE = HostResult(unreachable=True, errors=["primary1 does not answer"])
 REFUSED = HostResult(failed=1, refused=1, errors=["the cluster is not healthy"])
 
 
@@ -125,10 +126,10 @@ REFUSED = HostResult(failed=1, refused=1, errors=["the cluster is not healthy"])
     [
         (told(primary1=CHANGED), 0, "primary1             2 changed"),
         (told(primary1=FAILED), 1, "primary1             0 changed, 1 failed"),
-        (told(primary1=SILENT), 2, "primary1             not touched"),
+        (told(primary1=UNREACHABLE), 2, "primary1             not touched"),
         (told(primary1=REFUSED), 2, "primary1             0 changed, 1 failed"),
     ],
-    ids=["changed", "failed", "silent", "refused"],
+    ids=["changed", "failed", "unreachable", "refused"],
 )
 def test_an_apply_ends_as_it_went(
     monkeypatch: pytest.MonkeyPatch, result: EngineResult, code: int, line: str
@@ -147,14 +148,14 @@ def test_an_apply_ends_as_it_went(
 
 
 def test_two_engines_on_one_host_are_one_result() -> None:
-    """Counts are added, and who was silent for one was silent."""
+    """Counts are added, and who was unreachable for one was unreachable."""
     baseline = told(primary1=CHANGED, secondary1=HostResult())
-    services = told(primary1=SILENT, application1=FAILED)
+    services = told(primary1=UNREACHABLE, application1=FAILED)
     both = merge([baseline, services])
     assert list(both.hosts) == ["primary1", "secondary1", "application1"]
     assert (both.changed, both.failed, both.seconds) == (2, 2, 2.0)
     assert both.unreachable == ["primary1"]
-    assert both.errors == [*SILENT.errors, *FAILED.errors]
+    assert both.errors == [*UNREACHABLE.errors, *FAILED.errors]
     assert merge([services, baseline]).unreachable == ["primary1"]
 
 
@@ -165,16 +166,16 @@ def test_two_engines_on_one_host_are_one_result() -> None:
         (told(primary1=HostResult()), 0, "1 hosts, nothing would change, 1 s"),
         (told(primary1=CHANGED), 1, "2 would change: a file; a unit"),
         (told(primary1=FAILED), 1, "could not be asked: primary1: it does not start"),
-        (told(primary1=SILENT), 2, "primary1 is not verified: primary1 does not answer"),
+        (told(primary1=UNREACHABLE), 2, "primary1 is not verified: primary1 does not answer"),
         (told(primary1=HostResult(unreachable=True)), 2, "primary1 is not verified: no answer"),
         (told(primary1=REFUSED), 2, "could not be asked: the cluster is not healthy"),
     ],
-    ids=["nothing", "changed", "failed", "silent", "silent for no reason", "refused"],
+    ids=["nothing", "changed", "failed", "unreachable", "unreachable for no reason", "refused"],
 )
 def test_a_second_opinion_is_the_engines(
     monkeypatch: pytest.MonkeyPatch, result: EngineResult, code: int, said: str
 ) -> None:
-    """Asked under check; whatever would change is named, and a silent host is worse."""
+    """Asked under check; whatever would change is named, and an unreachable host is worse."""
     plans = engines(monkeypatch, result)
     done = run(watch_group, "opinion", "--json")
     assert done.exit_code == code
@@ -215,9 +216,9 @@ def test_the_runs_of_each_host_that_keeps_watch(
         assert isinstance(strange.exception, KosekiError)
         assert "does not say how its runs stand" in str(strange.exception)
     hosts.answer()
-    silent = run(watch_group, "status")
-    assert isinstance(silent.exception, KosekiError)
-    assert "does not answer" in str(silent.exception)
+    unreachable = run(watch_group, "status")
+    assert isinstance(unreachable.exception, KosekiError)
+    assert "does not answer" in str(unreachable.exception)
 
 
 # The vault and the terminals.
@@ -252,7 +253,7 @@ def test_a_terminals_certificate_is_signed_listed_and_revoked(root: Path) -> Non
     revoked = run(terminal_group, "revoke", "oshika-01")
     assert revoked.stdout.splitlines() == [
         f"revoked: {row['serial']}",
-        "run `koseki apply` to tell the gateway",
+        "run `koseki apply` to bring it to the gateway",
     ]
     assert run(terminal_group, "revoke", "oshika-01").stdout == "oshika-01 was revoked before\n"
     assert "revoked 2" in run(terminal_group, "list").stdout

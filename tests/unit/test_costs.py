@@ -63,8 +63,8 @@ def test_what_is_declared_is_silent(drills: Rows) -> None:
     """Also when a kind is declared with nothing, or only some of the drills ran."""
     declared = declared_for(drills)
     assert costs.undeclared(declared, drills) == []
-    silent = {file: {**dict.fromkeys(costs.KINDS, 0), **said} for file, said in declared.items()}
-    assert costs.undeclared(silent, drills) == []
+    missing = {file: {**dict.fromkeys(costs.KINDS, 0), **said} for file, said in declared.items()}
+    assert costs.undeclared(missing, drills) == []
     assert costs.undeclared(declared, drills[1:]) == []
 
 

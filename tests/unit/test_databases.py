@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.plan.municipalities import (
-    active,
+from koseki_ops.plan.days import effective_day, today_in
+from koseki_ops.plan.for_ansible import (
     client_certificates,
-    effective_day,
     instances,
-    left,
     takeover_instances,
     takeovers,
     tenants,
-    today_in,
 )
+from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.model import Municipality
+from koseki_ops.plan.municipalities import active, left
 from koseki_ops.registers.schema import (
     PLATFORM_SCHEMA,
     platform_file_statements,
@@ -31,12 +30,16 @@ from koseki_ops.registers.schema import (
     tenant_statements,
 )
 
-TOWNS = tenants(
-    [
-        {"slug": "iida", "code6": "202053"},
-        {"slug": "oshika", "code6": "204170", "issued_by_host_in_failure": True},
-    ],
-)
+PLAN = Inventory(Path(__file__).resolve().parents[2] / "inventories/iida").platform
+
+
+def town(slug: str, **values: Any) -> Municipality:  # noqa: ANN401 - any column
+    """Return a municipality of the plan, with some of its columns otherwise."""
+    (row,) = (row for row in PLAN.municipalities if row.slug == slug)
+    return row.model_copy(update=values)
+
+
+TOWNS = tenants([town("iida"), town("oshika")])
 
 
 def cluster() -> dict[str, Any]:
@@ -174,11 +177,11 @@ def test_what_a_municipality_leaves_behind_is_sealed_and_can_be_opened_again() -
 
 def test_a_municipality_is_active_until_the_day_it_leaves() -> None:
     """The day of leaving is the first without it; without a day of joining it never was there."""
-    row = {"slug": "oshika", "joined_on": "2015-11-01", "left_on": "2026-04-01"}
+    row = town("oshika", joined_on=date(2015, 11, 1), left_on=date(2026, 4, 1))
     last, first = date(2026, 3, 31), date(2026, 4, 1)
     assert [len(active([row], day)) for day in (last, first)] == [1, 0]
     assert [len(left([row], day)) for day in (last, first)] == [0, 1]
-    assert active([{"slug": "oshika", "joined_on": None}], first) == []
+    assert active([town("oshika", joined_on=None)], first) == []
 
 
 def test_a_day_begins_where_the_platform_is() -> None:
@@ -191,10 +194,8 @@ def test_a_day_begins_where_the_platform_is() -> None:
 
 def test_municipalities_join_on_their_day() -> None:
     """0, 8, 8 and 14 are active on the four days that matter (K-02)."""
-    plan = Path(__file__).resolve().parents[2] / "inventories/iida/group_vars/all"
-    rows = yaml.safe_load((plan / "municipalities.yml").read_text(encoding="utf-8"))
     days = (date(2015, 10, 31), date(2015, 11, 1), date(2017, 10, 31), date(2017, 11, 1))
-    assert [len(active(rows["municipalities"], day)) for day in days] == [0, 8, 8, 14]
+    assert [len(active(PLAN.municipalities, day)) for day in days] == [0, 8, 8, 14]
 
 
 def test_each_key_belongs_to_its_municipality() -> None:
@@ -296,19 +297,11 @@ def test_the_platforms_sql_leaves_transactions_to_the_toolkit() -> None:
 
 def test_who_stands_in_is_told_whose_it_is() -> None:
     """Its own role, key and path, read only, with the words of its documents (K-06)."""
-    towns: list[dict[str, Any]] = [
-        {"slug": "iida", "code6": "202053", "name": "飯田市", "host": True},
-        {"slug": "oshika", "code6": "204170", "name": "大鹿村", "issued_by_host_in_failure": True},
-        {"slug": "takamori", "code6": "204030", "name": "高森町"},
-    ]
-    texts = [
-        {"municipality": slug, "signatory": "飯田市長", "margin_note": "代行"}
-        for slug in ("oshika", "takamori", "anan")
-    ]
-    rows = takeovers(towns, texts)
+    towns = [town("iida"), town("oshika"), town("takamori")]
+    rows = takeovers(towns)
     assert [(row["town"], row["host"]) for row in rows] == [("oshika", "iida")]
-    assert takeovers(towns[1:], texts) == [], "nobody has joined who could issue"
-    (told,) = takeover_instances(rows, {"leader": 5000, "replica": 5001}, "/ca.crt").values()
+    assert takeovers(towns[1:]) == [], "nobody has joined who could issue"
+    (told,) = takeover_instances(rows, PLAN.service_ports, "/ca.crt").values()
     assert (told["KOSEKI_CODE"], told["KOSEKI_SIGNATORY"]) == ("204170", "飯田市長")
     assert "dbname=koseki_oshika user=koseki_oshika_takeover" in told["KOSEKI_DATABASE"]
     assert "/municipalities/takeover-oshika/client.key" in told["KOSEKI_DATABASE"]
@@ -317,11 +310,10 @@ def test_who_stands_in_is_told_whose_it_is() -> None:
 
 def test_an_instance_is_told_its_own() -> None:
     """Its database, role and key, and who signs: the head, or whom the plan names."""
-    rows = [{"slug": "iida", "code6": "202053", "name": "飯田市"}]
-    ports = {"leader": 5000, "replica": 5001}
-    (told,) = instances(rows, ports, {}, "/ca.crt").values()
+    (told,) = instances([town("iida")], PLAN.service_ports, "/ca.crt").values()
     assert told["KOSEKI_SIGNATORY"] == "飯田市長"
     assert "dbname=koseki_iida user=koseki_iida_app sslmode=verify-full" in told["KOSEKI_DATABASE"]
     assert "port=5001" in told["KOSEKI_DATABASE_READ"]
-    (told,) = instances(rows, ports, {"iida": "飯田市長職務代理者"}, "/ca.crt").values()
+    acting = town("iida", signatory="飯田市長職務代理者")
+    (told,) = instances([acting], PLAN.service_ports, "/ca.crt").values()
     assert told["KOSEKI_SIGNATORY"] == "飯田市長職務代理者"

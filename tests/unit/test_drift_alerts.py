@@ -19,7 +19,7 @@ import pytest
 from drift_samples import HOSTILE, NOW, drifted, not_verified, store, sweep, waiver
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.model import Finding
-from koseki_ops.drift.report.alerts import ALERTS_FILE, FOLDER, STATE_FILE, Told, raise_alerts
+from koseki_ops.drift.report.alerts import ALERTS_FILE, FOLDER, STATE_FILE, Notified, raise_alerts
 from koseki_ops.plan.model import DriftAlerts, Waiver
 
 ZONE = "Asia/Tokyo"
@@ -57,11 +57,11 @@ def tell(
     at: float = NOW,
     waivers: tuple[Waiver, ...] = (),
     **values: Any,  # noqa: ANN401
-) -> Told:
+) -> Notified:
     """Keep a sweep and tell what is new in it."""
     history = store(box.parent / "drift", *waivers)
-    silent = values.pop("silent", ())
-    kept = history.append(sweep(*findings, at=at, silent=silent))
+    unreachable = values.pop("unreachable", ())
+    kept = history.append(sweep(*findings, at=at, unreachable=unreachable))
     return raise_alerts(history, kept, settings(box, **values), ZONE)
 
 
@@ -82,10 +82,10 @@ def alerts(box: Box) -> list[dict[str, Any]]:
     return rows
 
 
-def counts(told: Told) -> tuple[int, int, int]:
+def counts(notified: Notified) -> tuple[int, int, int]:
     """Return how many were new, changed and over."""
-    assert told.faults == ()
-    return len(told.new), len(told.changed), len(told.resolved)
+    assert notified.faults == ()
+    return len(notified.new), len(notified.changed), len(notified.resolved)
 
 
 def test_once_again_when_it_changes_and_when_it_is_over(box: Box) -> None:
@@ -153,11 +153,11 @@ def test_text_from_hosts_adds_no_line_and_no_header(box: Box) -> None:
     assert "\u202e" not in alerts(box)[0]["labels"]["name"]
 
 
-def test_a_silent_host_resolves_nothing(box: Box) -> None:
+def test_an_unreachable_host_resolves_nothing(box: Box) -> None:
     """Its drift stands; that it is silent is told, and that it is back."""
     tell(box, drifted())
-    silent = tell(box, not_verified("primary1"), at=NOW + 900, silent=["primary1"])
-    assert counts(silent) == (1, 0, 0)
+    unreachable = tell(box, not_verified("primary1"), at=NOW + 900, unreachable=["primary1"])
+    assert counts(unreachable) == (1, 0, 0)
     assert len(alerts(box)) == 2
     assert counts(tell(box, drifted(), at=NOW + 1800)) == (0, 0, 1)
 
@@ -197,7 +197,7 @@ def test_the_file_is_an_alertmanagers(box: Box) -> None:
 @pytest.mark.parametrize(
     ("program", "sentence"),
     [
-        (None, "the MTA cannot be started .*install one"),
+        (None, "the MTA cannot be started .*install an MTA"),
         ("#!/bin/sh\necho 'no such user' >&2\nexit 67\n", "refused it .*exit 67 no such user"),
     ],
 )
@@ -223,7 +223,7 @@ def test_a_state_that_cannot_be_read_is_named(box: Box) -> None:
     """What was told is not forgotten silently."""
     tell(box, drifted())
     (box.parent / "drift" / FOLDER / STATE_FILE).write_text("{")
-    with pytest.raises(KosekiError, match="what was told about drift cannot be read"):
+    with pytest.raises(KosekiError, match="the record of sent alerts cannot be read"):
         tell(box, drifted(), at=NOW + 900)
 
 

@@ -57,8 +57,8 @@ def run(monkeypatch: pytest.MonkeyPatch, found: Sweep, *words: str) -> Result:
     [
         (sweep(), 0),
         (sweep(drifted()), 1),
-        (sweep(not_verified(), silent=["secondary1"]), 2),
-        (sweep(drifted(), not_verified(), silent=["secondary1"]), 2),
+        (sweep(not_verified(), unreachable=["secondary1"]), 2),
+        (sweep(drifted(), not_verified(), unreachable=["secondary1"]), 2),
     ],
     ids=["holds", "drifted", "not verified", "both"],
 )
@@ -78,9 +78,9 @@ def test_the_exit_code_tells_what_was_found(
 def test_each_host_has_its_line_and_each_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     """What holds, what drifted, what was not verified, and what a reader must know of a host."""
     long = drifted(1, seen="x" * 400)
-    found = sweep(drifted(), long, not_verified(), silent=["secondary1"])
+    found = sweep(drifted(), long, not_verified(), unreachable=["secondary1"])
     first, *rest = found.hosts
-    stale = replace(first, stale=True, adopted=True, beyond=7)
+    stale = replace(first, stale=True, adopted=True, not_applicable=7)
     done = run(monkeypatch, replace(found, hosts=(stale, *rest)))
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines[: len(HOSTS)]] == list(HOSTS)

@@ -10,7 +10,7 @@ from koseki_ops.drift.judge.causes import MASKED, cause_of, diff, finding, mask
 from koseki_ops.drift.judge.compare import Difference, clock_difference, compare, days_left
 from koseki_ops.drift.judge.manifest import Manifest
 from koseki_ops.drift.judge.repairs import mending, removal
-from koseki_ops.drift.model import Answer, Cause
+from koseki_ops.drift.model import Cause, Verdict
 from koseki_ops.drift.observe.items import ANY, COLUMNS, State, pack
 from koseki_ops.plan.revision import Inputs
 from koseki_ops.plan.site import Site
@@ -57,7 +57,7 @@ def test_each_field_of_each_kind_is_compared(kind: str) -> None:
             State(items={kind: {"a": pack(seen)}}),
         )
         assert holds == 0
-        assert (only(found).kind, only(found).answer) == (kind, Answer.DRIFTED)
+        assert (only(found).kind, only(found).answer) == (kind, Verdict.DRIFTED)
         if column != "type":
             assert (only(found).place, only(found).expected) == (column, "x")
 
@@ -85,7 +85,7 @@ def test_a_silent_part_never_counts_as_good() -> None:
     host.failed["files"] = "malformed answer"
     holds, found = compare(manifest(file=rows), host)
     assert holds == 0
-    assert only(found).answer is Answer.NOT_VERIFIED
+    assert only(found).answer is Verdict.NOT_VERIFIED
     assert only(found).kind == "files"
     assert only(found).why == "malformed answer (2 items not verified)"
 
@@ -96,7 +96,7 @@ def test_a_part_that_the_manifest_could_not_learn_is_not_verified() -> None:
     made.unasked = {"database": "no server"}
     host = state(role={"postgres": pack(("superuser", "-1", "", "none"))})
     _, found = compare(made, host)
-    assert all(d.answer is Answer.NOT_VERIFIED and "no server" in d.why for d in found)
+    assert all(d.answer is Verdict.NOT_VERIFIED and "no server" in d.why for d in found)
     assert found
 
 
@@ -114,19 +114,19 @@ def test_a_unit_that_is_starting_is_asked_again() -> None:
     """Right after a restart a service is neither good nor bad."""
     made = manifest(service={"etcd.service": pack(("x.wants", "active"))})
     host = state(service={"etcd.service": pack(("x.wants", "inactive"))})
-    assert only(compare(made, host)[1]).answer is Answer.DRIFTED
+    assert only(compare(made, host)[1]).answer is Verdict.DRIFTED
     host.measures["_state etcd.service"] = 1.0
-    assert only(compare(made, host)[1]).answer is Answer.NOT_VERIFIED
+    assert only(compare(made, host)[1]).answer is Verdict.NOT_VERIFIED
 
 
 def test_a_door_of_a_database_that_does_not_answer_is_not_verified() -> None:
     """While a member comes back its port is closed; it is drift when the database answers."""
     made = manifest(socket={"tcp 1:5432": pack(("/usr/lib/postgresql/17/bin/postgres",))})
     host = state()
-    assert only(compare(made, host)[1]).answer is Answer.DRIFTED
+    assert only(compare(made, host)[1]).answer is Verdict.DRIFTED
     host.failed["database"] = "no server"
     sockets = [d for d in compare(made, host)[1] if d.kind == "socket"]
-    assert only(sockets).answer is Answer.NOT_VERIFIED
+    assert only(sockets).answer is Verdict.NOT_VERIFIED
 
 
 def test_an_order_that_differs_because_a_rule_does_is_not_said_twice() -> None:
@@ -140,7 +140,7 @@ def test_an_order_that_differs_because_a_rule_does_is_not_said_twice() -> None:
 
 def changed(kind: str = "file", name: str = "/etc/x", **more: object) -> Difference:
     """Return a difference that drifted."""
-    return Difference(kind, name, Answer.DRIFTED, **{"place": "content", **more})  # type: ignore[arg-type]
+    return Difference(kind, name, Verdict.DRIFTED, **{"place": "content", **more})  # type: ignore[arg-type]
 
 
 def test_what_kind_of_drift_it_is() -> None:
@@ -159,8 +159,8 @@ def test_what_kind_of_drift_it_is() -> None:
     assert cause(alone, "aaaa") is Cause.UNMANAGED
     assert cause(alone, "cccc") is Cause.FOREIGN_COMMIT
     assert cause(changed("socket", "tcp 1:1", unmanaged=True), "cccc") is Cause.UNMANAGED
-    silent = Difference("file", "*", Answer.NOT_VERIFIED, why="x")
-    assert cause(silent, "aaaa") is Cause.UNKNOWN
+    not_verified = Difference("file", "*", Verdict.NOT_VERIFIED, why="x")
+    assert cause(not_verified, "aaaa") is Cause.UNKNOWN
 
 
 def test_a_difference_shows_no_secret() -> None:

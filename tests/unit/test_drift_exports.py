@@ -10,14 +10,14 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from drift_samples import COMMIT, HOSTILE, HOSTS, NOW, drifted, not_verified, store, sweep, waiver
-from koseki_ops.drift.history.waivers import Standing
+from koseki_ops.drift.history.waivers import WaiverStatus
 from koseki_ops.drift.model import Sweep
 from koseki_ops.drift.report.exports import FINGERPRINT, FORMATS, as_junit, as_prometheus, as_sarif
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> tuple[Sweep, list[Standing]]:
-    """A sweep with a difference, a waived one, a hostile one and a silent host."""
+def kept(tmp_path: Path) -> tuple[Sweep, list[WaiverStatus]]:
+    """A sweep with a difference, a waived one, a hostile one and an unreachable host."""
     waived = drifted(1, "application1")
     history = store(tmp_path, waiver(waived))
     one = sweep(
@@ -25,13 +25,13 @@ def kept(tmp_path: Path) -> tuple[Sweep, list[Standing]]:
         waived,
         drifted(2, name=HOSTILE, seen=HOSTILE),
         not_verified("secondary1"),
-        silent=["secondary1"],
+        unreachable=["secondary1"],
     )
-    return history.append(one), history.standings
+    return history.append(one), history.waiver_statuses
 
 
-def test_junit(kept: tuple[Sweep, list[Standing]]) -> None:
-    """Each host a suite; a difference fails, a silent host is an error, only a waiver skips."""
+def test_junit(kept: tuple[Sweep, list[WaiverStatus]]) -> None:
+    """Each host a suite; a difference fails, an unreachable one errs, only a waiver skips."""
     root = ET.fromstring(as_junit(*kept))  # noqa: S314 - our own text
     assert [suite.get("name") for suite in root] == list(HOSTS)
     total = {name: root.get(name) for name in ("tests", "failures", "errors", "skipped")}
@@ -46,15 +46,15 @@ def test_junit(kept: tuple[Sweep, list[Standing]]) -> None:
     assert "葛󠄂𠮷" in as_junit(*kept)
 
 
-def test_a_silent_host_without_a_finding_is_an_error_all_the_same() -> None:
+def test_an_unreachable_host_without_a_finding_is_an_error_all_the_same() -> None:
     """A host that did not answer is never green."""
-    root = ET.fromstring(as_junit(sweep(silent=["primary1"])))  # noqa: S314 - our own text
+    root = ET.fromstring(as_junit(sweep(unreachable=["primary1"])))  # noqa: S314 - our own text
     assert root.get("errors") == "1"
-    log = json.loads(as_sarif(sweep(silent=["primary1"])))
+    log = json.loads(as_sarif(sweep(unreachable=["primary1"])))
     assert log["runs"][0]["invocations"][0]["executionSuccessful"] is False
 
 
-def test_sarif(kept: tuple[Sweep, list[Standing]]) -> None:
+def test_sarif(kept: tuple[Sweep, list[WaiverStatus]]) -> None:
     """The standard's structure; the id as fingerprint; what is not verified is open and loud."""
     log = json.loads(as_sarif(*kept))
     assert log["version"] == "2.1.0"
@@ -82,7 +82,7 @@ SAMPLE = re.compile(
 )
 
 
-def test_prometheus(kept: tuple[Sweep, list[Standing]]) -> None:
+def test_prometheus(kept: tuple[Sweep, list[WaiverStatus]]) -> None:
     """Every line is a comment or a sample, every family is told once, and the figures are right."""
     text = as_prometheus(*kept)
     families: list[str] = []

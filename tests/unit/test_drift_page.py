@@ -67,14 +67,14 @@ def test_a_tampered_history_has_no_page(plan: Plan, tmp_path: Path) -> None:
 def test_a_hosts_stand_is_told_in_words_and_symbol(plan: Plan) -> None:
     """Colour alone says nothing."""
     found = [drifted(), drifted(1), not_verified("primary1", kind="cron", name="*")]
-    one = sweep(*found, not_verified("application1", kind="unit"), silent=["secondary1"])
+    one = sweep(*found, not_verified("application1", kind="unit"), unreachable=["secondary1"])
     stands = {host: stand(plan, one, host) for host in (*HOSTS, "primary2")[:4]}
     told = {host: (row.state, row.symbol, row.words) for host, row in stands.items()}
     assert told == {
         "primary1": ("failed", "✕", "差異 2 件・未確認 1 drifted"),
         "secondary1": ("open", "?", "応答なし did not answer"),
         "application1": ("open", "?", "未確認 1 件 not verified"),
-        "registry-link1": ("passed", "✓", "適用どおり 626 hold"),
+        "registry-link1": ("passed", "✓", "適用どおり 626 as applied"),
     }
     assert stand(plan, None, "primary1").symbol == "–"
 

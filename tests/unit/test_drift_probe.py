@@ -124,14 +124,16 @@ def test_every_kind_has_a_part_and_every_part_a_reader() -> None:
     assert set(PARTS) == set(probe.READERS)
 
 
-def test_what_an_open_request_lends_is_no_drift() -> None:
-    """A membership that the database names as lent is left out; any other stands (K-05)."""
-    lent, stray = (f"operator_sousa01 in koseki_{t}_read by postgres" for t in ("oshika", "iida"))
+def test_what_an_open_request_grants_is_no_drift() -> None:
+    """A membership that the database names as granted is left out; any other stands (K-05)."""
+    granted, stray = (
+        f"operator_sousa01 in koseki_{t}_read by postgres" for t in ("oshika", "iida")
+    )
     wide = "operator_sousa01 in koseki_application by postgres"
     rows: list[dict[str, Any]] = [
-        {"membership": [[name, "inherit"] for name in (lent, stray, wide)]}
+        {"membership": [[name, "inherit"] for name in (granted, stray, wide)]}
     ]
-    rows += [{"lent": [lent, wide]}, {"lent": None}]
+    rows += [{"granted": [granted, wide]}, {"granted": None}]
     content = "".join(f"{json.dumps(row)}\n" for row in rows)
     assert set(said(database=content).items["membership"]) == {stray, wide}
 
@@ -146,9 +148,9 @@ def test_a_container_answers_for_its_network_alone() -> None:
     host = PARTS["host"].replace("-", "systemd-nspawn")
     contained, whole = said(host=host), said()
     assert set(contained.items["kernel parameter"]) == {"net.ipv4.ip_forward"}
-    assert contained.beyond == 1
+    assert contained.not_applicable == 1
     assert len(whole.items["kernel parameter"]) == 2
-    assert whole.beyond == 0
+    assert whole.not_applicable == 0
 
 
 @pytest.mark.parametrize(
@@ -202,7 +204,7 @@ def test_a_part_that_is_missing_is_not_verified() -> None:
     text = whole.decode()
     start, end = text.index(f"{MARK} begin sockets"), text.index(f"{MARK} begin certificates")
     state = parse((text[:start] + text[end:]).encode(), b"", MARK)
-    assert state.failed == {"sockets": "the answer does not hold it"}
+    assert state.failed == {"sockets": "it is missing in the answer"}
 
 
 @pytest.mark.parametrize("cut", [0, 1, 100, 1000, -1])
@@ -401,15 +403,15 @@ def test_no_host_holds_up_the_others(site: Site) -> None:
     replies = ask_all(site, dict.fromkeys(hosts, "x" * 300_000), bounds)
     assert time.monotonic() - started < 10
     assert replies["good"].out == b"fine\n"
-    assert not replies["good"].silence
+    assert not replies["good"].unreachable_reason
     assert replies["deaf"].out == replies["complains"].out == b"fine\n"
-    assert replies["hangs"].silence == "no whole answer within 3 s"
-    assert replies["floods"].silence == "it said more than 8 MiB: cut off"
+    assert replies["hangs"].unreachable_reason == "no whole answer within 3 s"
+    assert replies["floods"].unreachable_reason == "it sent more than 8 MiB: cut off"
     assert len(replies["floods"].out) < 10 << 20
     assert len(replies["complains"].err) <= 256 << 10
-    assert replies["lingers"].silence == "its answer ended, but its program did not"
-    assert replies["refuses"].silence == "Connection refused"
-    assert replies["strange"].silence == "it shows another host key than its own"
+    assert replies["lingers"].unreachable_reason == "its answer ended, but its program did not"
+    assert replies["refuses"].unreachable_reason == "Connection refused"
+    assert replies["strange"].unreachable_reason == "it shows another host key than its own"
 
 
 def test_a_forgotten_probe_ends_after_the_patience_for_it() -> None:

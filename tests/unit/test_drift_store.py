@@ -30,7 +30,7 @@ from drift_samples import (
 )
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.history.store import DATABASE_FILE, HEAD_FILE
-from koseki_ops.drift.model import Answer
+from koseki_ops.drift.model import HostSweep, Verdict
 from koseki_ops.evidence.site_key import KEY_FILE, make_key
 
 KILLS = 112
@@ -62,13 +62,13 @@ def test_a_drift_keeps_its_beginning_until_it_is_over(tmp_path: Path) -> None:
     assert again.first_seen == NOW + 2700
 
 
-def test_a_silent_host_ends_nothing(tmp_path: Path) -> None:
-    """What was wrong on a host that is silent, or was not asked, is still known."""
+def test_an_unreachable_host_ends_nothing(tmp_path: Path) -> None:
+    """What was wrong on a host that is unreachable, or was not asked, is still known."""
     history = store(tmp_path)
     finding, other = drifted(), drifted(1, "application1")
     history.append(sweep(finding, other, at=NOW))
-    silent = sweep(not_verified("primary1"), other, at=NOW + 900, silent=["primary1"])
-    assert [f.host for f in history.append(silent).findings] == ["primary1", "application1"]
+    unreachable = sweep(not_verified("primary1"), other, at=NOW + 900, unreachable=["primary1"])
+    assert [f.host for f in history.append(unreachable).findings] == ["primary1", "application1"]
     assert history.known.unseen == {finding.id}
     one = sweep(other, at=NOW + 1000)
     history.append(replace(one, hosts=one.hosts[2:3]))
@@ -118,7 +118,7 @@ def test_each_sweep_is_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         for finding in entry.ended:
             del present[finding.id]
         assert {finding.id: finding for finding in one.findings}.items() <= present.items()
-        assert entry.drifted == one.count(Answer.DRIFTED)
+        assert entry.drifted == one.count(Verdict.DRIFTED)
     tail = list(store(tmp_path).history(since=kept[-3].at))
     assert tail == entries[-3:]
     assert [point.at for point in history.trend(kept[-3].at)] == [one.at for one in kept[-3:]]
@@ -309,3 +309,13 @@ def test_a_year_is_small(memory: Path) -> None:
         history.append(one)
     size = sum(path.stat().st_size for path in memory.glob("history.db*"))
     assert size / days * YEAR < YEAR_LIMIT
+
+
+def test_what_does_not_apply_keeps_its_key() -> None:
+    """Histories of before, and who reads the JSON, know it as `beyond`; a row may have neither."""
+    host = HostSweep("primary1", answered=True, not_applicable=7)
+    plain = host.as_json()
+    assert (plain["beyond"], "not_applicable" in plain) == (7, False)
+    assert HostSweep.from_json(plain) == host
+    del plain["beyond"]
+    assert HostSweep.from_json(plain).not_applicable == 0

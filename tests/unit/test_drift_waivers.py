@@ -15,7 +15,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.history.store import Store
 from koseki_ops.drift.history.waivers import HANDED_OUT, committed_waivers, hand_out, terms_of
 from koseki_ops.plan.inventory import Inventory
-from koseki_ops.plan.site import Site, Station
+from koseki_ops.plan.site import Site, WatchHost
 
 DAY = 86_400
 
@@ -28,8 +28,8 @@ def test_a_waiver_covers_its_finding_and_no_other(tmp_path: Path) -> None:
     kept = history.append(sweep(mine, *others))
     assert [finding.waiver for finding in kept.findings] == ["W-2026-001", "", "", ""]
     assert [finding.id for finding in kept.open] == [finding.id for finding in others]
-    (standing,) = history.standings
-    assert (standing.covers, standing.fault, standing.days_left) == ((mine.id,), "", 14)
+    (status,) = history.waiver_statuses
+    assert (status.covers, status.fault, status.days_left) == ((mine.id,), "", 14)
     assert store(tmp_path).latest() == kept
 
 
@@ -47,10 +47,10 @@ def test_an_expired_waiver_reopens_the_finding(tmp_path: Path) -> None:
     end = row.expires.timestamp()
     history = store(tmp_path, row)
     assert not history.append(sweep(drifted(), at=end - 1)).open
-    assert history.standings[0].days_left == 1
+    assert history.waiver_statuses[0].days_left == 1
     assert history.append(sweep(drifted(), at=end)).open
-    assert "W-2026-001 expired at 2026-12-07T22:00:00Z" in history.standings[0].fault
-    assert history.standings[0].days_left == 0
+    assert "W-2026-001 expired at 2026-12-07T22:00:00Z" in history.waiver_statuses[0].fault
+    assert history.waiver_statuses[0].days_left == 0
 
 
 def test_a_waiver_begins_when_it_is_granted(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_waiver_begins_when_it_is_granted(tmp_path: Path) -> None:
     row = waiver(drifted())
     history = store(tmp_path, row)
     assert history.append(sweep(drifted(), at=row.granted.timestamp() - 1)).open
-    assert "begins at 2026-11-23T22:00:00Z" in history.standings[0].fault
+    assert "begins at 2026-11-23T22:00:00Z" in history.waiver_statuses[0].fault
 
 
 def test_a_waiver_never_hides_what_was_not_verified(tmp_path: Path) -> None:
@@ -67,9 +67,9 @@ def test_a_waiver_never_hides_what_was_not_verified(tmp_path: Path) -> None:
     history = store(tmp_path, waiver(drifted()))
     kept = history.append(sweep(blind))
     assert kept.open == kept.findings
-    assert "a waiver never covers that" in history.standings[0].fault
-    history.append(sweep(not_verified("primary1"), silent=["primary1"], at=NOW + 900))
-    assert "did not answer" in history.standings[0].fault
+    assert "a waiver never covers that" in history.waiver_statuses[0].fault
+    history.append(sweep(not_verified("primary1"), unreachable=["primary1"], at=NOW + 900))
+    assert "did not answer" in history.waiver_statuses[0].fault
 
 
 def test_a_waiver_that_matches_nothing_is_said(tmp_path: Path) -> None:
@@ -77,9 +77,9 @@ def test_a_waiver_that_matches_nothing_is_said(tmp_path: Path) -> None:
     history = store(tmp_path, waiver(drifted(), name="/etc/patroni/config.yaml"))
     kept = history.append(sweep(drifted()))
     assert kept.open
-    assert "W-2026-001 matches nothing" in history.standings[0].fault
+    assert "W-2026-001 matches nothing" in history.waiver_statuses[0].fault
     (entry,) = store(tmp_path).history()
-    assert entry.said == (history.standings[0].fault,)
+    assert entry.notices == (history.waiver_statuses[0].fault,)
 
 
 def test_rewritten_terms_are_seen_and_cover_nothing(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_rewritten_terms_are_seen_and_cover_nothing(tmp_path: Path) -> None:
     longer = waiver(drifted(), expires="2027-02-20T00:00:00Z")
     history = store(tmp_path, longer)
     assert history.append(sweep(drifted(), at=NOW + 60 * DAY)).open
-    fault = history.standings[0].fault
+    fault = history.waiver_statuses[0].fault
     assert "W-2026-001 was tampered with or rewritten (expires from 2026-12-07T22:00:00Z" in fault
     assert "new id" in fault
     assert not history.append(sweep(drifted(), at=NOW + 70 * DAY)).findings[0].waiver
@@ -101,7 +101,7 @@ def test_a_waiver_counts_once_it_is_committed(tmp_path: Path) -> None:
     row = waiver(drifted())
     history = store(tmp_path, row, committed=[])
     assert history.append(sweep(drifted())).open
-    assert "not committed as it stands here" in history.standings[0].fault
+    assert "not committed as it stands here" in history.waiver_statuses[0].fault
     later = store(tmp_path, row)
     assert not later.append(sweep(drifted(), at=NOW + 900)).open
 
@@ -154,13 +154,13 @@ def test_the_plans_own_waivers_are_read() -> None:
 
 
 def test_a_host_that_keeps_watch_counts_what_the_seat_signed(checkout: Site) -> None:
-    """It has no repository: nothing before the first apply, then the seat's, and no other's."""
+    """It has no repository: nothing before the first apply, then the control node's alone."""
     row = waiver(drifted())
     path = checkout.root / "inventories/iida/group_vars/all/waivers.yml"
     write(path, {"waivers": [row.model_dump(mode="json", exclude_none=True)]})
     git(checkout.root, "add", "-A")
     git(checkout.root, "commit", "-qm", "A waiver")
-    watch = replace(checkout, station=Station("workstation1", "lab", "lab", ""))
+    watch = replace(checkout, watch_host=WatchHost("workstation1", "lab", "lab", ""))
     assert committed_waivers(watch) == ()
     hand_out(checkout)
     shutil.rmtree(checkout.root / ".git")

@@ -157,7 +157,7 @@ BAD_INPUT = {
     "all registers without a cause": ("resend", "売木村", "--full", *BY),
     "a cause without all registers": ("resend", "売木村", str(SECOND), "--cause", "vendor", *BY),
     "a cause that is none": ("resend", "売木村", "--full", "--cause", "mood", *BY),
-    "a count below nothing": ("resend", "売木村", str(SECOND), "--approved", "-1", *BY),
+    "a count below zero": ("resend", "売木村", str(SECOND), "--approved", "-1", *BY),
     "a count with a part": ("resend", "売木村", str(SECOND), "--approved", "17.5", *BY),
     "a count as a power": ("resend", "売木村", str(SECOND), "--approved", "1e7", *BY),
     "a count in full-width digits": ("resend", "売木村", str(SECOND), "--approved", "１２", *BY),

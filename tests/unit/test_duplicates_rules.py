@@ -501,7 +501,7 @@ def test_an_office_that_is_closed_beside_the_rule_has_no_row() -> None:
     """The calendar is data."""
     policy = Policy(Office(closes=(date(2026, 11, 10),)))
     for moment in (at(date(2026, 11, 10)), at(date(2026, 11, 12))):
-        with pytest.raises(Refusal, match="no business day") as refused:
+        with pytest.raises(Refusal, match="not a business day") as refused:
             apply(Town(URUGI), closed(difference(date(2026, 11, 10)), 3, moment), policy)
         assert refused.value.code == "day"
     assert policy.day_deadline(MONDAY).date() == date(2026, 11, 11)
@@ -523,7 +523,7 @@ BAD: dict[str, tuple[Event, str]] = {
     "a day before the first": (closed(difference(days(1, date(2026, 11, 6))[0])), "gap"),
     "a day twice": (closed(difference(DAYS[1])), "twice"),
     "a second attempt out of nothing": (closed(replace(THIRD, attempt=2)), "twice"),
-    "a count below nothing": (closed(THIRD, -1), "count"),
+    "a count below zero": (closed(THIRD, -1), "count"),
     "all registers of an earlier day": (closed(full(DAYS[0])), "day"),
     "extraction of no row": (extracted(THIRD), "no-row"),
     "extraction twice": (extracted(difference(DAYS[1])), "state"),
@@ -608,7 +608,7 @@ def test_a_year_whose_holidays_nobody_knows_is_said_to_be_so() -> None:
     [
         ({"戸籍": 10, "除籍": 5, "改製原": 7}, ""),
         ({"戸籍": 10, "除籍": 4, "改製原": 7}, "除籍"),
-        (None, "nothing was said"),
+        (None, "no totals came"),
     ],
 )
 def test_days_that_were_all_right_do_not_hide_that_the_whole_has_drifted(

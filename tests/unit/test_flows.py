@@ -49,8 +49,8 @@ def test_a_flow_may_lead_to_a_neighbour() -> None:
     """The mail server's address is one more peer, for who is named alone; nobody comes from it."""
     inventory = Inventory(INVENTORY)
     inventory.shared["neighbours"] = {"mail": "10.158.10.25"}
-    flow = {"name": "mail", "from": ["watch_hosts"], "to": ["mail"], "protocol": "tcp"}
-    inventory.shared["flows"].append(flow | {"ports": [25]})
+    flow = {"name": "mail", "why": "", "from": ["watch_hosts"], "to": ["mail"]}
+    inventory.shared["flows"].append(flow | {"protocol": "tcp", "ports": [25]})
     for host in inventory.hosts:
         firewall = firewall_of(inventory, host)
         peers = [rule.peers for rule in firewall.outbound if rule.flow == "mail"]

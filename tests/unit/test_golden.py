@@ -32,7 +32,7 @@ from pyinfra.context import ctx_host, ctx_state
 from koseki_ops.engines.apply import DEPLOYS
 from koseki_ops.engines.prefetch import AT_THIS_MOMENT
 from koseki_ops.plan.inventory import Inventory as Plan
-from koseki_ops.plan.site import Site, Station, project_root
+from koseki_ops.plan.site import Site, WatchHost, project_root
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 from koseki_ops.supply.mirror import mirror_folder
 from koseki_ops.trust.secrets import init_secrets
@@ -72,6 +72,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     root = tmp_path_factory.mktemp("checkout")
     ignore = shutil.ignore_patterns("secrets.yml")
     shutil.copytree(ROOT / "inventories", root / "inventories", symlinks=True, ignore=ignore)
+    (root / "host_programs").symlink_to(ROOT / "host_programs")
     made = Site(root, "lab", "lab")
     made.var.mkdir()
     mirror_folder(made).symlink_to(mirror_folder(Site.open()))
@@ -177,7 +178,7 @@ def test_the_watchs_files(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
     public = files_of(site).host_ca.with_suffix(".pub").read_text(encoding="ascii")
     host_certificate(site, Plan(site.inventory), "workstation1", public)
-    there = replace(site, station=Station("workstation1", "lab", "lab", ""))
+    there = replace(site, watch_host=WatchHost("workstation1", "lab", "lab", ""))
     found = dict(placed(there, "workstation1"))
     for path, content in found.items():
         hold("workstation1", path, content)

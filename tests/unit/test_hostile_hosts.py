@@ -28,7 +28,7 @@ from koseki_ops.drift.judge.sweep import (
     _host_sweep,
     _judge_alone,
 )
-from koseki_ops.drift.model import Answer
+from koseki_ops.drift.model import Verdict
 from koseki_ops.drift.observe import probe, transport
 from koseki_ops.drift.observe.items import MOST_ITEMS, State
 from koseki_ops.drift.observe.transport import Reply, _fetched
@@ -130,7 +130,7 @@ def test_a_command_on_a_host_is_bounded(
 def test_an_answer_in_a_file_leaves_room(
     hosts: Callable[[str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A host that is asked for a municipality's data cannot fill the seat's disk."""
+    """A host that is asked for a municipality's data cannot fill the control node's disk."""
     monkeypatch.setattr(remote, "ROOM_LOOKED_AFTER", 1 << 20)
     hosts("primary1", "head -c 5000000 /dev/zero")
     with (tmp_path / "copy").open("wb") as out:
@@ -159,7 +159,7 @@ def test_an_engine_hears_a_host_within_bounds(
 def test_a_verification_hears_the_other_hosts(
     hosts: Callable[[str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that sends without end, one that is silent, one with half an answer: each named."""
+    """One that sends without end, one that is unreachable, one with half an answer: each named."""
     monkeypatch.setattr(verification, "HOST_SECONDS", 2)
     monkeypatch.setattr(verification, "ANSWER_BYTES", 1 << 20)
     (tmp_path / "batch").write_bytes(BATCH)
@@ -172,9 +172,9 @@ def test_a_verification_hears_the_other_hosts(
     names = ("primary1", "secondary1", "application1", "registry-link1")
     replies = verification.ask_all(SITE, dict.fromkeys(names, asked))
     assert replies["registry-link1"].answers["a question"].json == {"a": 1}
-    assert replies["primary1"].silence == "it said more than 1 MiB: cut off"
-    assert replies["secondary1"].silence == "no answer within 2 s"
-    assert replies["application1"].silence.startswith("the answers did not arrive whole")
+    assert replies["primary1"].unreachable_reason == "it said more than 1 MiB: cut off"
+    assert replies["secondary1"].unreachable_reason == "no answer within 2 s"
+    assert replies["application1"].unreachable_reason.startswith("the answers did not arrive whole")
 
 
 def packed(**values: object) -> bytes:
@@ -259,7 +259,7 @@ def test_json_as_hosts_write_it_is_read() -> None:
     """Numbers of 64 bits, as etcd names its members, and forms of a name."""
     said = {"member_id": 2**64 - 1, "a": [1.5, None, True], "name": "葛󠄂城"}
     assert foreign.loads(json.dumps(said)) == said
-    assert foreign.told('{"a\\nb": ["x\\u001b[31m\\ny  z"]}') == {"a b": ["x\ufffd[31m y  z"]}
+    assert foreign.parsed('{"a\\nb": ["x\\u001b[31m\\ny  z"]}') == {"a b": ["x\ufffd[31m y  z"]}
     assert foreign.loads("[" * 50 + "]" * 50)
 
 
@@ -318,10 +318,10 @@ def test_a_sweep_hears_the_other_hosts(hosts: Callable[[str, str], None]) -> Non
     names = ("primary1", "secondary1", "application1", "registry-link1")
     bounds = transport.Bounds(seconds=2, answer=1 << 20)
     replies = transport.ask_all(SITE, dict.fromkeys(names, "@m whole\n"), bounds)
-    assert replies["primary1"].silence == "it said more than 1 MiB: cut off"
-    assert replies["secondary1"].silence == "no whole answer within 2 s"
+    assert replies["primary1"].unreachable_reason == "it said more than 1 MiB: cut off"
+    assert replies["secondary1"].unreachable_reason == "no whole answer within 2 s"
     for host in names[2:]:
-        assert replies[host].silence == ""
+        assert replies[host].unreachable_reason == ""
         with pytest.raises(probe.MalformedError):
             probe.parse(replies[host].out, b"", "@another mark")
 
@@ -344,7 +344,7 @@ def test_what_one_answer_makes_of_us_is_that_hosts(monkeypatch: pytest.MonkeyPat
     one = part()
     _judge_alone(SITE, one, Inputs("0", "", {}), 1.0, list)
     (found,) = one.findings
-    assert (one.holds, found.answer, found.kind) == (0, Answer.NOT_VERIFIED, "host")
+    assert (one.holds, found.answer, found.kind) == (0, Verdict.NOT_VERIFIED, "host")
     assert "RecursionError" in found.why
     assert not _host_sweep(one, Inputs("0", "", {})).answered
 
@@ -368,9 +368,9 @@ def test_a_flood_of_findings_hides_none_that_was_known(monkeypatch: pytest.Monke
 def test_no_command_is_shown_for_a_name_that_cannot_be(name: str) -> None:
     """As it is shown it is another name: who copies the command would remove another file."""
     known = Manifest("primary1", Inputs("0", "", {}), 0.0, {})
-    wrong = Difference("file", name, Answer.DRIFTED, unmanaged=True)
+    wrong = Difference("file", name, Verdict.DRIFTED, unmanaged=True)
     assert repair_of(SITE, "primary1", wrong, known) == ""
-    plain = Difference("file", "/etc/葛󠄂", Answer.DRIFTED, unmanaged=True)
+    plain = Difference("file", "/etc/葛󠄂", Verdict.DRIFTED, unmanaged=True)
     assert "/etc/葛󠄂" in repair_of(SITE, "primary1", plain, known)
 
 

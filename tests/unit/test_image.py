@@ -21,10 +21,10 @@ from cryptography.x509.oid import NameOID
 from koseki_ops.cli import cli
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.image import loader, sanitize, seal
+from koseki_ops.image.boot_check import BootCheck, Stage
 from koseki_ops.image.check import GROW
 from koseki_ops.image.report import render
 from koseki_ops.image.tools import Tools
-from koseki_ops.image.trial import Stage, Trial
 from koseki_ops.image.volumes import MIB, layout_of
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
@@ -137,7 +137,7 @@ def test_nothing_of_the_machine_stays(tmp_path: Path) -> None:
     (made / "root/key").write_text(KEY)
     for public in ("key.pub", "key-cert.pub"):
         (made / "root" / public).write_text("ssh-ed25519 AAAA\n")
-    gone = sanitize.forget(made, ["geheim-und-lang"], None, MOMENT)
+    gone = sanitize.strip_identity(made, ["geheim-und-lang"], None, MOMENT)
     assert {(found.path, found.what) for found in gone} == {
         ("root/key", "a private key"),
         ("var/lib/app/settings", "a secret of the site"),
@@ -182,17 +182,17 @@ def certificate(
     return made.sign(by, SHA256())
 
 
-def test_the_workshops_certificates_go_with_its_keys(tmp_path: Path) -> None:
+def test_the_build_labs_certificates_go_with_its_keys(tmp_path: Path) -> None:
     """Those that its authority signed, and its own; the world's, and another's, stay."""
     made = tree(tmp_path)
-    ours, our_key = authority("workshop")
+    ours, our_key = authority("build lab")
     _, their_key = authority("another")
     key = ec.generate_private_key(ec.SECP256R1())
     for place, found in {
         "etc/koseki/ca.crt": ours,
-        "etc/koseki/host.crt": certificate("host", key, "workshop", our_key),
+        "etc/koseki/host.crt": certificate("host", key, "build lab", our_key),
         "etc/koseki/other.crt": certificate("host", key, "another", their_key),
-        "etc/koseki/liar.crt": certificate("host", key, "workshop", their_key),
+        "etc/koseki/liar.crt": certificate("host", key, "build lab", their_key),
         "etc/ssl/certs/known.pem": ours,
     }.items():
         path = made / place
@@ -201,9 +201,9 @@ def test_the_workshops_certificates_go_with_its_keys(tmp_path: Path) -> None:
     (made / "etc/koseki/link.crt").symlink_to("ca.crt")
     (made / "etc/ssl/certs/hanging.pem").symlink_to("not-there.pem")
     (made / "etc/ssl/certs/elsewhere.pem").symlink_to("/usr/share/not-there.crt")
-    gone = sanitize.forget(made, [], ours, MOMENT)
+    gone = sanitize.strip_identity(made, [], ours, MOMENT)
     assert {found.path for found in gone} == {"etc/koseki/ca.crt", "etc/koseki/host.crt"}
-    assert {found.what for found in gone} == {"a certificate of the workshop"}
+    assert {found.what for found in gone} == {"a certificate of the build lab"}
     left = {path.name for path in (made / "etc/ssl/certs").iterdir()}
     assert {"known.pem", "elsewhere.pem"} <= left
     assert "hanging.pem" not in left
@@ -222,7 +222,7 @@ def test_nothing_is_younger_than_the_commit(tmp_path: Path) -> None:
     """Files, folders and links alike."""
     made = tree(tmp_path)
     (made / "etc/link").symlink_to("nowhere")
-    sanitize.settle_times(made, MOMENT)
+    sanitize.clamp_mtimes(made, MOMENT)
     assert {path.lstat().st_mtime for path in (made, *made.rglob("*"))} == {MOMENT}
 
 
@@ -236,7 +236,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     folder.mkdir(parents=True)
     image = folder / "primary1.qcow2"
     image.write_bytes(b"disk" * 1000)
-    beside = [folder / f"primary1{ending}" for ending in (seal.SBOM, seal.TESTIMONY)]
+    beside = [folder / f"primary1{ending}" for ending in (seal.SBOM, seal.AUDIT)]
     for path in beside:
         path.write_text("{}")
     told = seal.Description(
@@ -330,22 +330,22 @@ def test_where_it_comes_from_is_gits_and_the_mirrors(tmp_path: Path) -> None:
 
 
 def test_a_report_tells_what_does_not_hold(site: Site) -> None:
-    """The stage, the check, what to do, and the witness's words; nothing comes from outside."""
+    """The stage, the check, what to do, and the audit's words; nothing comes from outside."""
     said = {"version": "3", "index": 67, "tests": 200, "left_out": ["KRNL-6000"], "suggestions": []}
     remark = {"test": "MAIL-8818", "text": "Hide <the banner>", "details": ""}
-    image_of(site).with_suffix(seal.TESTIMONY).write_text(
-        json.dumps({**said, "warnings": [remark]})
-    )
+    image_of(site).with_suffix(seal.AUDIT).write_text(json.dumps({**said, "warnings": [remark]}))
     told = json.loads(image_of(site).with_suffix(".json").read_text())
     told["origin"] = seal.Origin(**told["origin"])
     looked = Results([_test(PASSED), _test(FAILED)])
-    stages = [Stage("restart", 60.0, said="it is there again"), Stage("after: time", 9.0, looked)]
-    page = render(Trial(image_of(site), seal.Description(**told), "tcg", stages), "Asia/Tokyo", 0.0)
+    stages = [Stage("restart", 60.0, text="it is there again"), Stage("after: time", 9.0, looked)]
+    page = render(
+        BootCheck(image_of(site), seal.Description(**told), "tcg", stages), "Asia/Tokyo", 0.0
+    )
     for wanted in (
-        "1 check does not hold",
+        "1 check failed",
         "it is there again",
         'href="after.html"',
-        "1 hold, 1 do not",
+        "1 passed, 1 failed",
         "set the clock",
         "Hide &lt;the banner&gt;",
         "67",

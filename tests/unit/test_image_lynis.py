@@ -28,13 +28,13 @@ def test_score_and_remarks_are_read() -> None:
 
 
 def test_a_warning_is_no_suggestion() -> None:
-    """What the witness holds for wrong is kept apart from what it would like."""
+    """What the audit holds for wrong is kept apart from what it would like."""
     warned = REPORT + "warning[]=AUTH-9216|grpck binary found errors in group files|-|-|\n"
     (warning,) = parse(warned).warnings
     assert warning == Remark("AUTH-9216", "grpck binary found errors in group files", "")
 
 
-def test_that_a_newer_witness_exists_is_no_remark_on_the_host() -> None:
+def test_that_a_newer_version_exists_is_no_remark_on_the_host() -> None:
     """Which one runs is the mirror's business."""
     assert "LYNIS|" in REPORT
     assert "LYNIS" not in {remark.test for remark in parse(REPORT).suggestions}
@@ -48,7 +48,7 @@ def test_a_report_that_was_cut_off_is_refused(lost: str) -> None:
         parse(cut)
 
 
-def test_the_witness_comes_from_the_mirror() -> None:
+def test_the_auditor_comes_from_the_mirror() -> None:
     """All its parts, and the tests that are left out in its profile."""
     with tarfile.open(fileobj=io.BytesIO(bundle(Site.open(), ["KRNL-6000"]))) as archive:
         assert set(PARTS.values()) <= set(archive.getnames())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +72,8 @@ def test_names_are_resolved_or_refused() -> None:
 @pytest.mark.parametrize(
     ("hosts", "said"),
     [
-        ("hosts: {one: }", "must hold the one group all"),
-        ("- all", "must hold the one group all"),
+        ("hosts: {one: }", "must contain the one group all"),
+        ("- all", "must contain the one group all"),
         ("all: {hosts: {one: }, vars: {port: 1}}", "hosts and groups only .*group all"),
         ("all: {children: {far: [one]}}", "hosts and groups only .*group far"),
         ("all: {hosts: {one: {port: 1}}}", "hosts and groups only .*values at host one"),
@@ -95,7 +98,9 @@ def test_a_group_that_is_named_twice_is_one(tmp_path: Path) -> None:
     assert sorted(inventory.hosts_in("both")) == ["one", "three", "two"]
     assert inventory.hosts_in("empty") == []
     assert inventory.groups_of("two") == ["all", "both", "near"]
-    with pytest.raises(KosekiError, match=r"unknown group \(far\): choose one of all, both"):
+    with pytest.raises(
+        KosekiError, match=r"unknown group \(far\): name a group of `hosts.yml`: all, both"
+    ):
         inventory.hosts_in("far")
 
 
@@ -117,3 +122,63 @@ def test_values_come_from_every_file_of_a_group_and_none_twice(tmp_path: Path) -
     path.with_name("c.yml").write_text("- port\n", encoding="utf-8")
     with pytest.raises(KosekiError, match="a value file must be a mapping"):
         Inventory(tmp_path).values_of("one")
+
+
+# Who may see the plan before it is typed, and why.
+RAW = {
+    "plan/inventory.py": "reads it, and types it",
+    "plan/rules.py": "holds the raw values against the model",
+    "reference/values.py": "says which file sets a value",
+    "bench/fleet.py": "writes a plan of its own: the lab's, with other hosts",
+}
+# Who may compare a day with the plan's dates, and why.
+DATED = {
+    "plan/model/municipalities.py": "decides it: has_joined, has_left, is_active",
+    "plan/model/people.py": "decides it: covers, is_over, is_valid",
+    "verify/expectations.py": "the suites' second reading, apart from the engines' on purpose",
+}
+DATES = {"joined_on", "left_on", "valid_until"}
+
+
+def sources() -> Iterator[tuple[str, ast.AST]]:
+    """Yield every file of Python that acts on the plan, and its tree."""
+    package = ROOT / "src/koseki_ops"
+    for start in (package, ROOT / "plugins", ROOT / "pyinfra_deploys"):
+        for path in sorted(start.rglob("*.py")):
+            place = path.relative_to(package if start == package else ROOT)
+            yield str(place), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def test_raw_values_end_at_the_plans_door() -> None:
+    """Whoever acts on the plan reads it typed: no raw dictionary of it goes further."""
+    found = {
+        place
+        for place, tree in sources()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in {"shared", "group_values"}
+    }
+    assert found == set(RAW)
+
+
+def test_who_counts_on_a_day_is_decided_in_one_place() -> None:
+    """Joined, left and valid are the model's answers; the suites reckon them a second time."""
+    found = {
+        place
+        for place, tree in sources()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare)
+        and any(isinstance(op, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for op in node.ops)
+        and any(
+            isinstance(side, ast.Attribute) and side.attr in DATES
+            for side in (node.left, *node.comparators)
+        )
+    }
+    assert found == set(DATED)
+
+
+@pytest.mark.parametrize("name", ["koseki_active", "koseki_left", "koseki_takeovers"])
+def test_who_counts_today_is_computed_once_for_ansible(name: str) -> None:
+    """The roles' values are made from one value each; a second computation could differ."""
+    folder = ROOT / "inventories/iida/group_vars"
+    text = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*/*.yml"))
+    assert len(re.findall(rf"\| {name}\b(?!_)", text)) == 1

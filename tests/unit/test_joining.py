@@ -47,16 +47,20 @@ def edit(site: Site, name: str, change: Edit) -> None:
     path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
 
 
+def row_of(plan: dict[str, Any]) -> dict[str, Any]:
+    """Return the row of 売木村."""
+    rows: list[dict[str, Any]] = plan["municipalities"]
+    return next(row for row in rows if row["slug"] == "urugi")
+
+
 def town(**values: object) -> Edit:
     """Return an edit of the row of 売木村."""
-    return lambda plan: next(
-        row for row in plan["municipalities"] if row["slug"] == "urugi"
-    ).update(values)
+    return lambda plan: row_of(plan).update(values)
 
 
 def documents(*names: str) -> Edit:
     """Return an edit that takes documents away."""
-    return lambda plan: [plan["joinings"]["urugi"].pop(name) for name in names]
+    return lambda plan: [row_of(plan)["joining"].pop(name) for name in names]
 
 
 def certificate(folder: Path, days: int) -> Path:
@@ -92,9 +96,13 @@ def test_who_has_everything_may_go_live(site: Site) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "sentence"),
     [
-        ("joinings.yml", documents("resolution"), "議決 missing"),
-        ("joinings.yml", documents("approval", "agreement"), "認容, 調印 missing"),
-        ("joinings.yml", lambda plan: plan["joinings"].pop("urugi"), "認容, 議決, 調印 missing"),
+        ("municipalities.yml", documents("resolution"), "議決 missing"),
+        ("municipalities.yml", documents("approval", "agreement"), "認容, 調印 missing"),
+        (
+            "municipalities.yml",
+            lambda plan: row_of(plan).pop("joining"),
+            "認容, 議決, 調印 missing",
+        ),
         ("municipalities.yml", town(joined_on=None), "no day of joining"),
         ("municipalities.yml", town(joined_on="2999-04-01"), "joined_on 2999-04-01, today is"),
         ("municipalities.yml", town(left_on="2020-04-01"), "has left"),
@@ -128,8 +136,8 @@ def test_data_is_encrypted_for_somebody_and_goes_somewhere(site: Site, tmp_path:
     wrong.write_text("none", encoding="ascii")
     for recipient, folder, sentence in (
         (certificate(tmp_path, -1), tmp_path, "not valid today"),
-        (wrong, tmp_path, "no certificate to encrypt for"),
-        (certificate(tmp_path, 9), tmp_path / "nowhere", "this is no folder"),
+        (wrong, tmp_path, "not a certificate to encrypt for"),
+        (certificate(tmp_path, 9), tmp_path / "nowhere", "not a folder"),
     ):
         with pytest.raises(KosekiError, match=sentence):
             ordered(Withdraw(site, "urugi", recipient, folder))
@@ -138,8 +146,8 @@ def test_data_is_encrypted_for_somebody_and_goes_somewhere(site: Site, tmp_path:
 @pytest.mark.parametrize(
     ("who", "sentence"),
     [
-        (("sousa01", "sousa01"), "approves a deletion of their own"),
-        (("sousa01", "nobody"), "no operator of today"),
+        (("sousa01", "sousa01"), "who deletes does not approve"),
+        (("sousa01", "nobody"), "not a valid operator today"),
         (("sousa01", "sousa02"), "never handed over"),
     ],
 )

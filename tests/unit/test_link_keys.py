@@ -10,9 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.plan.for_ansible import exchange_folders, exchanges, tenants
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
-from koseki_ops.plan.municipalities import active, exchange_folders, exchanges, tenants
+from koseki_ops.plan.municipalities import active
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
 from koseki_ops.registers.link import service
@@ -83,14 +84,14 @@ def test_only_an_operator_of_today_does_things_by_hand(name: str) -> None:
     words = ["iida", "address-change", "--reason", "訓練", "--by", name, "-i", "iida"]
     done = CliRunner().invoke(manual_command, words)
     assert isinstance(done.exception, KosekiError)
-    assert "no operator of today" in str(done.exception)
+    assert "not a valid operator today" in str(done.exception)
 
 
 def test_an_exchange_names_its_own_town_alone() -> None:
     """Accounts, folder, peer, database, role and key of one town stand in one row."""
-    shared = Inventory(ROOT / "inventories/lab").shared
-    towns = active(shared["municipalities"], date(2017, 11, 1))
-    rows = exchanges(towns, shared["link_peers"], shared["link_policy"], 5000, "/ca.crt")
+    plan = Inventory(ROOT / "inventories/lab").platform
+    towns = active(plan.municipalities, date(2017, 11, 1))
+    rows = exchanges(towns, plan.lines, plan.link_policy, plan.service_ports, "/ca.crt")
     assert len(rows) == len(tenants(towns)) == 14
     others = {row["slug"] for row in rows}
     for row in rows:

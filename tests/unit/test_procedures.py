@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.core.progress import Progress
+from koseki_ops.core.progress import OnProgress, Progress
 from koseki_ops.evidence.ledger import Ledger, Verdict
 from koseki_ops.plan.site import Site, project_root
 from koseki_ops.procedures.base import (
@@ -21,7 +21,6 @@ from koseki_ops.procedures.base import (
     INTERRUPTED,
     Order,
     Procedure,
-    Say,
     last_runs,
     perform,
 )
@@ -54,18 +53,18 @@ class Sample(Procedure[int]):
         """Say one thing."""
         return ["work"]
 
-    def run(self, say: Say) -> int:
+    def run(self, on_progress: OnProgress) -> int:
         """Work."""
-        say("working")
+        on_progress("working")
         return self.work()
 
     def succeeded(self, outcome: int) -> bool:
         """Zero is well."""
         return outcome == 0
 
-    def rollback(self, say: Say) -> None:
+    def rollback(self, on_progress: OnProgress) -> None:
         """Remember it."""
-        say("taking it back")
+        on_progress("taking it back")
         self.rolled_back = True
 
 

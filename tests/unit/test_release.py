@@ -111,5 +111,5 @@ def test_schema_files_are_numbered(tmp_path: Path) -> None:
     """A gap would leave one municipality behind another."""
     folder = source(tmp_path / "a")
     (folder / "schema/0003-third.sql").write_text("SELECT 1;\n")
-    with pytest.raises(KosekiError, match="has not the next number"):
+    with pytest.raises(KosekiError, match="does not have the next number"):
         release.build(folder, tmp_path / "out")

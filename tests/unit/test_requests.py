@@ -13,48 +13,48 @@ import pytest
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.cli_options import end_of
 from koseki_ops.plan.site import Site
-from koseki_ops.registers.requests.service import Desk, Wanted, check, read_event
+from koseki_ops.registers.requests.service import RegisterService, RequestSpec, check, read_event
 from koseki_ops.remote.psql import literal
 
 NOW = datetime.now(UTC)
-GOOD = Wanted(
+GOOD = RequestSpec(
     "oshika", "sousa01", "大鹿村住民課", "sousa02", "依頼書第3号", "read", NOW + timedelta(hours=2)
 )
 
 
 @pytest.fixture(scope="module")
-def desk() -> Desk:
+def registers() -> RegisterService:
     """The plan's own desk."""
-    return Desk.of(Site.open("iida"))
+    return RegisterService.of(Site.open("iida"))
 
 
-def test_a_request_that_is_whole_is_allowed(desk: Desk) -> None:
+def test_a_request_that_is_whole_is_allowed(registers: RegisterService) -> None:
     """The sample that every refusal below differs from in one thing."""
-    check(desk, GOOD, NOW)
+    check(registers, GOOD, NOW)
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"slug": "nagano"}, "no municipality that has joined"),
-        ({"operator": "sousa03"}, "no operator of today"),
-        ({"operator": "root"}, "no operator of today"),
-        ({"approver": "sousa03"}, "no operator of today"),
+        ({"slug": "nagano"}, "no municipality of this name has joined"),
+        ({"operator": "sousa03"}, "not a valid operator today"),
+        ({"operator": "root"}, "not a valid operator today"),
+        ({"approver": "sousa03"}, "not a valid operator today"),
         ({"approver": "sousa01"}, "does not approve"),
         ({"requester": "sousa02"}, "does not approve"),
-        ({"basis": ""}, "no basis"),
-        ({"basis": " "}, "no basis"),
-        ({"requester": "a\nb"}, "no requester"),
-        ({"until": NOW}, "an expiry that cannot be"),
-        ({"until": NOW + timedelta(hours=73)}, "an expiry that cannot be"),
+        ({"basis": ""}, "--basis is not one line"),
+        ({"basis": " "}, "--basis is not one line"),
+        ({"requester": "a\nb"}, "--requester is not one line"),
+        ({"until": NOW}, "the expiry is in the past or too far ahead"),
+        ({"until": NOW + timedelta(hours=73)}, "the expiry is in the past or too far ahead"),
     ],
 )
 def test_a_request_that_is_not_whole_is_refused(
-    desk: Desk, change: dict[str, Any], said: str
+    registers: RegisterService, change: dict[str, Any], said: str
 ) -> None:
     """Town, operator, approver, basis, requester and end: each alone (K-05)."""
     with pytest.raises(KosekiError, match=said):
-        check(desk, replace(GOOD, **change), NOW)
+        check(registers, replace(GOOD, **change), NOW)
 
 
 def test_a_text_stays_a_text_in_sql() -> None:

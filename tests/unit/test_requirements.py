@@ -37,12 +37,12 @@ def test_no_id_is_cited_that_nobody_can_read() -> None:
 def test_every_requirement_is_shown_or_says_that_it_is_not() -> None:
     """What no suite, drill or test names is covered by nobody."""
     covered = citations(ROOT)
-    silent = [
+    missing = [
         row["id"]
         for row in requirements(ROOT)
         if not set(SHOWING) & set(covered.get(row["id"], {})) and not row.get("open")
     ]
-    assert silent == []
+    assert missing == []
 
 
 def test_every_requirement_is_whole() -> None:

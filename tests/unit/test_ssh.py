@@ -14,7 +14,7 @@ from koseki_ops.core.subprocesses import run
 from koseki_ops.engines.connector import CLOCK_SECONDS, clocks_apart
 from koseki_ops.evidence.ledger import Ledger, Verdict
 from koseki_ops.plan.inventory import Inventory
-from koseki_ops.plan.site import WORKSHOP, Site
+from koseki_ops.plan.site import BUILD_LAB, Site
 from koseki_ops.remote.ssh_config import certificate_holds, ensure_site_ssh
 from koseki_ops.trust.ssh_ca import (
     admitted_uploads,
@@ -69,7 +69,7 @@ def test_who_is_refused_learns_when_the_certificate_holds(site: Site) -> None:
     assert re.search(rf"holds from .* to .*Z, this clock says {today}", said)
     assert "on its console" in said
     files_of(site).automation_key.with_name("automation-cert.pub").unlink()
-    assert certificate_holds(site) == "there is no certificate to ask with"
+    assert certificate_holds(site) == "there is no SSH certificate"
 
 
 @pytest.mark.parametrize("off", [-CLOCK_SECONDS, 0, CLOCK_SECONDS])
@@ -152,8 +152,9 @@ def test_a_moved_host_gets_another_certificate(site: Site) -> None:
     inventory = Inventory(site.inventory)
     public = files_of(site).automation_key.with_suffix(".pub").read_text(encoding="ascii")
     upload_certificate(site, inventory, HOST, public)
-    inventory.shared["host_addresses"][HOST]["city"] = "10.158.10.99"
-    assert upload_certificate(site, inventory, HOST, public, sign=False) == ""
+    moved = Inventory(site.inventory)
+    moved.shared["host_addresses"][HOST]["city"] = "10.158.10.99"
+    assert upload_certificate(site, moved, HOST, public, sign=False) == ""
 
 
 def test_only_vaults_that_were_met_are_known(site: Site) -> None:
@@ -188,7 +189,7 @@ def test_every_certificate_is_recorded_before_it_is_signed(site: Site, tmp_path:
     assert Ledger(other, "certificates").verify() == Verdict(4)
 
 
-def test_a_workshops_certificates_are_the_sites(site: Site) -> None:
+def test_a_build_labs_certificates_are_the_sites(site: Site) -> None:
     """One authority, one row of serials, whoever asks."""
-    workshop = replace(site, name=f"{site.name}{WORKSHOP}")
-    assert Ledger(workshop, "certificates").path == Ledger(site, "certificates").path
+    build_lab = replace(site, name=f"{site.name}{BUILD_LAB}")
+    assert Ledger(build_lab, "certificates").path == Ledger(site, "certificates").path

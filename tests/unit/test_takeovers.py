@@ -10,28 +10,30 @@ import pytest
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.site import Site
-from koseki_ops.registers.requests.service import Desk
-from koseki_ops.registers.takeovers.service import Wanted, clause, declare, reconcile
+from koseki_ops.registers.requests.service import RegisterService
+from koseki_ops.registers.takeovers.service import TakeoverSpec, clause, declare, reconcile
 
-GOOD = Wanted("大鹿村", "sousa01", "sousa02", "回線途絶", datetime.now(UTC) + timedelta(hours=2))
+GOOD = TakeoverSpec(
+    "大鹿村", "sousa01", "sousa02", "回線途絶", datetime.now(UTC) + timedelta(hours=2)
+)
 
 
 @pytest.fixture(scope="module")
-def desk() -> Desk:
+def registers() -> RegisterService:
     """The plan's own desk."""
-    return Desk.of(Site.open("iida"))
+    return RegisterService.of(Site.open("iida"))
 
 
-def test_one_municipality_has_the_clause(desk: Desk) -> None:
+def test_one_municipality_has_the_clause(registers: RegisterService) -> None:
     """By slug, name or code; and every other one of the plan is refused."""
-    assert {clause(desk, name).municipality for name in ("oshika", "大鹿村", "204170")} == {
+    assert {clause(registers, name)[0].slug for name in ("oshika", "大鹿村", "204170")} == {
         "oshika"
     }
-    others = [row.slug for row in desk.platform.municipalities if row.slug != "oshika"]
+    others = [row.slug for row in registers.platform.municipalities if row.slug != "oshika"]
     assert len(others) == 13
     for slug in others:
         with pytest.raises(KosekiError, match="no clause"):
-            clause(desk, slug)
+            clause(registers, slug)
 
 
 @pytest.mark.parametrize(
@@ -47,11 +49,11 @@ def test_one_municipality_has_the_clause(desk: Desk) -> None:
     ],
 )
 def test_a_declaration_that_is_not_whole_is_refused(
-    desk: Desk, change: dict[str, Any], said: str
+    registers: RegisterService, change: dict[str, Any], said: str
 ) -> None:
     """Before the leader hears of it: nothing is asked over the network."""
     with pytest.raises(KosekiError, match=said):
-        declare(desk, replace(GOOD, **change), "root")
+        declare(registers, replace(GOOD, **change), "root")
 
 
 def test_numbers_reconcile_or_are_named() -> None:

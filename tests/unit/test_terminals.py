@@ -18,7 +18,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
 from koseki_ops.plan.rules import load_platform
-from koseki_ops.plan.site import Site, Station
+from koseki_ops.plan.site import Site, WatchHost
 from koseki_ops.trust import terminals
 from koseki_ops.trust.secrets import init_secrets, load_secrets
 from koseki_ops.trust.x509 import open_authority
@@ -92,7 +92,7 @@ def test_the_terminals_ca_is_not_the_hosts(site: Site, platform: Platform, tmp_p
     [
         ("iida-99", ec.generate_private_key(ec.SECP256R1()), "no such terminal in the plan"),
         ("iida-01", WEAK, "weak"),
-        ("iida-01", None, "no certificate request"),
+        ("iida-01", None, "not a certificate request"),
     ],
 )
 def test_a_bad_request_is_one_sentence(
@@ -131,8 +131,11 @@ def test_a_terminal_that_left_the_plan_is_revoked(
     """The next apply's question is enough, and coming back does not undo it."""
     asked = request(tmp_path / "asked.csr", ec.generate_private_key(ec.SECP256R1()))
     terminals.issue(site, platform, "achi-01", asked)
-    rest = [row for row in platform.terminals if row.id != "achi-01"]
-    terminals.ensure_authority(site, platform.model_copy(update={"terminals": rest}))
+    towns = [
+        town.model_copy(update={"terminals": ["achi-02"]}) if town.slug == "achi" else town
+        for town in platform.municipalities
+    ]
+    terminals.ensure_authority(site, platform.model_copy(update={"municipalities": towns}))
     assert len(list(told(site))) == 1
     terminals.ensure_authority(site, platform)
     assert len(list(told(site))) == 1
@@ -191,7 +194,7 @@ def test_a_host_that_keeps_watch_is_no_authority(
     site: Site, platform: Platform, tmp_path: Path
 ) -> None:
     """It neither signs nor revokes nor makes a CA: one sentence, and nothing is written."""
-    watch = replace(site, station=Station("workstation1", "lab", "lab", ""))
+    watch = replace(site, watch_host=WatchHost("workstation1", "lab", "lab", ""))
     asked = request(tmp_path / "oshika-01.csr", ec.generate_private_key(ec.SECP256R1()))
     for act in (
         lambda: terminals.issue(watch, platform, "oshika-01", asked),

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.verify.batch import DELIMITER, Answer, Question, assemble, parse
+from koseki_ops.verify.batch import DELIMITER, CommandResult, Question, assemble, parse
 
 
-def run(questions: dict[str, Question], tmp_path: Path) -> dict[str, Answer]:
+def run(questions: dict[str, Question], tmp_path: Path) -> dict[str, CommandResult]:
     """Run a batch on this machine, in a directory where leftovers would be seen."""
     program, names = assemble(questions)
     done = subprocess.run(
@@ -127,11 +127,11 @@ def test_a_question_may_not_hold_the_delimiter() -> None:
 
 def test_nothing_is_no_lines() -> None:
     """Nothing is no lines."""
-    assert Answer(0, b"", b"").lines == []
-    assert Answer(0, b"\n \n", b"").lines == []
+    assert CommandResult(0, b"", b"").lines == []
+    assert CommandResult(0, b"\n \n", b"").lines == []
 
 
 def test_what_is_no_json_says_what_came() -> None:
     """What is no json says what came."""
     with pytest.raises(AssertionError, match="went wrong"):
-        _ = Answer(1, b"", b"it went wrong").json
+        _ = CommandResult(1, b"", b"it went wrong").json

@@ -20,7 +20,7 @@ SUITES = (
 )
 
 
-def results(*outcomes: str, silence: str = "") -> Results:
+def results(*outcomes: str, unreachable_reason: str = "") -> Results:
     """Return results with these outcomes, of one host."""
     tests = [
         TestResult(
@@ -42,7 +42,9 @@ def results(*outcomes: str, silence: str = "") -> Results:
         )
         for number, outcome in enumerate(outcomes)
     ]
-    return Results(tests, {"primary1": HostState("10.0.0.1", silence=silence)})
+    return Results(
+        tests, {"primary1": HostState("10.0.0.1", unreachable_reason=unreachable_reason)}
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,8 +52,8 @@ def results(*outcomes: str, silence: str = "") -> Results:
     [
         (results(PASSED, SKIPPED), 0),
         (results(PASSED, FAILED), 1),
-        (results(PASSED, silence="away"), 2),
-        (results(FAILED, silence="away"), 2),
+        (results(PASSED, unreachable_reason="away"), 2),
+        (results(FAILED, unreachable_reason="away"), 2),
         (results(SKIPPED), 2),
         (results(), 2),
     ],
@@ -77,9 +79,9 @@ def test_a_failure_is_printed_with_what_to_do(capsys: pytest.CaptureFixture[str]
         assert words in said
 
 
-def test_a_silent_host_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreachable_host_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     """The sentence goes to standard error."""
-    print_results(results(PASSED, silence="no route"))
+    print_results(results(PASSED, unreachable_reason="no route"))
     assert "primary1 did not answer: no route" in capsys.readouterr().err
 
 

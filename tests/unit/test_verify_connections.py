@@ -8,10 +8,17 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from koseki_ops.verify.connections import SHUT, from_host, from_seat
+from koseki_ops.verify.connections import (
+    OPEN,
+    SHUT,
+    door,
+    from_host,
+    from_origin,
+    outcomes_on_lines,
+)
 
 From = Callable[[Iterable[str]], str]
-ENDS = pytest.mark.parametrize("end", [from_host, from_seat])
+ENDS = pytest.mark.parametrize("end", [from_host, from_origin])
 
 
 @pytest.fixture
@@ -61,6 +68,36 @@ def test_an_attempt_without_a_descriptor_is_none(end: From, port: int) -> None:
     assert len(found) == len(jobs)
     assert {"open"} < set(found)
     assert not set(found) & set(SHUT)
+
+
+def test_a_door_is_open_while_all_knock(port: int) -> None:
+    """Whoever listens for it is the same process, and has a queue for everybody.
+
+    From an address of its own, in a namespace: the one that the tests run in has no name.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.2", 0))
+        number = free.getsockname()[1]
+    jobs = [door("", "127.0.0.2", number)]
+    jobs += [f"127.0.0.2,tcp,{number},20,,127.0.0.{source}" for source in range(3, 203)]
+    jobs += [f"127.0.0.2,tcp,{port},20,,127.0.0.1"]
+    done = subprocess.run(
+        ["sh", "-c", from_origin(jobs)], capture_output=True, text=True, check=True
+    )
+    assert len(done.stdout.splitlines()) == 201
+    met = outcomes_on_lines(done.stdout)
+    assert met == {("", "127.0.0.2", number): OPEN, ("", "127.0.0.2", port): "Connection refused"}
+
+
+def test_a_namespace_that_is_not_there_is_no_answer() -> None:
+    """An attempt that could not be made from where it should is none."""
+    job = "127.0.0.1,tcp,1,1,no-such-namespace"
+    done = subprocess.run(
+        ["sh", "-c", from_origin([job])], capture_output=True, text=True, check=True
+    )
+    (said,) = outcomes_on_lines(done.stdout).values()
+    assert said == "No such file or directory"
+    assert said not in {OPEN, *SHUT}
 
 
 def test_a_datagram_is_open_when_nothing_refuses_the_next() -> None:

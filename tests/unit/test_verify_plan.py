@@ -41,7 +41,9 @@ def test_flows_between_two_hosts_are_those_of_all_their_groups(plan: Plan) -> No
 
 def test_the_datacenter_opens_nothing(plan: Plan) -> None:
     """The datacenter opens nothing."""
-    assert [plan.listed("remote-backup1", end) for end in plan.ends] == [[] for _ in plan.ends]
+    assert [plan.listed("remote-backup1", end) for end in plan.endpoints] == [
+        [] for _ in plan.endpoints
+    ]
 
 
 def test_the_workstation_is_an_end_of_flows(plan: Plan) -> None:

@@ -22,7 +22,7 @@ def test_what_ran_out_of_time_is_asked_once_more(tmp_path: Path) -> None:
         "quick": Question(f"echo once >>{counted}"),
     }
     reply = ask(SITE, WORKSTATION, questions)
-    assert reply.silence == ""
+    assert reply.unreachable_reason == ""
     assert (reply.answers["slow"].rc, reply.answers["slow"].text) == (0, "late")
     assert counted.read_text(encoding="ascii") == "once\n"
 

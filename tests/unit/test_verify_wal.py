@@ -8,8 +8,9 @@ import pytest
 
 from koseki_ops.verify.wal import Segment, findable, gaps
 
-# PostgreSQL's log: bytes of a page, and of the header of each (XLogShortPHD).
-PAGE, HEADER = 8192, 24
+# PostgreSQL's log: bytes of a page, and of the header of each (XLogShortPHD) and of a segment's
+# first (XLogLongPHD).
+PAGE, HEADER, FIRST = 8192, 24, 40
 
 
 def segments(*names: tuple[int, int]) -> list[Segment]:
@@ -57,18 +58,23 @@ def test_an_interrupted_log_has_one(known: list[Segment]) -> None:
 
 
 def paged(content: bytes, place: int) -> bytes:
-    """Return a log with a text in it whose first byte is the `place`th of its page's content."""
-    stream = bytes(place) + content + bytes(2 * PAGE)
-    pages = itertools.batched(stream, PAGE - HEADER)
-    return b"".join(b"\xd1" * HEADER + bytes(page) for page in pages)
+    """Return a segment with a text in it whose first byte is the `place`th of its first page."""
+    stream = bytes(place - FIRST) + content + bytes(2 * PAGE)
+    first, rest = stream[: PAGE - FIRST], stream[PAGE - FIRST :]
+    pages = itertools.batched(rest, PAGE - HEADER)
+    return b"\xd1" * FIRST + first + b"".join(b"\xd1" * HEADER + bytes(page) for page in pages)
 
 
 def test_no_page_of_the_log_hides_what_is_looked_for() -> None:
-    """Wherever its row lies, it is whole at least once; written once, in some places it is not."""
+    """Wherever its row lies, it is whole at least once; written once, in some places it is not.
+
+    All of a page's places are tried, so the chance to miss it is none.
+    """
     wanted = ["canary-0123456789abcdef01234567", "葛\U000e0102𠮷﨑\ufa2a\U0010de92〜～−－髙"]
     written, once = findable(*wanted).encode(), " ".join(wanted).encode()
     hidden = 0
-    for place in range(PAGE - HEADER):
+    # A page and what follows it: the row's first byte is never within a header.
+    for place in range(FIRST, PAGE + HEADER):
         assert all(text.encode() in paged(written, place) for text in wanted), place
         hidden += any(text.encode() not in paged(once, place) for text in wanted)
     assert hidden

@@ -29,15 +29,15 @@ from koseki_ops.core.results import EngineResult, HostResult
 from koseki_ops.core.subprocesses import reason_of
 from koseki_ops.core.terminal import Guarded, painted
 from koseki_ops.drift import cli as drift_cli
-from koseki_ops.drift.report.alerts import Told, message
+from koseki_ops.drift.report.alerts import Notified, message
 from koseki_ops.drift.report.exports import as_junit, as_prometheus, as_sarif
 from koseki_ops.engines.cli import print_result
 from koseki_ops.plan.cli_options import print_json
 from koseki_ops.plan.site import Site, project_root
 from koseki_ops.report.picture import environment
-from koseki_ops.verify.batch import Answer
+from koseki_ops.verify.batch import CommandResult
 from koseki_ops.verify.cli import print_results
-from koseki_ops.verify.expect import DoesNotHold, hold
+from koseki_ops.verify.expect import CheckFailed, check
 from koseki_ops.verify.expect import not_verified as skip
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.results import FAILED, SKIPPED, HostState, Results, TestResult
@@ -109,9 +109,12 @@ def test_a_sentence_is_one_line(piece: str) -> None:
     """An error, the reason of a program, a line of progress, a reason why not verified."""
     assert clean(str(KosekiError(piece, piece, piece)), frozenset())
     assert clean(reason_of(piece.encode(errors="replace"), 1), frozenset())
-    with pytest.raises(DoesNotHold) as failed:
-        hold(0, piece, [piece], "remedy")
-    for text in (str(failed.value), str(Answer(1, piece.encode(errors="replace"), b"\x1b[31m"))):
+    with pytest.raises(CheckFailed) as failed:
+        check(0, piece, [piece], "remedy")
+    for text in (
+        str(failed.value),
+        str(CommandResult(1, piece.encode(errors="replace"), b"\x1b[31m")),
+    ):
         assert clean(text, frozenset("\n\t"))
     with pytest.raises(pytest.skip.Exception) as skipped:
         skip(piece)
@@ -125,12 +128,12 @@ def test_what_commands_print_steers_no_terminal(piece: str) -> None:
     test = TestResult("time", "t", "t", "primary1", "", FAILED, 0.0, "why", "why", [])
     test.seen = test.expected = piece
     test.unit, test.journal = "x.service", [piece]
-    results = Results([test], {"primary1": HostState("10.0.0.1", silence=piece)})
+    results = Results([test], {"primary1": HostState("10.0.0.1", unreachable_reason=piece)})
     results.tests.append(
         TestResult("time", "t", "t", "", "", SKIPPED, 0.0, "", "", [], reason=piece)
     )
     with guarded() as screen:
-        Progress([]).say(piece)
+        Progress([]).report(piece)
         drift_cli._print(found)  # noqa: SLF001 - a command prints by it
         drift_cli._explain(found, found.findings[0].id)  # noqa: SLF001 - as above
         print_results(results)
@@ -199,7 +202,7 @@ def test_a_mail_has_our_headers_and_our_lines() -> None:
     site = Site(project_root(), "lab", "lab")
     settings = Plan.of(site).platform.drift_alerts
     found = drifted(name=FOREIGN, seen=FOREIGN, logged_in=(FOREIGN,), first_seen=NOW)
-    told = Told((found,), (), (found,), ())
+    told = Notified((found,), (), (found,), ())
     mail = message(told, swept(found), settings, "Asia/Tokyo", "1 00")
     raw = mail.as_bytes(policy=SMTP.clone(cte_type="7bit"))
     assert set(mail.keys()) <= {
@@ -222,6 +225,23 @@ def test_the_command_itself_is_guarded() -> None:
     os.close(ours)
     assert "a\ufffd[31m\ufffd2J\ufffdb" in said
     assert clean(said.replace("\r\n", "\n"))
+
+
+def test_other_libraries_find_the_stream_they_expect() -> None:
+    """Ansible's display, which the vault brings along, takes hold of it; click stays with it."""
+    program = (
+        "import click\n"
+        "from koseki_ops.core.terminal import guard\n"
+        "guard()\n"
+        "from ansible.utils.display import Display\n"
+        "Display()\n"
+        "click.echo('a\\u202eb')\n"
+        "click.echo('a\\u202eb', err=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("a\ufffdb\n", "a\ufffdb\n")
 
 
 def test_everything_is_printed_by_what_is_guarded() -> None:

@@ -5,7 +5,7 @@
 set -eu
 
 if ! command -v pgbackrest >/dev/null || [ ! -e /etc/pgbackrest/pgbackrest.conf ]; then
-    echo '{"stanza_missing": false, "without_backup": [], "idle_timers": [], "unmeasured": false, "silent": []}'
+    echo '{"stanza_missing": false, "without_backup": [], "idle_timers": [], "unmeasured": false, "unreachable": []}'
     exit 0
 fi
 cd /
@@ -33,15 +33,15 @@ printf '%s' "$info" | python3 -c '
 import json, sys
 info = json.load(sys.stdin)
 stanza = info[0] if info else None
-missing, without, silent = False, [], []
+missing, without, unreachable = False, [], []
 if info is not None:
     rows = stanza["repo"] if stanza else []
     # 0: sound; 2: sound but without a backup; 99: it could not be asked; else: no stanza there.
-    silent = [row["key"] for row in rows if row["status"]["code"] == 99]
+    unreachable = [row["key"] for row in rows if row["status"]["code"] == 99]
     missing = not rows or any(row["status"]["code"] not in (0, 2, 99) for row in rows)
     without = [row["key"] for row in rows if row["status"]["code"] not in (0, 99)]
 print(json.dumps({
     "stanza_missing": missing, "without_backup": without,
     "idle_timers": json.loads("[" + sys.argv[1] + "]"), "unmeasured": sys.argv[2] == "true",
-    "silent": silent,
+    "unreachable": unreachable,
 }))' "$idle" "$unmeasured"

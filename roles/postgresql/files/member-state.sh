@@ -1,6 +1,6 @@
 #!/bin/sh
 # Say in one word how a Patroni member is: absent, stopped, healthy, or what is wrong with it.
-# $1: address of its REST interface; $2: its data folder.
+# $1: address and port of its REST interface; $2: its data folder.
 set -eu
 
 if [ ! -e /etc/patroni/config.yml ] || [ ! -d "$2" ]; then
@@ -25,7 +25,7 @@ address, tls = sys.argv[1:]
 context = ssl.create_default_context(cafile="/etc/koseki/pki/ca.crt")
 context.load_cert_chain(f"{tls}/server.crt", f"{tls}/server.key")
 try:
-    with urllib.request.urlopen(f"https://{address}:8008/patroni", context=context, timeout=5) as r:
+    with urllib.request.urlopen(f"https://{address}/patroni", context=context, timeout=5) as r:
         answer = json.load(r)
 except OSError as error:
     answer = json.load(error) if hasattr(error, "code") else {"state": f"no answer: {error}"}

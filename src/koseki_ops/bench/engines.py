@@ -24,6 +24,7 @@ import click
 
 from koseki_ops.bench.fleet import GOSS_FILE, INVENTORY, Content, Fleet
 from koseki_ops.bench.table import Row, at_least, at_most
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.drift.judge import manifest
 from koseki_ops.drift.observe import probe
 from koseki_ops.drift.observe.transport import Bounds, ask_all
@@ -101,7 +102,7 @@ def bounded(argv: list[str], cwd: Path, variables: Mapping[str, str], seconds: f
         start_new_session=True,
     ) as process:
         try:
-            said, _ = process.communicate(timeout=seconds)
+            output, _ = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGTERM)
             process.communicate()
@@ -110,17 +111,17 @@ def bounded(argv: list[str], cwd: Path, variables: Mapping[str, str], seconds: f
             # Whoever interrupts the bench does not want the engine to go on without it.
             os.killpg(process.pid, signal.SIGTERM)
             raise
-    if process.returncode or CHANGED.search(said):
-        raise click.ClickException(f"{' '.join(argv[2:5])} failed: {said[-600:]}")
+    if process.returncode or CHANGED.search(output):
+        raise click.ClickException(f"{' '.join(argv[2:5])} failed: {output[-600:]}")
     return False
 
 
 class FleetBench:
     """Measures one fleet; bound: seconds that a command may take."""
 
-    def __init__(self, fleet: Fleet, runs: int, bound: float, say: Callable[[str], None]) -> None:
+    def __init__(self, fleet: Fleet, runs: int, bound: float, on_progress: OnProgress) -> None:
         """Use a fleet that is up."""
-        self.fleet, self.runs, self.bound, self.say = fleet, runs, bound, say
+        self.fleet, self.runs, self.bound, self.on_progress = fleet, runs, bound, on_progress
         self.site = fleet.site
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("KOSEKI_", "ANSIBLE_"))}
         # What an administrator's shell has: Python keeps what it has compiled.
@@ -174,9 +175,13 @@ class FleetBench:
         with self.fleet.inside():
             bounds = Bounds(seconds=self.bound)
             replies = ask_all(self.site, dict.fromkeys(hosts, ""), bounds, command)
-        silent = {host: reply.silence for host, reply in replies.items() if reply.silence}
-        if silent:
-            raise click.ClickException(f"goss failed: {silent}")
+        unreachable = {
+            host: reply.unreachable_reason
+            for host, reply in replies.items()
+            if reply.unreachable_reason
+        }
+        if unreachable:
+            raise click.ClickException(f"goss failed: {unreachable}")
         return False
 
     def _run(self, argv: list[str], extra: Mapping[str, str] | None = None) -> bool:
@@ -215,7 +220,7 @@ class FleetBench:
         found = {}
         for name, act in acts.items():
             found[name] = cost_of(act)
-            self.say(f"{count} hosts: {name}: {found[name]}")
+            self.on_progress(f"{count} hosts: {name}: {found[name]}")
         return found
 
 
@@ -268,7 +273,7 @@ def reached(small: Costs, many: Costs, tenfold: Costs) -> list[Row]:
     ]
 
 
-def measure(lab: Site, runs: int, bound: float, say: Callable[[str], None]) -> list[Row]:
+def measure(lab: Site, runs: int, bound: float, on_progress: OnProgress) -> list[Row]:
     """Return all rows. lab: the site whose mirror the fleets' tree is made from."""
     found: dict[tuple[int, int], Costs] = {}
     with tempfile.TemporaryDirectory(prefix="koseki-goss-") as place:
@@ -278,9 +283,9 @@ def measure(lab: Site, runs: int, bound: float, say: Callable[[str], None]) -> l
                 fleet = Fleet(lab, Path(folder), MANY, Content(items), goss)
                 try:
                     fleet.up()
-                    say(f"{MANY} hosts with {items} items each answer SSH")
+                    on_progress(f"{MANY} hosts with {items} items each answer SSH")
                     for count in (FEW, SOME, MANY):
-                        found[items, count] = _at(fleet, count, runs, bound, say)
+                        found[items, count] = _at(fleet, count, runs, bound, on_progress)
                 finally:
                     fleet.down()
     rows = [row for (items, count), costs in found.items() for row in compared(count, items, costs)]
@@ -288,14 +293,14 @@ def measure(lab: Site, runs: int, bound: float, say: Callable[[str], None]) -> l
 
 
 def _at(
-    fleet: Fleet, count: int, runs: int, bound: float, say: Callable[[str], None]
+    fleet: Fleet, count: int, runs: int, bound: float, on_progress: OnProgress
 ) -> dict[str, Cost]:
     """Measure on some hosts; with ten times the items engines on few hosts only."""
     first = count == FEW and fleet.content.items == ITEMS
     # Where a ratio is to be reached, the engine is waited for.
-    bench = FleetBench(fleet, runs, bound * (PATIENCE if first else 1), say)
+    bench = FleetBench(fleet, runs, bound * (PATIENCE if first else 1), on_progress)
     costs = bench.quick(count)
-    say(f"{count} hosts: {costs[SWEEP_COLD]} cold, {costs[SWEEP_WARM]} warm")
+    on_progress(f"{count} hosts: {costs[SWEEP_COLD]} cold, {costs[SWEEP_WARM]} warm")
     if count == FEW or fleet.content.items == ITEMS:
         costs |= bench.engines(count, stock=first)
     return costs

@@ -39,7 +39,8 @@ INVENTORY = "fleet"
 CONCERNS = ("base", "baseline", "ansible")
 NETWORK = "10.158.64.{}"
 PREFIX = 24
-SEAT, FIRST_HOST = 1, 10
+AGAIN = "run `python -m koseki_ops.bench --only drift-fleet` again"
+ORIGIN, FIRST_HOST = 1, 10
 CLONE_NEWNET = 0x40000000
 SSH_PORT, SSH_SECONDS = 22, 60
 FIRST_UID = 7000
@@ -178,7 +179,7 @@ def test_package(host, name):
 
     def goss(self) -> str:
         """Return it as goss's file of what must be true."""
-        told: dict[str, Any] = {
+        file: dict[str, Any] = {
             "file": {
                 path: {
                     "exists": True,
@@ -192,7 +193,7 @@ def test_package(host, name):
             "user": {name: {"exists": True, "uid": uid} for name, uid in self.users.items()},
             "package": {name: {"installed": True} for name in self.packages},
         }
-        return yaml.safe_dump(told)
+        return yaml.safe_dump(file)
 
     def lay(self, layer: Path, tree: Path) -> None:
         """Write it into a layer above a tree, as a converged host has it."""
@@ -241,15 +242,12 @@ class Fleet:
     def _write_inventory(self) -> None:
         values = self.site.inventory / "group_vars" / "all"
         values.mkdir(parents=True)
-        plan = Inventory(self.lab.inventory).shared
-        shared = {
-            name: plan[name] for name in ("certificate_policy", "domain", "debian_release")
-        } | {
+        shared = Inventory(self.lab.inventory).shared | {
             "automation_account": "root",
-            "workstation_addresses": {"city": NETWORK.format(SEAT)},
+            "workstation_addresses": {"city": NETWORK.format(ORIGIN)},
             "host_addresses": {host: {"city": self.address(host)} for host in self.names},
-            # Lists that are read wherever there is an inventory.
-            **{name: [] for name in ("waivers", "operators", "vaults")},
+            "waivers": [],
+            "operators": [],
         }
         (values / "fleet.yml").write_text(yaml.safe_dump(shared), encoding="utf-8")
         tree = {"all": {"hosts": dict.fromkeys(self.names)}}
@@ -278,16 +276,16 @@ class Fleet:
 
     def up(self) -> None:
         """Start all hosts, wait for their sshd, and sign what must be true on them."""
-        inventory = Inventory(self.lab.inventory)
-        packages = [name for concern in CONCERNS for name in inventory.shared["packages"][concern]]
-        tree = ensure_tree(self.lab, packages, inventory.shared["debian_release"], lambda _: None)
+        plan = Inventory(self.lab.inventory).platform
+        packages = [name for concern in CONCERNS for name in plan.packages[concern]]
+        tree = ensure_tree(self.lab, packages, plan.debian_release, lambda _: None)
         layer = self.root / "layer"
         self.content.lay(layer, tree)
         if self.goss:
             run(["dpkg-deb", "--extract", str(self.goss), str(layer)])
-            told = layer / GOSS_FILE[1:]
-            told.parent.mkdir(mode=0o700)
-            told.write_text(self.content.goss(), encoding="ascii")
+            file = layer / GOSS_FILE[1:]
+            file.parent.mkdir(mode=0o700)
+            file.write_text(self.content.goss(), encoding="ascii")
         ensure_site_ssh(self.site, self.inventory)
         self._make_network()
         for host in self.names:
@@ -301,7 +299,7 @@ class Fleet:
         own = self.site.netns
         run(["ip", "netns", "add", own])
         lines = ["link set lo up", "link add br0 type bridge", "link set br0 up"]
-        lines.append(f"addr add {NETWORK.format(SEAT)}/{PREFIX} dev br0")
+        lines.append(f"addr add {NETWORK.format(ORIGIN)}/{PREFIX} dev br0")
         for host in self.names:
             run(["ip", "netns", "add", f"{own}-{host}"])
             lines += [
@@ -356,11 +354,11 @@ class Fleet:
             except OSError as error:
                 if time.monotonic() > end:
                     log = self.root / "hosts" / host / "log"
-                    said = log.read_text(encoding="utf-8", errors="replace").splitlines()
+                    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
                     raise KosekiError(
                         f"{host} of the fleet does not come up",
-                        (said or [str(error)])[-1],
-                        "measure again",
+                        (lines or [str(error)])[-1],
+                        AGAIN,
                     ) from error
             time.sleep(0.05)
 
@@ -371,9 +369,9 @@ class Fleet:
             declared: Mapping[str, Any] = {
                 host: {"services": self.content.declared(host).rows} for host in some
             }
-            silent = dict(after_apply(self.site, declared, engines, bare, {}, self.names))
-            if silent:
-                raise KosekiError("the fleet does not answer", str(silent), "measure again")
+            unreachable = dict(after_apply(self.site, declared, engines, bare, {}, self.names))
+            if unreachable:
+                raise KosekiError("hosts of the fleet do not answer", str(unreachable), AGAIN)
 
     def down(self) -> None:
         """End all hosts by their ids and remove their namespaces and folders."""
@@ -382,7 +380,11 @@ class Fleet:
             process.kill_tree()
         for process in self.processes:
             if not process.wait(SSH_SECONDS):
-                raise KosekiError("a host of the fleet does not end", str(process.pid), "see ps")
+                raise KosekiError(
+                    "a process of the fleet still runs",
+                    f"pid {process.pid} after {SSH_SECONDS} s",
+                    f"end it with `kill -9 {process.pid}`, then {AGAIN}",
+                )
         for name in namespaces():
             if name == self.site.netns or name.startswith(f"{self.site.netns}-"):
                 run(["ip", "netns", "delete", name])

@@ -20,9 +20,15 @@ REFUSED = 2
 def measure(site: Site, surroundings: Mapping[str, str]) -> list[Row]:
     """Build the primary server's image, try it, and flip one bit of it."""
     # The bare tree is cached; the first build of a checkout makes it, and that counts.
-    built = _told([KOSEKI, "image", "build", HOST, "--name", site.name, "--json"], surroundings)
-    again = _told([KOSEKI, "image", "build", HOST, "--name", site.name, "--json"], surroundings)
-    tried = _told([KOSEKI, "image", "check", HOST, "--name", site.name, "--json"], surroundings)
+    built = _report_of(
+        [KOSEKI, "image", "build", HOST, "--name", site.name, "--json"], surroundings
+    )
+    again = _report_of(
+        [KOSEKI, "image", "build", HOST, "--name", site.name, "--json"], surroundings
+    )
+    tried = _report_of(
+        [KOSEKI, "image", "check", HOST, "--name", site.name, "--json"], surroundings
+    )
     image = Path(str(built["image"]))
     whole = image.read_bytes()
     image.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
@@ -51,10 +57,14 @@ def measure(site: Site, surroundings: Mapping[str, str]) -> list[Row]:
     ]
 
 
-def _told(argv: list[str], surroundings: Mapping[str, str]) -> dict[str, object]:
+def _report_of(argv: list[str], surroundings: Mapping[str, str]) -> dict[str, object]:
     """Run a command of the toolkit; return the object on its last line."""
     done = subprocess.run(argv, env=dict(surroundings), capture_output=True, text=True, check=False)
     if done.returncode:
-        raise KosekiError("the bench met a failure", " ".join(argv[1:4]), done.stderr[-300:])
+        raise KosekiError(
+            f"`koseki {' '.join(argv[1:3])}` failed while it was measured",
+            done.stderr.strip()[-300:],
+            f"run `koseki {' '.join(argv[1:6])}` by itself",
+        )
     found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
     return found

@@ -19,8 +19,8 @@ sys.path.insert(0, "/usr/local/lib/koseki-link")
 from koseki_link.layout import Name, StandIn, resident_number
 town, count = sys.argv[1], int(sys.argv[2])
 base, unit, layout = f"/srv/koseki/exchange/{town}", f"koseki-link@{town}.service", StandIn()
-said = json.loads(subprocess.check_output(["/usr/local/sbin/koseki-link", town, "status"]))
-(comes,) = [row["next"] for row in said["flows"] if row["flow"] == "address-change"]
+status = json.loads(subprocess.check_output(["/usr/local/sbin/koseki-link", town, "status"]))
+(comes,) = [row["next"] for row in status["flows"] if row["flow"] == "address-change"]
 code6 = json.load(open("/etc/koseki/link.json"))[town]["code6"]
 name = Name(code6, "address-change", comes)
 file = layout.file_name(name)
@@ -70,5 +70,5 @@ def _apply(lab: Lab, count: int) -> dict[str, float]:
     done = lab.exec(HOST, ["python3", "-B", "-c", PROGRAM, TOWN, str(count)])
     if done.returncode:
         raise click.ClickException(f"no figure of the link: {done.stderr.strip()[-300:]}")
-    said: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return said
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures

@@ -21,10 +21,10 @@ import click
 
 from koseki_ops.bench import engines, image, link
 from koseki_ops.bench.table import Row, at_least, at_most, spread
-from koseki_ops.core.progress import Progress
+from koseki_ops.core.progress import OnProgress, Progress
 from koseki_ops.drift.judge import manifest
 from koseki_ops.drift.judge.sweep import sweep
-from koseki_ops.drift.model import Answer
+from koseki_ops.drift.model import Verdict
 from koseki_ops.drift.observe import probe
 from koseki_ops.drift.observe.transport import ask_all
 from koseki_ops.engines import ansible_run
@@ -86,13 +86,13 @@ PATRONI_DEFAULTS = ("ttl=30", "loop_wait=10", "retry_timeout=10", "primary_start
 class Bench:
     """Measures on one lab; each method returns rows of the table."""
 
-    def __init__(self, say: Callable[[str], None], runs: int, bound: float, sweeps: int) -> None:
+    def __init__(self, on_progress: OnProgress, runs: int, bound: float, sweeps: int) -> None:
         """Prepare secrets and mirror; start nothing."""
-        self.site, self.say, self.runs = Site.open(name=LAB), say, runs
+        self.site, self.on_progress, self.runs = Site.open(name=LAB), on_progress, runs
         self.bound, self.sweeps = bound, sweeps
         init_secrets(self.site)
-        build_mirror(self.site, say)
-        self.lab = Lab(self.site, say)
+        build_mirror(self.site, on_progress)
+        self.lab = Lab(self.site, on_progress)
 
     def timed(self, act: Callable[[], object]) -> float:
         """Return how long something takes, in seconds."""
@@ -125,7 +125,7 @@ class Bench:
         return [at_most("bare lab to green verification, mirror built", 300, [seconds])]
 
     def _apply(self) -> None:
-        result = engine.apply(self.site, engine.Plan(), self.say)
+        result = engine.apply(self.site, engine.Plan(), self.on_progress)
         if result.failed:
             errors = [error for host in result.hosts.values() for error in host.errors]
             raise click.ClickException(f"apply failed: {errors[:1]}")
@@ -184,7 +184,7 @@ class Bench:
     def counters(self) -> list[Row]:
         """Let every town's counter search and print through the gateway, all hosts beside them."""
         self._run([KOSEKI, "lab", "registers", "--name", LAB], dict(os.environ))
-        own = REGISTERS // len(self.lab.inventory.shared["municipalities"])
+        own = REGISTERS // len(self.lab.inventory.platform.municipalities)
         counters.work(self.lab, counters.CERTIFICATE, each=COUNTERS_EACH, seconds=8, registers=own)
         prints = counters.work(
             self.lab, counters.CERTIFICATE, each=COUNTERS_EACH, seconds=40, registers=own
@@ -282,7 +282,7 @@ class Bench:
                 times.append(self.timed(act))
         warm = [self.timed(self._sweep) for _ in range(self.runs)]
         found = sweep(self.site, self.lab.inventory, hosts)
-        checks = found.count(Answer.HOLDS)
+        checks = found.count(Verdict.HOLDS)
         pipelined = self.timed(lambda: self._ansible_check({"ANSIBLE_FORKS": str(len(hosts))}))
         mitogen = self.timed(lambda: self._ansible_check(ansible_run.mitogen()))
         dry = self.timed(self._pyinfra_dry)
@@ -309,7 +309,7 @@ class Bench:
 
     def fleet(self) -> list[Row]:
         """Sweep and engines side by side, on many light hosts with the same content."""
-        return engines.measure(self.site, self.runs, self.bound, self.say)
+        return engines.measure(self.site, self.runs, self.bound, self.on_progress)
 
     def soak(self) -> list[Row]:
         """Sweep an untouched platform again and again under load; nothing on it may be drift.
@@ -326,19 +326,21 @@ class Bench:
         writer = writers.town_writer(self.lab, TOWN)
         writers.start(self.lab, writer, SOAK_PAUSE)
         false: list[str] = []
-        silent = blind = 0
+        not_verified = blind = 0
         try:
             for number in range(self.sweeps):
                 if number in turns:
                     turns[number]()
                 found = sweep(self.site, self.lab.inventory, self.lab.inventory.hosts)
-                drifted = [f for f in found.findings if f.answer is Answer.DRIFTED]
+                drifted = [f for f in found.findings if f.answer is Verdict.DRIFTED]
                 ours = [f for f in drifted if writers.UNIT in f.name]
                 wrong = [f"{f.host}: {f.kind} {f.name} {f.place}" for f in drifted if f not in ours]
                 false += wrong
                 blind += not ours
-                silent += found.count(Answer.NOT_VERIFIED)
-                self.say(f"sweep {number + 1} of {self.sweeps}: {'; '.join(wrong) or 'none'}")
+                not_verified += found.count(Verdict.NOT_VERIFIED)
+                self.on_progress(
+                    f"sweep {number + 1} of {self.sweeps}: {'; '.join(wrong) or 'none'}"
+                )
         finally:
             self._revive()
             writers.stop(self.lab, writer)
@@ -349,7 +351,7 @@ class Bench:
                 f"{self.sweeps} sweeps of an untouched platform while a town writes, the leader's "
                 "host dies and comes back, logs are rotated",
                 "no false drift",
-                f"{len(false)} false{named}; {silent} answers *not verified* meanwhile; the "
+                f"{len(false)} false{named}; {not_verified} answers *not verified* meanwhile; the "
                 f"writer itself not seen in {blind}; {rows} rows written",
                 not false and not blind,
             )
@@ -363,8 +365,8 @@ class Bench:
     def _leader(self) -> str:
         ask = ["runuser", "-u", "postgres", "--", "psql", "-XqtA", "-c"]
         for host in self.lab.inventory.hosts_in("databases"):
-            said = self.lab.exec(host, [*ask, "SELECT NOT pg_is_in_recovery()"])
-            if said.stdout.strip() == "t":
+            done = self.lab.exec(host, [*ask, "SELECT NOT pg_is_in_recovery()"])
+            if done.stdout.strip() == "t":
                 return host
         raise click.ClickException("no server leads: koseki verify replication")
 
@@ -455,7 +457,7 @@ class Bench:
             raise click.ClickException("nobody took over within 120 s: no figure")
         writers.stop(self.lab, writer)
         seconds = writers.outage(writers.acknowledged(self.lab, writer))
-        self.say(f"outage {seconds:.1f} s")
+        self.on_progress(f"outage {seconds:.1f} s")
         return seconds
 
     def _settled(self, seconds: float = SETTLE_SECONDS) -> None:
@@ -498,7 +500,7 @@ def main(only: tuple[str, ...], runs: int, bound: float, sweeps: int) -> None:
     # Who ends it, by whatever signal, finds nothing of it left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     progress = Progress([])
-    bench = Bench(progress.say, runs, bound, sweeps)
+    bench = Bench(progress.report, runs, bound, sweeps)
     parts: dict[str, Callable[[], list[Row]]] = {
         "lab": bench.up,
         "green": bench.green,
@@ -521,7 +523,7 @@ def main(only: tuple[str, ...], runs: int, bound: float, sweeps: int) -> None:
         needed = {*only} - ALONE
         for part, measure in parts.items():
             if not only or part in only or (part == "green" and needed):
-                progress.say(f"measuring: {part}")
+                progress.report(f"measuring: {part}")
                 rows += measure()
     finally:
         bench.lab.down()

@@ -50,7 +50,9 @@ class Office:
         both = sorted(set(self.opens) & set(self.closes))
         if both:
             raise KosekiError(
-                "a day is named as open and as closed", str(both[0]), "keep one of the two"
+                "a day is both in `opens` and in `closes`",
+                str(both[0]),
+                "keep it in one of them: `opens` or `closes`",
             )
 
     def is_open(self, day: date) -> bool:
@@ -89,7 +91,7 @@ class Office:
             raise KosekiError(
                 f"{wanted} has {len(days)} business days",
                 str(count),
-                "choose a smaller number",
+                f"give a number from 1 to {len(days)} (`count`)",
             )
         return days[count - 1]
 

@@ -38,7 +38,11 @@ def year_in_era(day: date) -> str:
     # A moment is a date as well, and the two cannot be compared.
     day = date(day.year, day.month, day.day)
     if day < FIRST_DAY:
-        raise KosekiError("a day before the Gregorian calendar", str(day), "write it as it stands")
+        raise KosekiError(
+            "a day before the Gregorian calendar",
+            str(day),
+            f"give a day from `{FIRST_DAY}` on",
+        )
     for name, first in ERAS:
         if day >= first:
             year = day.year - first.year + 1
@@ -52,7 +56,7 @@ def day_of(written: str) -> date:
     Raises KosekiError for what is no day of that era: 平成31年5月1日 was in 令和.
     """
     match = WRITTEN.fullmatch(unicodedata.normalize("NFKC", written).replace(" ", ""))
-    wrong = KosekiError("this is not a day in an era", written, "write it as 令和元年5月1日")
+    wrong = KosekiError("this is not a day in an era", written, "write it as `令和元年5月1日`")
     if match is None:
         raise wrong
     first = next(began for name, began in ERAS if name == match["era"])

@@ -44,15 +44,15 @@ def loads(text: str | bytes) -> Any:  # noqa: ANN401 - JSON is whatever came
     return value
 
 
-def told(text: str | bytes) -> Any:  # noqa: ANN401 - JSON is whatever came
+def parsed(text: str | bytes) -> Any:  # noqa: ANN401 - JSON is whatever came
     """Return what a host says as JSON, every text in it on one line and fit for a reader."""
     return _shown(loads(text))
 
 
-def told_by(host: str, text: str) -> list[Any]:
+def rows_from(host: str, text: str) -> list[Any]:
     """Return what a host says, a line of JSON each; KosekiError when that is no JSON."""
     with as_asked(host):
-        return [told(line) for line in text.split("\n") if line]
+        return [parsed(line) for line in text.split("\n") if line]
 
 
 @contextmanager
@@ -62,7 +62,9 @@ def as_asked(host: str) -> Iterator[None]:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise KosekiError(
-            f"{host} does not say what it was asked", repr(error), "look at that host, ask again"
+            f"{host} did not answer what it was asked",
+            repr(error),
+            f"check it (`ssh {host}`), then run the same command again",
         ) from error
 
 

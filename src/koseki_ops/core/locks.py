@@ -23,8 +23,11 @@ def exclusive(path: Path, taken: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             lock.seek(0)
-            holder = f"process {lock.read().strip()}"
-            raise KosekiError(taken, holder, "wait until it has ended") from error
+            pid = lock.read().strip()
+            holder = f"process {pid}"
+            raise KosekiError(
+                taken, holder, f"wait until it has ended, or look at it with `ps -p {pid}`"
+            ) from error
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()

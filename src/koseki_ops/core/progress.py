@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import click
 
 from koseki_ops.core.formatting import in_short
+
+# Takes one line about what is being done.
+OnProgress = Callable[[str], None]
 
 
 class Progress:
@@ -27,7 +30,7 @@ class Progress:
         """Seconds since the start."""
         return time.monotonic() - self.started
 
-    def say(self, text: str) -> None:
+    def report(self, text: str) -> None:
         """Print one line with the time since the start."""
         click.echo(f"  {self.elapsed():6.1f} s  {in_short(text)}", err=True)
 
@@ -41,4 +44,4 @@ class Progress:
         begun = time.monotonic()
         yield
         self.done.append((name, time.monotonic() - begun))
-        self.say(f"{name}: done in {self.done[-1][1]:.1f} s")
+        self.report(f"{name}: done in {self.done[-1][1]:.1f} s")

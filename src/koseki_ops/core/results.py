@@ -13,7 +13,7 @@ class HostResult:
     changed: changes made, or under check: changes that an apply would make; failed: operations
     that failed; refused: those of them that were refused before anything was changed;
     unreachable: the host did not answer; bare: it was met as its installer left it, now or by an
-    apply that was broken off; changes: names of what changed; errors: one sentence each; said:
+    apply that was broken off; changes: names of what changed; errors: one sentence each; output:
     lines that a procedure's programs printed; declared: what the engine owns there, by kind and
     name, with the fields that it decides.
     """
@@ -25,7 +25,7 @@ class HostResult:
     bare: bool = False
     changes: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    output: list[str] = field(default_factory=list)
     declared: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
 
 
@@ -77,5 +77,5 @@ def merge(results: Iterable[EngineResult]) -> EngineResult:
             into.bare |= host.bare
             into.changes += host.changes
             into.errors += host.errors
-            into.said += host.said
+            into.output += host.output
     return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import subprocess
 import time
@@ -83,7 +84,7 @@ class _Talk:
         keep: Callable[[bytes], str] | None,
     ) -> None:
         self.process, self.bounds, self.keep = process, bounds, keep
-        self.pending, self.late, self.said = memoryview(stdin), False, 0
+        self.pending, self.late, self.output = memoryview(stdin), False, 0
         self.out: list[bytes] = []
         self.err = b""
         self.selector = selectors.DefaultSelector()
@@ -158,10 +159,10 @@ class _Talk:
     def _heard(self, said: bytes) -> str:
         if self.keep:
             return self.keep(said)
-        self.said += len(said)
+        self.output += len(said)
         self.out.append(said)
-        if self.said > self.bounds.answer:
-            return f"it said more than {self.bounds.answer >> 20} MiB: cut off"
+        if self.output > self.bounds.answer:
+            return f"it sent more than {self.bounds.answer >> 20} MiB: cut off"
         return ""
 
     def _complained(self, said: bytes) -> None:
@@ -186,10 +187,31 @@ class _Talk:
             stream.close()
 
 
+# What a program says after its reason, because of it: it is never the reason.
+CONSEQUENCE = re.compile(
+    r"(Shared )?[Cc]onnection to \S+ closed( by remote host)?\.?"
+    r"|.*terminating, \d+ bad configuration options?"
+    r"|lost connection|client_loop: .*"
+    r"|tar: (Error is not recoverable: exiting now|Child returned status .*"
+    r"|Exiting with failure status due to previous errors)"
+    r"|E: Sub-process \S+ returned an error code .*"
+    r"|Try .* for more information\.?"
+    r"|make(\[\d+\])?: \*\*\* .*"
+    r"|non-zero return code|MODULE FAILURE.*|See stdout/stderr for the exact error.*"
+    r"|(ExecStart|Main) process exited.*"
+)
+
+
+def cause_in(text: str) -> str:
+    """Return the last line that is a reason, not what followed from one; empty without any."""
+    lines = [line.strip() for line in text.splitlines()]
+    return next((line for line in reversed(lines) if line and not CONSEQUENCE.fullmatch(line)), "")
+
+
 def reason_of(stderr: str | bytes, code: int) -> str:
-    """Return why a program failed: the last line it printed, or its exit code."""
+    """Return why a program failed: its last line that is a reason, or how it ended."""
     text = stderr if isinstance(stderr, str) else stderr.decode(errors="replace")
-    return in_short((text.strip().splitlines() or [f"exit {code}"])[-1])
+    return in_short(cause_in(text) or (text.strip().splitlines() or [f"exit {code}"])[-1])
 
 
 def run(argv: Sequence[str], stdin: str | None = None, env: Mapping[str, str] | None = None) -> str:
@@ -211,7 +233,11 @@ def run(argv: Sequence[str], stdin: str | None = None, env: Mapping[str, str] | 
         raise KosekiError("a program is missing", argv[0], "run `make set-up`") from error
     if done.returncode:
         reason = reason_of(done.stderr or done.stdout, done.returncode)
-        raise KosekiError(f"`{' '.join(argv[:6])}` failed", reason, "see the line it printed")
+        raise KosekiError(
+            f"`{' '.join(argv[:6])}` failed",
+            reason,
+            f"remove the cause that it names, or run `{argv[0]}` by itself to see more",
+        )
     return done.stdout
 
 

@@ -11,7 +11,7 @@ import io
 import re
 import secrets
 import sys
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 import click
 
@@ -40,6 +40,21 @@ class Guarded(io.TextIOBase):
     def encoding(self) -> str:  # type: ignore[override] # typeshed has it writable
         """The stream's own."""
         return self.stream.encoding
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override] # typeshed has it writable
+        """The stream's own: without it click would write to the buffer, past this."""
+        return self.stream.errors
+
+    @property
+    def buffer(self) -> BinaryIO:
+        """The stream's own, at which Ansible's display lets one thread write at a time."""
+        return self.stream.buffer
+
+    def reconfigure(self, *, errors: str) -> None:
+        """Say how the stream writes what its encoding lacks, as Ansible's display does."""
+        if isinstance(self.stream, io.TextIOWrapper):
+            self.stream.reconfigure(errors=errors)
 
     def write(self, text: str) -> int:
         """Write what a reader may see; return how long the text was."""

@@ -57,7 +57,7 @@ def compute_command(
     file: Path | None,
     as_json: bool,
 ) -> None:
-    """Say what each municipality pays, item by item; a fee's items by fiscal year.
+    """Show what each municipality pays, item by item; a fee's items by fiscal year.
 
     Example: koseki costs compute management --fiscal-year 2016
     """
@@ -92,7 +92,7 @@ def explain_command(
     file: Path | None,
     as_json: bool,
 ) -> None:
-    """Say why a municipality pays exactly that: every number that a calculator needs.
+    """Show why a municipality pays exactly that: every number that a calculator needs.
 
     Example: koseki costs explain servers-2015 大鹿村
     """
@@ -102,7 +102,9 @@ def explain_command(
     found = [(d, share) for d in divisions for share in d.shares if share.code6 == code]
     if not found:
         raise KosekiError(
-            f"{town} has no share of {item}", "it took no part", "choose another item or year"
+            f"{town} has no share of {item}",
+            "it took no part",
+            "choose another item or year: `koseki costs compute` lists the shares",
         )
     for division, share in found:
         _explain(division, share)
@@ -126,7 +128,7 @@ def compare_command(
     file: Path | None,
     as_json: bool,
 ) -> None:
-    """Say what a correction changed for whom; what was billed stays as it was billed.
+    """Show what a correction changed for whom; what was billed stays as it was billed.
 
     Example: koseki costs compare --before 2016-03-31
     """
@@ -161,22 +163,22 @@ def _open(site: Site, file: Path | None) -> tuple[Agreement, list[Municipality]]
     return load_agreement(path, [town.code6 for town in towns]), towns
 
 
-def _day(said: str | None) -> date | None:
-    if said is None:
+def _day(given: str | None) -> date | None:
+    if given is None:
         return None
     try:
-        return date.fromisoformat(said)
+        return date.fromisoformat(given)
     except ValueError as error:
-        raise KosekiError("this is not a date", said, "write it as 2016-03-31") from error
+        raise KosekiError("not a date", given, "write it as `2016-03-31`") from error
 
 
-def _code_of(towns: list[Municipality], said: str) -> str:
+def _code_of(towns: list[Municipality], given: str) -> str:
     for town in towns:
-        if said in {town.code6, town.slug, town.name}:
+        if given in {town.code6, town.slug, town.name}:
             return town.code6
     raise KosekiError(
         "there is no such municipality",
-        said,
+        given,
         "give its name, slug or code, as `koseki municipalities` lists them",
     )
 

@@ -123,7 +123,9 @@ class Item(Table):
         if self.due != sorted(set(self.due)):
             raise ValueError("due is not in its order, or has a day twice; correct the days")
         if bool(self.due) != (self.moved is not None):
-            raise ValueError("due and moved go together: the agreement says which way a day moves")
+            raise ValueError(
+                "due and moved go together: the agreement has to define which way a day moves"
+            )
         _once("an amount becomes known on a day", (row.known_on for row in self.amounts))
         return self
 
@@ -162,7 +164,9 @@ class Agreement(Table):
             if item.id == name:
                 return item
         known = ", ".join(item.id for item in self.items)
-        raise KosekiError("there is no such item", name, f"choose one of {known}")
+        raise KosekiError(
+            "no such item in the agreement", name, f"name one of its `items`: {known}"
+        )
 
 
 class _Loader(LOADER):  # type: ignore[misc,valid-type] # chosen when PyYAML is imported
@@ -174,7 +178,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     for key, count in Counter(map(str, keys)).items():
         if count > 1:
             line = node.start_mark.line + 1
-            raise KosekiError("a key stands twice", f"{key}, line {line}", "keep one of them")
+            raise KosekiError("a key stands twice", f"{key}, line {line}", f"keep one `{key}:`")
     found: dict[Any, Any] = loader.construct_mapping(node, deep=True)
     return found
 
@@ -188,7 +192,7 @@ def load_agreement(path: Path, codes: Sequence[str]) -> Agreement:
     Raises KosekiError with file, place, value and remedy of the first thing that cannot be right.
     """
     if not path.is_file():
-        raise KosekiError("there is no such agreement", str(path), "name its file with --agreement")
+        raise KosekiError("no such agreement", str(path), "name its file with --agreement")
     try:
         agreement = Agreement.model_validate(load_yaml(path, _Loader))
     except ValidationError as error:
@@ -196,7 +200,7 @@ def load_agreement(path: Path, codes: Sequence[str]) -> Agreement:
         place = ".".join(str(part) for part in first["loc"])
         remedy = first["msg"].removeprefix("Value error, ")
         raise KosekiError(
-            f"the agreement does not hold: {place or 'the whole'} in {path}",
+            f"the agreement is not valid: {place or 'the whole'} in {path}",
             repr(first["input"])[:60],
             remedy,
         ) from error

@@ -112,7 +112,7 @@ def divide(
     amount = max(known(item.amounts, day), key=lambda row: row.known_on, default=None)
     if amount is None:
         raise KosekiError(
-            f"nothing was known yet of what {item.id} costs", str(as_of), "choose a later --as-of"
+            f"no amount of {item.id} was known on that day", str(as_of), "choose a later --as-of"
         )
     if item.kind == "once":
         if fiscal_year is not None:
@@ -127,7 +127,7 @@ def divide(
         raise KosekiError(
             f"{item.id} is not paid in this fiscal year",
             str(fiscal_year),
-            f"choose one of {years[0]} to {years[-1]}",
+            f"give --fiscal-year {years[0]} to {years[-1]}",
         )
     wanted = years if fiscal_year is None else [fiscal_year]
     return [_fee(agreement, towns, item, amount, day, year) for year in wanted]
@@ -148,9 +148,7 @@ def _once(
     if item.by_months:
         counts = {town.code6: _months(agreement, item, town, span) for town in towns}
     else:
-        counts = {
-            town.code6: int(_takes_part(town, item.first_day, item.last_day)) for town in towns
-        }
+        counts = {town.code6: int(town.takes_part(item.first_day, item.last_day)) for town in towns}
     alone = _alone(estimate, towns, counts)
     exact, whole = _weighted(Fraction(cost), alone, counts, item, _span(item))
     reading = "C·S·M/Σ(S·M)" if item.by_months else "C·S/ΣS"
@@ -193,7 +191,11 @@ def _weighted(
     """Divide a cost by S·M; return each one's part, and Σ(S·M)."""
     whole = sum(alone[code] * count for code, count in counts.items())
     if not whole:
-        raise KosekiError(f"nobody took part in {item.id}", when, "correct its days")
+        raise KosekiError(
+            f"nobody took part in {item.id}",
+            when,
+            "correct its `from_day` and `to_day` in the agreement",
+        )
     return {code: cost * alone[code] * n / whole for code, n in counts.items()}, whole
 
 
@@ -232,9 +234,9 @@ def _months(agreement: Agreement, item: Item, town: Municipality, span: Sequence
     for month in span:
         begins = max(month.first_day, item.first_day)
         ends = min(month.last_day, item.last_day)
-        if not _takes_part(town, begins, ends):
+        if not town.takes_part(begins, ends):
             continue
-        if _takes_part(town, begins, begins) and _takes_part(town, ends, ends):
+        if town.is_active(begins) and town.is_active(ends):
             count += 1
         elif agreement.part_months is None:
             raise KosekiError(
@@ -245,12 +247,6 @@ def _months(agreement: Agreement, item: Item, town: Municipality, span: Sequence
         else:
             count += agreement.part_months == "counted"
     return count
-
-
-def _takes_part(town: Municipality, first: date, last: date) -> bool:
-    """Say whether a municipality takes part on one of these days at least."""
-    joined, gone = town.joined_on, town.left_on
-    return joined is not None and joined <= last and (gone is None or gone > first)
 
 
 def _estimate(agreement: Agreement, basis: date, day: date) -> Estimate:
@@ -272,9 +268,9 @@ def _alone(
     for town in towns:
         if counts[town.code6] and town.code6 not in found:
             raise KosekiError(
-                f"the estimate {estimate.source} says nothing of who takes part",
+                f"the estimate {estimate.source} has no row for a municipality that takes part",
                 f"{town.code6} {town.name}",
-                "add what it would have paid alone",
+                "add what it would have paid alone to `alone` of the estimate",
             )
     return {town.code6: found.get(town.code6, 0) for town in towns}
 

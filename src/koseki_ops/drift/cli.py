@@ -14,9 +14,9 @@ from koseki_ops.core.formatting import in_short, one_line
 from koseki_ops.core.lazy_group import LazyGroup
 from koseki_ops.core.terminal import painted
 from koseki_ops.drift.judge.sweep import sweep
-from koseki_ops.drift.model import Answer, Finding, Sweep
+from koseki_ops.drift.model import Finding, Sweep, Verdict
 from koseki_ops.drift.observe.transport import HOST_SECONDS, Bounds
-from koseki_ops.drift.record import keep
+from koseki_ops.drift.record import record
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
@@ -35,9 +35,9 @@ HISTORY = {
     name: (f"koseki_ops.drift.history_cli:{name.replace('-', '_')}_command", line)
     for name, line in {
         "export": "Give the newest sweep to another tool.",
-        "history": "Tell what began, changed and ended, sweep by sweep.",
+        "history": "Show what began, changed and ended, sweep by sweep.",
         "page": "Write the page about the newest sweep.",
-        "verify-history": "Hold every kept sweep against its chain.",
+        "verify-history": "Verify every recorded sweep against its chain.",
         "waivers": "Show how each waiver of the inventory stood at the newest sweep.",
     }.items()
 }
@@ -45,7 +45,7 @@ HISTORY = {
 
 @click.group("drift", cls=LazyGroup, places=HISTORY, invoke_without_command=True)
 @click.option("--limit", multiple=True, metavar="HOST|GROUP", help="Only these (repeatable).")
-@click.option("--explain", metavar="ID", help="Tell all that is known of one finding.")
+@click.option("--explain", metavar="ID", help="Show all that is known of one finding.")
 @click.option(
     "--wait",
     type=click.FloatRange(min=1),
@@ -56,7 +56,7 @@ HISTORY = {
 @click.option(
     "--alert",
     is_flag=True,
-    help="Tell what is new by mail and for an Alertmanager; write the page and the metrics.",
+    help="Report what is new by mail and for an Alertmanager; write the page and the metrics.",
 )
 @site_options
 @json_option
@@ -86,16 +86,16 @@ def drift_group(
     inventory = Inventory(site.inventory)
     chosen = {host for name in limit for host in inventory.resolve(name)}
     hosts = [host for host in inventory.hosts if not limit or host in chosen]
-    if not site.ssh_config.exists() and not site.station:
+    if not site.ssh_config.exists() and not site.watch_host:
         raise KosekiError("nothing was applied here yet", site.name, "run `koseki apply`")
     # After a restart the room for shared connections is gone; a certificate may have run out.
     ensure_site_ssh(site, inventory)
     found = sweep(site, inventory, hosts, Bounds(seconds=wait), cache(lambda: _secrets(site)))
-    said: tuple[str, ...] = ()
+    sentences: tuple[str, ...] = ()
     fault = ""
     try:
-        kept = keep(site, found, alert=alert)
-        found, said = kept.sweep, kept.said
+        kept = record(site, found, alert=alert)
+        found, sentences = kept.sweep, kept.notices
     except KosekiError as error:
         # What was found now is told even when it cannot be kept.
         fault = str(error)
@@ -103,7 +103,7 @@ def drift_group(
         _explain(found, explain)
     else:
         _print(found)
-    for sentence in (*said, fault):
+    for sentence in (*sentences, fault):
         if sentence:
             click.echo(f"koseki: {sentence}", err=True)
     if as_json:
@@ -113,18 +113,18 @@ def drift_group(
 
 def exit_code(found: Sweep) -> int:
     """Return 2 when something was not verified, 1 when something drifted, 0 when all holds."""
-    if found.count(Answer.NOT_VERIFIED):
+    if found.count(Verdict.NOT_VERIFIED):
         return 2
-    return 1 if any(f.answer is Answer.DRIFTED for f in found.open) else 0
+    return 1 if any(f.answer is Verdict.DRIFTED for f in found.open) else 0
 
 
 def as_report(found: Sweep) -> dict[str, object]:
     """Return the contract's object."""
     return {
-        "holds": found.count(Answer.HOLDS),
-        "drifted": found.count(Answer.DRIFTED),
-        "not_verified": found.count(Answer.NOT_VERIFIED),
-        "beyond": found.beyond,
+        "holds": found.count(Verdict.HOLDS),
+        "drifted": found.count(Verdict.DRIFTED),
+        "not_verified": found.count(Verdict.NOT_VERIFIED),
+        "beyond": found.not_applicable,
         "seconds": found.seconds,
         "findings": found.as_json()["findings"],
     }
@@ -152,42 +152,42 @@ def _print(found: Sweep) -> None:
     """Print a line for each host, what differs, what was not verified, and the sum."""
     for host in found.hosts:
         own = [f for f in found.findings if f.host == host.host]
-        drifted = sum(f.answer is Answer.DRIFTED for f in own)
-        silent = sum(f.answer is Answer.NOT_VERIFIED for f in own)
-        said = f"{host.holds} hold"
-        said += f", {drifted} drifted" if drifted else ""
-        said += f", {silent} not verified" if silent else ""
-        colour = "yellow" if silent else "red" if drifted else "green"
+        drifted = sum(f.answer is Verdict.DRIFTED for f in own)
+        not_verified = sum(f.answer is Verdict.NOT_VERIFIED for f in own)
+        text = f"{host.holds} as applied"
+        text += f", {drifted} drifted" if drifted else ""
+        text += f", {not_verified} not verified" if not_verified else ""
+        colour = "yellow" if not_verified else "red" if drifted else "green"
         stale = "  (stale: the inventory has changed since)" if host.stale else ""
         stale += "  (adopted as it was found)" if host.adopted else ""
-        click.echo(f"{host.host:20} {painted(said, colour)}{stale}")
+        click.echo(f"{host.host:20} {painted(text, colour)}{stale}")
     for finding in found.findings[:SHOWN_FINDINGS]:
         click.echo(_line(finding))
     if len(found.findings) > SHOWN_FINDINGS:
         click.echo(f"… and {len(found.findings) - SHOWN_FINDINGS} more: --json has them all")
     click.echo(
-        f"{found.count(Answer.HOLDS)} hold, {found.count(Answer.DRIFTED)} drifted, "
-        f"{found.count(Answer.NOT_VERIFIED)} not verified, {found.seconds:.1f} s"
+        f"{found.count(Verdict.HOLDS)} as applied, {found.count(Verdict.DRIFTED)} drifted, "
+        f"{found.count(Verdict.NOT_VERIFIED)} not verified, {found.seconds:.1f} s"
     )
-    if found.beyond:
+    if found.not_applicable:
         click.echo(
-            f"{found.beyond} kernel parameters not verified: they belong to the machine below the "
-            "containers; a booted image shows them"
+            f"{found.not_applicable} kernel parameters not verified: they belong to the machine "
+            "below containers; a booted image shows them"
         )
     if found.findings:
-        click.echo("koseki drift --explain ID tells more of one")
+        click.echo("koseki drift --explain ID shows more of one")
 
 
 def _line(finding: Finding) -> str:
     what = f"{finding.kind} {finding.name} {finding.place}".rstrip()
-    if finding.answer is Answer.NOT_VERIFIED:
-        said = f"not verified: {finding.why}"
+    if finding.answer is Verdict.NOT_VERIFIED:
+        text = f"not verified: {finding.why}"
     elif finding.expected:
-        said = f"{finding.cause}: {_short(finding.expected)} → {_short(finding.seen)}"
+        text = f"{finding.cause}: {_short(finding.expected)} → {_short(finding.seen)}"
     else:
-        said = f"{finding.cause}: {_short(finding.seen)}"
+        text = f"{finding.cause}: {_short(finding.seen)}"
     waived = f" (waived by {finding.waiver})" if finding.waiver else ""
-    return in_short(f"{finding.id}  {finding.host}: {what}: {said}{waived}")
+    return in_short(f"{finding.id}  {finding.host}: {what}: {text}{waived}")
 
 
 def _short(text: str) -> str:

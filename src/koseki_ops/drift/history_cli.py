@@ -14,7 +14,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
 from koseki_ops.core.formatting import in_zone, one_line
 from koseki_ops.drift.history.store import Entry, Store
-from koseki_ops.drift.model import Answer, Finding
+from koseki_ops.drift.model import Finding, Verdict
 from koseki_ops.drift.report.exports import FORMATS
 from koseki_ops.drift.report.page import write_page
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
@@ -23,7 +23,7 @@ from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
 from koseki_ops.verify.expectations import Plan
 
-NO_SWEEP = ("no sweep has been kept yet", "", "run `koseki drift` first")
+NO_SWEEP = ("no sweep has been recorded yet", "", "run `koseki drift` first")
 
 
 def timezone_of(site: Site) -> str:
@@ -49,7 +49,9 @@ def since_moment(text: str | None, timezone: str) -> float:
 
 def _no_moment(text: str) -> KosekiError:
     return KosekiError(
-        "--since is no moment", text, "write a day as 2026-11-24, or 2026-11-24T09:00:00+09:00"
+        "--since is not a date or date-time",
+        text,
+        "write it as `2026-11-24` or `2026-11-24T09:00:00+09:00`",
     )
 
 
@@ -58,37 +60,37 @@ def _no_moment(text: str) -> KosekiError:
 @site_options
 @json_option
 def history_command(site: Site, *, since: str | None, as_json: bool) -> None:
-    """Tell what began, changed and ended, sweep by sweep; sweeps without a change are counted.
+    """Show what began, changed and ended, sweep by sweep; sweeps without a change are counted.
 
-    Exit 0: told; 2: the history was tampered with or is damaged.
+    Exit 0: shown; 2: the history was tampered with or is damaged.
 
     Example: koseki drift history --since 2026-11-24
     """
     timezone = timezone_of(site)
     store = Store.open(site)
-    told, quiet = [], 0
+    sweeps, quiet = [], 0
     for entry in store.history(since_moment(since, timezone)):
         if entry.changed or entry.ended:
-            _say_quiet(quiet)
-            _say(entry, timezone)
+            _print_quiet(quiet)
+            _print_entry(entry, timezone)
             quiet = 0
         else:
             quiet += 1
         if as_json:
-            told.append(entry.as_json())
-    _say_quiet(quiet)
+            sweeps.append(entry.as_json())
+    _print_quiet(quiet)
     if as_json:
-        print_json({"sweeps": told, "head": store.head()})
+        print_json({"sweeps": sweeps, "head": store.head()})
 
 
-def _say_quiet(count: int) -> None:
+def _print_quiet(count: int) -> None:
     if count:
         click.echo(f"  {count} sweep{'s' if count != 1 else ''} without a change")
 
 
-def _say(entry: Entry, timezone: str) -> None:
+def _print_entry(entry: Entry, timezone: str) -> None:
     click.echo(
-        f"{in_zone(entry.at, timezone)}  {entry.holds} hold, {entry.drifted} drifted "
+        f"{in_zone(entry.at, timezone)}  {entry.holds} as applied, {entry.drifted} drifted "
         f"({entry.waived} waived), {entry.not_verified} not verified"
     )
     for finding in entry.changed:
@@ -99,10 +101,10 @@ def _say(entry: Entry, timezone: str) -> None:
 
 
 def _line(finding: Finding) -> str:
-    said = finding.cause if finding.answer is Answer.DRIFTED else f"not verified: {finding.why}"
+    text = finding.cause if finding.answer is Verdict.DRIFTED else f"not verified: {finding.why}"
     waiver = f", waived by {finding.waiver}" if finding.waiver else ""
     what = f"{finding.host} {finding.kind} {finding.name} {finding.place}"
-    return f"{finding.id} {one_line(what)}: {one_line(said + waiver)}"
+    return f"{finding.id} {one_line(what)}: {one_line(text + waiver)}"
 
 
 @click.command("waivers")
@@ -119,20 +121,20 @@ def waivers_command(site: Site, *, as_json: bool) -> None:
     store = Store.open(site)
     if store.latest() is None:
         raise KosekiError(*NO_SWEEP)
-    for row in store.standings:
+    for row in store.waiver_statuses:
         waiver = row.waiver
-        said = row.fault or f"covers {len(row.covers)}, {row.days_left} days left"
-        click.echo(f"{waiver.id}  {waiver.owner}, approved by {waiver.approver}: {one_line(said)}")
-    if not store.standings:
+        text = row.fault or f"covers {len(row.covers)}, {row.days_left} days left"
+        click.echo(f"{waiver.id}  {waiver.owner}, approved by {waiver.approver}: {one_line(text)}")
+    if not store.waiver_statuses:
         click.echo("no waivers")
     if as_json:
         rows = [
             row.waiver.model_dump(mode="json")
             | {"covers": row.covers, "fault": row.fault, "days_left": row.days_left}
-            for row in store.standings
+            for row in store.waiver_statuses
         ]
         print_json({"waivers": rows})
-    if any(row.fault for row in store.standings):
+    if any(row.fault for row in store.waiver_statuses):
         sys.exit(1)
 
 
@@ -157,7 +159,7 @@ def export_command(site: Site, *, form: str, output: Path | None) -> None:
     sweep = store.latest()
     if sweep is None:
         raise KosekiError(*NO_SWEEP)
-    text = FORMATS[form](sweep, store.standings)
+    text = FORMATS[form](sweep, store.waiver_statuses)
     if output is None:
         click.echo(text, nl=False)
         return
@@ -165,7 +167,7 @@ def export_command(site: Site, *, form: str, output: Path | None) -> None:
         write_atomic(output, text)
     except OSError as error:
         raise KosekiError(
-            "the export cannot be written", f"{output}: {error.strerror}", "choose another --output"
+            "the export cannot be written", f"{output}: {error.strerror}", "give another --output"
         ) from error
     click.echo(f"{form}: {output}")
 
@@ -184,10 +186,10 @@ def page_command(site: Site) -> None:
 @site_options
 @json_option
 def verify_history_command(site: Site, *, as_json: bool) -> None:
-    """Hold every kept sweep against its chain, the newest against the signature and its file.
+    """Verify every recorded sweep against its chain, the newest against the signature and its file.
 
     Compare the head with one that was printed or mailed before: it must be in this history.
-    Exit 0: it holds; 1: something was changed, removed or signed by another key.
+    Exit 0: it is whole; 1: something was changed, removed or signed by another key.
 
     Example: koseki drift verify-history
     """
@@ -195,7 +197,7 @@ def verify_history_command(site: Site, *, as_json: bool) -> None:
     if verdict.fault:
         click.echo(verdict.fault)
     else:
-        click.echo(f"{verdict.sweeps} sweeps, the chain holds, head {verdict.head}")
+        click.echo(f"{verdict.sweeps} sweeps, the chain is whole, head {verdict.head}")
     if as_json:
         report = {"sweeps": verdict.sweeps, "head": verdict.head, "fault": verdict.fault}
         print_json(report)

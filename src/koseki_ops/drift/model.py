@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 
-class Answer(StrEnum):
+class Verdict(StrEnum):
     """The three answers of an item; there is no fourth, and a skipped check is never good."""
 
     HOLDS = "holds"
@@ -41,7 +41,7 @@ class Finding:
     host: str
     kind: str
     name: str
-    answer: Answer
+    answer: Verdict
     cause: Cause
     place: str = ""
     expected: str = ""
@@ -70,8 +70,8 @@ class HostSweep:
     items that hold; commit: the inventory's commit that its manifest was made from; stale: whether
     that is not the present one; seconds, cpu_seconds, memory_kib: of the probe; measures: figures
     that are shown but not compared (`replication_lag_bytes`, `backup_age_seconds`, …); adopted:
-    whether its first manifest took it as it was found; beyond: how many kernel parameters were not
-    verified because the host is a container, whose kernel is the machine's below it.
+    whether its first manifest took it as it was found; not_applicable: how many kernel parameters
+    were not verified because the host is a container, whose kernel is the machine's below it.
     """
 
     host: str
@@ -85,7 +85,19 @@ class HostSweep:
     memory_kib: int = 0
     measures: dict[str, float] = field(default_factory=dict)
     adopted: bool = False
-    beyond: int = 0
+    not_applicable: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data; histories and readers know `not_applicable` as `beyond`."""
+        plain = asdict(self)
+        plain["beyond"] = plain.pop("not_applicable")
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> HostSweep:
+        """Return what `as_json` gave; a row may be older than `beyond`."""
+        known = {key: plain[key] for key in plain if key != "beyond"}
+        return cls(**known, not_applicable=plain.get("beyond", 0))
 
 
 @dataclass(frozen=True)
@@ -99,19 +111,19 @@ class Sweep:
     hosts: tuple[HostSweep, ...]
     findings: tuple[Finding, ...]
 
-    def count(self, answer: Answer) -> int:
+    def count(self, answer: Verdict) -> int:
         """Return how many items have this answer; a waived difference still counts."""
-        if answer is Answer.HOLDS:
+        if answer is Verdict.HOLDS:
             return sum(host.holds for host in self.hosts)
         return sum(finding.answer is answer for finding in self.findings)
 
     @property
-    def beyond(self) -> int:
+    def not_applicable(self) -> int:
         """How many items no sweep can verify there: they belong to the machine below a container.
 
         Nobody is called for these, and they never count as good.
         """
-        return sum(host.beyond for host in self.hosts)
+        return sum(host.not_applicable for host in self.hosts)
 
     @property
     def open(self) -> tuple[Finding, ...]:
@@ -121,6 +133,7 @@ class Sweep:
     def as_json(self) -> dict[str, Any]:
         """Return plain data, with each finding's id."""
         plain = asdict(self)
+        plain["hosts"] = [host.as_json() for host in self.hosts]
         plain["findings"] = [{"id": f.id, **asdict(f)} for f in self.findings]
         return plain
 
@@ -130,12 +143,12 @@ class Sweep:
         findings = tuple(
             Finding(
                 **{k: v for k, v in row.items() if k not in {"id", "answer", "cause", "logged_in"}},
-                answer=Answer(row["answer"]),
+                answer=Verdict(row["answer"]),
                 cause=Cause(row["cause"]),
                 logged_in=tuple(row["logged_in"]),
             )
             for row in plain["findings"]
         )
-        hosts = tuple(HostSweep(**row) for row in plain["hosts"])
+        hosts = tuple(HostSweep.from_json(row) for row in plain["hosts"])
         rest = {k: v for k, v in plain.items() if k not in {"hosts", "findings"}}
         return cls(hosts=hosts, findings=findings, **rest)

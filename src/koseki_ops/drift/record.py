@@ -10,14 +10,14 @@ from koseki_ops.plan.site import Site
 
 
 @dataclass(frozen=True)
-class Kept:
+class Recorded:
     """A sweep as it was kept, and what must be said: waivers that cover nothing, lost alerts."""
 
     sweep: Sweep
-    said: tuple[str, ...]
+    notices: tuple[str, ...]
 
 
-def keep(site: Site, found: Sweep, *, alert: bool) -> Kept:
+def record(site: Site, found: Sweep, *, alert: bool) -> Recorded:
     """Chain a sweep to a site's history; return it with its beginnings and waivers.
 
     alert: tell what is new, changed or over, and write the page and the metrics beside the history;
@@ -27,13 +27,13 @@ def keep(site: Site, found: Sweep, *, alert: bool) -> Kept:
     if not alert:
         store = Store.open(site)
         sweep = store.append(found)
-        return Kept(sweep, _idle(store))
+        return Recorded(sweep, _idle(store))
     # A person who looks does not wait for charts and mail.
-    from koseki_ops.drift.scheduled import keep_and_tell  # noqa: PLC0415
+    from koseki_ops.drift.scheduled import record_and_alert  # noqa: PLC0415
 
-    store, sweep, faults = keep_and_tell(site, found)
-    return Kept(sweep, (*_idle(store), *faults))
+    store, sweep, faults = record_and_alert(site, found)
+    return Recorded(sweep, (*_idle(store), *faults))
 
 
 def _idle(store: Store) -> tuple[str, ...]:
-    return tuple(standing.fault for standing in store.standings if standing.fault)
+    return tuple(status.fault for status in store.waiver_statuses if status.fault)

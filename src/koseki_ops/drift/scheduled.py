@@ -17,7 +17,7 @@ from koseki_ops.verify.expectations import Plan
 METRICS_FILE = "drift.prom"
 
 
-def keep_and_tell(site: Site, found: Sweep) -> tuple[Store, Sweep, list[str]]:
+def record_and_alert(site: Site, found: Sweep) -> tuple[Store, Sweep, list[str]]:
     """Chain a sweep to the history and tell of it; return both, and what could not be told.
 
     Raises KosekiError when it cannot be kept: history or waivers were tampered with, or cannot be
@@ -35,6 +35,6 @@ def keep_and_tell(site: Site, found: Sweep) -> tuple[Store, Sweep, list[str]]:
         raise
     lost = raise_fault(store.folder, site.name, "", settings)
     faults = raise_alerts(store, sweep, settings, timezone).faults
-    write_atomic(store.folder / METRICS_FILE, as_prometheus(sweep, store.standings))
+    write_atomic(store.folder / METRICS_FILE, as_prometheus(sweep, store.waiver_statuses))
     write_page(plan, store, time.time())
     return store, sweep, list(filter(None, (lost, *faults)))

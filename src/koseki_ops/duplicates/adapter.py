@@ -1,4 +1,4 @@
-"""The relay server (戸籍事務内連携サーバ) as files: what it takes, and what it says of it (K-13).
+"""The relay server (戸籍事務内連携サーバー) as files: what it takes, and what it says of it (K-13).
 
 The server is a black box that the ministry placed here, twice: 正 and 副. For each box there is a
 folder with an outbox for each municipality, out of which it takes files, and one status file for
@@ -150,13 +150,13 @@ class Adapter:
 
     def _one(self, code6: str, at: datetime) -> None:
         unread = self._take_answers(code6, at)
-        self._say_overdue(code6, at)
+        self._record_overdue(code6, at)
         self._go_on(code6, at)
         self._withdraw(code6)
         self._hand_over(code6, at)
         if unread:
             raise KosekiError(
-                "what the relay server says cannot be read",
+                "a status file of the relay server cannot be read",
                 ", ".join(map(str, unread)),
                 'see `docs/duplicates.md`, "A status file that cannot be read"',
             )
@@ -212,14 +212,14 @@ class Adapter:
     def _set_aside(
         self, code6: str, answer: Answer | Unreadable, reason: str, at: datetime
     ) -> None:
-        said = {"reason": reason, "at": at.isoformat(), "answer": asdict(answer)}
+        record = {"reason": reason, "at": at.isoformat(), "answer": asdict(answer)}
         path = self.folders.quarantine(code6) / f"{answer.id}.json"
-        write_private(path, json.dumps(said, ensure_ascii=False, default=str) + "\n")
+        write_private(path, json.dumps(record, ensure_ascii=False, default=str) + "\n")
         self.history.record(
             events.Quarantined(code6=code6, at=at, by=PROGRAM, answer=answer.id, reason=reason)
         )
 
-    def _say_overdue(self, code6: str, at: datetime) -> None:
+    def _record_overdue(self, code6: str, at: datetime) -> None:
         for row in list(self.history.town(code6).rows.values()):
             waits = row.state in {State.HANDED_OVER, State.SENT}
             if waits and self.history.policy.is_late(row, at):
@@ -294,14 +294,14 @@ def _of(key: Key, at: datetime) -> dict[str, Any]:
 
 def _event(answer: Answer, at: datetime) -> Event:
     """Return what an answer says as an event."""
-    said = {**_of(answer.key, at), "answer": answer.id}
+    record = {**_of(answer.key, at), "answer": answer.id}
     if answer.what == "sent":
-        return events.Sent(**said)
+        return events.Sent(**record)
     if answer.what == "received":
         return events.Received(
-            count=answer.count, sha256=answer.sha256, receipt=answer.receipt, **said
+            count=answer.count, sha256=answer.sha256, receipt=answer.receipt, **record
         )
-    return PROBLEMS[answer.what](error=answer.error, **said)
+    return PROBLEMS[answer.what](error=answer.error, **record)
 
 
 PROBLEMS: dict[str, Callable[..., Answered]] = {

@@ -48,7 +48,7 @@ def duplicate_group() -> None:
 def status_command(
     site: Site, *, towns: tuple[str, ...], month: str | None, at: str | None, as_json: bool
 ) -> None:
-    """Say what is late or wrong, municipality by municipality.
+    """Show what is late or wrong, municipality by municipality.
 
     Exit 0: all is as it should be; 1: a row is not final by 09:00 of the next business day, or
     something is wrong; 2: it could not be asked, or the history was rewritten.
@@ -106,7 +106,7 @@ def _status_row(
 @site_options
 @json_option
 def explain_command(site: Site, *, town: str, day: str, at: str | None, as_json: bool) -> None:
-    """Say all that happened to a business day: every attempt, when, by whom, and what to do now.
+    """Show all that happened to a business day: every attempt, when, by whom, and what to do now.
 
     Exit 0: nothing is wrong with it; 1: it is late or wrong; 2: it could not be asked.
 
@@ -116,7 +116,9 @@ def explain_command(site: Site, *, town: str, day: str, at: str | None, as_json:
     row, wanted = service.municipality(town), _day(day)
     if not service.policy.office.is_open(wanted):
         before = service.policy.office.after(wanted, -1)
-        raise KosekiError("this is no business day", day, f"its work belongs to {before}")
+        raise KosekiError(
+            "not a business day", day, f"its work belongs to `{before}`: name that day"
+        )
     service.history.read()
     found = service.history.town(row.code6)
     attempts = [one for kind in Kind for one in found.attempts(wanted, kind)]
@@ -179,8 +181,8 @@ def resend_command(  # noqa: PLR0913 - an option each
     """
     if full == bool(day) or full != bool(cause or (approved and not day)):
         raise KosekiError(
-            "either a day's row, or all registers with their cause or their number",
-            " ".join(said for said in (day, "--full" if full else None, cause) if said),
+            "give either a day, or --full with a cause or a number",
+            " ".join(part for part in (day, "--full" if full else None, cause) if part),
             "name a DAY, or give --full with --cause or --approved",
         )
     count = _number(approved) if approved is not None else None
@@ -237,13 +239,15 @@ def close_command(
 ) -> None:
     """Give up a day's difference, since all registers that are under way stand in for it.
 
-    Without such a sending it is refused: what is given up has a successor. With --answer, say that
-    an answer that was set aside was dealt with. Exit 0: it is recorded; 2: it was refused.
+    Without such a sending it is refused: what is given up has a successor. With --answer:
+    record that an answer that was set aside was handled. Exit 0: it is recorded; 2: it was refused.
 
     Example: koseki duplicate close 売木村 2026-11-16 --by sousa01 --reason 全件で送る
     """
     if bool(day) == bool(answer):
-        raise KosekiError("either a day or an answer", day or "", "name a DAY, or give --answer")
+        raise KosekiError(
+            "give either a day or an answer", day or "", "name a DAY, or give --answer"
+        )
     service = DuplicateService.open(site)
     decision = Decision(by, service.now, reason)
     wanted = _day(day) if day else None
@@ -285,10 +289,10 @@ def _notes(town: Town) -> str:
 
 
 def _counts(row: Row) -> str:
-    said = (
+    counts = (
         "-" if count is None else count for count in (row.approved, row.extracted, row.received)
     )
-    return "/".join(map(str, said))
+    return "/".join(map(str, counts))
 
 
 def _line_text(one: Line) -> str:
@@ -327,10 +331,10 @@ def _explain(service: DuplicateService, town: Town, row: Row) -> None:
         click.echo(f"  in its place: {row.other}")
     for event, then in service.history.of_row(key):
         record = to_record(event)
-        told = {name: value for name, value in record.items() if name in TOLD and value}
-        more = " ".join(f"{name} {value}" for name, value in told.items())
-        said = f"{record['event']} by {event.by} {more}".rstrip()
-        click.echo(f"  {event.at:%Y-%m-%d %H:%M:%S} {then.state.term}: {said}")
+        fields = {name: value for name, value in record.items() if name in SHOWN_FIELDS and value}
+        more = " ".join(f"{name} {value}" for name, value in fields.items())
+        text = f"{record['event']} by {event.by} {more}".rstrip()
+        click.echo(f"  {event.at:%Y-%m-%d %H:%M:%S} {then.state.term}: {text}")
     for one in _unconvertible(service, key):
         click.echo(f"  cannot be converted: register {one.number}, {one.points}")
     if remedy := report.remedy(town, row):
@@ -338,7 +342,7 @@ def _explain(service: DuplicateService, town: Town, row: Row) -> None:
 
 
 # What an event says beside its row, as far as it is of interest to a reader.
-TOLD = ("approved", "count", "receipt", "box", "error", "reason", "unconvertible", "full")
+SHOWN_FIELDS = ("approved", "count", "receipt", "box", "error", "reason", "unconvertible", "full")
 
 
 def _unconvertible(service: DuplicateService, key: Key) -> list[Unconvertible]:
@@ -368,22 +372,24 @@ def _attempt_row(service: DuplicateService, row: Row) -> dict[str, Any]:
     }
 
 
-def _day(said: str) -> date:
+def _day(given: str) -> date:
     try:
-        if DAY.fullmatch(said):
-            return date.fromisoformat(said)
+        if DAY.fullmatch(given):
+            return date.fromisoformat(given)
     except ValueError as error:
-        raise KosekiError("there is no such day", said, "write it as 2026-11-16") from error
-    raise KosekiError("this is not a day", said, "write it as 2026-11-16")
+        raise KosekiError(
+            "no such day in the calendar", given, "write it as `2026-11-16`"
+        ) from error
+    raise KosekiError("not a date", given, "write it as `2026-11-16`")
 
 
-def _month(said: str) -> Month:
-    if MONTH.fullmatch(said):
-        return Month.of(_day(f"{said}-01"))
-    raise KosekiError("this is not a month", said, "write it as 2026-11")
+def _month(given: str) -> Month:
+    if MONTH.fullmatch(given):
+        return Month.of(_day(f"{given}-01"))
+    raise KosekiError("not a month", given, "write it as `2026-11`")
 
 
-def _number(said: str) -> int:
-    if NUMBER.fullmatch(said):
-        return int(said)
-    raise KosekiError("this is not a count", said, "write a whole number in plain digits, as 17")
+def _number(given: str) -> int:
+    if NUMBER.fullmatch(given):
+        return int(given)
+    raise KosekiError("not a count", given, "write a whole number in plain digits, as `17`")

@@ -231,13 +231,13 @@ def to_record(event: Event) -> dict[str, Any]:
 def from_record(record: Mapping[str, Any]) -> Event:
     """Return the event of a record; ValueError, KeyError or TypeError for what is none."""
     kind = KINDS[record["event"]]
-    said = {name: value for name, value in record.items() if name != "event"}
-    if said.keys() != FIELDS[kind]:
-        raise ValueError(f"{record['event']} has other fields: {', '.join(sorted(said))}")
+    fields = {name: value for name, value in record.items() if name != "event"}
+    if fields.keys() != FIELDS[kind]:
+        raise ValueError(f"{record['event']} has other fields: {', '.join(sorted(fields))}")
     for name, read in READ.items():
-        if name in said:
-            said[name] = read(said[name])
-    return kind(**said)
+        if name in fields:
+            fields[name] = read(fields[name])
+    return kind(**fields)
 
 
 def _plain(value: object) -> object:
@@ -246,8 +246,8 @@ def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _month(said: str) -> Month:
-    first = date.fromisoformat(f"{said}-01")
+def _month(text: str) -> Month:
+    first = date.fromisoformat(f"{text}-01")
     return Month.of(first)
 
 

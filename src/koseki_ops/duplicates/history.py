@@ -67,7 +67,7 @@ class History:
             self.events = [from_record(row.record) for row in ledger.held()]
         except (ValueError, KeyError, TypeError) as error:
             raise KosekiError(
-                f"a row of {ledger.path} is no event of a duplicate",
+                f"a row of {ledger.path} is not an event of a duplicate",
                 str(error),
                 "run `koseki evidence verify`, and find out who wrote there",
             ) from error

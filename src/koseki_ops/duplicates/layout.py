@@ -24,7 +24,7 @@ SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 # What marks a character that was lost on its way here.
 LOST = "〓\ufffd"
 # As much of an answer that cannot be read is kept.
-SAID_LENGTH = 2000
+EXCERPT_LENGTH = 2000
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ class Answer:
 class Unreadable:
     """Something that the relay server said and that is no answer of this layout.
 
-    said: its beginning, as it was.
+    excerpt: its beginning, as it was.
     """
 
     id: str
-    said: str
+    excerpt: str
 
 
 @dataclass(frozen=True)
@@ -204,11 +204,11 @@ class StandIn:
     def status(self, content: bytes) -> Status | None:
         """Return what a status file says, None while it cannot be read as a whole."""
         try:
-            said = loads(content)
-            rows, totals = said["answers"], said.get("totals", {})
+            status = loads(content)
+            rows, totals = status["answers"], status.get("totals", {})
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
-        if said.get("layout") != self.version or not isinstance(rows, list):
+        if status.get("layout") != self.version or not isinstance(rows, list):
             return None
         return Status([self._answer(row) for row in rows], _totals(totals))
 
@@ -222,7 +222,7 @@ class StandIn:
             answer = None
         if answer is None or not self._is_answer(answer):
             return Unreadable(
-                f"unreadable-{digest[:32]}", text[:SAID_LENGTH].decode(errors="replace")
+                f"unreadable-{digest[:32]}", text[:EXCERPT_LENGTH].decode(errors="replace")
             )
         return replace(answer, id=f"{answer.id}-{digest[:8]}")
 
@@ -246,13 +246,13 @@ def _line(row: object) -> bytes:
     return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-def _totals(said: object) -> dict[str, dict[str, int]]:
+def _totals(totals: object) -> dict[str, dict[str, int]]:
     """Return the totals by month; a month that is not whole was not said."""
-    if not isinstance(said, dict):
+    if not isinstance(totals, dict):
         return {}
     return {
         month: {kind: row[kind] for kind in TOTALS}
-        for month, row in said.items()
+        for month, row in totals.items()
         if isinstance(row, dict)
         and set(row) == set(TOTALS)
         and all(type(number) is int and number >= 0 for number in row.values())

@@ -135,7 +135,7 @@ def remedy(town: Town, row: Row) -> str:
     if row.is_finished:
         return ""
     if row.state is State.RECEIPT_LATE:
-        return f"ask the relay server's desk; when it has nothing, {again}"
+        return f"ask whoever runs the relay server; when it has nothing, {again}"
     if row.state in FAULTS:
         return f"{rules.explain(row.key)} shows why; then {again}"
     if row.state is State.EXTRACTED:
@@ -168,11 +168,11 @@ def _of_totals(town: Town, span: Span, policy: Policy, now: datetime) -> Iterato
     last = max(town.comparisons, default=None)
     compared = town.comparisons[last] if last else None
     if compared and compared.differing:
-        said = "nothing was said" if compared.theirs is None else ", ".join(compared.differing)
+        differing = "no totals came" if compared.theirs is None else ", ".join(compared.differing)
         yield Finding(
             town.code6,
             None,
-            f"the totals of {last} differ from the receiver's: {said}",
+            f"the totals of {last} differ from the receiver's: {differing}",
             f"when they really do, `koseki duplicate resend {town.code6} --full --cause drift "
             "--by ID --reason WHY`",
         )

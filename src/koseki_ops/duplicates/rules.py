@@ -58,11 +58,16 @@ def check(town: Town, event: Event, policy: Policy) -> None:
             code="municipality",
         )
     if event.at.tzinfo is None:
-        raise Refusal("a moment without its zone", str(event.at), "write it as 09:00+09:00")
+        raise Refusal("a time without a zone", str(event.at), "write it as `09:00+09:00`")
     for field in ("approved", "count"):
         number = getattr(event, field, None)
         if number is not None and number < 0:
-            raise Refusal("a count below nothing", f"{field} {number}", "count again", code="count")
+            raise Refusal(
+                "a count below zero",
+                f"{field} {number}",
+                f"give `{field}` as 0 or more",
+                code="count",
+            )
     if (reason := getattr(event, "reason", None)) is not None:
         _check_reason(reason)
     CHECKS[type(event)](town, event, policy)
@@ -121,7 +126,7 @@ def _check_reason(reason: str) -> None:
         raise Refusal(
             f"a reason is one line of 1 to {REASON_LENGTH} characters",
             repr(reason[:40]),
-            "say in a line why, without anybody's name",
+            "give --reason in one line, without anybody's name",
             code="reason",
         )
 
@@ -156,7 +161,7 @@ def _closed(town: Town, event: events.Closed, policy: Policy) -> None:
         raise Refusal(
             "all registers are sent as of the day that was closed last",
             f"{event.day}, closed last: {town.last_day or 'none'}",
-            "let that day be closed first, or name it",
+            f"close that day first (docs/duplicates.md), or name `{town.last_day or 'none'}`",
             code="day",
         )
     else:
@@ -181,16 +186,16 @@ def _day_closed(town: Town, event: events.Closed, policy: Policy) -> None:
     office, last = policy.office, town.last_day
     if not office.is_open(event.day):
         raise Refusal(
-            "this is no business day",
+            "not a business day",
             str(event.day),
-            f"its work belongs to the day that was closed: {office.after(event.day, -1)}",
+            f"its work belongs to `{office.after(event.day, -1)}`: name that day",
             code="day",
         )
     if event.day > policy.closed_day(event.at):
         raise Refusal(
             f"this day is not over before {policy.closes:%H:%M}",
             f"{event.day} at {event.at:%Y-%m-%d %H:%M}",
-            f"the day that was closed is {policy.closed_day(event.at)}",
+            f"name `{policy.closed_day(event.at)}`, or wait until {policy.closes:%H:%M}",
             code="day",
         )
     wanted = event.day if last is None else office.after(last)
@@ -198,7 +203,7 @@ def _day_closed(town: Town, event: events.Closed, policy: Policy) -> None:
         raise Refusal(
             f"each business day has a row, and {wanted} has none yet",
             str(event.day),
-            f"close {wanted} first",
+            f"close `{wanted}` first (docs/duplicates.md)",
             code="gap",
         )
 
@@ -209,7 +214,12 @@ def _extracted(town: Town, event: events.Extracted, _policy: Policy) -> None:
     if event.kind is Kind.DIFFERENCE:
         _no_force(town, row)
     if not (SHA256.fullmatch(event.sha256) or (event.unconvertible and not event.sha256)):
-        raise Refusal("this is no SHA-256", event.sha256[:70], "extract it again", code="hash")
+        raise Refusal(
+            "not a SHA-256",
+            event.sha256[:70],
+            f"extract it again: {resend(event.key)}",
+            code="hash",
+        )
 
 
 def _no_force(town: Town, row: Row) -> None:
@@ -241,7 +251,7 @@ def _held_up(town: Town, row: Row) -> Refusal | None:
         return Refusal(
             f"{town.hold.by} holds this municipality ({town.hold.reason})",
             str(row.key),
-            f"{release(town.code6)} lets it go",
+            f"release it with {release(town.code6)}",
             code="held",
         )
     if row.key.kind is Kind.DIFFERENCE and (refusal := _forced(town, row)):
@@ -282,7 +292,12 @@ def _answered(town: Town, event: events.Answered) -> Row:
 
 def _new(town: Town, answer: str) -> None:
     if answer in town.answers:
-        raise Refusal("this answer was dealt with", answer, "nothing is to be done", code="known")
+        raise Refusal(
+            "this answer was handled already",
+            answer,
+            f"nothing; see `koseki duplicate status {town.code6}`",
+            code="known",
+        )
 
 
 def _sent(town: Town, event: events.Sent, _policy: Policy) -> None:
@@ -300,14 +315,14 @@ def _received(town: Town, event: events.Received, _policy: Policy) -> None:
         raise Refusal(
             f"{row.key} has other counts",
             f"approved {row.approved}, extracted {row.extracted}, received {event.count}",
-            f"{resend(row.key)} when it does not come right",
+            f"{resend(row.key)} when no right receipt follows",
             code="count",
         )
     if event.sha256 != row.sha256:
         raise Refusal(
             f"{row.key} was received with another hash",
             f"{event.sha256[:12]}…, ours is {row.sha256[:12]}…",
-            f"{resend(row.key)} when it does not come right",
+            f"{resend(row.key)} when no right receipt follows",
             code="hash",
         )
     if not event.receipt:
@@ -328,7 +343,7 @@ def _overdue(town: Town, event: events.Overdue, policy: Policy) -> None:
         raise Refusal(
             f"{row.key} has until {deadline:%Y-%m-%d %H:%M:%S}",
             f"{event.at:%Y-%m-%d %H:%M:%S}",
-            "wait for it",
+            f"wait, or see {explain(row.key)}",
             code="early",
         )
 
@@ -358,7 +373,7 @@ def _hold(town: Town, event: events.Held, _policy: Policy) -> None:
         raise Refusal(
             f"{town.code6} is held already by {town.hold.by} ({town.hold.reason})",
             event.by,
-            f"{release(town.code6)} lets it go",
+            f"release it with {release(town.code6)}",
             code="held",
         )
 
@@ -392,7 +407,7 @@ def _compared(town: Town, event: events.Compared, policy: Policy) -> None:
         raise Refusal(
             "a month's totals are compared when it is over",
             f"{event.month} of {town.code6}",
-            f"wait until {event.month.next.first_day}",
+            f"wait until `{event.month.next.first_day}`",
             code="day",
         )
     for side in (event.ours, event.theirs):
@@ -400,7 +415,7 @@ def _compared(town: Town, event: events.Compared, policy: Policy) -> None:
             raise Refusal(
                 f"totals name each of {', '.join(TOTALS)} with its number",
                 ", ".join(f"{name} {number}" for name, number in side.items())[:80],
-                "count them again",
+                "give `ours` and `theirs` again, each with all its numbers",
                 code="count",
             )
 

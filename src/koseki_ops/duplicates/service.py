@@ -95,7 +95,7 @@ class Decision:
     def _full(self, town: Town, approved: int) -> Event:
         if town.last_day is None:
             raise KosekiError(
-                "all registers are sent as of the day that was closed last, and none was",
+                "all registers are sent as of the last closed day, and no day was closed yet",
                 town.code6,
                 'let a day be closed first: docs/duplicates.md, "A day that nobody closed"',
             )
@@ -136,36 +136,38 @@ class DuplicateService:
     def joined(self) -> list[Municipality]:
         """Return the municipalities that have joined by the moment, those that left included."""
         today = self.policy.date_of(self.now)
-        return [
-            row for row in self.platform.municipalities if row.joined_on and row.joined_on <= today
-        ]
+        return [row for row in self.platform.municipalities if row.has_joined(today)]
 
-    def municipality(self, said: str) -> Municipality:
+    def municipality(self, given: str) -> Municipality:
         """Return a municipality that has joined, by name, slug or code."""
         for row in self.joined():
-            if said in {row.code6, row.slug, row.name}:
+            if given in {row.code6, row.slug, row.name}:
                 return row
         raise KosekiError(
             "no municipality of this name, slug or code has joined",
-            said,
+            given,
             "choose one that `koseki municipalities` lists",
         )
 
-    def operator(self, said: str) -> str:
+    def operator(self, given: str) -> str:
         """Return an operator of the day, wherever he works."""
-        rows = [row.model_dump(mode="json") for row in self.platform.operators]
-        places = {place for row in rows for place in row["hosts"]}
+        rows = self.platform.operators
+        places = {place for row in rows for place in row.hosts}
         known = operators_on(rows, places, self.policy.date_of(self.now))
-        if said not in known:
-            raise KosekiError("no operator of today", said, f"name one of {', '.join(known)}")
-        return said
+        if given not in known:
+            raise KosekiError(
+                "not a valid operator today",
+                given,
+                f"name an operator of `operators.yml`: {', '.join(known)}",
+            )
+        return given
 
-    def decide(self, said: str, by: str, made: Callable[[Town], list[Event]]) -> list[Event]:
+    def decide(self, given: str, by: str, made: Callable[[Town], list[Event]]) -> list[Event]:
         """Record what an operator decided: all of it, or nothing when a part is refused.
 
         made: gives the events for the municipality as it is, while nobody else records.
         """
-        code6 = self.municipality(said).code6
+        code6 = self.municipality(given).code6
         self.operator(by)
         with self.history.alone():
             town = self.history.town(code6)
@@ -187,7 +189,7 @@ def last_attempt(town: Town, day: date, kind: Kind) -> Key:
     attempts = town.attempts(day, kind)
     if not attempts:
         raise KosekiError(
-            f"there is no {kind.term} of this day",
+            f"no {kind.term} of this day",
             str(day),
             f"see which days there are: `koseki duplicate status {town.code6} "
             f"--month {Month.of(day)}`",
@@ -200,10 +202,10 @@ def span(row: Municipality) -> Span:
     return Span(row.joined_on or date.max, row.left_on)
 
 
-def moment(said: str, zone: ZoneInfo) -> datetime:
+def moment(given: str, zone: ZoneInfo) -> datetime:
     """Return the moment that is written; without a zone it is in this one."""
     try:
-        found = datetime.fromisoformat(said)
+        found = datetime.fromisoformat(given)
     except ValueError as error:
-        raise KosekiError("this is no moment", said, "write it as 2026-12-01T09:00") from error
+        raise KosekiError("not a date-time", given, "write it as `2026-12-01T09:00`") from error
     return found if found.tzinfo else found.replace(tzinfo=zone)

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.formatting import printable
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.results import EngineResult, HostResult
 from koseki_ops.core.subprocesses import engine
 from koseki_ops.drift.judge.declared import merge
@@ -55,7 +56,7 @@ def run_playbook(
     *,
     limit: list[str],
     check: bool,
-    progress: Callable[[str], None],
+    progress: OnProgress,
     accelerated: bool = True,
     tags: Sequence[str] = (),
     at_rest: bool = False,
@@ -94,7 +95,9 @@ def run_playbook(
                     kept.write(printable(line))
                     tail.append(line.strip())
         if not summary.exists():
-            raise KosekiError("ansible-playbook broke off", tail[-1], f"read {log}, run it again")
+            raise KosekiError(
+                "ansible-playbook broke off", tail[-1], f"read {log}, then run `koseki apply` again"
+            )
         rows = json.loads(summary.read_text(encoding="utf-8"))
         kept_back = [
             json.loads(path.read_text(encoding="utf-8")) for path in Path(folder).glob("tmp*.json")
@@ -103,5 +106,7 @@ def run_playbook(
     for row in kept_back:
         merge(hosts[row["host"]].declared, row["declared"])
     if process.returncode and not any(host.failed or host.unreachable for host in hosts.values()):
-        raise KosekiError("ansible-playbook broke off", tail[-1], f"read {log}, run it again")
+        raise KosekiError(
+            "ansible-playbook broke off", tail[-1], f"read {log}, then run `koseki apply` again"
+        )
     return EngineResult(ENGINE, hosts, time.monotonic() - started)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from koseki_ops.core.locks import exclusive
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.results import EngineResult, HostResult, merge
 from koseki_ops.drift.history.waivers import hand_out
 from koseki_ops.drift.judge.sweep import after_apply, before_apply
@@ -19,7 +19,7 @@ from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
 from koseki_ops.registers.link import service as link
 from koseki_ops.remote.ssh_config import ensure_site_ssh
-from koseki_ops.supply import release, station
+from koseki_ops.supply import release, toolkit
 from koseki_ops.supply.mirror import verify_mirror
 from koseki_ops.trust import authorities, terminals
 from koseki_ops.trust.secrets import load_secrets
@@ -32,8 +32,6 @@ DEPLOYS = (
 )
 PLAYBOOK = "playbooks/site.yml"
 ENGINES = ("baseline", "services")
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def prepare(site: Site, inventory: Inventory) -> None:
     """
     platform = load_platform(inventory)
     secrets = load_secrets(site)
-    authorities.hold(site)
+    authorities.require(site)
     verify_mirror(site)
     wanted = platform.application_release
     if site.is_lab and wanted.name == release.STAND_IN_NAME:
@@ -62,7 +60,7 @@ def prepare(site: Site, inventory: Inventory) -> None:
     archive = release.folder_of(site) / f"{wanted.name}-{wanted.version}.tar.gz"
     release.verify(archive, release.signers_of(site))
     # A host that keeps watch is no authority: it has what an apply left there.
-    if not site.station:
+    if not site.watch_host:
         days = platform.certificate_policy.authority_days
         open_authority(site.state / "pki", str(secrets["pki_ca_passphrase"]), days)
         terminals.ensure_authority(site, platform)
@@ -78,7 +76,7 @@ def one_at_a_time(site: Site) -> AbstractContextManager[None]:
     return exclusive(site.state / "apply.lock", f"another apply is at work on {site.name}")
 
 
-def apply(site: Site, plan: Plan, say: Say) -> EngineResult:
+def apply(site: Site, plan: Plan, on_progress: OnProgress) -> EngineResult:
     """Run the engines in order and return what they did on each host.
 
     A host that does not answer is named and left out of what follows; the others go on.
@@ -92,10 +90,10 @@ def apply(site: Site, plan: Plan, say: Say) -> EngineResult:
     with one_at_a_time(site):
         before = {} if plan.check else before_apply(site, hosts)
         if "baseline" in plan.engines:
-            say(f"baseline: {len(hosts)} hosts")
+            on_progress(f"baseline: {len(hosts)} hosts")
             results.append(
                 pyinfra_run.run_deploys(
-                    site, list(DEPLOYS), limit=hosts, check=plan.check, progress=say
+                    site, list(DEPLOYS), limit=hosts, check=plan.check, progress=on_progress
                 )
             )
         stopped = {name for result in results for name, host in result.hosts.items() if _bad(host)}
@@ -106,21 +104,23 @@ def apply(site: Site, plan: Plan, say: Say) -> EngineResult:
             # Services need the accounts and packages that only a real apply would lay.
             bare = {name for result in results for name, host in result.hosts.items() if host.bare}
             if bare & set(served):
-                say("services: what they change on bare hosts is known once the baseline is laid")
+                on_progress(
+                    "services: what they change on bare hosts is known once the baseline is laid"
+                )
             served = [host for host in served if host not in bare]
         if "services" in plan.engines and served:
-            say(f"services: {len(served)} hosts")
+            on_progress(f"services: {len(served)} hosts")
             results.append(
                 ansible_run.run_playbook(
-                    site, PLAYBOOK, limit=served, check=plan.check, progress=say
+                    site, PLAYBOOK, limit=served, check=plan.check, progress=on_progress
                 )
             )
         total = merge(results)
         for host in hosts:
             total.hosts.setdefault(host, HostResult())
         if not plan.check:
-            _leave_manifests(site, inventory, plan, results, total, before, say)
-            total = merge([total, _hand_over(site, inventory, hosts, total, say)])
+            _leave_manifests(site, inventory, plan, results, total, before, on_progress)
+            total = merge([total, _hand_over(site, inventory, hosts, total, on_progress)])
     total.seconds = time.monotonic() - started
     return total
 
@@ -132,13 +132,13 @@ def _leave_manifests(
     results: list[EngineResult],
     total: EngineResult,
     before: dict[str, State],
-    say: Say,
+    on_progress: OnProgress,
 ) -> None:
     """Write down what must be true from now on, on every host where all engines did their work."""
     done = [name for name, host in total.hosts.items() if not _bad(host)]
     if not done:
         return
-    say(f"manifests: {len(done)} hosts")
+    on_progress(f"manifests: {len(done)} hosts")
     names = {pyinfra_run.ENGINE: "baseline", ansible_run.ENGINE: "services"}
     declared = {
         host: {
@@ -156,7 +156,11 @@ def _leave_manifests(
 
 
 def _hand_over(
-    site: Site, inventory: Inventory, hosts: list[str], so_far: EngineResult, say: Say
+    site: Site,
+    inventory: Inventory,
+    hosts: list[str],
+    so_far: EngineResult,
+    on_progress: OnProgress,
 ) -> EngineResult:
     """Give the hosts that keep watch what was noted here, also when others alone were changed.
 
@@ -164,14 +168,17 @@ def _hand_over(
     """
     result = EngineResult("hand-over")
     hand_out(site)
-    for host in station.stations(inventory):
+    for host in toolkit.watch_hosts(inventory):
         if _bad(so_far.hosts.get(host, HostResult())):
-            continue  # its own sentence has been said
-        silence = station.hand_over(site, host)
-        if station.NOT_KNOWN in silence and host not in hosts:
-            say(f"{host} keeps no watch yet: its own first apply tells it")
-        elif silence:
-            sentence = f"{host} was not told what was applied ({silence}): run the apply again"
+            continue  # its own sentence has been printed
+        unreachable_reason = toolkit.hand_over(site, host)
+        if toolkit.NOT_KNOWN in unreachable_reason and host not in hosts:
+            on_progress(f"{host} is no watch host yet: its first apply makes it one")
+        elif unreachable_reason:
+            sentence = (
+                f"{host} did not get what was applied ({unreachable_reason}): "
+                "run `koseki apply` again"
+            )
             result.hosts[host] = HostResult(unreachable=True, errors=[sentence])
     return result
 

@@ -21,7 +21,7 @@ def _today_called(_: click.Context, _option: click.Parameter, value: str | None)
 
 
 @click.command("apply")
-@click.option("--check", is_flag=True, help="Change nothing; say what an apply would change.")
+@click.option("--check", is_flag=True, help="Change nothing; show what an apply would change.")
 @click.option("--limit", multiple=True, metavar="HOST|GROUP", help="Only these (repeatable).")
 @click.option(
     "--only",
@@ -35,16 +35,16 @@ def _today_called(_: click.Context, _option: click.Parameter, value: str | None)
 def apply_command(
     site: Site, *, check: bool, limit: tuple[str, ...], only: str | None, as_json: bool
 ) -> None:
-    """Bring the hosts to what the inventory says: the baseline, then the services.
+    """Bring the hosts to what is in the inventory: the baseline, then the services.
 
-    Exit 0: every host is as the inventory says (with --check: could be asked); 1: something
+    Exit 0: every host is as in the inventory (with --check: could be asked); 1: something
     failed; 2: bad input, an unhealthy cluster, or a host did not answer (the others went on).
 
     Example: koseki apply --check --limit databases
     """
     plan = engine.Plan(check, limit, (only,) if only else engine.ENGINES)
     progress = Progress([])
-    result = engine.apply(site, plan, progress.say)
+    result = engine.apply(site, plan, progress.report)
     print_result(result, check=check)
     if as_json:
         print_json(engine.as_json(result))

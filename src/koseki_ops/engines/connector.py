@@ -108,10 +108,10 @@ class KosekiConnector(BaseConnector):
             self.config = files_of(self.site).bootstrap_config
             code, output = self._ssh(PROBE)
         if code:
-            said = reason_of(output.stderr, code)
-            said += f"; {certificate_holds(self.site)}" if DENIED[0] in said else ""
+            reason = reason_of(output.stderr, code)
+            reason += f"; {certificate_holds(self.site)}" if DENIED[0] in reason else ""
             raise ConnectError(
-                f"{self.host.name} does not answer ({said}): look at the host and its line, then "
+                f"{self.host.name} does not answer ({reason}): look at the host and its line, then "
                 "run it again"
             )
         release, clock, rooms = self._first_answer(output.stdout)
@@ -137,16 +137,16 @@ class KosekiConnector(BaseConnector):
             code, out, _ = self._run(" ".join(AS_ROOT), program.encode())
             self.prefetch.take(code, out)
 
-    def _first_answer(self, said: str) -> tuple[str, float, dict[str, int]]:
+    def _first_answer(self, reason: str) -> tuple[str, float, dict[str, int]]:
         """Return what a host said at the first contact: release, clock, and KiB left by place."""
         try:
-            release, clock, *rooms = said.splitlines()
+            release, clock, *rooms = reason.splitlines()
             split = [room.split(maxsplit=1) for room in rooms]
             left = {in_short(place): int(free) for free, place in split}
             return in_short(release), number(clock), left
         except ValueError as error:
             raise ConnectError(
-                f"{self.host.name} does not say what it is ({in_short(said, 80)}): look at "
+                f"{self.host.name} has no known kind ({in_short(reason, 80)}): look at "
                 "the host; nothing was changed there"
             ) from error
 
@@ -234,10 +234,10 @@ class KosekiConnector(BaseConnector):
         own = ("-o", "ControlPath=none", "-o", "ControlMaster=no")
         way = argv(self.site, self.host.name, "sudo -n true", options=own)
         for _ in range(PROOF_TRIES):
-            code, _, said = heard(way, b"")
+            code, _, reason = heard(way, b"")
             if code == 0:
                 return True
-            self.trouble = reason_of(said, code)
+            self.trouble = reason_of(reason, code)
             gevent.sleep(1)
         return False
 
@@ -266,7 +266,7 @@ def heard(way: Sequence[str], stdin: bytes) -> tuple[int, bytes, bytes]:
     code = process.wait()
     if len(out) > ANSWER_BYTES or out.count(b"\n") > LINES:
         most = f"{ANSWER_BYTES >> 20} MiB or {LINES} lines"
-        return CUT_OFF, b"", f"it said more than {most}: cut off".encode()
+        return CUT_OFF, b"", f"it sent more than {most}: cut off".encode()
     return code, bytes(out), bytes(err)
 
 
@@ -280,14 +280,14 @@ def _send(stream: Any, stdin: bytes) -> None:  # noqa: ANN401 - a pipe's end, ge
     stream.close()
 
 
-def _hear(stream: Any, said: bytearray, end: Callable[[], None] | None = None) -> None:  # noqa: ANN401 - as above
+def _hear(stream: Any, reason: bytearray, end: Callable[[], None] | None = None) -> None:  # noqa: ANN401 - as above
     """Take what comes. end: ends the program when that is too much; without it the end is kept."""
     make_nonblocking(stream.fileno())
     while chunk := nb_read(stream.fileno(), CHUNK):
-        said += chunk
+        reason += chunk
         if end is None:
-            del said[:-ERROR_BYTES]
-        elif len(said) > ANSWER_BYTES:
+            del reason[:-ERROR_BYTES]
+        elif len(reason) > ANSWER_BYTES:
             end()
             return
 
@@ -301,8 +301,8 @@ def clocks_apart(there: float, asked: float, answered: float) -> str:
     if off <= CLOCK_SECONDS:
         return ""
     return (
-        f"its clock says {_moment(there)}, this machine's {_moment(answered)}: what is signed here "
-        f"would not hold there; set the one that is wrong (`date --set`), then run it again"
+        f"its clock shows {_moment(there)}, this machine's {_moment(answered)}: what is signed "
+        f"here would not hold there; set the one that is wrong (`date --set`), then run it again"
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_private
 from koseki_ops.core.subprocesses import TIMED_OUT
-from koseki_ops.verify.batch import DELIMITER, Answer, Question, assemble, parse
+from koseki_ops.verify.batch import DELIMITER, CommandResult, Question, assemble, parse
 
 # A shell command that begins so is asked when it is asked: its answer is of that moment.
 AT_THIS_MOMENT = ": at this moment; "
@@ -30,7 +30,7 @@ class Prefetch:
         self.path = path
         self._noted: list[str] = json.loads(path.read_text("utf-8")) if path.exists() else []
         self._names: list[str] = []
-        self._answers: dict[str, Answer] = {}
+        self._answers: dict[str, CommandResult] = {}
         self._asked: dict[str, None] = {}
 
     def program(self) -> str:
@@ -54,9 +54,9 @@ class Prefetch:
             answers = parse(stream, self._names)
         except KosekiError:
             return
-        self._answers = {name: said for name, said in answers.items() if said.rc != TIMED_OUT}
+        self._answers = {name: answer for name, answer in answers.items() if answer.rc != TIMED_OUT}
 
-    def answer(self, command: str) -> Answer | None:
+    def answer(self, command: str) -> CommandResult | None:
         """Return the answer to a question, None when it has to be asked; note it for next time."""
         if command.startswith(AT_THIS_MOMENT):
             return None

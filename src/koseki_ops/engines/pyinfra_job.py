@@ -114,7 +114,7 @@ def _prepare(state: State, path: Path) -> None:
                 runpy.run_path(str(path))
             except READING as error:
                 # What a host says of itself may be anything: what it makes of us is its own.
-                _connector(host).trouble = in_short(f"what it said: {type(error).__name__} {error}")
+                _connector(host).trouble = in_short(f"its output: {type(error).__name__} {error}")
                 state.fail_hosts({host})  # type: ignore[no-untyped-call] # theirs
 
     hosts = state.inventory.get_active_hosts()
@@ -154,11 +154,11 @@ def _count(state: State, host: Host, result: HostResult, *, executed: bool) -> N
     for op_hash in state.ops[host]:
         meta = state.get_op_data_for_host(host, op_hash).operation_meta
         if meta.is_complete() and meta.did_error():
-            said = meta.stderr_lines or meta.stdout_lines or ["no output"]
+            output = meta.stderr_lines or meta.stdout_lines or ["no output"]
             result.failed += 1
-            result.errors.append(f"{host.name}: {_name(state, op_hash)}: {said[-1]}")
+            result.errors.append(f"{host.name}: {_name(state, op_hash)}: {output[-1]}")
         if meta.is_complete():
-            result.said += meta.stdout_lines
+            result.output += meta.stdout_lines
         made = meta.is_complete() and meta.did_change()
         if made if executed else meta.will_change:
             result.changed += 1

@@ -11,9 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.results import EngineResult, HostResult
 from koseki_ops.core.subprocesses import engine
 from koseki_ops.plan.site import Site
@@ -27,7 +27,7 @@ def run_deploys(
     *,
     limit: list[str],
     check: bool,
-    progress: Callable[[str], None],
+    progress: OnProgress,
     data: dict[str, str] | None = None,
 ) -> EngineResult:
     """Run deploys (paths below the checkout) on hosts; with check, only count what would change.
@@ -63,6 +63,10 @@ def run_deploys(
         answer.seek(0)
         output = answer.read()
     if process.returncode:
-        raise KosekiError("pyinfra broke off", tail[-1] if tail else "no output", "run it again")
+        raise KosekiError(
+            "pyinfra broke off",
+            tail[-1] if tail else "no output",
+            "remove the cause that it names, then run `koseki apply` again",
+        )
     hosts = {name: HostResult(**host) for name, host in json.loads(output).items()}
     return EngineResult(ENGINE, hosts, time.monotonic() - started)

@@ -23,14 +23,14 @@ def evidence_group() -> None:
 def verify_command(site: Site, *, as_json: bool) -> None:
     """Hold every record against the one before it and against its signature.
 
-    Exit 0: all hold; 1: a row was changed, removed, inserted or put elsewhere, and the first one is
-    named.
+    Exit 0: all are whole; 1: a row was changed, removed, inserted or put elsewhere, and the first
+    one is named.
 
     Example: koseki evidence verify -i iida
     """
     found = {name: Ledger(site, name).verify() for name in LEDGERS}
     for name, verdict in found.items():
-        click.echo(f"{name:12} {verdict.rows} rows hold")
+        click.echo(f"{name:12} {verdict.rows} rows verified")
         if verdict.wrong:
             click.echo(
                 f"koseki: {name}: {verdict.wrong}: keep the file as it is, compare it with a copy "

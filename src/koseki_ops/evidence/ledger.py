@@ -56,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a verification found: how many rows hold, and what is wrong with the next one."""
+    """What a verification found: how many rows verified, and what is wrong with the next one."""
 
     rows: int
     wrong: str = ""
@@ -71,7 +71,7 @@ class Ledger:
         old = LEDGERS[name]
         self.name, self.old = name, site.state / old if old else None
         self.path = site.state / "evidence" / f"{name}.jsonl"
-        self.keys, self.published = site.drift, site.station is not None
+        self.keys, self.published = site.drift, site.watch_host is not None
 
     @property
     def head(self) -> Path:
@@ -92,7 +92,7 @@ class Ledger:
             raise KosekiError(
                 f"this was not recorded in {self.path}",
                 str(error),
-                "mend that, then run the same command again",
+                "remove that cause, then run the same command again; see `koseki evidence verify`",
             ) from error
 
     def rows(self) -> Iterator[Row]:
@@ -128,9 +128,9 @@ class Ledger:
         lines, rows, before = self._lines(), list[Row](), FIRST
         for number, line in enumerate(lines, 1):
             try:
-                said = loads(line)
-                rows.append(Row(number, said["at"], said["record"], sha256(line).hexdigest()))
-                follows = (said["number"], said["before"]) == (number, before)
+                plain = loads(line)
+                rows.append(Row(number, plain["at"], plain["record"], sha256(line).hexdigest()))
+                follows = (plain["number"], plain["before"]) == (number, before)
             except (ValueError, KeyError, TypeError):
                 follows = False
             if not follows:
@@ -161,12 +161,12 @@ class Ledger:
 
     def _wrong(self, line: bytes, number: int, before: str) -> str:
         try:
-            said = loads(line)
-            signature = base64.b64decode(said.pop("signature"), validate=True)
-            found = (int(said["number"]), str(said["before"]))
+            plain = loads(line)
+            signature = base64.b64decode(plain.pop("signature"), validate=True)
+            found = (int(plain["number"]), str(plain["before"]))
         except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
             return "is no row"
-        if not self._is_ours(said, signature):
+        if not self._is_ours(plain, signature):
             return "is not what was signed"
         if found != (number, before):
             return f"does not follow the one before it (it was written as row {found[0]})"
@@ -177,12 +177,12 @@ class Ledger:
             # The first row's writer may have been killed before it wrote the head.
             return "" if count <= 1 else "the head is missing"
         try:
-            said = loads(self.head.read_bytes())
-            signature = base64.b64decode(said.pop("signature"), validate=True)
-            rows, last = int(said["rows"]), str(said["digest"])
+            plain = loads(self.head.read_bytes())
+            signature = base64.b64decode(plain.pop("signature"), validate=True)
+            rows, last = int(plain["rows"]), str(plain["digest"])
         except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
             return "the head is no head"
-        if not self._is_ours(said, signature):
+        if not self._is_ours(plain, signature):
             return "the head is not what was signed"
         if rows > count:
             return f"{rows - count} rows at the end are missing"
@@ -191,8 +191,8 @@ class Ledger:
             return "the head is of another history"
         return ""
 
-    def _is_ours(self, said: Mapping[str, Any], signature: bytes) -> bool:
-        return site_key.verify(self.keys, _signed(said), signature, published=self.published)
+    def _is_ours(self, plain: Mapping[str, Any], signature: bytes) -> bool:
+        return site_key.verify(self.keys, _signed(plain), signature, published=self.published)
 
     @contextmanager
     def _unchanged(self) -> Iterator[None]:
@@ -222,7 +222,7 @@ class Ledger:
             return _row(lines[-1])
         except (ValueError, KeyError, TypeError) as error:
             raise KosekiError(
-                f"the last row of {self.path} is no row",
+                f"the last row of {self.path} is not a row",
                 str(error),
                 "nothing was recorded; run `koseki evidence verify`, and find out who wrote there",
             ) from error
@@ -243,13 +243,13 @@ class Ledger:
     def _write(
         self, file: IO[bytes], last: Row | None, record: Mapping[str, Any], at: datetime
     ) -> Row:
-        said = {
+        plain = {
             "number": last.number + 1 if last else 1,
             "at": at.astimezone(UTC).isoformat(timespec="seconds"),
             "before": last.digest if last else FIRST,
             "record": dict(record),
         }
-        line = self._sign(said) + b"\n"
+        line = self._sign(plain) + b"\n"
         left = memoryview(line)
         while left:
             left = left[os.write(file.fileno(), left) :]
@@ -258,15 +258,15 @@ class Ledger:
         write_atomic(self.head, self._sign({"rows": row.number, "digest": row.digest}))
         return row
 
-    def _sign(self, said: dict[str, Any]) -> bytes:
-        signature = base64.b64encode(site_key.sign(self.keys, _signed(said))).decode()
-        return _signed({**said, "signature": signature})
+    def _sign(self, plain: dict[str, Any]) -> bytes:
+        signature = base64.b64encode(site_key.sign(self.keys, _signed(plain))).decode()
+        return _signed({**plain, "signature": signature})
 
 
-def _signed(said: Mapping[str, Any]) -> bytes:
+def _signed(plain: Mapping[str, Any]) -> bytes:
     """Return an object as the bytes that are signed: keys in their order, no blanks."""
     return json.dumps(
-        said, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
+        plain, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
     ).encode()
 
 
@@ -276,5 +276,5 @@ def _whole_lines(content: bytes) -> list[bytes]:
 
 
 def _row(line: bytes) -> Row:
-    said = loads(line)
-    return Row(said["number"], said["at"], said["record"], sha256(line).hexdigest())
+    plain = loads(line)
+    return Row(plain["number"], plain["at"], plain["record"], sha256(line).hexdigest())

@@ -49,10 +49,16 @@ def _load(folder: Path) -> Ed25519PrivateKey:
         key = load_pem_private_key(path.read_bytes(), None)
     except (OSError, ValueError, TypeError) as error:
         raise KosekiError(
-            "the drift signing key cannot be read", f"{path}: {error}", "restore it from the backup"
+            "the drift signing key cannot be read",
+            f"{path}: {error}",
+            "restore it from the copy of the site's `var/` that is kept elsewhere",
         ) from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise KosekiError("the drift signing key is of another kind", str(path), "restore it")
+        raise KosekiError(
+            "the drift signing key is not an Ed25519 key",
+            str(path),
+            "restore it from the copy of the site's `var/` that is kept elsewhere",
+        )
     return key
 
 
@@ -79,12 +85,16 @@ def _published(folder: Path) -> Ed25519PublicKey:
         key = load_pem_public_key(path.read_bytes())
     except (OSError, ValueError) as error:
         raise KosekiError(
-            "this host was not told what was applied",
+            "this host has no record of the last apply",
             f"{path}: {error}",
-            "run `koseki apply` at the administrator's seat",
+            "run `koseki apply` on the control node",
         ) from error
     if not isinstance(key, Ed25519PublicKey):
-        raise KosekiError("the drift signing key is of another kind", str(path), "apply again")
+        raise KosekiError(
+            "the drift signing key is not an Ed25519 key",
+            str(path),
+            "run `koseki apply` on the control node",
+        )
     return key
 
 

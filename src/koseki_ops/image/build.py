@@ -1,6 +1,6 @@
 """One host of the inventory as a bootable disk.
 
-A bare machine of the workshop is made from the platform's own mirror and gets its baseline and its
+A bare machine of the build lab is made from the platform's own mirror and gets its baseline and its
 services by the same deploys and roles as every other; what is left on its disk, less what makes it
 that machine, becomes the image.
 """
@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.resources import files
@@ -22,20 +22,19 @@ from typing import Any
 from cryptography import x509
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.results import EngineResult
 from koseki_ops.core.subprocesses import run
 from koseki_ops.engines import ansible_run, apply, pyinfra_run
 from koseki_ops.image import disk, loader, lynis, sanitize, seal
 from koseki_ops.image.tools import Tools
 from koseki_ops.image.volumes import ROOT, Layout, layout_of
-from koseki_ops.lab.lab import Lab, Stock
+from koseki_ops.lab.lab import Lab, MachineSet
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.supply.base_tree import ensure_tree
 from koseki_ops.supply.mirror import VAULT_SUITE
 from koseki_ops.trust.secrets import load_secrets, read_password
-
-Say = Callable[[str], None]
 
 # The tree, the raw disk without its holes, the compressed one.
 ROOM_BYTES = 6 << 30
@@ -49,7 +48,7 @@ STAGES = ("install", "configure")
 PLACE_IN_TREE = Path("usr/share/koseki")
 
 
-def build(site: Site, host: str, form: str, say: Say) -> Path:
+def build(site: Site, host: str, form: str, on_progress: OnProgress) -> Path:
     """Build, sign and put in place the image of a host; return its path.
 
     form: `qcow2` (compressed) or `raw`. Raises KosekiError; nothing half-made stays then.
@@ -57,7 +56,9 @@ def build(site: Site, host: str, form: str, say: Say) -> Path:
     inventory = Inventory(site.inventory)
     if host not in inventory.hosts:
         raise KosekiError(
-            "no such host in the inventory", host, f"name one of {', '.join(inventory.hosts)}"
+            "no such host in the inventory",
+            host,
+            f"name one of `hosts.yml`: {', '.join(inventory.hosts)}",
         )
     secrets = load_secrets(site)
     if PASSWORD not in secrets:
@@ -73,43 +74,45 @@ def build(site: Site, host: str, form: str, say: Say) -> Path:
         raise KosekiError(
             "an image needs more room",
             f"{free >> 20} MiB left at {place}",
-            f"free {ROOM_BYTES >> 20} MiB",
+            f"free {ROOM_BYTES >> 20} MiB; `df {place}` shows the room",
         )
-    with apply.one_at_a_time(open_workshop(site)):
+    with apply.one_at_a_time(open_build_lab(site)):
         for left in place.glob(".building-*"):
             shutil.rmtree(left)
         aside = place / f".building-{os.getpid()}"
         aside.mkdir(mode=0o700)
         try:
-            made = _build(site, inventory, host, form, origin, aside, say)
+            made = _build(site, inventory, host, form, origin, aside, on_progress)
             for path in sorted(aside.glob(f"{host}.*")):
                 path.replace(place / path.name)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            raise KosekiError("the disk is full", str(place), "free some room") from error
+            raise KosekiError(
+                "the disk is full", str(place), f"free some room; `df {place}` shows it"
+            ) from error
         finally:
             shutil.rmtree(aside)
     return place / made
 
 
-def open_workshop(site: Site) -> Site:
+def open_build_lab(site: Site) -> Site:
     """Return the site's workshop: machines and services' keys of its own, the site's authorities.
 
     What the image trusts is what the site trusts: who certifies people and engines, who signs
     releases, whose terminals are admitted. The services' own certificates are made by an authority
     that nobody knows, and none of them stays.
     """
-    workshop = site.workshop
-    ssh = workshop.state / "ssh"
+    build_lab = site.build_lab
+    ssh = build_lab.state / "ssh"
     ssh.mkdir(mode=0o700, parents=True, exist_ok=True)
     shared = [f"ssh/{name}" for name in ("user_ca", "host_ca")]
     shared += ["ssh/user_ca.pub", "ssh/host_ca.pub", "terminals", "release", "link"]
     for name in shared:
-        link = workshop.state / name
+        link = build_lab.state / name
         if not link.is_symlink():
             link.symlink_to(site.state / name)
-    return workshop
+    return build_lab
 
 
 def _build(
@@ -119,25 +122,25 @@ def _build(
     form: str,
     origin: seal.Origin,
     aside: Path,
-    say: Say,
+    on_progress: OnProgress,
 ) -> str:
-    packages = inventory.shared["packages"]
-    base = ensure_tree(site, [*packages["base"], *packages["image"]], VAULT_SUITE, say)
-    workshop = site.workshop
-    lab = Lab(workshop, say, Stock((host,), base))
+    packages = inventory.platform.packages
+    base = ensure_tree(site, [*packages["base"], *packages["image"]], VAULT_SUITE, on_progress)
+    build_lab = site.build_lab
+    lab = Lab(build_lab, on_progress, MachineSet((host,), base))
     lab.down()
     try:
         lab.up()
-        _apply(lab, host, say)
-        say("image: an independent witness looks at it")
-        testimony = lynis.hear(workshop, host, container=True)
-        _place(aside / f"{host}{seal.TESTIMONY}", json.dumps(testimony.as_json(), indent=1) + "\n")
+        _apply(lab, host, on_progress)
+        on_progress("image: an independent audit")
+        audit = lynis.run_audit(build_lab, host, container=True)
+        _place(aside / f"{host}{seal.AUDIT}", json.dumps(audit.as_json(), indent=1) + "\n")
         lab.stop(host)
         with _tree(lab.machine(host).upper, base, aside) as tree:
-            say("image: taking away who the machine was")
+            on_progress("image: taking away who the machine was")
             layout = layout_of(inventory, site.inventory_name, host)
-            _finish(site, inventory, host, origin, layout, tree, say)
-            name = _write(host, form, origin, layout, tree, aside, say)
+            _finish(site, inventory, host, origin, layout, tree, on_progress)
+            name = _write(host, form, origin, layout, tree, aside, on_progress)
     finally:
         lab.down()
     seal.seal(
@@ -149,30 +152,32 @@ def _build(
             seal.digest(aside / name),
             (aside / name).stat().st_size,
             seal.digest(aside / f"{host}{seal.SBOM}"),
-            seal.digest(aside / f"{host}{seal.TESTIMONY}"),
+            seal.digest(aside / f"{host}{seal.AUDIT}"),
         ),
         aside / f"{host}{seal.DESCRIPTION}",
     )
     return name
 
 
-def _apply(lab: Lab, host: str, say: Say) -> None:
-    """Let the engines do on the workshop's machine what they do anywhere."""
-    workshop, upper = lab.site, lab.machine(host).upper
-    say("baseline: the workshop's machine")
-    done = pyinfra_run.run_deploys(workshop, list(DEPLOYS), limit=[host], check=False, progress=say)
+def _apply(lab: Lab, host: str, on_progress: OnProgress) -> None:
+    """Let the engines do on the build machine what they do anywhere."""
+    build_lab, upper = lab.site, lab.machine(host).upper
+    on_progress("baseline: the build machine")
+    done = pyinfra_run.run_deploys(
+        build_lab, list(DEPLOYS), limit=[host], check=False, progress=on_progress
+    )
     refuse_failure(done, host)
     if host in lab.inventory.hosts_in("city"):
-        roles = sorted(path.name for path in (workshop.root / "roles").iterdir())
+        roles = sorted(path.name for path in (build_lab.root / "roles").iterdir())
         tags = [f"{role}_{stage}" for role in roles for stage in STAGES]
-        say("services: the workshop's machine")
+        on_progress("services: the build machine")
         wanted = _wanted_at_boot(upper)
         done = ansible_run.run_playbook(
-            workshop,
+            build_lab,
             apply.PLAYBOOK,
             limit=[host],
             check=False,
-            progress=say,
+            progress=on_progress,
             tags=tags,
             at_rest=True,
         )
@@ -194,7 +199,9 @@ def refuse_failure(result: EngineResult, host: str) -> None:
     found = result.hosts[host]
     if found.failed or found.unreachable:
         raise KosekiError(
-            f"{result.engine} could not make {host}", " ".join(found.errors)[-300:], "mend it"
+            f"{result.engine} could not make {host}",
+            " ".join(found.errors)[-300:],
+            f"remove the cause that it names, then run `koseki image build {host}` again",
         )
 
 
@@ -224,15 +231,15 @@ def _finish(
     origin: seal.Origin,
     layout: Layout,
     tree: Path,
-    say: Say,
+    on_progress: OnProgress,
 ) -> None:
     """Make a machine's tree one that any machine may start from."""
     secrets = load_secrets(site)
     values = [*_values(secrets), read_password(site).decode()]
-    authority = site.workshop.state / "pki/ca.crt"
+    authority = site.build_lab.state / "pki/ca.crt"
     known = x509.load_pem_x509_certificate(authority.read_bytes()) if authority.exists() else None
-    for found in sanitize.forget(tree, values, known, origin.moment):
-        say(f"image: left out /{found.path}: {found.what}")
+    for found in sanitize.strip_identity(tree, values, known, origin.moment):
+        on_progress(f"image: left out /{found.path}: {found.what}")
     own = files("koseki_ops.image").joinpath("files")
     for name, path, mode in (
         ("koseki-first-boot", "usr/local/sbin/koseki-first-boot", 0o755),
@@ -241,7 +248,7 @@ def _finish(
         _place(tree / path, own.joinpath(name).read_text(encoding="utf-8"), mode)
     wants = tree / "etc/systemd/system/multi-user.target.wants/koseki-first-boot.service"
     wants.symlink_to("/etc/systemd/system/koseki-first-boot.service")
-    lab = Lab(site.workshop, stock=Stock((host,)))
+    lab = Lab(site.build_lab, machine_set=MachineSet((host,)))
     _place(
         tree / "etc/systemd/network/10-koseki.network", lab.network.link_file(host, "Type=ether")
     )
@@ -253,7 +260,7 @@ def _finish(
     for watched in inventory.audited_key_files(host):
         if watched.endswith("/"):
             (tree / watched.strip("/")).mkdir(parents=True, exist_ok=True)
-    words = [*inventory.shared["kernel_command_line"], *CONSOLES]
+    words = [*inventory.platform.kernel_command_line, *CONSOLES]
     _place(
         tree / loader.CONFIGURATION,
         loader.configuration(layout, words, secrets[PASSWORD], host),
@@ -261,15 +268,17 @@ def _finish(
     )
     (tree / loader.CONFIGURATION.parent).chmod(0o700)
     _place(tree / PLACE_IN_TREE / "image.json", json.dumps({"host": host, **asdict(origin)}) + "\n")
-    say("image: making the initial file system")
+    on_progress("image: making the initial file system")
     _in_tree(tree, origin.moment, ["update-initramfs", "-u", "-k", "all"])
     seal.write_sbom(tree, host, origin, tree / PLACE_IN_TREE / f"image{seal.SBOM}")
-    say("image: looking for secrets")
+    on_progress("image: looking for secrets")
     for found in sanitize.scan(tree, values):
         raise KosekiError(
-            "the image would hold a secret", f"/{found.path}: {found.what}", "keep it out"
+            "the image would contain a secret",
+            f"/{found.path}: {found.what}",
+            "keep it out in the role or deploy that writes it (docs/images.md)",
         )
-    sanitize.settle_times(tree, origin.moment)
+    sanitize.clamp_mtimes(tree, origin.moment)
 
 
 def _values(content: Any) -> Iterator[str]:  # noqa: ANN401 - secrets are text in tables
@@ -299,18 +308,24 @@ def _in_tree(tree: Path, moment: int, argv: list[str]) -> None:
 
 
 def _write(
-    host: str, form: str, origin: seal.Origin, layout: Layout, tree: Path, aside: Path, say: Say
+    host: str,
+    form: str,
+    origin: seal.Origin,
+    layout: Layout,
+    tree: Path,
+    aside: Path,
+    on_progress: OnProgress,
 ) -> str:
     """Write the disk from the tree; return the name of its file."""
     trees = _split(layout, tree, aside, origin.moment)
     raw = aside / "disk.raw"
-    say("image: writing the disk")
+    on_progress("image: writing the disk")
     disk.write(Tools(tree, origin.moment), layout, trees, raw)
     name = f"{host}.{form}"
     if form == "raw":
         raw.rename(aside / name)
     else:
-        say("image: compressing")
+        on_progress("image: compressing")
         disk.squeeze(raw, aside / name)
     sbom = tree / PLACE_IN_TREE / f"image{seal.SBOM}"
     shutil.copyfile(sbom, aside / f"{host}{seal.SBOM}")
@@ -329,6 +344,6 @@ def _split(layout: Layout, tree: Path, aside: Path, moment: int) -> dict[str, Pa
         subprocess.run(["cp", "--archive", str(mount), str(own)], check=True)
         shutil.rmtree(mount)
         mount.mkdir(mode=0o755)
-        sanitize.settle_times(tree, moment)
+        sanitize.clamp_mtimes(tree, moment)
         trees[str(volume.mount)] = own
     return trees

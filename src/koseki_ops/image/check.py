@@ -1,4 +1,4 @@
-"""An image on trial: booted, joined, verified, restarted, cut off in the middle of its writes."""
+"""An image under test: booted, joined, verified, restarted, cut off in the middle of its writes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.engines import apply, pyinfra_run
 from koseki_ops.image import seal
-from koseki_ops.image.build import DEPLOYS, open_workshop, refuse_failure
+from koseki_ops.image.boot_check import BootCheck, Stage
+from koseki_ops.image.build import DEPLOYS, open_build_lab, refuse_failure
 from koseki_ops.image.report import render
-from koseki_ops.image.trial import Stage, Trial
 from koseki_ops.image.volumes import MIB, layout_of
-from koseki_ops.lab.lab import Lab, Stock
+from koseki_ops.lab.lab import Lab, MachineSet
 from koseki_ops.lab.virtual import FIRMWARES, VirtualMachine, accelerator
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import argv
 from koseki_ops.verify.runner import Reports, verify
-
-Say = Callable[[str], None]
 
 # What one host can show without the others, and what may be lost by a restart.
 SUITES = ("accounts", "kernel", "locks", "packages", "ssh", "time")
@@ -51,32 +50,34 @@ SSH_SECONDS = 60
 REPORT = "report.html"
 
 
-def check(site: Site, image: Path, say: Say) -> Trial:
+def check(site: Site, image: Path, on_progress: OnProgress) -> BootCheck:
     """Boot an image, try it, and leave what was found beside it.
 
     Raises KosekiError when it may not be used, does not boot or does not answer; a test that does
     not hold is in what is returned.
     """
     description = seal.verify(site, image)
-    apply.prepare(site, Lab(site.workshop).inventory)
-    host, workshop = description.host, open_workshop(site)
-    with apply.one_at_a_time(workshop):
-        lab = Lab(workshop, say, Stock((host,), disks={host: image}))
+    apply.prepare(site, Lab(site.build_lab).inventory)
+    host, build_lab = description.host, open_build_lab(site)
+    with apply.one_at_a_time(build_lab):
+        lab = Lab(build_lab, on_progress, MachineSet((host,), disks={host: image}))
         lab.down()
-        court = _Court(lab, host, Trial(image, description, accelerator(image)), say)
+        boot_test = _BootTest(
+            lab, host, BootCheck(image, description, accelerator(image)), on_progress
+        )
         try:
-            return court.hold()
+            return boot_test.run()
         finally:
-            court.keep_console()
+            boot_test.keep_console()
             lab.down()
 
 
-class _Court:
-    """A trial while it is held."""
+class _BootTest:
+    """A test of an image while it runs."""
 
-    def __init__(self, lab: Lab, host: str, trial: Trial, say: Say) -> None:
-        self.lab, self.host, self.trial, self.say = lab, host, trial, say
-        self.reports = trial.image.with_suffix(".check")
+    def __init__(self, lab: Lab, host: str, boot_check: BootCheck, on_progress: OnProgress) -> None:
+        self.lab, self.host, self.boot_check, self.on_progress = lab, host, boot_check, on_progress
+        self.reports = boot_check.image.with_suffix(".check")
         self.console = self.reports / "console.log"
 
     def keep_console(self) -> None:
@@ -85,47 +86,49 @@ class _Court:
         if shown.exists():
             shutil.copyfile(shown, self.console)
 
-    def hold(self) -> Trial:
+    def run(self) -> BootCheck:
         """Go through every stage in order; keep what was found."""
         if self.reports.exists():
             shutil.rmtree(self.reports)
         self.reports.mkdir()
         with self._stage("first boot by UEFI") as stage:
             self.lab.up()
-            stage.said = "it made its own keys and answers"
+            stage.text = "it made its own keys and answers"
         with self._stage("joining the platform") as stage:
             self._join()
-            stage.said = "the baseline certified it"
+            stage.text = "the baseline certified it"
         self._suites("as a server", SUITES)
         with self._stage("restart") as stage:
             self._restart()
-            stage.said = "it is there again, and its journal tells of the boot before"
+            stage.text = "it is up again, and its journal has the previous boot"
         self._suites("after a restart", LASTING)
         with self._stage("larger disk") as stage:
-            stage.said = self._grow()
+            stage.text = self._grow()
         with self._stage("power cut while it writes, boot by BIOS") as stage:
-            stage.said = self._cut()
+            stage.text = self._cut()
         self._suites("after a power cut", LASTING)
-        found = json.dumps(self.trial.as_json(), ensure_ascii=False, indent=1)
+        found = json.dumps(self.boot_check.as_json(), ensure_ascii=False, indent=1)
         (self.reports / "check.json").write_text(found + "\n", encoding="utf-8")
-        page = render(self.trial, self.lab.inventory.shared["timezone"], time.time())
+        page = render(self.boot_check, self.lab.inventory.platform.timezone, time.time())
         (self.reports / REPORT).write_text(page, encoding="utf-8")
-        return self.trial
+        return self.boot_check
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[Stage]:
-        self.say(f"image: {name}")
+        self.on_progress(f"image: {name}")
         stage = Stage(name, 0.0)
         begun = time.monotonic()
         yield stage
         stage.seconds = time.monotonic() - begun
-        self.trial.stages.append(stage)
+        self.boot_check.stages.append(stage)
 
     def _suites(self, name: str, suites: Sequence[str]) -> None:
         with self._stage(f"{name}: {', '.join(suites)}") as stage:
             stage.results = verify(self.lab.site, suites, [self.host])
-            if silence := stage.results.silent:
-                raise KosekiError(f"{self.host} did not answer", str(silence), "read its console")
+            if unreachable_reason := stage.results.unreachable:
+                raise KosekiError(
+                    f"{self.host} did not answer", str(unreachable_reason), f"read {self.console}"
+                )
             shutil.copyfile(Reports.of(self.lab.site).html, self.reports / stage.page)
 
     def _ssh(self, command: str) -> list[str]:
@@ -144,7 +147,7 @@ class _Court:
     def _join(self) -> None:
         """Let the baseline meet the machine as it will meet the real one."""
         done = pyinfra_run.run_deploys(
-            self.lab.site, list(DEPLOYS), limit=[self.host], check=False, progress=self.say
+            self.lab.site, list(DEPLOYS), limit=[self.host], check=False, progress=self.on_progress
         )
         refuse_failure(done, self.host)
 
@@ -165,9 +168,9 @@ class _Court:
         boots = self._ask("journalctl --list-boots --quiet") or ""
         if not before or before.replace("-", "") not in boots:
             raise KosekiError(
-                f"the journal of {self.host} does not know the boot before",
+                f"the journal of {self.host} has no record of the previous boot",
                 f"{len(boots.splitlines())} boots",
-                "see that /var/log is a volume that is written to",
+                "check in `volumes.yml` that /var/log is a volume that is written to",
             )
 
     def _await(self, there: Callable[[], bool], when: str) -> None:
@@ -178,7 +181,9 @@ class _Court:
                 return
             if time.monotonic() > end:
                 raise KosekiError(
-                    f"{self.host} does not answer {when}", str(self.console), "read it"
+                    f"{self.host} does not answer {when}",
+                    f"{VirtualMachine.patience} s",
+                    f"read {self.console}",
                 )
             time.sleep(1)
 
@@ -197,20 +202,20 @@ class _Court:
             raise KosekiError(
                 f"{mount} of {self.host} did not grow with its disk",
                 f"{before} bytes before, {after} after: {grown}",
-                "read its console",
+                f"read {self.console}",
             )
         return f"{mount} took what its disk had more: {(int(after) - int(before)) // MIB} MiB"
 
     def _cut(self) -> str:
         """Cut the power while the machine writes; return what was there afterwards."""
-        told = _Writing(self._ssh(WRITE.format(path=WRITTEN)))
+        writing = _Writing(self._ssh(WRITE.format(path=WRITTEN)))
         time.sleep(WRITING_SECONDS)
         self.lab.kill(self.host)
         # The shared connection waits half a minute for a dead machine, and its reader with it.
         self.lab.close_connections()
-        acknowledged = told.end()
+        acknowledged = writing.end()
         if not acknowledged:
-            raise KosekiError(f"{self.host} wrote nothing", told.why, "read its console")
+            raise KosekiError(f"{self.host} wrote nothing", writing.why, f"read {self.console}")
         machine = self.lab.machine(self.host)
         if isinstance(machine, VirtualMachine):
             machine.use_firmware(FIRMWARES[1])
@@ -220,10 +225,10 @@ class _Court:
         if int(there) < acknowledged:
             raise KosekiError(
                 f"{self.host} lost what it had written",
-                f"{acknowledged} lines were told, {there} are there",
-                "look at the volume's options and at the hypervisor's cache",
+                f"{acknowledged} lines were acknowledged, {there} are there",
+                "check the volume's options (`volumes.yml`) and the hypervisor's cache",
             )
-        return f"{acknowledged} lines were told before the cut, all are there"
+        return f"{acknowledged} lines were acknowledged before the cut, all are there"
 
 
 class _Writing:

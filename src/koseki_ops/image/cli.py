@@ -42,7 +42,7 @@ def build_command(site: Site, host: str, *, form: str, as_json: bool) -> None:
     Example: koseki image build primary1
     """
     progress = Progress([])
-    image = build(site, host, form, progress.say)
+    image = build(site, host, form, progress.report)
     size, seconds = image.stat().st_size, progress.elapsed()
     click.echo(f"{image}: {size / (1 << 20):.0f} MiB, signed, {seconds:.0f} s")
     if as_json:
@@ -57,38 +57,38 @@ def check_command(site: Site, image: Path, *, as_json: bool) -> None:
     """Boot an image in a network of its own, join it, verify it, restart it, cut its power.
 
     IMAGE: a file, or the host whose image was built last. What was found lies beside the image, in
-    a folder of its name with `.check`. Exit 0: all holds; 1: something does not; 2: it may not be
+    a folder of its name with `.check`. Exit 0: all passed; 1: something failed; 2: it may not be
     used, or does not boot.
 
     Example: koseki image check primary1
     """
     progress = Progress([])
-    trial = check(site, _named(site, image), progress.say)
-    for stage in trial.stages:
+    boot_check = check(site, _named(site, image), progress.report)
+    for stage in boot_check.stages:
         click.echo(f"\n{stage.name} ({stage.seconds:.0f} s)")
         if stage.results:
             print_results(stage.results)
         else:
-            click.echo(stage.said)
-    said = trial.testimony
-    click.echo(f"\nlynis {said['version']}: {said['index']} of 100 in {said['tests']} tests")
+            click.echo(stage.text)
+    audit = boot_check.audit
+    click.echo(f"\nlynis {audit['version']}: {audit['index']} of 100 in {audit['tests']} tests")
     for kind in ("warnings", "suggestions"):
-        for remark in said[kind]:
+        for remark in audit[kind]:
             click.echo(
                 f"  {kind[:-1]} {remark['test']}: {remark['text']} {remark['details']}".rstrip()
             )
     seconds = progress.elapsed()
-    passed, failed, skipped = map(trial.count, (PASSED, FAILED, SKIPPED))
+    passed, failed, skipped = map(boot_check.count, (PASSED, FAILED, SKIPPED))
     click.echo(
-        f"\n{trial.image.name} on {trial.accelerator}: {passed} passed, {failed} failed, "
+        f"\n{boot_check.image.name} on {boot_check.accelerator}: {passed} passed, {failed} failed, "
         f"{skipped} not verified, {seconds:.0f} s"
     )
-    click.echo(f"report: {trial.image.with_suffix('.check') / REPORT}")
+    click.echo(f"report: {boot_check.image.with_suffix('.check') / REPORT}")
     if as_json:
         print_json(
             {
-                "image": str(trial.image),
-                "accelerator": trial.accelerator,
+                "image": str(boot_check.image),
+                "accelerator": boot_check.accelerator,
                 "passed": passed,
                 "failed": failed,
                 "skipped": skipped,

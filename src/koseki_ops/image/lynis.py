@@ -1,8 +1,8 @@
-"""An independent witness: lynis, an auditor that knows nothing of this toolkit, heard on a host.
+"""An independent audit: lynis, which knows nothing of this toolkit, run on a host.
 
 Nothing is installed: the package of the platform's own mirror is unpacked below /run, started there
 and removed again. It starts thousands of small programs: about half a minute on a container of this
-machine, longer than an image's whole check under software emulation, so it is heard where an image
+machine, longer than an image's whole check under software emulation, so it is run where an image
 is made. What it would say there of the kernel is of the machine below, so those of its tests are
 left out: the kernel suite asks them of the booted image.
 """
@@ -48,20 +48,20 @@ SECONDS = 600
 PROGRAM = """\
 set -eu
 umask 077
-place=$(mktemp -d /run/koseki-witness.XXXXXX)
+place=$(mktemp -d /run/koseki-lynis.XXXXXX)
 trap 'rm -rf "$place"' EXIT
 trap 'exit 1' HUP INT TERM
 cd "$place"
 tar -x --no-same-owner -f -
 sh ./lynis audit system --quick --no-colors --no-plugins --report-file "$place/report" \
-    --log-file "$place/log" >said 2>&1 || { tail -n 3 said >&2; exit 1; }
+    --log-file "$place/log" >output 2>&1 || { tail -n 3 output >&2; exit 1; }
 cat report
 """
 
 
 @dataclass(frozen=True)
 class Remark:
-    """One thing the witness would have otherwise. test: the id of its test; details: or empty."""
+    """One thing the audit would have otherwise. test: the id of its test; details: or empty."""
 
     test: str
     text: str
@@ -69,10 +69,10 @@ class Remark:
 
 
 @dataclass(frozen=True)
-class Testimony:
-    """What the witness said of one host.
+class AuditReport:
+    """What the audit reports of one host.
 
-    version: the witness's own; index: its score, 0 to 100; left_out: its tests that were not run.
+    version: of lynis; index: its score, 0 to 100; left_out: its tests that were not run.
     """
 
     version: str
@@ -87,26 +87,26 @@ class Testimony:
         return asdict(self)
 
 
-def hear(site: Site, host: str, *, container: bool) -> Testimony:
-    """Let the witness look at a running host; return what it says.
+def run_audit(site: Site, host: str, *, container: bool) -> AuditReport:
+    """Audit a running host; return the report.
 
     container: leave out what belongs to the machine below. Raises KosekiError when the mirror has
-    no such package, the host does not answer, or the witness did not finish.
+    no such package, the host does not answer, or the audit did not finish.
     """
     left_out = OF_THE_KERNEL if container else ()
     command = f"sudo -n sh -c {shlex.quote(PROGRAM)}"
     done = run_on(site, host, command, bundle(site, left_out), seconds=SECONDS)
     if done.code:
         raise KosekiError(
-            f"{PACKAGE} could not look at {host}",
+            f"{PACKAGE} could not audit {host}",
             done.reason,
-            "see that the host answers, and try again",
+            f"check that it answers (`ssh {host}`), then run `koseki image build {host}` again",
         )
     return parse(done.stdout, left_out)
 
 
 def bundle(site: Site, left_out: Sequence[str]) -> bytes:
-    """Return the witness as a tar archive, taken out of the package in the mirror."""
+    """Return lynis as a tar archive, taken out of the package in the mirror."""
     found = sorted((mirror_folder(site) / "pool").glob(f"{PACKAGE}_*.deb"))
     if not found:
         raise KosekiError(
@@ -127,7 +127,7 @@ def bundle(site: Site, left_out: Sequence[str]) -> bytes:
     return packed.getvalue()
 
 
-def parse(report: str, left_out: Sequence[str] = ()) -> Testimony:
+def parse(report: str, left_out: Sequence[str] = ()) -> AuditReport:
     """Return what a report of lynis says; KosekiError when it was cut off before the score."""
     single: dict[str, str] = {}
     rows: dict[str, list[Remark]] = {"warning": [], "suggestion": []}
@@ -143,7 +143,7 @@ def parse(report: str, left_out: Sequence[str] = ()) -> Testimony:
     try:
         # Its last line.
         _ = single["finish"]
-        return Testimony(
+        return AuditReport(
             single["lynis_version"],
             int(single["hardening_index"]),
             int(single["lynis_tests_done"]),
@@ -155,5 +155,5 @@ def parse(report: str, left_out: Sequence[str] = ()) -> Testimony:
         raise KosekiError(
             f"a report of {PACKAGE} cannot be read",
             f"{len(report)} characters: {error}",
-            "ask again",
+            "run `koseki image build HOST` again",
         ) from error

@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature
 
 DAY = 86400
 # Who the machine was that the image was made on, and what that one saw, by glob; folders stay.
-FORGOTTEN = (
+IDENTITY_FILES = (
     "etc/ssh/ssh_host_*",
     # A package makes itself a certificate that nothing here uses.
     "etc/ssl/certs/ssl-cert-snakeoil.pem",
@@ -67,7 +67,7 @@ class Found:
     what: str
 
 
-def forget(
+def strip_identity(
     tree: Path, secrets: Sequence[str], authority: x509.Certificate | None, moment: int
 ) -> list[Found]:
     """Take away identity, traces and secrets; return the files that were removed for a secret.
@@ -89,13 +89,13 @@ def forget(
     if authority:
         for path in _certified(tree / "etc", authority):
             path.unlink()
-            gone.append(Found(str(path.relative_to(tree)), "a certificate of the workshop"))
+            gone.append(Found(str(path.relative_to(tree)), "a certificate of the build lab"))
     return gone
 
 
 def _clear(tree: Path) -> None:
     """Take away who the machine was and what it saw."""
-    for pattern in FORGOTTEN:
+    for pattern in IDENTITY_FILES:
         for path in sorted(tree.glob(pattern)):
             _remove(path)
     # Folders stay: daemons are not made to make their own.
@@ -179,7 +179,7 @@ def _gives_away(piece: bytes, secrets: Sequence[bytes], *, keys: bool) -> str:
     return ""
 
 
-def settle_times(tree: Path, moment: int) -> None:
+def clamp_mtimes(tree: Path, moment: int) -> None:
     """Make nothing in a tree younger than a moment (seconds)."""
     for folder, folders, names in os.walk(tree, topdown=False):
         for name in (*folders, *names):

@@ -20,7 +20,7 @@ from koseki_ops.trust import signatures
 
 NAMESPACE, SIGNER = "koseki-image", "images"
 FORMATS = ("qcow2", "raw")
-DESCRIPTION, SBOM, TESTIMONY = ".json", ".spdx.json", ".witness.json"
+DESCRIPTION, SBOM, AUDIT = ".json", ".spdx.json", ".witness.json"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Origin:
 class Description:
     """What is signed.
 
-    sha256, size: of the file as it lies there; sbom, testimony: those files' SHA-256.
+    sha256, size: of the file as it lies there; sbom, audit: those files' SHA-256.
     """
 
     host: str
@@ -52,7 +52,7 @@ class Description:
     sha256: str
     size: int
     sbom: str
-    testimony: str
+    audit: str
 
 
 def folder_of(site: Site) -> Path:
@@ -82,9 +82,9 @@ def _git(site: Site, *words: str) -> str:
     )
     if done.returncode:
         raise KosekiError(
-            "an image is made from a commit, and here is none",
+            "an image is made from a commit, and this is not a git checkout",
             done.stderr.strip()[-80:],
-            "work in a git checkout",
+            "work in a clone: `git clone`",
         )
     return done.stdout.strip()
 
@@ -128,28 +128,38 @@ def verify(site: Site, image: Path) -> Description:
     checkout.
     """
     if not image.is_file():
-        raise KosekiError("there is no such image", str(image), "run `koseki image build HOST`")
-    told = image.with_suffix(DESCRIPTION)
-    if not told.is_file():
-        raise KosekiError("the image says nothing of itself", str(told), "build it anew")
-    if not signatures.holds(told, folder_of(site) / signatures.SIGNERS, NAMESPACE):
-        raise KosekiError("nobody who may sign images signed this one", str(told), "build it anew")
-    plain = json.loads(told.read_text(encoding="ascii"))
+        raise KosekiError("no such image", str(image), "run `koseki image build HOST`")
+    description = image.with_suffix(DESCRIPTION)
+    if not description.is_file():
+        raise KosekiError(
+            "the image has no description", str(description), "run `koseki image build HOST`"
+        )
+    if not signatures.is_signed(description, folder_of(site) / signatures.SIGNERS, NAMESPACE):
+        raise KosekiError(
+            "the image is not signed by a known signer",
+            str(description),
+            "run `koseki image build HOST`",
+        )
+    plain = json.loads(description.read_text(encoding="ascii"))
     if set(plain) != {field.name for field in fields(Description)}:
-        raise KosekiError("another version made the image", str(told), "build it anew")
+        raise KosekiError(
+            "another version made the image", str(description), "run `koseki image build HOST`"
+        )
     found = Description(**plain | {"origin": Origin(**plain["origin"])})
-    beside = image.with_suffix(SBOM), image.with_suffix(TESTIMONY)
-    wanted_of = zip((image, *beside), (found.sha256, found.sbom, found.testimony), strict=True)
+    beside = image.with_suffix(SBOM), image.with_suffix(AUDIT)
+    wanted_of = zip((image, *beside), (found.sha256, found.sbom, found.audit), strict=True)
     for path, wanted in wanted_of:
         if not path.is_file() or digest(path) != wanted:
             raise KosekiError(
-                "the image was altered after it was signed", str(path), "build it anew"
+                "the image was altered after it was signed",
+                str(path),
+                "run `koseki image build HOST`",
             )
     here = origin_of(site)
     if (found.origin.commit, found.origin.tree) != (here.commit, here.tree):
         raise KosekiError(
             "the image was made from another commit",
             f"{found.origin.commit[:12]}, here is {here.commit[:12]}",
-            "build it anew, or check that commit out",
+            "run `koseki image build HOST`, or check that commit out",
         )
     return found

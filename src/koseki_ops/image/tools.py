@@ -37,6 +37,6 @@ class Tools:
             raise KosekiError(
                 f"{program} failed",
                 reason_of(done.stderr, done.returncode),
-                "look at the room on the disk, then run it again",
+                "check the room on the disk with `df`, then run `koseki image build` again",
             )
         return done.stdout

@@ -6,9 +6,9 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
 from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.model import DiskVolume
 
 MIB = 1 << 20
 # GPT's own tables at both ends, and the loader's place in between.
@@ -74,19 +74,14 @@ def layout_of(inventory: Inventory, platform: str, host: str) -> Layout:
     offset = (LEAD_MIB + BIOS_MIB + ESP_MIB) * MIB
     volumes = []
     for row in rows_of(inventory, host):
-        size = row["size_mib"] * MIB
-        mount = PurePosixPath(row["mount"])
-        volumes.append(Volume(mount, offset, size, tuple(row["options"]), name(str(mount))))
+        size, mount = row.size_mib * MIB, PurePosixPath(row.mount)
+        volumes.append(Volume(mount, offset, size, tuple(row.options), name(str(mount))))
         offset += size
     return Layout(name("disk"), tuple(volumes))
 
 
-def rows_of(inventory: Inventory, host: str) -> Sequence[dict[str, Any]]:
+def rows_of(inventory: Inventory, host: str) -> Sequence[DiskVolume]:
     """Return the inventory's rows for a host, the root first."""
     groups = set(inventory.groups_of(host))
-    rows = [
-        row
-        for row in inventory.shared["volumes"]
-        if not row.get("groups") or groups & set(row["groups"])
-    ]
-    return sorted(rows, key=lambda row: row["mount"] != str(ROOT))
+    rows = [row for row in inventory.platform.volumes if not row.groups or groups & set(row.groups)]
+    return sorted(rows, key=lambda row: row.mount != str(ROOT))

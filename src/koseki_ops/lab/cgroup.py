@@ -25,7 +25,11 @@ def groups_of(name: str) -> list[Path]:
         if kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options.split(",")):
             found.append(Path(place, name))
     if not found:
-        raise KosekiError("no control groups are mounted", str(MOUNTS), "mount cgroup2")
+        raise KosekiError(
+            "no control groups are mounted",
+            str(MOUNTS),
+            "run `mount -t cgroup2 none /sys/fs/cgroup`",
+        )
     return found
 
 
@@ -45,7 +49,11 @@ def remove_groups(name: str) -> None:
         for folder, _, _ in os.walk(group, topdown=False):
             while not _removed(Path(folder)):
                 if time.monotonic() > end:
-                    raise KosekiError("a control group is in use", folder, "look with ps")
+                    raise KosekiError(
+                        "a control group is still in use",
+                        f"{folder} after {SECONDS_TO_EMPTY} s",
+                        f"end what `cat {folder}/cgroup.procs` lists, then try again",
+                    )
                 time.sleep(0.02)
 
 

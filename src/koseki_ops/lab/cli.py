@@ -14,7 +14,6 @@ from koseki_ops.core.progress import Progress
 from koseki_ops.core.subprocesses import reason_of
 from koseki_ops.lab.lab import Lab
 from koseki_ops.plan.cli_options import json_option, lab_option, print_json
-from koseki_ops.plan.municipalities import active
 from koseki_ops.plan.site import Site
 
 # As the municipality's own Unix user, with what its instance is told.
@@ -34,7 +33,7 @@ def lab_group() -> None:
 
 def _lab(name: str | None) -> tuple[Lab, Progress]:
     progress = Progress([])
-    return Lab(Site.open(name=name), progress.say), progress
+    return Lab(Site.open(name=name), progress.report), progress
 
 
 @lab_group.command("up")
@@ -69,7 +68,7 @@ def down(name: str | None) -> None:
 @lab_option
 @json_option
 def status(name: str | None, *, as_json: bool) -> None:
-    """Say which hosts run, where, and what memory they hold.
+    """Show which hosts run, where, and what memory they hold.
 
     Exit 0: all run; 1: one does not; 2: it could not be asked.
 
@@ -237,16 +236,20 @@ def registers_command(name: str | None, count: int, *, as_json: bool) -> None:
     Example: koseki lab registers --count 50000
     """
     lab, progress = _lab(name)
-    rows = active(lab.inventory.shared["municipalities"], lab.inventory.effective_day)
+    rows = lab.inventory.platform.towns
     (host, *_) = lab.inventory.hosts_in("application")
     share, rest = divmod(count, len(rows))
     for place, row in enumerate(rows):
-        progress.say(f"registers: {row['name']}")
+        progress.report(f"registers: {row.name}")
         own = share + (place < rest)
-        done = lab.exec(host, ["sh", "-c", IMPORT.format(slug=row["slug"], count=own)])
+        done = lab.exec(host, ["sh", "-c", IMPORT.format(slug=row.slug, count=own)])
         if done.returncode:
-            said = reason_of(done.stderr, done.returncode)
-            raise KosekiError(f"{row['name']} got no registers", said, "see that sentence")
+            reason = reason_of(done.stderr, done.returncode)
+            raise KosekiError(
+                f"{row.name} got no registers",
+                reason,
+                "remove the cause that it names, then run `koseki lab registers` again",
+            )
     seconds = round(progress.elapsed(), 1)
     click.echo(f"{count} invented registers in {len(rows)} municipalities in {seconds} s")
     if as_json:

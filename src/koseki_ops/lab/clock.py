@@ -1,4 +1,4 @@
-"""The seat's clock: what a machine with a clock of its own asks for the time.
+"""The control node's clock: what a machine with a clock of its own asks for the time.
 
 It serves this computer's time inside a lab's namespace and sets nothing here.
 """

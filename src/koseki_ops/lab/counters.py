@@ -166,15 +166,15 @@ def main() -> None:
 def _work(lab: Lab, what: str, without: Sequence[str], values: Mapping[str, Any]) -> Work:
     from koseki_ops.trust.terminals import stand_ins_of  # noqa: PLC0415 - the program does without
 
-    shared = lab.inventory.shared
+    platform = lab.inventory.platform
     (host, *_) = lab.inventory.hosts_in("application")
-    slugs = [row["slug"] for row in shared["municipalities"]]
+    slugs = [row.slug for row in platform.municipalities]
     return Work(
         what,
         {slug: lab.network.counter(slug).netns for slug in slugs if slug not in without},
         str(stand_ins_of(lab.site)),
         str(lab.site.state / "pki/ca.crt"),
-        str(shared["host_addresses"][host]["city"]),
+        str(platform.host_addresses[host].city),
         **values,
     )
 
@@ -187,8 +187,8 @@ def _start(work: Work) -> subprocess.Popen[str]:
 def work(lab: Lab, what: str, **values: Any) -> Seen:  # noqa: ANN401 - as `Work` has them
     """Let every counter of a lab work for some time; see `Work` for the values."""
     with _start(_work(lab, what, (), values)) as process:
-        said, _ = process.communicate()
-    return Seen(**json.loads(said))
+        output, _ = process.communicate()
+    return Seen(**json.loads(output))
 
 
 @contextlib.contextmanager
@@ -208,8 +208,8 @@ def at_work(
             yield seen
         finally:
             process.send_signal(signal.SIGTERM)
-            said, _ = process.communicate()
-    vars(seen).update(json.loads(said))
+            output, _ = process.communicate()
+    vars(seen).update(json.loads(output))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from typing import Any
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.subprocesses import run
 from koseki_ops.lab import clock, recording
 from koseki_ops.lab.cgroup import remove_groups
@@ -33,7 +34,7 @@ from koseki_ops.remote.ssh_config import close_connections, ensure_site_ssh
 from koseki_ops.supply.base_tree import ensure_base_tree, ensure_tree
 from koseki_ops.supply.mirror import VAULT_SUITE
 
-__all__ = ["HostState", "Lab", "Stock"]
+__all__ = ["HostState", "Lab", "MachineSet"]
 
 # Where an overlay keeps a file's immutable flag.
 PROTECTED = "trusted.overlay.protattr"
@@ -58,7 +59,7 @@ class HostState:
 
 
 @dataclass(frozen=True)
-class Stock:
+class MachineSet:
     """What a lab's machines are made from.
 
     hosts: those of the inventory that there are machines of, empty for all; base: the tree that
@@ -74,22 +75,22 @@ class Stock:
 class Lab:
     """The lab of a site. Every method raises KosekiError with one sentence.
 
-    say: takes a line of progress; stock: other machines than the inventory's, all in containers.
+    on_progress: takes a line; machine_set: other machines than the inventory's, all in containers.
     """
 
     def __init__(
         self,
         site: Site,
-        say: Callable[[str], None] = lambda _line: None,
-        stock: Stock | None = None,
+        on_progress: OnProgress = lambda _line: None,
+        machine_set: MachineSet | None = None,
     ) -> None:
         """Read the inventory; touch nothing."""
         if not site.is_lab:
             raise KosekiError("only a lab has machines here", site.name, "leave --inventory out")
-        self.site, self.say = site, say
+        self.site, self.on_progress = site, on_progress
         self.inventory = Inventory(site.inventory)
-        self.stock = stock or Stock()
-        self.hosts = list(self.stock.hosts) or self.inventory.hosts
+        self.machine_set = machine_set or MachineSet()
+        self.hosts = list(self.machine_set.hosts) or self.inventory.hosts
         self.network = LabNetwork(site.netns, self.inventory)
         self.state_file = site.state / "lab.json"
 
@@ -102,10 +103,14 @@ class Lab:
         """Return a host's machine; a group name stands for its only host."""
         hosts = self.inventory.resolve(host)
         if len(hosts) != 1:
-            raise KosekiError("one host is wanted", f"{host} is {', '.join(hosts)}", "name one")
+            raise KosekiError(
+                "not one host",
+                f"{host} is {', '.join(hosts)}",
+                "name one host of `hosts.yml`",
+            )
         folder = self.site.state / "hosts" / hosts[0]
         place = hosts[0], folder, self.network, self.site.checkout_id
-        if disk := self.stock.disks.get(hosts[0]):
+        if disk := self.machine_set.disks.get(hosts[0]):
             return VirtualMachine(*place, disk)
         return Machine(*place)
 
@@ -141,7 +146,7 @@ class Lab:
         """Let one command at a time change this lab."""
         if os.geteuid() != 0:
             raise KosekiError(
-                "a lab needs root for its network namespace", f"uid {os.geteuid()}", "use sudo"
+                "a lab needs root for its network namespace", f"uid {os.geteuid()}", "use `sudo`"
             )
         self.site.state.mkdir(parents=True, exist_ok=True)
         with (self.site.state / "lab.lock").open("w", encoding="ascii") as lock:
@@ -149,7 +154,9 @@ class Lab:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise KosekiError(
-                    "another command is changing this lab", self.site.name, "wait until it ends"
+                    "another command is changing this lab",
+                    self.site.name,
+                    f"wait until it ends; `fuser {lock.name}` shows its process",
                 ) from error
             yield
 
@@ -161,7 +168,7 @@ class Lab:
         After an interrupt nothing half-started stays.
         """
         with self._alone():
-            layers = self._stock_layers()
+            layers = self._base_layers()
             begun_here = not self.network.exists()
             try:
                 self.network.create()
@@ -179,11 +186,13 @@ class Lab:
                     self._tear_down()
                 raise
 
-    def _stock_layers(self) -> list[str]:
+    def _base_layers(self) -> list[str]:
         """Return the tree below what each container writes; none where all have disks."""
-        if set(self.hosts) <= set(self.stock.disks):
+        if set(self.hosts) <= set(self.machine_set.disks):
             return []
-        base = self.stock.base or ensure_base_tree(self.site, self.inventory, self.say)
+        base = self.machine_set.base or ensure_base_tree(
+            self.site, self.inventory, self.on_progress
+        )
         return [str(base)]
 
     def down(self) -> None:
@@ -205,7 +214,11 @@ class Lab:
             process.kill_tree()
         for process in {*supervisors, *machines}:
             if not process.wait(15):
-                raise KosekiError("a process does not end", str(process.pid), "look with ps")
+                raise KosekiError(
+                    "a process of the lab still runs",
+                    f"pid {process.pid} after 15 s",
+                    f"end it with `kill -9 {process.pid}`, then run `koseki lab down` again",
+                )
         for host in self.hosts:
             remove_groups(self.machine(host).nspawn_name)
         self.network.delete()
@@ -234,7 +247,7 @@ class Lab:
         bare = [
             host
             for host in self.hosts
-            if host not in self.stock.disks and not self.machine(host).upper.exists()
+            if host not in self.machine_set.disks and not self.machine(host).upper.exists()
         ]
         if not bare:
             return
@@ -274,7 +287,7 @@ class Lab:
         for machine, _ in waiting:
             self._meet(machine)
         if waiting:
-            self.say(f"{len(waiting)} hosts answer SSH")
+            self.on_progress(f"{len(waiting)} hosts answer SSH")
 
     def _meet(self, machine: Machine) -> None:
         """Do what is due once a machine answers: a container's flags, a virtual one's key.
@@ -288,7 +301,7 @@ class Lab:
         while (key := machine.host_key) is None:
             if time.monotonic() > end:
                 raise KosekiError(
-                    f"{machine.host} shows no host key", str(machine.log), "read its console"
+                    f"{machine.host} shows no host key", "no ed25519 key", f"read {machine.log}"
                 )
             time.sleep(0.5)
         pin(self.site, self.inventory, machine.host, key)
@@ -307,8 +320,8 @@ class Lab:
     def _serve_mirror(self) -> None:
         if self._process(MIRROR_SERVER) is not None:
             return
-        address = self.inventory.shared["workstation_addresses"]["city"]
-        port = str(self.inventory.shared["mirror_port"])
+        address = str(self.inventory.platform.workstation_addresses.city)
+        port = str(self.inventory.platform.mirror_port)
         serve = [str(Path(sys.executable).with_name("koseki")), "mirror", "serve"]
         with (self.site.state / "mirror.log").open("ab") as log:
             started = subprocess.Popen(
@@ -322,11 +335,11 @@ class Lab:
         self._remember(MIRROR_SERVER, Process.of(started.pid))
 
     def _serve_time(self) -> None:
-        """Serve time at the seat; a container has no clock that could ask for it."""
-        if not self.stock.disks or self._process(TIME_SERVER) is not None:
+        """Serve time on the control node; a container has no clock that could ask for it."""
+        if not self.machine_set.disks or self._process(TIME_SERVER) is not None:
             return
-        tree = ensure_tree(self.site, clock.PACKAGES, VAULT_SUITE, self.say)
-        address = self.inventory.shared["workstation_addresses"]["city"]
+        tree = ensure_tree(self.site, clock.PACKAGES, VAULT_SUITE, self.on_progress)
+        address = str(self.inventory.platform.workstation_addresses.city)
         log = self.site.state / "clock.log"
         self._remember(TIME_SERVER, clock.serve(self.network, tree, address, log))
 
@@ -422,14 +435,22 @@ class Lab:
 
     def _snapshot_folder(self, name: str) -> Path:
         if not name.replace("-", "").isalnum():
-            raise KosekiError("unusable snapshot name", name, "use letters, digits and -")
+            raise KosekiError(
+                "unusable snapshot name",
+                name,
+                "use letters, digits and -, as in `koseki lab snapshot before-upgrade`",
+            )
         return self.site.state / "snapshots" / name
 
     def snapshot(self, name: str) -> None:
         """Power all hosts off in order, keep their state under a name, start them again on top."""
         folder = self._snapshot_folder(name)
         if folder.exists():
-            raise KosekiError("there is such a snapshot", name, "choose another name")
+            raise KosekiError(
+                "a snapshot of that name exists",
+                name,
+                "choose another name for `koseki lab snapshot`",
+            )
         with self._alone():
             self._need_network()
             self.close_connections()
@@ -453,7 +474,11 @@ class Lab:
         folder = self._snapshot_folder(name)
         if not (folder / "layers.json").exists():
             known = sorted(p.parent.name for p in folder.parent.glob("*/layers.json"))
-            raise KosekiError("no such snapshot", name, f"known: {', '.join(known) or 'none'}")
+            raise KosekiError(
+                "no such snapshot",
+                name,
+                f"make one with `koseki lab snapshot`; there are: {', '.join(known) or 'none'}",
+            )
         with self._alone():
             self.close_connections()
             # A lab that was cloned from another's snapshot begins with this.

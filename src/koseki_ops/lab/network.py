@@ -16,7 +16,7 @@ from ipaddress import IPv4Network
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import run
-from koseki_ops.plan.inventory import LINE_ENDS, WORKSTATION, Inventory
+from koseki_ops.plan.inventory import LINE_ENDPOINTS, WORKSTATION, Inventory
 
 CITY_BRIDGE, LINE_BRIDGE = "br-city", "br-line"
 # A bridge that is given none has the lowest address of its ports: whenever that host came or went,
@@ -67,18 +67,16 @@ class LabNetwork:
     @property
     def counters(self) -> list[Counter]:
         """Every municipality's counter, joined or not: the line may be there before its day."""
-        subnets = self.inventory.shared["line_subnets"]
-        peers = self.inventory.shared["link_peers"]
         return [
             Counter(
                 slug,
                 # No lab's name holds a full stop.
                 f"{self.netns}.{slug}",
                 COUNTER_LINK.format(number=number),
-                IPv4Network(rows[0]),
-                str(peers[slug]),
+                line.counters[0],
+                str(line.registry),
             )
-            for number, (slug, rows) in enumerate(subnets.items())
+            for number, (slug, line) in enumerate(self.inventory.platform.lines.items())
         ]
 
     def counter(self, slug: str) -> Counter:
@@ -87,7 +85,9 @@ class LabNetwork:
             if counter.slug == slug:
                 return counter
         known = ", ".join(counter.slug for counter in self.counters)
-        raise KosekiError("no such municipality", slug, f"choose of {known}")
+        raise KosekiError(
+            "no such municipality", slug, f"name one of {known} (`koseki municipalities`)"
+        )
 
     def enter(self, argv: Sequence[str]) -> list[str]:
         """Return `argv` so that it runs inside the namespace.
@@ -98,35 +98,34 @@ class LabNetwork:
 
     def bridge_of(self, host: str) -> str:
         """Return the bridge that a host is plugged into."""
-        row = self.inventory.shared["host_addresses"][host]
-        return CITY_BRIDGE if "city" in row else LINE_BRIDGE
+        row = self.inventory.platform.host_addresses[host]
+        return CITY_BRIDGE if row.city else LINE_BRIDGE
 
     def link_file(self, host: str, match: str = "Name=host0") -> str:
         """Return the systemd-networkd file of a host: a static address and no default route.
 
         match: how the host knows its link.
         """
-        shared = self.inventory.shared
-        row, networks = shared["host_addresses"][host], shared["networks"]
+        platform = self.inventory.platform
+        row, networks = platform.host_addresses[host], platform.networks
         lines = ["[Match]", match, "", "[Network]"]
-        place = "city" if "city" in row else "line"
-        prefix = IPv4Network(networks[place]["cidr"]).prefixlen
-        lines += [f"Address={row[place]}/{prefix}", "LinkLocalAddressing=no", "IPv6AcceptRA=no"]
-        if place == "city":
-            line, router = networks["line"]["cidr"], networks["city"]["router"]
-            beyond = [line]
+        prefix = networks["city" if row.city else "line"].cidr.prefixlen
+        address = f"Address={row.city or row.line}/{prefix}"
+        lines += [address, "LinkLocalAddressing=no", "IPv6AcceptRA=no"]
+        if row.city:
+            destinations, router = [str(networks["line"].cidr)], networks["city"].router
             if self._serves_counters(host):
                 # As the city's installer would: a way back to each line, and no default route.
-                beyond += [str(counter.subnet) for counter in self.counters]
-            for destination in beyond:
+                destinations += [str(counter.subnet) for counter in self.counters]
+            for destination in destinations:
                 lines += ["", "[Route]", f"Destination={destination}", f"Gateway={router}"]
         return "\n".join(lines) + "\n"
 
     def _serves_counters(self, host: str) -> bool:
         return any(
-            set(LINE_ENDS) & set(flow["from"]) and host in self.inventory.hosts_in(group)
-            for flow in self.inventory.shared["flows"]
-            for group in flow["to"]
+            set(LINE_ENDPOINTS) & set(flow.from_) and host in self.inventory.hosts_in(group)
+            for flow in self.inventory.platform.flows
+            for group in flow.to
             if group != WORKSTATION
         )
 
@@ -135,9 +134,9 @@ class LabNetwork:
         if self.exists():
             return
         run(["ip", "netns", "add", self.netns])
-        shared = self.inventory.shared
-        city, line = shared["networks"]["city"], shared["networks"]["line"]
-        own = shared["workstation_addresses"]
+        platform = self.inventory.platform
+        city, line = platform.networks["city"], platform.networks["line"]
+        own = platform.workstation_addresses
         commands = ["link set lo up"]
         for bridge, link_address in BRIDGE_ADDRESSES.items():
             commands += [
@@ -146,16 +145,15 @@ class LabNetwork:
             ]
         # The first address of a link is the source of what the workstation sends over it.
         for bridge, network, address in (
-            (CITY_BRIDGE, city, own["city"]),
-            (LINE_BRIDGE, line, own["line"]),
+            (CITY_BRIDGE, city, own.city),
+            (LINE_BRIDGE, line, own.line),
         ):
-            prefix = IPv4Network(network["cidr"]).prefixlen
-            commands.append(f"addr add {address}/{prefix} dev {bridge}")
-            commands.append(f"addr add {network['router']}/32 dev {bridge}")
+            commands.append(f"addr add {address}/{network.cidr.prefixlen} dev {bridge}")
+            commands.append(f"addr add {network.router}/32 dev {bridge}")
         commands += [
-            f"addr add {row['line']}/32 dev {LINE_BRIDGE}"
-            for row in shared["host_addresses"].values()
-            if "city" in row and "line" in row
+            f"addr add {row.line}/32 dev {LINE_BRIDGE}"
+            for row in platform.host_addresses.values()
+            if row.city and row.line
         ]
         run(["ip", "-n", self.netns, "-batch", "-"], "\n".join(commands) + "\n")
         run(self.enter(["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"]))
@@ -184,10 +182,8 @@ class LabNetwork:
             run(["ip", "-n", counter.netns, "-batch", "-"], "\n".join(there) + "\n")
 
     def _rules(self) -> str:
-        rows = self.inventory.shared["host_addresses"].values()
-        seen_as = ", ".join(
-            f"{row['city']} : {row['line']}" for row in rows if "city" in row and "line" in row
-        )
+        rows = self.inventory.platform.host_addresses.values()
+        seen_as = ", ".join(f"{row.city} : {row.line}" for row in rows if row.city and row.line)
         # A line carries its own addresses only, and leads into the city, not to another line.
         counters = "".join(
             f"        iifname {counter.link} ip saddr {counter.subnet} "
@@ -271,10 +267,10 @@ table ip line {{
             self._city_address(end) or address
             for end, address in zip((one, other), ours, strict=True)
         ]
-        ways = {(ours[0], ours[1]), (city[0], city[1])}
+        directions = {(ours[0], ours[1]), (city[0], city[1])}
         return [
             f"{a} . {b}"
-            for here, there in ways
+            for here, there in directions
             if here and there
             for a, b in ((here, there), (there, here))
         ]
@@ -282,8 +278,8 @@ table ip line {{
     def _city_address(self, end: str) -> str | None:
         if end == WORKSTATION:
             return None
-        address: str | None = self.inventory.shared["host_addresses"][end].get("city")
-        return address
+        address = self.inventory.platform.host_addresses[end].city
+        return str(address) if address else None
 
     def _change_pairs(self, verb: str, pairs: Iterable[str]) -> None:
         elements = ", ".join(pairs)

@@ -34,7 +34,11 @@ class Process:
         """Return the process that has this id now."""
         fields = _stat(pid)
         if fields is None:
-            raise KosekiError("a process ended as soon as it began", str(pid), "see its log")
+            raise KosekiError(
+                "a process ended as soon as it began",
+                f"pid {pid}",
+                "read its log below `var/`, then run `koseki lab up` again",
+            )
         return cls(pid, int(fields[START_TIME_FIELD]))
 
     def alive(self) -> bool:
@@ -78,7 +82,11 @@ class Process:
         if not self.wait(patience):
             self.kill_tree()
             if not self.wait(10):
-                raise KosekiError("a process does not end", str(self.pid), "look at it with ps")
+                raise KosekiError(
+                    "a process still runs",
+                    f"pid {self.pid} after 10 s",
+                    f"end it with `kill -9 {self.pid}`, then try again",
+                )
 
     def children(self) -> list[Process]:
         """Return its direct children."""

@@ -34,9 +34,11 @@ def prepare(
     source = release.folder_of(site) / f"source-{version}"
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(site.root / release.STAND_IN, source)
-    said = source / release.SOURCE_FILE
-    text = said.read_text(encoding="utf-8")
-    said.write_text(text.replace(f"version: {VERSION}", f"version: {version}"), encoding="utf-8")
+    description = source / release.SOURCE_FILE
+    text = description.read_text(encoding="utf-8")
+    description.write_text(
+        text.replace(f"version: {VERSION}", f"version: {version}"), encoding="utf-8"
+    )
     if serve is not None:
         (source / "bin/serve").write_text(serve, encoding="utf-8")
     if schema is not None:

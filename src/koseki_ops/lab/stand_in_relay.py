@@ -1,4 +1,4 @@
-"""A stand-in for the ministry's relay server (戸籍事務内連携サーバ), 正 and 副: files in folders.
+"""A stand-in for the ministry's relay server (戸籍事務内連携サーバー), 正 and 副: files in folders.
 
 It takes files out of the outboxes of `koseki_ops.duplicates.adapter.Folders` and writes a status
 file for each municipality. What it does with which file is said by a script, and when by a clock
@@ -69,9 +69,9 @@ class Rule:
 
     def is_for(self, key: Key) -> bool:
         """Say whether a file is meant."""
-        said = (self.municipality, self.day, self.kind, self.attempt)
+        meant = (self.municipality, self.day, self.kind, self.attempt)
         there = (key.code6, key.day.isoformat(), key.kind, key.attempt)
-        return all(one in {None, other} for one, other in zip(said, there, strict=True))
+        return all(one in {None, other} for one, other in zip(meant, there, strict=True))
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,11 @@ class Script:
     @classmethod
     def load(cls, path: Path) -> Script:
         """Return the script of a file; ValueError or TypeError for what is none."""
-        said = json.loads(path.read_bytes())
+        script = json.loads(path.read_bytes())
         return cls(
-            [Rule(**row) for row in said.get("rules", ())],
-            [Outage(**row) for row in said.get("outages", ())],
-            said.get("totals", {}),
+            [Rule(**row) for row in script.get("rules", ())],
+            [Outage(**row) for row in script.get("outages", ())],
+            script.get("totals", {}),
         )
 
     def rule_for(self, key: Key) -> Rule:
@@ -138,7 +138,7 @@ class Relay:
         for box in BOXES:
             if not any(outage.is_on(box, now) for outage in self.script.outages):
                 self._take(box, now)
-                self._say(box, now)
+                self._write_status(box, now)
 
     def taken(self, box: str, code6: str) -> list[Taken]:
         """Return what a box has taken of a municipality, in the order in which it did."""
@@ -162,16 +162,16 @@ class Relay:
                 taken = self._folder(box, "taken", path.parent.name)
                 move(path, taken / f"{now.strftime(STAMP)}~{path.name}")
 
-    def _say(self, box: str, now: datetime) -> None:
+    def _write_status(self, box: str, now: datetime) -> None:
         names = {path.name for path in self._folder(box, "taken", "").glob("*")}
         for code6 in sorted(names | set(self.script.totals)):
             rows = [row for one in self.taken(box, code6) for row in self._answers(box, one, now)]
-            said = {
+            status = {
                 "layout": self.layout.version,
                 "answers": rows,
                 "totals": self.script.totals.get(code6, {}),
             }
-            write_atomic(Folders(self.base).status(box, code6), json.dumps(said) + "\n")
+            write_atomic(Folders(self.base).status(box, code6), json.dumps(status) + "\n")
 
     def _answers(self, box: str, one: Taken, now: datetime) -> Iterator[dict[str, Any]]:
         """Yield what is said of a file, by its rule; what is received comes to the ministry."""
@@ -180,16 +180,16 @@ class Relay:
         if count is None and rule.does == ACCEPT:
             rule = replace(rule, does="refuse")
         number = f"{box[0].upper()}-{one.at:%Y%m%dT%H%M%S}-{one.key}"
-        said = {"key": str(one.key)}
+        status = {"key": str(one.key)}
         if rule.does == "lose":
             return
         if rule.does == "fail":
-            yield {"id": f"{number}-1", "what": "failed", "error": "E-LINE", **said}
+            yield {"id": f"{number}-1", "what": "failed", "error": "E-LINE", **status}
             return
-        yield {"id": f"{number}-1", "what": "sent", **said}
+        yield {"id": f"{number}-1", "what": "sent", **status}
         if rule.does in {"refuse", "ask_again"}:
             what = "refused" if rule.does == "refuse" else "resend"
-            yield {"id": f"{number}-2", "what": what, "error": "E-CONTENT", **said}
+            yield {"id": f"{number}-2", "what": what, "error": "E-CONTENT", **status}
             return
         if now < one.at + timedelta(hours=rule.hours):
             return
@@ -200,7 +200,7 @@ class Relay:
             "count": count,
             "sha256": sha256(content).hexdigest(),
             "receipt": number,
-            **said,
+            **status,
         }
         yield received | _altered(rule.does, one.key, received)
         if rule.does == "twice":
@@ -227,12 +227,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the folder that holds relay/")
     parser.add_argument("--script", type=Path, help="what it does (default: it accepts)")
     parser.add_argument("--every", type=float, help="a turn every so many seconds")
-    told = parser.parse_args()
-    relay = Relay(told.folder, Script.load(told.script) if told.script else Script())
-    if told.every:
+    options = parser.parse_args()
+    relay = Relay(options.folder, Script.load(options.script) if options.script else Script())
+    if options.every:
         while True:
             relay.turn(datetime.now().astimezone())
-            time.sleep(told.every)
+            time.sleep(options.every)
     for line in sys.stdin:
         relay.turn(datetime.fromisoformat(line.strip()))
         print("done", flush=True)

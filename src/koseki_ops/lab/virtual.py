@@ -145,21 +145,21 @@ class VirtualMachine(Machine):
 
     def power_off(self, supervisor: Process) -> None:
         """Press its power button; insist when it takes too long."""
-        self._tell({"execute": "system_powerdown"})
+        self._command({"execute": "system_powerdown"})
         if not supervisor.wait(2 * POWER_OFF_SECONDS):
             supervisor.end(1)
 
     def enlarge(self, size: int) -> None:
         """Make the disk of the running machine larger, as a hypervisor does. size: in bytes."""
-        self._tell({"execute": "block_resize", "arguments": {"device": DISK, "size": size}})
+        self._command({"execute": "block_resize", "arguments": {"device": DISK, "size": size}})
 
-    def _tell(self, command: Mapping[str, object]) -> None:
+    def _command(self, command: Mapping[str, object]) -> None:
         """Give QEMU's monitor a command (QMP); KosekiError when it refuses."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as monitor:
             monitor.connect(str(self._monitor))
             with monitor.makefile("rw", encoding="utf-8") as lines:
-                for said in ({"execute": "qmp_capabilities"}, command):
-                    lines.write(json.dumps(said) + "\n")
+                for request in ({"execute": "qmp_capabilities"}, command):
+                    lines.write(json.dumps(request) + "\n")
                     lines.flush()
                     # What happens meanwhile is told in between, and the greeting comes first.
                     answer: dict[str, object] = {}
@@ -167,7 +167,7 @@ class VirtualMachine(Machine):
                         answer = json.loads(lines.readline() or '{"error": "it is gone"}')
                     if "error" in answer:
                         raise KosekiError(
-                            f"QEMU did not do this for {self.host}: {said['execute']}",
+                            f"QEMU refused a command for {self.host}: {request['execute']}",
                             str(answer["error"]),
                             f"read {self.log}",
                         )
@@ -175,7 +175,7 @@ class VirtualMachine(Machine):
     def enter(self, supervisor: Process, argv: Sequence[str]) -> list[str]:  # noqa: ARG002
         """Refuse: into a virtual machine leads SSH alone."""
         raise KosekiError(
-            f"{self.host} is a virtual machine", " ".join(argv)[:60], "use SSH to run something"
+            f"{self.host} is a virtual machine", " ".join(argv)[:60], f"use SSH: `ssh {self.host}`"
         )
 
 

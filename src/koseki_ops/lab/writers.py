@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.subprocesses import reason_of
 from koseki_ops.lab.lab import Lab
-from koseki_ops.plan.municipalities import names_of
 from koseki_ops.plan.naming import database_of, key_of
 
 UNIT = "koseki-drill-writer"
@@ -56,11 +55,12 @@ class Acknowledged:
 
 def town_writer(lab: Lab, slug: str) -> Writer:
     """Return the writer that goes through the proxy as a municipality's role."""
-    rows = lab.inventory.shared["municipalities"]
-    (names,) = (names_of(row) for row in rows if row["slug"] == slug)
+    platform = lab.inventory.platform
+    (names,) = (row.names for row in platform.municipalities if row.slug == slug)
     own = key_of(slug)
     connection = (
-        f"host=127.0.0.1 port=5000 dbname={names.database} user={names.application_role} "
+        f"host=127.0.0.1 port={platform.service_ports.proxy_leader} "
+        f"dbname={names.database} user={names.application_role} "
         "connect_timeout=2 sslmode=verify-ca sslrootcert=/etc/koseki/pki/ca.crt "
         f"sslcert={own.certificate} sslkey={own.key}"
     )
@@ -127,6 +127,10 @@ def outage(rows: list[Acknowledged]) -> float:
 def _run(lab: Lab, host: str, argv: list[str]) -> str:
     done = lab.exec(host, argv)
     if done.returncode:
-        said = reason_of(done.stderr, done.returncode)
-        raise KosekiError(f"`{' '.join(argv[:4])}` failed on {host}", said, "look at that host")
+        reason = reason_of(done.stderr, done.returncode)
+        raise KosekiError(
+            f"`{' '.join(argv[:4])}` failed on {host}",
+            reason,
+            f"read `koseki lab exec {host} -- journalctl -n 50`",
+        )
     return done.stdout

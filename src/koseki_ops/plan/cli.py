@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
+from koseki_ops.plan.days import effective_day
 from koseki_ops.plan.inventory import Inventory
-from koseki_ops.plan.municipalities import active, effective_day
+from koseki_ops.plan.model import Municipality
+from koseki_ops.plan.municipalities import active
 from koseki_ops.plan.rules import check_inventory, load_platform
 from koseki_ops.plan.site import Site
 
@@ -20,7 +23,7 @@ from koseki_ops.plan.site import Site
 def check_command(site: Site, *, as_json: bool) -> None:
     """Hold the inventory against the model: file, key, value seen and remedy of each fault.
 
-    Exit 0: the inventory holds; 2: it does not, or cannot be read.
+    Exit 0: the inventory is valid; 2: it does not, or cannot be read.
 
     Example: koseki check -i iida
     """
@@ -29,7 +32,7 @@ def check_command(site: Site, *, as_json: bool) -> None:
     for finding in findings:
         click.echo(f"koseki: {finding}", err=True)
     if not findings:
-        click.echo(f"{site.inventory_name}: {len(inventory.hosts)} hosts, the inventory holds")
+        click.echo(f"{site.inventory_name}: {len(inventory.hosts)} hosts, the inventory is valid")
     if as_json:
         print_json(
             {
@@ -52,15 +55,24 @@ def municipalities_command(site: Site, *, as_of: str | None, as_json: bool) -> N
 
     Example: koseki municipalities -i iida --as-of 2015-11-01
     """
-    inventory = Inventory(site.inventory)
-    platform = load_platform(inventory)
+    platform = load_platform(Inventory(site.inventory))
     try:
         day = effective_day(as_of or str(platform.effective_date), platform.timezone)
     except ValueError as error:
-        raise KosekiError("this is no day", str(as_of), "write it as 2015-11-01") from error
-    joined = active(inventory.shared["municipalities"], day)
+        raise KosekiError("not a date", str(as_of), "write --as-of as `2015-11-01`") from error
+    joined = active(platform.municipalities, day)
     for row in joined:
-        click.echo(f"{row['code6']}  {row['slug']:10}  {row['joined_on']}  {row['name']}")
+        click.echo(f"{row.code6}  {row.slug:10}  {row.joined_on}  {row.name}")
     click.echo(f"{len(joined)} municipalities on {day}")
     if as_json:
-        print_json({"as_of": day.isoformat(), "active": len(joined), "municipalities": joined})
+        rows = [_shown(row) for row in joined]
+        print_json({"as_of": day.isoformat(), "active": len(rows), "municipalities": rows})
+
+
+# What is told of a municipality; what does not apply to it is left out.
+SHOWN = {"code6", "name", "kana", "slug", "romaji", "kind", "phase", "joined_on", "left_on", "host"}
+
+
+def _shown(row: Municipality) -> dict[str, Any]:
+    found = row.model_dump(mode="json", include=SHOWN, exclude_unset=True)
+    return found | ({"issued_by_host_in_failure": True} if row.takeover else {})

@@ -60,13 +60,19 @@ def end_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def end_of(until: str | None, hours: int | None, zone: ZoneInfo) -> datetime:
     """Return the moment that one of the two says; KosekiError for none, both, or no moment."""
     if (until is None) == (hours is None):
-        raise KosekiError("no one end", "", "give either --until or --hours")
+        raise KosekiError(
+            "an end is needed",
+            "neither was given" if until is None else f"--until {until} and --hours {hours}",
+            "give exactly one of --until and --hours",
+        )
     if until is None:
         return datetime.now(UTC) + timedelta(hours=hours or 0)
     try:
         end = datetime.fromisoformat(until)
     except ValueError as error:
-        raise KosekiError("this is no moment", until, "write it as 2026-12-01T17:00") from error
+        raise KosekiError(
+            "--until is not a date-time", until, "write it as `2026-12-01T17:00`"
+        ) from error
     return end if end.tzinfo else end.replace(tzinfo=zone)
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 
-from koseki_ops.plan.inventory import LINE_ENDS, REGISTRIES, TERMINALS, WORKSTATION, Inventory
-from koseki_ops.plan.municipalities import active, lines
+from koseki_ops.plan.inventory import LINE_ENDPOINTS, REGISTRIES, TERMINALS, WORKSTATION, Inventory
 
 
 @dataclass(frozen=True)
@@ -28,65 +26,69 @@ class Firewall:
     outbound: tuple[Rule, ...]
 
 
-def ends(inventory: Inventory, names: list[str]) -> list[str]:
+def endpoint_hosts(inventory: Inventory, names: list[str]) -> list[str]:
     """Return the hosts that a flow's end names stand for, the workstation among them.
 
-    What stands on the municipalities' lines, and a neighbour, is no host of the plan: see `beyond`.
+    What stands on the municipalities' lines, and a neighbour, is no host of the plan
+    (`external_peers`).
     """
     found: dict[str, None] = {}
     for name in names:
-        if name in LINE_ENDS or name in inventory.shared["neighbours"]:
+        if name in LINE_ENDPOINTS or name in inventory.platform.neighbours:
             continue
         for host in [WORKSTATION] if name == WORKSTATION else inventory.hosts_in(name):
             found[host] = None
     return list(found)
 
 
-def beyond(inventory: Inventory, names: list[str]) -> list[str]:
+def external_peers(inventory: Inventory, names: list[str]) -> list[str]:
     """Return the subnets and addresses that a flow's end names stand for beyond the plan's hosts.
 
     On lines, of the municipalities that have joined alone, in the plan's order (K-02); then
     neighbours.
     """
-    shared = inventory.shared
-    joined = active(shared["municipalities"], inventory.effective_day)
+    platform = inventory.platform
+    lines = [platform.lines[town.slug] for town in platform.towns]
     found: list[str] = []
     if TERMINALS in names:
-        found += chain.from_iterable(lines(joined, shared["line_subnets"]).values())
+        found += [str(network) for line in lines for network in line.counters]
     if REGISTRIES in names:
-        found += [str(shared["link_peers"][row["slug"]]) for row in joined]
-    neighbours = shared["neighbours"]
+        found += [str(line.registry) for line in lines]
+    neighbours = platform.neighbours
     return found + [str(neighbours[name]) for name in names if name in neighbours]
 
 
 def firewall_of(inventory: Inventory, host: str) -> Firewall:
     """Return the rules of one host, in the order of the list of flows."""
     return Firewall(
-        tuple(_rules(inventory, host, "to", "from")), tuple(_rules(inventory, host, "from", "to"))
+        tuple(_rules(inventory, host, inbound=True)), tuple(_rules(inventory, host, inbound=False))
     )
 
 
-def _rules(inventory: Inventory, host: str, here: str, there: str) -> Iterator[Rule]:
-    for flow in inventory.shared["flows"]:
-        if host not in ends(inventory, flow[here]):
+def _rules(inventory: Inventory, host: str, *, inbound: bool) -> Iterator[Rule]:
+    for flow in inventory.platform.flows:
+        here, there = (flow.to, flow.from_) if inbound else (flow.from_, flow.to)
+        if host not in endpoint_hosts(inventory, here):
             continue
         addresses = [
             inventory.address_of(peer, host)
-            for peer in ends(inventory, flow[there])
+            for peer in endpoint_hosts(inventory, there)
             if peer != host
         ]
-        others = beyond(inventory, flow[there])
+        others = external_peers(inventory, there)
         peers = (*sorted({address for address in addresses if address}), *others)
         if peers:
-            yield Rule(flow["name"], peers, flow["protocol"], tuple(flow["ports"]))
+            yield Rule(flow.name, peers, flow.protocol, tuple(flow.ports))
 
 
 def allowed(inventory: Inventory, source: str, target: str) -> set[tuple[str, int]]:
     """Return the (protocol, port) pairs that `source` may open at `target`."""
     found: set[tuple[str, int]] = set()
-    for flow in inventory.shared["flows"]:
-        if source in ends(inventory, flow["from"]) and target in ends(inventory, flow["to"]):
-            found |= {(flow["protocol"], port) for port in flow["ports"]}
+    for flow in inventory.platform.flows:
+        if source in endpoint_hosts(inventory, flow.from_) and target in endpoint_hosts(
+            inventory, flow.to
+        ):
+            found |= {(flow.protocol, port) for port in flow.ports}
     return found
 
 

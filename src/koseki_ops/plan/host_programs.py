@@ -41,7 +41,11 @@ def program_files(root: Path, name: str) -> list[ProgramFile]:
     ]
     if not any(file.source.parent.name == CALLED for file in found):
         known = sorted(path.parent.name for path in (root / HOST_PROGRAMS).glob(f"*/{CALLED}"))
-        raise KosekiError("no such program of hosts", name, f"name one of {', '.join(known)}")
+        raise KosekiError(
+            "no such program in `host_programs/`",
+            name,
+            f"name a folder of `host_programs/`: {', '.join(known)}",
+        )
     return found
 
 

@@ -7,17 +7,20 @@ groups only, and `group_vars/<group>/<concern>.yml`. A unit test holds the resul
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.plan.municipalities import effective_day, today_in
+
+if TYPE_CHECKING:
+    from koseki_ops.plan.model import Platform
 
 # libyaml's, where PyYAML was built with it: ten times as fast, and otherwise the same.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -27,7 +30,7 @@ WORKSTATION = "workstation"
 TERMINALS = "terminals"
 # Their resident registries' servers, which exchange files: one address each, on the same lines.
 REGISTRIES = "registries"
-LINE_ENDS = (TERMINALS, REGISTRIES)
+LINE_ENDPOINTS = (TERMINALS, REGISTRIES)
 
 
 def load_yaml(path: Path, loader: Any = LOADER) -> Any:  # noqa: ANN401 - YAML is whatever the file says
@@ -41,13 +44,21 @@ def load_yaml(path: Path, loader: Any = LOADER) -> Any:  # noqa: ANN401 - YAML i
         mark = error.problem_mark
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         raise KosekiError(
-            "file is not valid YAML", f"{place}: {error.problem}", "correct that line"
+            "file is not valid YAML",
+            f"{place}: {error.problem}",
+            "correct that line; `koseki check` reads it again",
         ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # A character or a date that is none has no place; nor has nesting without end.
-        raise KosekiError("file is not valid YAML", f"{path}: {error}", "correct it") from error
+        raise KosekiError(
+            "file is not valid YAML",
+            f"{path}: {error}",
+            "correct that file; `koseki check` reads it again",
+        ) from error
     except OSError as error:
-        raise KosekiError("file cannot be read", f"{path}: {error}", "restore it") from error
+        raise KosekiError(
+            "file cannot be read", f"{path}: {error}", "restore it: `git restore`"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,9 @@ class Inventory:
         tree = load_yaml(folder / "hosts.yml")
         if not isinstance(tree, Mapping) or set(tree) != {"all"}:
             raise KosekiError(
-                "hosts.yml must hold the one group all", str(folder), "see inventories/iida"
+                "hosts.yml must contain the one group all",
+                str(folder),
+                "write it as `inventories/iida/hosts.yml`",
             )
         self._read_group("all", tree["all"])
         self._values: dict[str, dict[str, Value]] = {}
@@ -92,14 +105,14 @@ class Inventory:
             return
         if not isinstance(body, Mapping) or not set(body) <= {"hosts", "children"}:
             raise KosekiError(
-                "hosts.yml holds hosts and groups only",
+                "hosts.yml may contain hosts and groups only",
                 f"{self.folder / 'hosts.yml'}: group {name}",
                 "move values to group_vars/",
             )
         for host, values in (body.get("hosts") or {}).items():
             if values:
                 raise KosekiError(
-                    "hosts.yml holds hosts and groups only",
+                    "hosts.yml may contain hosts and groups only",
                     f"{self.folder / 'hosts.yml'}: values at host {host}",
                     "move values to group_vars/",
                 )
@@ -114,7 +127,9 @@ class Inventory:
         """Return the hosts of a group and of its children, in file order, each once."""
         if group not in self.groups:
             raise KosekiError(
-                "unknown group", group, f"choose one of {', '.join(sorted(self.groups))}"
+                "unknown group",
+                group,
+                f"name a group of `hosts.yml`: {', '.join(sorted(self.groups))}",
             )
         found: dict[str, None] = {}
         entry = self.groups[group]
@@ -136,7 +151,7 @@ class Inventory:
 
     def audited_key_files(self, host: str) -> list[str]:
         """Return the keys on a host whose reading is recorded; a folder ends with a slash."""
-        table: dict[str, list[str]] = self.shared["audit_key_files"]
+        table = self.platform.audit_key_files
         return sorted({path for group in self.groups_of(host) for path in table.get(group, ())})
 
     @cached_property
@@ -160,7 +175,7 @@ class Inventory:
         raise KosekiError(
             "unknown host or group",
             name,
-            f"choose one of {', '.join([*self.hosts, *sorted(self.groups)])}",
+            f"name one of `hosts.yml`: {', '.join([*self.hosts, *sorted(self.groups)])}",
         )
 
     def files_of(self, group: str) -> Iterator[Path]:
@@ -188,7 +203,7 @@ class Inventory:
                         raise KosekiError(
                             f"{key} is set twice for group {group}",
                             f"{merged[key].file.name} and {path.name}",
-                            "keep one",
+                            f"keep `{key}` in one of the two files",
                         )
                     merged[str(key)] = Value(value, path)
             self._values[group] = merged
@@ -203,18 +218,34 @@ class Inventory:
 
     @cached_property
     def shared(self) -> dict[str, Any]:
-        """The raw values that hold for every host (`group_vars/all`)."""
+        """The raw values that hold for every host (`group_vars/all`): for the model and Ansible."""
         return {key: item.value for key, item in self.group_values("all").items()}
+
+    @cached_property
+    def platform(self) -> Platform:
+        """The typed values; KosekiError with the first that cannot be read.
+
+        Rules that span tables are `koseki_ops.plan.rules`.
+        """
+        from koseki_ops.plan.door import typed  # noqa: PLC0415 - the model is slow to import
+
+        return typed(self.shared, self.file_of)
+
+    def file_of(self, key: str) -> Path:
+        """Return the file that sets a value, as `inventories/iida/…`. key: as a finding has it."""
+        value = self.group_values("all").get(re.split(r"[.\[]", key, maxsplit=1)[0])
+        path = value.file if value else self.folder / "group_vars" / "all"
+        return path.relative_to(self.folder.parent.parent)
 
     @property
     def today(self) -> date:
         """The day it is for the platform's people, wherever this runs."""
-        return today_in(self.shared["timezone"])
+        return self.platform.today
 
     @property
     def effective_day(self) -> date:
         """The day for which municipalities count as joined."""
-        return effective_day(str(self.shared["effective_date"]), self.shared["timezone"])
+        return self.platform.effective_day
 
     def address_of(self, host: str, seen_from: str) -> str | None:
         """Return the address of `host` (or the workstation) as `seen_from` sees it.
@@ -222,11 +253,8 @@ class Inventory:
         Two ends inside the city use city addresses. The datacenter and whoever talks to it use
         line addresses. None: there is no way between the two.
         """
-        tables = {
-            WORKSTATION: self.shared["workstation_addresses"],
-            **self.shared["host_addresses"],
-        }
+        own = self.platform.workstation_addresses
+        tables = {WORKSTATION: own, **self.platform.host_addresses}
         here, there = tables[seen_from], tables[host]
-        network = "city" if "city" in here and "city" in there else "line"
-        address: str | None = there.get(network)
-        return address
+        address = there.city if here.city and there.city else there.line
+        return str(address) if address else None

@@ -58,8 +58,8 @@ def inputs_of(site: Site) -> Inputs:
                     files[str(shown)] = sha256(content).hexdigest()[:16]
     listed = "\n".join(f"{name} {files[name]}" for name in sorted(files))
     tree = sha256(listed.encode()).hexdigest()[:TREE_DIGITS]
-    if site.station:
-        return Inputs(tree, site.station.commit, files)
+    if site.watch_host:
+        return Inputs(tree, site.watch_host.commit, files)
     return Inputs(tree, _commit(site.root, list(places)), files)
 
 

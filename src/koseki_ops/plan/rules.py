@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,41 +10,19 @@ from functools import cache
 from importlib.resources import files
 from ipaddress import IPv4Network
 from itertools import combinations
-from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import yaml
 from pydantic import ValidationError
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.plan.earlier_form import earlier_form
+from koseki_ops.plan.findings import Finding, of_validation, refused, shown
 from koseki_ops.plan.flows import firewall_of
-from koseki_ops.plan.inventory import LINE_ENDS, REGISTRIES, WORKSTATION, Inventory
+from koseki_ops.plan.host_kinds import HOST_KINDS, hosts_of, kinds_of
+from koseki_ops.plan.inventory import LINE_ENDPOINTS, REGISTRIES, WORKSTATION, Inventory
 from koseki_ops.plan.model import Platform
 from koseki_ops.plan.yaml_forms import ambiguous
-
-SERVER_GROUPS = ("primary", "secondary", "application", "registry_link", "remote_backup")
-# What the plan calls its hosts by.
-PLAN_GROUPS = (*SERVER_GROUPS, "workstation")
-SEEN_LENGTH = 60
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing in the inventory that cannot be right, as one sentence.
-
-    file: where it stands; key: its path, as `municipalities[3].code6`; seen: the value met;
-    remedy: what is wrong and what to write instead.
-    """
-
-    file: Path
-    key: str
-    seen: str
-    remedy: str
-
-    def __str__(self) -> str:
-        """Give the sentence that the user reads."""
-        return f"{self.file}: {self.key} is {self.seen}: {self.remedy}"
 
 
 @dataclass(frozen=True)
@@ -58,7 +35,7 @@ class Rules:
 
     def finding(self, key: str, seen: object, remedy: str) -> Finding:
         """Return a finding at `key`, with the file that sets it."""
-        return Finding(_file_of(self.inventory, key), key, _shown(seen), remedy)
+        return Finding(self.inventory.file_of(key), key, shown(seen), remedy)
 
 
 def check_inventory(inventory: Inventory, today: date | None = None) -> list[Finding]:
@@ -72,13 +49,15 @@ def check_inventory(inventory: Inventory, today: date | None = None) -> list[Fin
     if findings:
         # Whoever reads them reads something else than was written.
         return findings
+    if found := earlier_form(inventory.shared, inventory.file_of):
+        return found
     findings += _templated_values(inventory)
     findings += _unknown_names(inventory)
     findings += _renamed_values(inventory)
     try:
         platform = Platform.model_validate(inventory.shared)
     except ValidationError as error:
-        return findings + [_from_pydantic(inventory, item) for item in error.errors()]
+        return findings + [of_validation(item, inventory.file_of) for item in error.errors()]
     rules = Rules(inventory, platform, today or platform.today)
     for rule in ALL_RULES:
         findings += rule(rules)
@@ -92,53 +71,14 @@ def _ambiguous_values(inventory: Inventory) -> Iterator[Finding]:
     for path in files:
         place = path.relative_to(inventory.folder.parent.parent)
         for form in ambiguous(path.read_text(encoding="utf-8")):
-            yield Finding(place, form.key, _shown(form.seen), form.remedy)
+            yield Finding(place, form.key, shown(form.seen), form.remedy)
 
 
 def load_platform(inventory: Inventory, today: date | None = None) -> Platform:
     """Return the typed values of an inventory that holds; otherwise raise its first finding."""
-    findings = check_inventory(inventory, today)
-    if findings:
-        first = findings[0]
-        more = f" (and {len(findings) - 1} more: run `koseki check`)" if len(findings) > 1 else ""
-        raise KosekiError(
-            f"the inventory does not hold: {first.key} in {first.file}",
-            first.seen,
-            first.remedy + more,
-        )
-    return Platform.model_validate(inventory.shared)
-
-
-def _shown(value: object) -> str:
-    text = repr(value) if isinstance(value, str | int) else str(value)
-    return text if len(text) <= SEEN_LENGTH else text[: SEEN_LENGTH - 1] + "…"
-
-
-def _file_of(inventory: Inventory, key: str) -> Path:
-    top = re.split(r"[.\[]", key, maxsplit=1)[0]
-    value = inventory.group_values("all").get(top)
-    path = value.file if value else inventory.folder / "group_vars" / "all"
-    return path.relative_to(inventory.folder.parent.parent)
-
-
-def _key(location: Sequence[str | int]) -> str:
-    key = ""
-    for part in location:
-        key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else part
-    return key
-
-
-def _from_pydantic(inventory: Inventory, item: Mapping[str, Any]) -> Finding:
-    key = _key(item["loc"])
-    message = str(item["msg"]).removeprefix("Value error, ")
-    kind = item["type"]
-    if kind == "missing":
-        return Finding(_file_of(inventory, key), key, "missing", "add it")
-    if kind == "extra_forbidden":
-        message = "no such key; correct its spelling or remove it"
-    elif kind != "value_error":
-        message = message[0].lower() + message[1:] + "; correct the value"
-    return Finding(_file_of(inventory, key), key, _shown(item["input"]), message)
+    if findings := check_inventory(inventory, today):
+        raise refused(findings)
+    return inventory.platform
 
 
 def _templated_values(inventory: Inventory) -> Iterator[Finding]:
@@ -147,9 +87,9 @@ def _templated_values(inventory: Inventory) -> Iterator[Finding]:
         for key, text in _strings(name, value.value):
             if "{{" in text or "{%" in text:
                 yield Finding(
-                    _file_of(inventory, name),
+                    inventory.file_of(name),
                     key,
-                    _shown(text),
+                    shown(text),
                     "other engines read this value raw; write a literal, or move it to the "
                     "group_vars of a group that only Ansible reads",
                 )
@@ -171,9 +111,9 @@ def _unknown_names(inventory: Inventory) -> Iterator[Finding]:
     for name, value in inventory.group_values("all").items():
         if name not in known:
             yield Finding(
-                _file_of(inventory, name),
+                inventory.file_of(name),
                 name,
-                _shown(value.value),
+                shown(value.value),
                 "no such value for all hosts; correct its spelling or remove it",
             )
 
@@ -192,7 +132,7 @@ def _renamed_values(inventory: Inventory) -> Iterator[Finding]:
             if name in RENAMED:
                 place = value.file.relative_to(inventory.folder.parent.parent)
                 remedy = f"it is called {RENAMED[name]} now; rename it there"
-                yield Finding(place, name, _shown(value.value), remedy)
+                yield Finding(place, name, shown(value.value), remedy)
 
 
 @cache
@@ -243,25 +183,22 @@ def _municipalities(rules: Rules) -> Iterator[Finding]:
 
 
 def _joinings(rules: Rules) -> Iterator[Finding]:
-    known = {row.slug for row in rules.platform.municipalities}
-    for slug in rules.platform.joinings.keys() - known:
-        yield rules.finding(f"joinings.{slug}", slug, "no such municipality; correct its spelling")
-    for row in rules.platform.municipalities:
-        goes_live = row.joined_on is not None and row.joined_on <= rules.today
-        if goes_live and row.slug not in rules.platform.joinings:
-            yield rules.finding(
-                f"joinings.{row.slug}",
-                "missing",
-                f"{row.name} went live on {row.joined_on}: add the ids of 認容, 議決 and 調印",
+    for index, row in enumerate(rules.platform.municipalities):
+        if row.has_joined(rules.today) and row.missing_documents:
+            yield Finding(
+                rules.inventory.file_of("municipalities"),
+                f"municipalities[{index}].joining",
+                f"without {', '.join(row.missing_documents)}",
+                f"{row.name} went live on {row.joined_on}: add the ids of these documents",
             )
 
 
-def _flow_ends(rules: Rules) -> Iterator[Finding]:
+def _flow_endpoints(rules: Rules) -> Iterator[Finding]:
     known = [*sorted(rules.inventory.groups), WORKSTATION]
     for index, flow in enumerate(rules.platform.flows):
         for end, names in (("from", flow.from_), ("to", flow.to)):
             for name in names:
-                if name in LINE_ENDS and end == "from":
+                if name in LINE_ENDPOINTS and end == "from":
                     continue
                 if name in rules.platform.neighbours and end == "to":
                     continue
@@ -275,21 +212,21 @@ def _flow_ends(rules: Rules) -> Iterator[Finding]:
 
 def _neighbours(rules: Rules) -> Iterator[Finding]:
     for name in rules.platform.neighbours:
-        if name in {*rules.inventory.groups, *rules.inventory.hosts, *LINE_ENDS, WORKSTATION}:
+        if name in {*rules.inventory.groups, *rules.inventory.hosts, *LINE_ENDPOINTS, WORKSTATION}:
             yield rules.finding(
                 f"neighbours.{name}", name, "a group or host is called so; choose another name"
             )
 
 
-def _alert_ways(rules: Rules) -> Iterator[Finding]:
+def _alert_routes(rules: Rules) -> Iterator[Finding]:
     alerts = rules.platform.drift_alerts
     for key, place in (("relay", alerts.relay), ("webhook", alerts.webhook)):
         if place is None:
             continue
         address = str(place.address)
         for host in rules.inventory.hosts_in("watch_hosts"):
-            ways = firewall_of(rules.inventory, host).outbound
-            if not any(address in way.peers and place.port in way.ports for way in ways):
+            outbound = firewall_of(rules.inventory, host).outbound
+            if not any(address in rule.peers and place.port in rule.ports for rule in outbound):
                 yield rules.finding(
                     f"drift_alerts.{key}.address",
                     address,
@@ -314,12 +251,21 @@ def _named_groups(rules: Rules) -> Iterator[Finding]:
             yield rules.finding("audit_key_files", name, "unknown group; correct its spelling")
 
 
-def _server_groups(rules: Rules) -> Iterator[Finding]:
+def _host_kinds(rules: Rules) -> Iterator[Finding]:
     hosts_file = rules.inventory.folder.relative_to(rules.inventory.folder.parent.parent)
-    for group in SERVER_GROUPS:
-        if group not in rules.inventory.groups or not rules.inventory.hosts_in(group):
+    for kind in HOST_KINDS:
+        if kind.needed and not hosts_of(rules.inventory, [kind]):
             yield Finding(
-                hosts_file / "hosts.yml", group, "empty", "the plan needs a host in this group"
+                hosts_file / "hosts.yml", kind.group, "empty", "the plan needs a host in this group"
+            )
+    for host in rules.inventory.hosts:
+        kinds = kinds_of(rules.inventory, host)
+        if len(kinds) != 1:
+            yield Finding(
+                hosts_file / "hosts.yml",
+                host,
+                f"in {', '.join(kind.group for kind in kinds) or 'none'} of the groups of a kind",
+                f"put it into one of {', '.join(kind.group for kind in HOST_KINDS)}",
             )
     members = rules.inventory.groups.get("etcd_members")
     count = len(rules.inventory.hosts_in("etcd_members")) if members else 0
@@ -358,8 +304,8 @@ def _address_rows(rules: Rules) -> Iterator[Finding]:
             yield rules.finding(
                 f"host_addresses.{host}", host, "no such host in hosts.yml; remove the row"
             )
-    for host in rules.inventory.hosts_in("remote_backup"):
-        if host in table and table[host].city is not None:
+    for host, kind in hosts_of(rules.inventory, HOST_KINDS):
+        if not kind.in_city and host in table and table[host].city is not None:
             yield rules.finding(
                 f"host_addresses.{host}.city",
                 table[host].city,
@@ -389,22 +335,24 @@ def _address_values(rules: Rules) -> Iterator[Finding]:
             seen[address] = place
 
 
-def _line_subnets(rules: Rules) -> Iterator[Finding]:
-    subnets = rules.platform.line_subnets
+def _lines(rules: Rules) -> Iterator[Finding]:
+    lines = rules.platform.lines
     slugs = {row.slug for row in rules.platform.municipalities}
     for index, row in enumerate(rules.platform.municipalities):
-        if not subnets.get(row.slug):
-            key = f"line_subnets.{row.slug}"
+        if row.slug not in lines:
             yield Finding(
-                _file_of(rules.inventory, key),
-                key,
+                rules.inventory.file_of("lines"),
+                f"lines.{row.slug}",
                 "missing",
-                f"municipalities[{index}] {row.name} has no line subnet; add its counters' network",
+                f"municipalities[{index}] {row.name} has no line; add its counters' networks and "
+                "its registry's address",
             )
-    for slug in subnets.keys() - slugs:
-        yield rules.finding(f"line_subnets.{slug}", slug, "no such municipality; remove it")
+    for slug in lines.keys() - slugs:
+        yield rules.finding(f"lines.{slug}", slug, "no such municipality; remove it")
     named: list[tuple[str, IPv4Network]] = [
-        (f"line_subnets.{slug}", network) for slug, rows in subnets.items() for network in rows
+        (f"lines.{slug}.counters", network)
+        for slug, row in lines.items()
+        for network in row.counters
     ]
     named += [(f"networks.{name}", row.cidr) for name, row in rules.platform.networks.items()]
     for (name, network), (other_name, other) in combinations(named, 2):
@@ -414,27 +362,7 @@ def _line_subnets(rules: Rules) -> Iterator[Finding]:
             )
 
 
-def _link_peers(rules: Rules) -> Iterator[Finding]:
-    peers, subnets = rules.platform.link_peers, rules.platform.line_subnets
-    slugs = [row.slug for row in rules.platform.municipalities]
-    for index, row in enumerate(rules.platform.municipalities):
-        if row.slug not in peers:
-            key = f"link_peers.{row.slug}"
-            yield Finding(
-                _file_of(rules.inventory, key),
-                key,
-                "missing",
-                f"municipalities[{index}] {row.name} has no resident registry; add its address",
-            )
-    for slug, address in peers.items():
-        if slug not in slugs:
-            yield rules.finding(f"link_peers.{slug}", slug, "no such municipality; remove it")
-        elif not any(address in network for network in subnets.get(slug, ())):
-            yield rules.finding(
-                f"link_peers.{slug}",
-                address,
-                f"outside line_subnets.{slug}: a registry stands on its own town's line",
-            )
+def _exchange_way(rules: Rules) -> Iterator[Finding]:
     port = rules.platform.link_policy.port
     if not any(REGISTRIES in flow.from_ and port in flow.ports for flow in rules.platform.flows):
         yield rules.finding(
@@ -442,61 +370,10 @@ def _link_peers(rules: Rules) -> Iterator[Finding]:
         )
 
 
-def _terminals(rules: Rules) -> Iterator[Finding]:
-    rows = rules.platform.terminals
-    yield from _duplicates(rules, "terminals", "id", rows)
-    slugs = [town.slug for town in rules.platform.municipalities]
-    for index, row in enumerate(rows):
-        if row.municipality not in slugs:
-            yield rules.finding(
-                f"terminals[{index}].municipality",
-                row.municipality,
-                f"no such municipality; choose of {', '.join(slugs)}",
-            )
-        elif row.id.rpartition("-")[0] != row.municipality:
-            yield rules.finding(
-                f"terminals[{index}].id",
-                row.id,
-                f"a terminal of {row.municipality} is called {row.municipality}-NN; correct one",
-            )
-    for index, town in enumerate(rules.platform.municipalities):
-        if town.slug not in {row.municipality for row in rows}:
-            yield rules.finding(
-                "terminals",
-                f"{len(rows)} rows",
-                f"municipalities[{index}] {town.name} has no terminal; add one, as {town.slug}-01",
-            )
-
-
-def _takeovers(rules: Rules) -> Iterator[Finding]:
-    rows = rules.platform.takeovers
-    yield from _duplicates(rules, "takeovers", "municipality", rows)
-    clause = [t.slug for t in rules.platform.municipalities if t.issued_by_host_in_failure]
-    for index, row in enumerate(rows):
-        if row.municipality not in clause:
-            yield rules.finding(
-                f"takeovers[{index}].municipality",
-                row.municipality,
-                "its row in municipalities has no issued_by_host_in_failure; take this row out",
-            )
-    for slug in clause:
-        if slug not in {row.municipality for row in rows}:
-            yield rules.finding(
-                "takeovers", f"{len(rows)} rows", f"{slug} has the clause; say what documents say"
-            )
-    hosts = [town.slug for town in rules.platform.municipalities if town.host]
-    if rows and (len(hosts) != 1 or hosts[0] in clause):
-        yield rules.finding(
-            "municipalities",
-            f"hosts: {', '.join(hosts) or 'none'}",
-            "exactly one municipality issues for others, and is none of them; correct host: true",
-        )
-
-
 def _operators(rules: Rules) -> Iterator[Finding]:
     yield from _duplicates(rules, "operators", "id", rules.platform.operators)
     for index, operator in enumerate(rules.platform.operators):
-        if operator.status == "active" and operator.valid_until < rules.today:
+        if operator.status == "active" and operator.is_over(rules.today):
             yield rules.finding(
                 f"operators[{index}].valid_until",
                 operator.valid_until,
@@ -566,7 +443,7 @@ def _waivers(rules: Rules) -> Iterator[Finding]:
                 yield rules.finding(
                     f"waivers[{index}].{part}", person, "no such operator; name one of the plan"
                 )
-            elif not row.valid_from <= day <= row.valid_until:
+            elif not row.covers(day):
                 yield rules.finding(
                     f"waivers[{index}].{part}",
                     person,
@@ -577,18 +454,16 @@ def _waivers(rules: Rules) -> Iterator[Finding]:
 ALL_RULES: tuple[Callable[[Rules], Iterator[Finding]], ...] = (
     _municipalities,
     _joinings,
-    _flow_ends,
+    _flow_endpoints,
     _neighbours,
-    _alert_ways,
+    _alert_routes,
     _named_groups,
-    _server_groups,
+    _host_kinds,
     _flows,
     _address_rows,
     _address_values,
-    _line_subnets,
-    _link_peers,
-    _terminals,
-    _takeovers,
+    _lines,
+    _exchange_way,
     _operators,
     _timing,
     _vaults,

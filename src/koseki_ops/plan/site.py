@@ -14,11 +14,11 @@ from koseki_ops.plan.inventory import WORKSTATION
 
 LAB_INVENTORY = "lab"
 # What a site's workshop is called: the machines of an image while it is made or checked.
-WORKSHOP = "-image"
-NAME_PATTERN = re.compile(rf"[a-z][a-z0-9-]{{0,19}}({WORKSHOP})?")
+BUILD_LAB = "-image"
+NAME_PATTERN = re.compile(rf"[a-z][a-z0-9-]{{0,19}}({BUILD_LAB})?")
 RESERVED_NAMES = frozenset({"mirror", "keys", "base", "reports", "roots", "secrets", "wheelhouse"})
 # Beside pyproject.toml where an apply has put the toolkit on a host that keeps watch.
-STATION_FILE = "station.json"
+WATCH_HOST_FILE = "station.json"
 
 
 def project_root() -> Path:
@@ -30,12 +30,14 @@ def project_root() -> Path:
         if (candidate / "inventories").is_dir() and (candidate / "pyproject.toml").is_file():
             return candidate
     raise KosekiError(
-        "no checkout of the toolkit found", f"looked upwards from {here}", "change into it"
+        "no checkout of the toolkit found",
+        f"looked upwards from {here}",
+        "change into the checkout (`cd`)",
     )
 
 
 @dataclass(frozen=True)
-class Station:
+class WatchHost:
     """What the toolkit was told when it was put on a host that keeps watch.
 
     host: this host's name in the inventory; inventory, name: the site that it watches; commit: the
@@ -48,18 +50,18 @@ class Station:
     commit: str
 
 
-def station_of(root: Path) -> Station | None:
-    """Return what was told to the toolkit at `root`, or None at the administrator's seat."""
-    told = root / STATION_FILE
-    if not told.exists():
+def watch_host_of(root: Path) -> WatchHost | None:
+    """Return what was told to the toolkit at `root`, or None on the control node."""
+    file = root / WATCH_HOST_FILE
+    if not file.exists():
         return None
     try:
-        return Station(**json.loads(told.read_text(encoding="utf-8")))
+        return WatchHost(**json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise KosekiError(
             "the toolkit does not know which host it is on",
-            f"{told}: {error}",
-            "run `koseki apply` at the administrator's seat",
+            f"{file}: {error}",
+            "run `koseki apply` on the control node",
         ) from error
 
 
@@ -68,14 +70,14 @@ class Site:
     """One inventory on particular machines.
 
     root: the checkout; inventory_name: a folder below `inventories/`; name: the lab's name, or
-    the inventory's for anything that is not a lab; station: set where the toolkit itself was put
+    the inventory's for anything that is not a lab; watch_host: set where the toolkit itself was put
     by an apply, on a host that keeps watch: there it asks, and neither signs nor changes.
     """
 
     root: Path
     inventory_name: str
     name: str
-    station: Station | None = None
+    watch_host: WatchHost | None = None
 
     @classmethod
     def open(cls, inventory_name: str | None = None, name: str | None = None) -> Site:
@@ -84,23 +86,23 @@ class Site:
         On a host that keeps watch there is one site, which is the default.
         """
         root = project_root()
-        station = station_of(root)
-        if station:
-            inventory_name, name = inventory_name or station.inventory, name or station.name
-            if (inventory_name, name) != (station.inventory, station.name):
+        watch_host = watch_host_of(root)
+        if watch_host:
+            inventory_name, name = inventory_name or watch_host.inventory, name or watch_host.name
+            if (inventory_name, name) != (watch_host.inventory, watch_host.name):
                 raise KosekiError(
-                    f"{station.host} watches another site",
+                    f"{watch_host.host} watches another site",
                     f"{inventory_name} {name}",
-                    f"leave it out: {station.inventory} {station.name} is meant",
+                    f"leave -i and --name out: {watch_host.inventory} {watch_host.name} is meant",
                 )
-            return cls(root, inventory_name, name, station)
+            return cls(root, inventory_name, name, watch_host)
         inventory_name = inventory_name or LAB_INVENTORY
         if not (root / "inventories" / inventory_name / "hosts.yml").is_file():
             known = sorted(p.parent.name for p in (root / "inventories").glob("*/hosts.yml"))
             raise KosekiError(
-                "unknown inventory", inventory_name, f"choose one of {', '.join(known)}"
+                "unknown inventory", inventory_name, f"give -i one of {', '.join(known)}"
             )
-        if name and inventory_name != LAB_INVENTORY and name != inventory_name + WORKSHOP:
+        if name and inventory_name != LAB_INVENTORY and name != inventory_name + BUILD_LAB:
             raise KosekiError(
                 "only a lab takes a name", f"{name} for {inventory_name}", "leave --name out"
             )
@@ -109,7 +111,7 @@ class Site:
             raise KosekiError(
                 "unusable lab name",
                 name,
-                "use up to 20 of a-z, 0-9 and -, starting with a letter, and none of "
+                "give --name up to 20 of a-z, 0-9 and -, starting with a letter, and none of "
                 + ", ".join(sorted(RESERVED_NAMES)),
             )
         return cls(root, inventory_name, name)
@@ -117,23 +119,23 @@ class Site:
     @property
     def is_lab(self) -> bool:
         """Whether the machines are this toolkit's own, in a namespace on this computer."""
-        own = self.inventory_name == LAB_INVENTORY or self.name.endswith(WORKSHOP)
-        return own and self.station is None
+        own = self.inventory_name == LAB_INVENTORY or self.name.endswith(BUILD_LAB)
+        return own and self.watch_host is None
 
     @property
-    def workshop(self) -> Site:
-        """The site, of the same inventory, whose machines are images in the making or on trial."""
-        return replace(self, name=self.name + WORKSHOP)
+    def build_lab(self) -> Site:
+        """The site, of the same inventory, whose machines are images being made or tested."""
+        return replace(self, name=self.name + BUILD_LAB)
 
     @property
     def main(self) -> Site:
-        """The site itself or, of a workshop, the one whose authorities and records it uses."""
-        return replace(self, name=self.name.removesuffix(WORKSHOP))
+        """The site itself or, of a build lab, the one whose authorities and records it uses."""
+        return replace(self, name=self.name.removesuffix(BUILD_LAB))
 
     @property
-    def seat(self) -> str:
+    def origin(self) -> str:
         """The end of the plan's flows that this toolkit stands at."""
-        return self.station.host if self.station else WORKSTATION
+        return self.watch_host.host if self.watch_host else WORKSTATION
 
     @property
     def inventory(self) -> Path:

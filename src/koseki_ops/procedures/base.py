@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.locks import exclusive
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.evidence.ledger import Ledger
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
@@ -23,8 +24,6 @@ from koseki_ops.plan.site import Site
 RECORDS = "procedures"
 BEGUN, ENDED = "begun", "ended"
 COMPLETED, FAILED, INTERRUPTED = "completed", "failed", "interrupted"
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Procedure[Outcome](ABC):
         """Return what it will do, in order; asked after `preflight`."""
 
     @abstractmethod
-    def run(self, say: Say) -> Outcome:
+    def run(self, on_progress: OnProgress) -> Outcome:
         """Do it. What is done already is not done again: it may be repeated."""
 
     @abstractmethod
@@ -75,11 +74,13 @@ class Procedure[Outcome](ABC):
         """Return what of the outcome is worth knowing later, as plain data."""
         return {}
 
-    def rollback(self, say: Say) -> None:  # noqa: B027 - most leave nothing that repeating would not mend
+    def rollback(self, on_progress: OnProgress) -> None:  # noqa: B027 - most leave nothing that repeating would not mend
         """Take back what a run that broke off has begun."""
 
 
-def perform[Outcome](procedure: Procedure[Outcome], order: Order, say: Say) -> Outcome:
+def perform[Outcome](
+    procedure: Procedure[Outcome], order: Order, on_progress: OnProgress
+) -> Outcome:
     """Run a procedure, alone, and record that it began and how it ended; return its outcome.
 
     Raises KosekiError, with nothing changed or recorded, when something is missing before or
@@ -113,10 +114,10 @@ def perform[Outcome](procedure: Procedure[Outcome], order: Order, say: Say) -> O
             ledger.append({**row, "outcome": outcome, "seconds": seconds, **facts})
 
         try:
-            found = procedure.run(say)
+            found = procedure.run(on_progress)
         except BaseException as error:
             try:
-                procedure.rollback(say)
+                procedure.rollback(on_progress)
             finally:
                 end(FAILED, {"why": str(error) or type(error).__name__})
             raise
@@ -140,13 +141,13 @@ def last_runs(site: Site) -> dict[str, LastRun]:
     begun: dict[int, Mapping[str, Any]] = {}
     found: dict[str, LastRun] = {}
     for row in Ledger(site, RECORDS).rows():
-        said = row.record
-        if said["event"] == BEGUN:
-            begun[row.number] = {**said, "at": row.at}
-            last = LastRun(row.at, said["by"], said["reason"], INTERRUPTED, None)
+        record = row.record
+        if record["event"] == BEGUN:
+            begun[row.number] = {**record, "at": row.at}
+            last = LastRun(row.at, record["by"], record["reason"], INTERRUPTED, None)
         else:
-            first = begun[said["begun"]]
-            outcome, seconds = said["outcome"], said["seconds"]
+            first = begun[record["begun"]]
+            outcome, seconds = record["outcome"], record["seconds"]
             last = LastRun(first["at"], first["by"], first["reason"], outcome, seconds)
-        found[said["procedure"]] = last
+        found[record["procedure"]] = last
     return found

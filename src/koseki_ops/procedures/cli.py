@@ -82,14 +82,14 @@ def enroll_command(site: Site, slug: str, order: Order | None, *, as_json: bool)
     """Bring a municipality onto the running platform; the others notice nothing.
 
     Its row, its day and the ids of 認容, 議決, 調印 stand in the inventory first. May be repeated.
-    Exit 0: it is in, and the suites say so; 1: something failed; 2: something is missing before.
+    Exit 0: it is in, and the suites passed; 1: something failed; 2: something is missing before.
 
     Example: koseki enroll urugi
     """
     progress = Progress([])
     outcome = carry_out(Enroll(site, slug), order, progress)
     if outcome:
-        _tell(slug, outcome, round(progress.elapsed(), 1), as_json=as_json)
+        _print_outcome(slug, outcome, round(progress.elapsed(), 1), as_json=as_json)
 
 
 @click.command("withdraw")
@@ -124,7 +124,7 @@ def withdraw_command(  # noqa: PLR0913 - click gives each option its argument
 
     Its day (left_on) stands in the inventory first. What it leaves stays sealed, in the database
     and in the vaults' copies, until it is deleted with --delete. May be repeated.
-    Exit 0: it is out, and the suites say so; 1: something failed; 2: something is missing before,
+    Exit 0: it is out, and the suites passed; 1: something failed; 2: something is missing before,
     or a host did not answer.
 
     Example: koseki withdraw urugi --to handover --recipient urugi.pem
@@ -135,29 +135,31 @@ def withdraw_command(  # noqa: PLR0913 - click gives each option its argument
     if deletes:
         if not (confirmation and by and approver):
             raise KosekiError(
-                "a deletion names its confirmation and two persons",
+                "a deletion needs its confirmation and two operators",
                 f"--confirmation {confirmation}, --by {by}, --approver {approver}",
-                "give all three",
+                "give --confirmation, --by and --approver",
             )
         deleted = carry_out(Delete(site, slug, confirmation, (by, approver)), order, progress)
         if deleted:
-            _tell(slug, deleted, round(progress.elapsed(), 1), as_json=as_json)
+            _print_outcome(slug, deleted, round(progress.elapsed(), 1), as_json=as_json)
         return
     if folder is None or recipient is None:
         raise KosekiError(
-            "its data goes somewhere, encrypted for somebody",
+            "a folder and a certificate to encrypt for are needed",
             f"--to {folder}, --recipient {recipient}",
-            "give both",
+            "give --to and --recipient",
         )
     found = carry_out(Withdraw(site, slug, recipient, folder), order, progress)
     if found is None:
         return
     outcome, export = found
     click.echo(f"{export.file}: {sum(export.rows.values())} rows, sha256 {export.sha256}")
-    _tell(slug, outcome, round(progress.elapsed(), 1), as_json=as_json, export=vars(export))
+    _print_outcome(
+        slug, outcome, round(progress.elapsed(), 1), as_json=as_json, export=vars(export)
+    )
 
 
-def _tell(
+def _print_outcome(
     slug: str,
     outcome: Outcome,
     seconds: float,
@@ -168,7 +170,7 @@ def _tell(
     """Print what was done, host by host, and leave with the contract's exit code."""
     print_result(outcome.applied, check=False)
     passed, failed = map(outcome.found.count, (PASSED, FAILED))
-    if failed or outcome.found.silent:
+    if failed or outcome.found.unreachable:
         print_results(outcome.found)
     click.echo(f"{slug}: {passed} tests passed, {failed} failed, {seconds} s")
     if as_json:
@@ -182,6 +184,6 @@ def _tell(
             }
             | ({"export": export} if export else {})
         )
-    if outcome.applied.unreachable or outcome.applied.refused or outcome.found.silent:
+    if outcome.applied.unreachable or outcome.applied.refused or outcome.found.unreachable:
         sys.exit(2)
     sys.exit(0 if outcome.holds else 1)

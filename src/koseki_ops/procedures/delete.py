@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.plan.municipalities import names_of, tenants
+from koseki_ops.core.progress import OnProgress
+from koseki_ops.plan.naming import Names
 from koseki_ops.plan.site import Site
-from koseki_ops.procedures.base import Procedure, Say
+from koseki_ops.procedures.base import Procedure
 from koseki_ops.procedures.municipality import (
     Outcome,
     bring_about,
@@ -18,7 +19,7 @@ from koseki_ops.procedures.municipality import (
     row_of,
     run_as_root,
 )
-from koseki_ops.registers.requests.service import Desk
+from koseki_ops.registers.requests.service import RegisterService
 from koseki_ops.remote.cluster import leader
 
 
@@ -46,16 +47,16 @@ class Delete(Procedure[Outcome]):
     def preflight(self) -> None:
         """Ask for its day of leaving, two persons, and that its data was handed over."""
         row = departed(self.inventory, self.slug)
-        deletes, approved = map(Desk.of(self.site).operator, self.who)
+        deletes, approved = map(RegisterService.of(self.site).operator, self.who)
         if deletes == approved:
             raise KosekiError(
-                "nobody approves a deletion of their own",
+                "who deletes does not approve",
                 approved,
-                "let another operator approve it",
+                "give another operator with --approver",
             )
         if not export_path(self.site, self.slug).exists():
             raise KosekiError(
-                f"the data of {row['name']} was never handed over",
+                f"the data of {row.name} was never handed over",
                 "no export of it",
                 f"run `koseki withdraw {self.slug} --to FOLDER --recipient CERTIFICATE` first",
             )
@@ -63,24 +64,24 @@ class Delete(Procedure[Outcome]):
     def describe(self) -> Sequence[str]:
         """Return what it will do."""
         return [
-            f"delete the database {self._tenant['database']} and its files on both servers",
-            f"delete its exchange of files, {self._exchange}",
+            f"delete the database {self._names.database} and its files on both servers",
+            f"delete its exchange of files, {self._names.exchange_folder}",
             "apply the plan and verify the others",
         ]
 
-    def run(self, say: Say) -> Outcome:
+    def run(self, on_progress: OnProgress) -> Outcome:
         """Delete, record who did and who approved it, and see that the others are as they were."""
-        site, tenant = self.site, self._tenant
-        say(f"{self.slug}: deleting its database")
+        site, names = self.site, self._names
+        on_progress(f"{self.slug}: deleting its database")
         host = leader(site, self.inventory)
-        program_on_host(site, host, "delete.sh", tenant["database"])
+        program_on_host(site, host, "delete.sh", names.database)
         for host in self.inventory.hosts_in("databases"):
             # Empty once the member has dropped the tablespace; the other one follows the leader.
-            folder = tenant["folder"]
+            folder = names.tablespace_folder
             empty = f"until [ ! -d {folder} ] || rmdir {folder}; do sleep 1; done"
             run_as_root(site, host, ["timeout", "60", "sh", "-c", f"{empty} 2>/dev/null"])
         for host in self.inventory.hosts_in("registry_link"):
-            run_as_root(site, host, ["rm", "-rf", "--one-file-system", self._exchange])
+            run_as_root(site, host, ["rm", "-rf", "--one-file-system", names.exchange_folder])
         by, approver = self.who
         record(
             site,
@@ -92,17 +93,12 @@ class Delete(Procedure[Outcome]):
                 "approver": approver,
             },
         )
-        return bring_about(site, say)
+        return bring_about(site, on_progress)
 
     def succeeded(self, outcome: Outcome) -> bool:
         """Say whether the others are where they were."""
         return outcome.holds
 
     @property
-    def _exchange(self) -> str:
-        return names_of(row_of(self.inventory, self.slug)).exchange_folder
-
-    @property
-    def _tenant(self) -> Mapping[str, str]:
-        (tenant,) = tenants([row_of(self.inventory, self.slug)])
-        return tenant
+    def _names(self) -> Names:
+        return row_of(self.inventory, self.slug).names

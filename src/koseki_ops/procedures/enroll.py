@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Joining
-from koseki_ops.plan.municipalities import active, left
 from koseki_ops.plan.site import Site
-from koseki_ops.procedures.base import Procedure, Say
+from koseki_ops.procedures.base import Procedure
 from koseki_ops.procedures.municipality import SUITES, Outcome, bring_about, record, row_of
 
 
@@ -40,17 +40,17 @@ class Enroll(Procedure[Outcome]):
 
     def describe(self) -> Sequence[str]:
         """Return what it will do."""
-        name = row_of(self.inventory, self.slug)["name"]
+        name = row_of(self.inventory, self.slug).name
         return [
             f"apply the plan, in which {name} has joined",
             f"verify {', '.join(SUITES)} on all hosts",
         ]
 
-    def run(self, say: Say) -> Outcome:
+    def run(self, on_progress: OnProgress) -> Outcome:
         """Apply, verify, and record who joined by which documents."""
-        outcome = bring_about(self.site, say)
-        documents = self.inventory.shared["joinings"][self.slug]
-        row = {"action": "enroll", "municipality": self.slug, **documents}
+        outcome = bring_about(self.site, on_progress)
+        documents = row_of(self.inventory, self.slug).joining or Joining()
+        row = {"action": "enroll", "municipality": self.slug, **documents.model_dump()}
         record(self.site, {**row, "held": outcome.holds})
         return outcome
 
@@ -66,29 +66,28 @@ class Enroll(Procedure[Outcome]):
 def may_go_live(inventory: Inventory, slug: str) -> None:
     """Raise KosekiError with what is missing before a municipality goes live (K-02)."""
     row = row_of(inventory, slug)
-    names = {"approval": "認容", "resolution": "議決", "agreement": "調印"}
-    documents = inventory.shared.get("joinings", {}).get(slug) or {}
-    lacks = [names[name] for name in Joining.model_fields if not documents.get(name)]
-    if lacks:
+    if lacks := row.missing_documents:
         raise KosekiError(
-            f"{row['name']} cannot go live without the ids of its documents",
+            f"{row.name} cannot go live without the ids of its documents",
             f"{', '.join(lacks)} missing",
-            f"add them to joinings.{slug} in joinings.yml",
+            "add them to joining in its row of municipalities.yml",
         )
     day = inventory.effective_day
-    if row.get("joined_on") is None:
+    if row.joined_on is None:
         raise KosekiError(
-            f"{row['name']} has no day of joining",
+            f"{row.name} has no day of joining",
             "joined_on is null",
             "write it into municipalities.yml",
         )
-    if row in left([row], day):
+    if row.has_left(day):
         raise KosekiError(
-            f"{row['name']} has left", f"left_on {row['left_on']}", "look at municipalities.yml"
+            f"{row.name} has left",
+            f"left_on {row.left_on}",
+            "correct `left_on` in municipalities.yml, or leave it out",
         )
-    if not active([row], day):
+    if not row.is_active(day):
         raise KosekiError(
-            f"{row['name']} has not joined yet",
-            f"joined_on {row['joined_on']}, today is {day}",
+            f"{row.name} has not joined yet",
+            f"joined_on {row.joined_on}, today is {day}",
             "wait for its day, or correct municipalities.yml",
         )

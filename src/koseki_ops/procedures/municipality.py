@@ -1,6 +1,6 @@
 """What joining, leaving and deleting a municipality share (K-02).
 
-The inventory says who is there (`joined_on`, `left_on`, `joinings`); an ordinary apply brings that
+The inventory says who is there (`joined_on`, `left_on`, `joining`); an ordinary apply brings that
 about without the others noticing. What was done is recorded (`koseki evidence show joinings`).
 """
 
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.results import EngineResult
 from koseki_ops.engines import apply as engine
 from koseki_ops.evidence.ledger import Ledger
 from koseki_ops.plan.inventory import Inventory
-from koseki_ops.plan.municipalities import left
+from koseki_ops.plan.model import Municipality
 from koseki_ops.plan.site import Site
-from koseki_ops.procedures.base import Say
 from koseki_ops.remote.run import A_DAY, run
 from koseki_ops.verify.results import FAILED, Results
 from koseki_ops.verify.runner import verify
@@ -40,35 +40,38 @@ class Outcome:
     def holds(self) -> bool:
         """Whether every host was brought along, answered, and every test passed."""
         brought = not (self.applied.failed or self.applied.unreachable)
-        return brought and not (self.found.silent or self.found.count(FAILED))
+        return brought and not (self.found.unreachable or self.found.count(FAILED))
 
 
-def row_of(inventory: Inventory, slug: str) -> Mapping[str, Any]:
+def row_of(inventory: Inventory, slug: str) -> Municipality:
     """Return a municipality's row of the plan, or raise KosekiError."""
-    rows = {str(row["slug"]): row for row in inventory.shared["municipalities"]}
+    rows = {row.slug: row for row in inventory.platform.municipalities}
     if slug not in rows:
-        raise KosekiError("no such municipality in the plan", slug, f"choose of {', '.join(rows)}")
-    return dict(rows[slug])
+        raise KosekiError(
+            "no such municipality in the plan",
+            slug,
+            f"name one of {', '.join(rows)} (`koseki municipalities`)",
+        )
+    return rows[slug]
 
 
-def bring_about(site: Site, say: Say) -> Outcome:
+def bring_about(site: Site, on_progress: OnProgress) -> Outcome:
     """Apply, and when that went well ask the suites."""
-    applied = engine.apply(site, engine.Plan(), say)
+    applied = engine.apply(site, engine.Plan(), on_progress)
     if applied.failed or applied.unreachable:
         return Outcome(applied, Results())
-    say("verifying")
+    on_progress("verifying")
     return Outcome(applied, verify(site, SUITES, ()))
 
 
-def departed(inventory: Inventory, slug: str) -> Mapping[str, Any]:
+def departed(inventory: Inventory, slug: str) -> Municipality:
     """Return the row of a municipality that has left, or raise KosekiError."""
     row = row_of(inventory, slug)
     day = inventory.effective_day
-    if row not in left([row], day):
-        said = row.get("left_on") or "null"
+    if not row.has_left(day):
         raise KosekiError(
-            f"{row['name']} has not left",
-            f"left_on is {said}, today is {day}",
+            f"{row.name} has not left",
+            f"left_on is {row.left_on or 'null'}, today is {day}",
             "write its day into municipalities.yml when its leaving is agreed",
         )
     return row
@@ -98,7 +101,11 @@ def run_as_root(
     done = run(site, host, f"sudo -n {shlex.join(argv)}", stdin, seconds=A_DAY, out=out)
     if done.code:
         seen = done.reason
-        raise KosekiError(f"{argv[0]} failed on {host}", seen, "see its journal, then try again")
+        raise KosekiError(
+            f"{argv[0]} failed on {host}",
+            seen,
+            f"read `journalctl -n 50` on {host}, then run the same command again",
+        )
     return done.stderr.strip()
 
 

@@ -17,7 +17,7 @@ def procedure_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command `--reason` and `--dry-run`, and hand it an `Order` or None for a dry run."""
 
     @click.option("--reason", default="", metavar="TEXT", help="Why, for the record.")
-    @click.option("--dry-run", is_flag=True, help="Only say what it would do.")
+    @click.option("--dry-run", is_flag=True, help="Only show what it would do.")
     @functools.wraps(command)
     def wrapper(*args: Any, reason: str, dry_run: bool, **kwargs: Any) -> Any:  # noqa: ANN401 - hands through whatever the command takes
         return command(*args, order=None if dry_run else Order(reason, who()), **kwargs)
@@ -35,4 +35,4 @@ def carry_out[Outcome](
             click.echo(line)
         click.echo("nothing was changed")
         return None
-    return perform(procedure, order, progress.say)
+    return perform(procedure, order, progress.report)

@@ -15,14 +15,14 @@ import click
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.formatting import in_short
-from koseki_ops.core.progress import Progress
+from koseki_ops.core.progress import OnProgress, Progress
 from koseki_ops.core.results import EngineResult
 from koseki_ops.engines import pyinfra_run
 from koseki_ops.evidence.ledger import Ledger
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
-from koseki_ops.procedures.base import Order, Procedure, Say
+from koseki_ops.procedures.base import Order, Procedure
 from koseki_ops.procedures.options import carry_out, procedure_options
 from koseki_ops.remote.cluster import members
 from koseki_ops.remote.ssh_config import ensure_site_ssh
@@ -126,16 +126,16 @@ class RehearseRestore(Procedure[Rehearsed]):
             "every row of every database is compared",
         ]
 
-    def run(self, say: Say) -> Rehearsed:
+    def run(self, on_progress: OnProgress) -> Rehearsed:
         """Restore, compare, and record what each vault's copy was worth."""
         begun = time.time()
-        say(f"{self.member} restores what {self.leader} has sealed")
+        on_progress(f"{self.member} restores what {self.leader} has sealed")
         result = pyinfra_run.run_deploys(
             self.site,
             [DEPLOY],
             limit=[self.leader, self.member],
             check=False,
-            progress=say,
+            progress=on_progress,
             data={
                 "rehearsal": time.strftime("rehearsal-%Y%m%dT%H%M%SZ", time.gmtime(begun)),
                 "marks": self.leader,
@@ -143,8 +143,8 @@ class RehearseRestore(Procedure[Rehearsed]):
                 "repositories": ",".join(map(str, self.vaults.values())),
             },
         )
-        said = [result.hosts[host].said for host in (self.leader, self.member)]
-        rehearsals = compare(list(self.vaults.items()), *said)
+        outputs = [result.hosts[host].output for host in (self.leader, self.member)]
+        rehearsals = compare(list(self.vaults.items()), *outputs)
         Ledger(self.site, "rehearsals").append(
             {"at": round(begun), "vaults": [asdict(row) for row in rehearsals]}
         )
@@ -193,10 +193,10 @@ def rehearse_command(
 
 def _chosen(inventory: Inventory, names: Sequence[str]) -> dict[str, int]:
     """Return repository by name of the vaults that were asked for, empty for all."""
-    known = {row["name"]: int(row["repository"]) for row in inventory.shared["vaults"]}
+    known = {row.name: row.repository for row in inventory.platform.vaults}
     for name in names:
         if name not in known:
-            raise KosekiError("unknown vault", name, f"choose of {', '.join(known)}")
+            raise KosekiError("unknown vault", name, f"give --vault one of {', '.join(known)}")
     return {name: known[name] for name in names or known}
 
 

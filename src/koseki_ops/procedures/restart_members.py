@@ -12,12 +12,12 @@ import click
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.formatting import in_short
-from koseki_ops.core.progress import Progress
+from koseki_ops.core.progress import OnProgress, Progress
 from koseki_ops.core.results import EngineResult
 from koseki_ops.engines import ansible_run
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.site import Site
-from koseki_ops.procedures.base import Order, Procedure, Say
+from koseki_ops.procedures.base import Order, Procedure
 from koseki_ops.procedures.options import carry_out, procedure_options
 from koseki_ops.remote.cluster import LEADING, Member, members
 from koseki_ops.remote.ssh_config import ensure_site_ssh
@@ -55,7 +55,7 @@ class RestartMembers(Procedure[EngineResult | None]):
         well = all(row.state in WELL for row in found)
         if self.waiting and not (well and any(row.role == "Sync Standby" for row in found)):
             raise KosekiError(
-                "no member is restarted in a cluster that is not well",
+                "the cluster is not healthy, so no member is restarted",
                 seen,
                 "see `koseki verify replication`",
             )
@@ -66,7 +66,7 @@ class RestartMembers(Procedure[EngineResult | None]):
             return ["no setting waits for a restart: there is nothing to do"]
         return [f"restart {row.name}, then wait until both record again" for row in self.waiting]
 
-    def run(self, say: Say) -> EngineResult | None:
+    def run(self, on_progress: OnProgress) -> EngineResult | None:
         """Restart them, replicas first."""
         if not self.waiting:
             return None
@@ -75,7 +75,7 @@ class RestartMembers(Procedure[EngineResult | None]):
             PLAYBOOK,
             limit=self.inventory.hosts_in("databases"),
             check=False,
-            progress=say,
+            progress=on_progress,
         )
 
     def succeeded(self, outcome: EngineResult | None) -> bool:

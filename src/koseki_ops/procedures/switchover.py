@@ -9,12 +9,12 @@ import click
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.formatting import in_short
-from koseki_ops.core.progress import Progress
+from koseki_ops.core.progress import OnProgress, Progress
 from koseki_ops.core.results import EngineResult
 from koseki_ops.engines import pyinfra_run
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.site import Site
-from koseki_ops.procedures.base import Order, Procedure, Say
+from koseki_ops.procedures.base import Order, Procedure
 from koseki_ops.procedures.options import carry_out, procedure_options
 from koseki_ops.remote.cluster import LEADING, Member, members
 from koseki_ops.remote.ssh_config import ensure_site_ssh
@@ -57,17 +57,17 @@ class Switchover(Procedure[EngineResult | None]):
             "wait until both record again",
         ]
 
-    def run(self, say: Say) -> EngineResult | None:
+    def run(self, on_progress: OnProgress) -> EngineResult | None:
         """Hand over, and wait until both record again."""
         if self.leader == self.chosen:
             return None
-        say(f"{self.leader} hands over to {self.chosen}")
+        on_progress(f"{self.leader} hands over to {self.chosen}")
         return pyinfra_run.run_deploys(
             self.site,
             [DEPLOY],
             limit=self.inventory.hosts_in("databases"),
             check=False,
-            progress=say,
+            progress=on_progress,
             data={"switchover_to": self.chosen},
         )
 
@@ -88,9 +88,9 @@ def choose(found: list[Member], to: str | None) -> tuple[str, str]:
         return leader.name, leader.name
     if not ready or (to is not None and to not in ready):
         raise KosekiError(
-            f"{to or 'no member'} is no synchronous standby",
+            f"{to or 'no member'} is not a synchronous standby",
             seen,
-            "wait until `koseki verify replication` says that both record",
+            "wait until `koseki verify replication` passes",
         )
     return leader.name, to or ready[0]
 

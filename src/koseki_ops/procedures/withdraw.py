@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
-from koseki_ops.core.foreign import told
-from koseki_ops.plan.municipalities import tenants
+from koseki_ops.core.foreign import parsed
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.plan.site import Site
-from koseki_ops.procedures.base import Procedure, Say
+from koseki_ops.procedures.base import Procedure
 from koseki_ops.procedures.municipality import (
     SUITES,
     Outcome,
@@ -79,31 +79,33 @@ class Withdraw(Procedure[tuple[Outcome, Export]]):
         _certificate(self.recipient)
         if not self.folder.is_dir():
             raise KosekiError(
-                "this is no folder", str(self.folder), "make it, on a disk of this machine"
+                "not a folder",
+                str(self.folder),
+                f"run `mkdir {self.folder}`, on a disk of this machine",
             )
 
     def describe(self) -> Sequence[str]:
         """Return what it will do."""
-        name = row_of(self.inventory, self.slug)["name"]
+        name = row_of(self.inventory, self.slug).name
         return [
             f"apply the plan, in which {name} has left: every way in is closed",
             f"verify {', '.join(SUITES)} on all hosts",
             f"write its data to {self.folder}, encrypted for the holder of {self.recipient}",
         ]
 
-    def run(self, say: Say) -> tuple[Outcome, Export]:
+    def run(self, on_progress: OnProgress) -> tuple[Outcome, Export]:
         """Close, hand over, and record what was handed over."""
         certificate = _certificate(self.recipient)
         moment = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         file = self.folder / f"koseki-{self.slug}-{moment}.sql.cms"
-        outcome = bring_about(self.site, say)
+        outcome = bring_about(self.site, on_progress)
         if outcome.applied.failed or outcome.applied.unreachable:
             raise KosekiError(
-                f"the ways of {row_of(self.inventory, self.slug)['name']} could not all be closed",
+                f"the ways of {row_of(self.inventory, self.slug).name} could not all be closed",
                 f"{outcome.applied.failed} failed",
-                "run `koseki apply`, then this once more",
+                f"run `koseki apply`, then `koseki withdraw {self.slug}` again",
             )
-        say(f"{self.slug}: writing its data")
+        on_progress(f"{self.slug}: writing its data")
         export = self._export(certificate, file)
         text = json.dumps(vars(export), ensure_ascii=False, indent=1) + "\n"
         write_atomic(file.with_suffix(".json"), text)
@@ -121,16 +123,14 @@ class Withdraw(Procedure[tuple[Outcome, Export]]):
         return {"sha256": outcome[1].sha256, "rows": sum(outcome[1].rows.values())}
 
     def _export(self, certificate: x509.Certificate, file: Path) -> Export:
-        (tenant,) = tenants([row_of(self.inventory, self.slug)])
+        database = row_of(self.inventory, self.slug).database
         host = leader(self.site, self.inventory)
         recipient = self.recipient.read_bytes()
         try:
             with file.open("xb") as out:
                 file.chmod(0o600)
-                said = program_on_host(
-                    self.site, host, "export.sh", tenant["database"], recipient, out
-                )
-            copied = _copied(host, said)
+                output = program_on_host(self.site, host, "export.sh", database, recipient, out)
+            copied = _copied(host, output)
         except BaseException:
             # Half of a municipality's registers helps nobody.
             file.unlink(missing_ok=True)
@@ -147,15 +147,17 @@ class Withdraw(Procedure[tuple[Outcome, Export]]):
         )
 
 
-def _copied(host: str, said: str) -> tuple[str, dict[str, int]]:
+def _copied(host: str, output: str) -> tuple[str, dict[str, int]]:
     """Return the hash of the copy and its rows by table, as the host says them last."""
     try:
-        last = told(said.rpartition("\n")[2])
+        last = parsed(output.rpartition("\n")[2])
         (digest,) = re.findall("^[0-9a-f]{64}$", last["sha256"])
         rows = {name: int(n) for name, n in last["rows"].items()}
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise KosekiError(
-            f"{host} does not say what it copied", str(error), "look at that host, then try again"
+            f"{host} did not report what it copied",
+            str(error),
+            f"read `journalctl -n 50` on {host}, then run the same command again",
         ) from error
     return digest, rows
 
@@ -165,12 +167,14 @@ def _certificate(path: Path) -> x509.Certificate:
         found = x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError) as error:
         raise KosekiError(
-            "this is no certificate to encrypt for", f"{path}: {error}", "give it as PEM"
+            "not a certificate to encrypt for",
+            f"{path}: {error}",
+            "give a PEM file with --recipient",
         ) from error
     if not found.not_valid_before_utc <= datetime.now(UTC) <= found.not_valid_after_utc:
         raise KosekiError(
             "the certificate is not valid today",
             f"{path}: until {found.not_valid_after_utc:%Y-%m-%d}",
-            "ask the municipality for one that is",
+            "get a valid one from the municipality, and give it with --recipient",
         )
     return found

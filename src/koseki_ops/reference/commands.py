@@ -21,8 +21,8 @@ stand in [daily.md](../operations/daily.md).
 
 | code | meaning |
 |---|---|
-| 0 | it holds, or it was done |
-| 1 | it does not hold: something was found, or failed |
+| 0 | passed, or done |
+| 1 | something was found, or failed |
 | 2 | the question could not be asked: bad input, or a host that did not answer |
 
 An error is one sentence on standard error: what is wrong, what was seen, what to do.
@@ -38,7 +38,7 @@ before a command speaks Japanese ([language.md](../language.md)).
 {overview}"""
 # Explained once, and named at each command that has them.
 COMMON = ("--inventory", "--name", "--json")
-PLAIN = "0: done; 2: it could not be done, and one sentence says why."
+PLAIN = "0: done; 2: it could not be done, with one sentence about why."
 EXITS = re.compile(r"Exit (?=[0-9N]: )")
 EXAMPLE = "Example: "
 
@@ -86,9 +86,9 @@ def first(context: click.Context) -> str:
 def exit_codes(context: click.Context) -> str | None:
     """Return what the help says about exit codes, None when it says nothing of its own."""
     for paragraph in _paragraphs(context):
-        _, *told = EXITS.split(paragraph, maxsplit=1)
-        if told:
-            return told[0]
+        _, *codes = EXITS.split(paragraph, maxsplit=1)
+        if codes:
+            return codes[0]
     return None
 
 
@@ -130,9 +130,9 @@ def _section(context: click.Context) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _codes(told: str) -> str:
+def _codes(codes: str) -> str:
     """Return them with each code to be seen: 0: all holds; 1: something does not."""
-    return prose(re.sub(r"(^|; )([0-9N]): ", r"\1`\2` ", told))
+    return prose(re.sub(r"(^|; )([0-9N]): ", r"\1`\2` ", codes))
 
 
 def _options(context: click.Context) -> list[click.Option]:

@@ -30,21 +30,21 @@ def platform_statements(state: Mapping[str, Any], operators: Sequence[str]) -> l
     roles, tablespaces, databases with owner, tablespace and whether they are open, who may connect
     where); operators: who may work on the databases' hosts.
     """
-    wanted = _operators(state["roles"], [f"{OPERATOR_PREFIX}{name}" for name in operators])
-    wanted += [
+    spec = _operators(state["roles"], [f"{OPERATOR_PREFIX}{name}" for name in operators])
+    spec += [
         f"CREATE ROLE {name} NOLOGIN"
         for name in (COMMON_ROLE, LINK_ROLE, TAKEOVER_ROLE)
         if name not in state["roles"]
     ]
-    wanted += _closed(("postgres", "template1"), state["public_connect"])
+    spec += _closed(("postgres", "template1"), state["public_connect"])
     # pg_rewind asks the leader through this database; a member that was lost comes back by it.
     if REWIND_ROLE in state["roles"] and REWIND_ROLE not in state["connect"].get("postgres", []):
-        wanted.append(f"GRANT CONNECT ON DATABASE postgres TO {REWIND_ROLE}")
+        spec.append(f"GRANT CONNECT ON DATABASE postgres TO {REWIND_ROLE}")
     if TEMPLATE not in state["databases"]:
-        wanted.append(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")
+        spec.append(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")
     if TEMPLATE in state["public_connect"] or TEMPLATE not in state["databases"]:
-        wanted.append(f"REVOKE ALL ON DATABASE {TEMPLATE} FROM PUBLIC")
-    return wanted
+        spec.append(f"REVOKE ALL ON DATABASE {TEMPLATE} FROM PUBLIC")
+    return spec
 
 
 def tenant_statements(tenants: Sequence[Mapping[str, str]], state: Mapping[str, Any]) -> list[str]:
@@ -62,10 +62,10 @@ def sealed_statements(left: Sequence[Mapping[str, str]], state: Mapping[str, Any
     left: as `municipalities.tenants` gives them; state: as for `platform_statements`. Nobody can
     connect to a sealed database, the superuser included, until it is opened on purpose.
     """
-    wanted = []
+    spec = []
     for tenant in left:
         there = state["databases"].get(tenant["database"])
-        wanted += [
+        spec += [
             f"ALTER ROLE {role} NOLOGIN"
             for role in sorted(state["logins"])
             if role.startswith(f"{tenant['database']}_")
@@ -73,27 +73,27 @@ def sealed_statements(left: Sequence[Mapping[str, str]], state: Mapping[str, Any
         if there is None:
             continue
         name = tenant["database"]
-        wanted += [
+        spec += [
             f"REVOKE ALL ON DATABASE {name} FROM {role}"
             for role in sorted(state["connect"].get(name, []))
             if role != tenant["owner"]
         ]
         if there["open"]:
-            wanted.append(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-            wanted.append(END_SESSIONS.format(name))
-    return wanted
+            spec.append(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            spec.append(END_SESSIONS.format(name))
+    return spec
 
 
 def _operators(roles: Sequence[str], operators: Sequence[str]) -> list[str]:
     """Return what brings one role a person, which can do nothing without an open request (K-05)."""
-    wanted = []
+    spec = []
     for name in (name for name in operators if name not in roles):
-        wanted.append(f"CREATE ROLE {name} LOGIN CONNECTION LIMIT 5")
+        spec.append(f"CREATE ROLE {name} LOGIN CONNECTION LIMIT 5")
         # Which tables a person read or changed is noted; the statement, with names in it, is not.
         audit = {"log": "read, write, ddl, role", "log_statement": "off", "log_relation": "on"}
-        wanted += [f"ALTER ROLE {name} SET pgaudit.{key} = '{row}'" for key, row in audit.items()]
+        spec += [f"ALTER ROLE {name} SET pgaudit.{key} = '{row}'" for key, row in audit.items()]
     left = [name for name in roles if name.startswith(OPERATOR_PREFIX) and name not in operators]
-    return wanted + [f"DROP ROLE {name}" for name in sorted(left)]
+    return spec + [f"DROP ROLE {name}" for name in sorted(left)]
 
 
 def _closed(databases: Sequence[str], public_connect: Sequence[str]) -> list[str]:
@@ -105,40 +105,40 @@ def _closed(databases: Sequence[str], public_connect: Sequence[str]) -> list[str
 def _tenant(
     tenant: Mapping[str, str], state: Mapping[str, Any], roles: set[str], members: set[str]
 ) -> list[str]:
-    wanted = _roles(tenant, state, roles, members)
+    spec = _roles(tenant, state, roles, members)
     owner, application, database = tenant["owner"], tenant["application"], tenant["database"]
     # Those of an open request (docs/requests.md), without a login: it lends them to an operator.
     scopes = (tenant["read"], tenant["correct"])
     if tenant["tablespace"] not in state["tablespaces"]:
         folder = tenant["folder"]
-        wanted.append(f"CREATE TABLESPACE {tenant['tablespace']} OWNER {owner} LOCATION '{folder}'")
+        spec.append(f"CREATE TABLESPACE {tenant['tablespace']} OWNER {owner} LOCATION '{folder}'")
     there = state["databases"].get(database)
     if there is None:
-        wanted.append(
+        spec.append(
             f"CREATE DATABASE {database} OWNER {owner} TEMPLATE {TEMPLATE} "
             f"TABLESPACE {tenant['tablespace']}"
         )
     else:
         if there["owner"] != owner:
-            wanted.append(f"ALTER DATABASE {database} OWNER TO {owner}")
+            spec.append(f"ALTER DATABASE {database} OWNER TO {owner}")
         if there["tablespace"] != tenant["tablespace"]:
-            wanted.append(f"ALTER DATABASE {database} SET TABLESPACE {tenant['tablespace']}")
+            spec.append(f"ALTER DATABASE {database} SET TABLESPACE {tenant['tablespace']}")
         if not there["open"]:
-            wanted.append(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
+            spec.append(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
     if there is None or database in state["public_connect"]:
-        wanted.append(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
+        spec.append(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
     may_connect = set(state["connect"].get(database, []))
     entitled = (application, tenant["link"], *scopes)
-    wanted += [
+    spec += [
         f"GRANT CONNECT ON DATABASE {database} TO {name}"
         for name in entitled
         if name not in may_connect
     ]
-    wanted += [
+    spec += [
         f"REVOKE ALL ON DATABASE {database} FROM {name}"
         for name in sorted(may_connect - {*entitled, owner})
     ]
-    return wanted
+    return spec
 
 
 def _roles(
@@ -173,22 +173,22 @@ def _roles(
 
 
 @dataclass(frozen=True)
-class Series:
-    """Numbered SQL files, each applied once to a municipality's database and noted there.
+class Migrations:
+    """Numbered SQL files, each applied once to a municipality's database and recorded there.
 
-    table: where they are noted, in the schema platform; columns: what stands there beside number,
-    file and sha256; note: the values of those columns, as SQL; files: number, file, sha256 and sql
-    of each, in order; by_owner: whether they are run as the owner of that database, else as the
-    platform's superuser.
+    table: where they are recorded, in the schema platform; columns: what stands there beside
+    number, file and sha256; record: the values of those columns, as SQL; files: number, file,
+    sha256 and sql of each, in order; by_owner: whether they are run as the owner of that
+    database, else as the platform's superuser.
     """
 
     table: str
     columns: str
-    note: str
+    record: str
     files: Sequence[Mapping[str, Any]]
     by_owner: bool
 
-    def heading(self) -> str:
+    def header(self) -> str:
         """Return what must be there before the first file: the table is the platform's own."""
         return f"""CREATE TABLE IF NOT EXISTS platform.{self.table} (
   number int PRIMARY KEY,
@@ -207,8 +207,10 @@ def schema_statements(
     release: a verified release, as `supply.release.verify` gives it; seen: as for `_missing`.
     """
     files = [{**row, "sql": release["sql"][row["file"]]} for row in release["schema"]]
-    columns, note = "\n  release text NOT NULL,", f", '{release['version']}'"
-    return _missing(Series("schema_files", columns, note, files, by_owner=True), tenants, seen)
+    columns, record = "\n  release text NOT NULL,", f", '{release['version']}'"
+    return _missing(
+        Migrations("schema_files", columns, record, files, by_owner=True), tenants, seen
+    )
 
 
 def platform_files(folder: Path) -> list[dict[str, Any]]:
@@ -219,11 +221,15 @@ def platform_files(folder: Path) -> list[dict[str, Any]]:
     rows: dict[int, dict[str, Any]] = {}
     for path in sorted(folder.iterdir()):
         if not PLATFORM_FILE.fullmatch(path.name):
-            raise KosekiError("no name for an SQL file", path.name, "call it NNNN-name.sql")
+            raise KosekiError("an SQL file has no number", path.name, "name it `NNNN-name.sql`")
         number, content = int(path.name[:4]), path.read_bytes()
         if number in rows:
             seen = f"{rows[number]['file']} and {path.name}"
-            raise KosekiError("two SQL files have one number", seen, "give one the next number")
+            raise KosekiError(
+                "two SQL files have one number",
+                seen,
+                "rename one of them to the next number, `NNNN-name.sql`",
+            )
         rows[number] = {
             "number": number,
             "file": path.name,
@@ -241,12 +247,14 @@ def platform_file_statements(
     They are run by the superuser and stay his: no role of a municipality can alter what they make.
     folder: as for `platform_files`; seen: as for `_missing`.
     """
-    series = Series("platform_files", "", "", platform_files(folder), by_owner=False)
-    return _missing(series, tenants, seen)
+    migrations = Migrations("platform_files", "", "", platform_files(folder), by_owner=False)
+    return _missing(migrations, tenants, seen)
 
 
-def _missing(series: Series, tenants: Sequence[Mapping[str, str]], seen: Mapping[str, Any]) -> str:
-    """Return the psql script of a series' files that are missing, one transaction a file.
+def _missing(
+    migrations: Migrations, tenants: Sequence[Mapping[str, str]], seen: Mapping[str, Any]
+) -> str:
+    """Return the psql script of the migrations' files that are missing, one transaction a file.
 
     seen: what the role applied_files finds: whether this host leads; the hash of each applied file
     by number and database. A platform's file may say `:"owner"`: psql knows the tenant's names.
@@ -257,26 +265,26 @@ def _missing(series: Series, tenants: Sequence[Mapping[str, str]], seen: Mapping
     parts = []
     for tenant in tenants:
         there = applied.get(tenant["database"], {})
-        missing = [row for row in series.files if str(row["number"]) not in there]
-        for row in series.files:
+        missing = [row for row in migrations.files if str(row["number"]) not in there]
+        for row in migrations.files:
             if there.get(str(row["number"]), row["sha256"]) != row["sha256"]:
                 raise KosekiError(
                     "a schema file that was applied has changed",
                     f"{row['file']} in {tenant['database']}",
-                    "put the change into a file with the next number",
+                    "restore the file, and put the change into a new `NNNN-name.sql`",
                 )
         if missing:
-            parts += [f"\\connect {tenant['database']}", series.heading()]
-        if missing and not series.by_owner:
+            parts += [f"\\connect {tenant['database']}", migrations.header()]
+        if missing and not migrations.by_owner:
             parts += [f"\\set {name} {value}" for name, value in sorted(tenant.items())]
         for row in missing:
-            noted = f"{row['number']}, '{row['file']}', '{row['sha256']}'{series.note}"
+            noted = f"{row['number']}, '{row['file']}', '{row['sha256']}'{migrations.record}"
             parts += [
                 "BEGIN;",
-                *([f"SET LOCAL ROLE {tenant['owner']};"] if series.by_owner else []),
+                *([f"SET LOCAL ROLE {tenant['owner']};"] if migrations.by_owner else []),
                 row["sql"],
-                *(["RESET ROLE;"] if series.by_owner else []),
-                f"INSERT INTO platform.{series.table} VALUES ({noted});",  # noqa: S608 - our own
+                *(["RESET ROLE;"] if migrations.by_owner else []),
+                f"INSERT INTO platform.{migrations.table} VALUES ({noted});",  # noqa: S608 - our own
                 "COMMIT;",
             ]
     return "\n".join(parts)

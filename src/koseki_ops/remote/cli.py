@@ -45,7 +45,9 @@ def pin_command(site: Site, host: str, fingerprint: str) -> None:
     inventory = Inventory(site.inventory)
     if host not in inventory.hosts:
         raise KosekiError(
-            "no such host in the inventory", host, f"name one of {', '.join(inventory.hosts)}"
+            "no such host in the inventory",
+            host,
+            f"name one of `hosts.yml`: {', '.join(inventory.hosts)}",
         )
     pin(site, inventory, host, shown_key(site, inventory, host, fingerprint))
     click.echo(f"{host} is known by {fingerprint}: run `koseki apply --limit {host}`")

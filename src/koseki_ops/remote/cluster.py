@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.core.foreign import told
+from koseki_ops.core.foreign import parsed
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import run
@@ -40,10 +40,12 @@ def members(site: Site, inventory: Inventory) -> list[Member]:
             reason = listed.reason
             continue
         try:
-            return [_member(row) for row in told(listed.stdout)]
+            return [_member(row) for row in parsed(listed.stdout)]
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            reason = f"{host} does not say who is in it: {error}"
-    raise KosekiError("no database host tells of the cluster", reason, "see `koseki verify etcd`")
+            reason = f"{host} did not list its members: {error}"
+    raise KosekiError(
+        "no database host reports the state of the cluster", reason, "see `koseki verify etcd`"
+    )
 
 
 def _member(row: Mapping[str, Any]) -> Member:

@@ -59,18 +59,22 @@ def shown_key(site: Site, inventory: Inventory, host: str, fingerprint: str) -> 
     fingerprint: `SHA256:` and 43 characters, read on the host's console by a person. Raises
     KosekiError when the host does not answer or another key does.
     """
-    address = inventory.address_of(host, site.seat)
+    address = inventory.address_of(host, site.origin)
     scan = ["ssh-keyscan", "-t", "ed25519", "-T", "10", str(address)]
     lines = run([*_line_of(site), *scan]).splitlines()
     if not lines:
-        raise KosekiError(f"{host} shows no ed25519 key", str(address), "look at the host")
+        raise KosekiError(
+            f"{host} shows no ed25519 key",
+            str(address),
+            f"run `ssh-keyscan -t ed25519 {address}`, and check sshd on {host}",
+        )
     key = " ".join(lines[-1].split()[1:3])
     seen = run(["ssh-keygen", "-l", "-f", "-"], f"{key}\n").split()[1]
     if seen != fingerprint:
         raise KosekiError(
-            f"another key than the console's answers for {host}",
+            f"{host} shows another key than its console",
             f"{seen}, not {fingerprint}",
-            "read the console again; if they still differ, somebody stands in between",
+            "read the console again (docs/images.md); if they differ still, somebody intercepts",
         )
     return key
 

@@ -18,7 +18,7 @@ LEADER = "the databases' leader"
 REFUSED = re.compile(r"^psql:.*?: ERROR:  (.*)$", re.MULTILINE)
 
 
-def say(site: Site, inventory: Inventory, script: str) -> str:
+def run_on_leader(site: Site, inventory: Inventory, script: str) -> str:
     r"""Run a psql script as the superuser on whichever host leads; return what it printed.
 
     It begins in the database postgres: `\connect` first. KosekiError: nobody leads, the leader
@@ -29,7 +29,11 @@ def say(site: Site, inventory: Inventory, script: str) -> str:
     if done.code:
         refused = REFUSED.search(done.stderr)
         seen = refused.group(1) if refused else done.reason
-        raise KosekiError("the database refuses", seen, "nothing was changed")
+        raise KosekiError(
+            "the database refused",
+            seen,
+            "nothing was changed; remove the cause, or read `journalctl -u patroni` on the leader",
+        )
     return done.stdout
 
 

@@ -24,8 +24,8 @@ def ensure_site_ssh(site: Site, inventory: Inventory) -> None:
     keeps watch signs nothing: it has what an apply left there.
     """
     files = files_of(site)
-    if site.station:
-        _hold_station(site)
+    if site.watch_host:
+        _require_certificate(site)
         site.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_changed(site.ssh_config, _config(site, inventory))
         return
@@ -60,36 +60,36 @@ def certificate_holds(site: Site) -> str:
     """
     present = certificate(files_of(site).automation_key.with_name("automation-cert.pub"))
     if present is None:
-        return "there is no certificate to ask with"
+        return "there is no SSH certificate"
     begins, ends = rfc3339(present.valid_after), rfc3339(min(present.valid_before, FOR_EVER))
     return (
-        f"our certificate holds from {begins} to {ends}, this clock says {rfc3339(time.time())} "
+        f"our certificate is valid from {begins} to {ends}, it is {rfc3339(time.time())} "
         "and a host goes by its own: where that is another, `date --set` on its console"
     )
 
 
-def _hold_station(site: Site) -> None:
+def _require_certificate(site: Site) -> None:
     """Refuse to go on without a key, or with a certificate that no host would take any more."""
     files = files_of(site)
     present = certificate(files.automation_key.with_name("automation-cert.pub"))
     if present is None or not files.automation_key.exists():
         raise KosekiError(
-            f"{site.seat} has no certificate to ask with",
+            f"{site.origin} has no SSH certificate",
             str(files.folder),
-            f"run `koseki apply --limit {site.seat}` at the administrator's seat",
+            f"run `koseki apply --limit {site.origin}` on the control node",
         )
     if present.valid_before < time.time():
         raise KosekiError(
-            f"the certificate of {site.seat} has run out",
+            f"the SSH certificate of {site.origin} has expired",
             f"on {date.fromtimestamp(present.valid_before)}",  # noqa: DTZ012 - the city's own day
-            f"run `koseki apply --limit {site.seat}` at the administrator's seat",
+            f"run `koseki apply --limit {site.origin}` on the control node",
         )
 
 
 def _hosts(site: Site, inventory: Inventory) -> str:
     blocks = []
     for host in inventory.hosts:
-        address = inventory.address_of(host, site.seat)
+        address = inventory.address_of(host, site.origin)
         blocks.append(f"Host {host}\n    HostName {address}\n    HostKeyAlias {host}\n")
     common = """Host *
     IdentitiesOnly yes
@@ -112,7 +112,7 @@ def _hosts(site: Site, inventory: Inventory) -> str:
 
 def _config(site: Site, inventory: Inventory) -> str:
     files = files_of(site)
-    account = inventory.shared["automation_account"]
+    account = inventory.platform.automation_account
     return f"""# Written by koseki; the one SSH configuration of this site.
 {_hosts(site, inventory)}    User {account}
     IdentityFile {files.automation_key}

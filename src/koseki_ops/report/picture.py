@@ -10,19 +10,8 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from koseki_ops.core.formatting import printable
-from koseki_ops.plan.inventory import WORKSTATION, Inventory
-
-# The plan's names of the servers, by group.
-SERVER_NAMES = {
-    "primary": ("正サーバ", "primary server"),
-    "secondary": ("副サーバ", "secondary server"),
-    "application": ("アプリケーションサーバ", "application server"),
-    "registry_link": ("住基連携サーバ", "resident-registry link"),
-    WORKSTATION: ("運用端末", "workstation"),
-    "remote_backup": ("第二バックアップ", "second backup"),
-}
-# The city's rows in the picture; groups that the plan does not have are left out.
-CITY_ROWS = (("primary", "secondary"), ("application", "registry_link"), (WORKSTATION,))
+from koseki_ops.plan.host_kinds import HOST_KINDS, hosts_of
+from koseki_ops.plan.inventory import Inventory
 
 # The picture's measures, in its own units.
 CARD_WIDTH, CARD_HEIGHT, GAP, MARGIN = 228, 104, 28, 24
@@ -91,10 +80,9 @@ def draw(
 
     towns: how many municipalities' counters; recording: the mode of double recording.
     """
-    known = inventory.groups
+    levels = sorted({kind.row for kind in HOST_KINDS if kind.row is not None})
     rows = [
-        [(host, group) for group in row if group in known for host in inventory.hosts_in(group)]
-        for row in CITY_ROWS
+        hosts_of(inventory, [kind for kind in HOST_KINDS if kind.row == level]) for level in levels
     ]
     rows = [row for row in rows if row]
     columns = max(len(row) for row in rows)
@@ -105,7 +93,7 @@ def draw(
         HEADING + len(rows) * (CARD_HEIGHT + GAP) + GAP / 2,
         "飯田市 Iida City",
     )
-    remote = inventory.hosts_in("remote_backup")
+    remote = hosts_of(inventory, [kind for kind in HOST_KINDS if not kind.in_city])
     datacenter = Box(
         city.x + city.width + LINE_WIDTH,
         MARGIN,
@@ -117,16 +105,15 @@ def draw(
     counters = Box(MARGIN, MARGIN, COUNTERS_WIDTH, city.height, "市町村窓口")
     cards = []
     for level, row in enumerate(rows):
-        for column, (host, group) in enumerate(row):
+        for column, (host, kind) in enumerate(row):
             x = city.x + GAP + column * (CARD_WIDTH + GAP)
             y = city.y + HEADING + level * (CARD_HEIGHT + GAP)
-            cards.append(Card(x, y, host, *SERVER_NAMES[group], stand(host)))
+            cards.append(Card(x, y, host, kind.japanese, kind.english, stand(host)))
     stack = len(remote) * (CARD_HEIGHT + GAP) - GAP
     top = datacenter.y + HEADING + (datacenter.height - HEADING - stack) / 2 - GAP / 4
-    for number, host in enumerate(remote):
-        y = top + number * (CARD_HEIGHT + GAP)
-        names = SERVER_NAMES["remote_backup"]
-        cards.append(Card(datacenter.x + GAP, y, host, *names, stand(host)))
+    for number, (host, kind) in enumerate(remote):
+        x, y = datacenter.x + GAP, top + number * (CARD_HEIGHT + GAP)
+        cards.append(Card(x, y, host, kind.japanese, kind.english, stand(host)))
     return Picture(
         datacenter.x + datacenter.width + MARGIN,
         city.y + city.height + MARGIN,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
@@ -26,19 +27,17 @@ def _digest(site: Site, packages: Sequence[str], suite: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def ensure_base_tree(site: Site, inventory: Inventory, say: Callable[[str], None]) -> Path:
+def ensure_base_tree(site: Site, inventory: Inventory, on_progress: OnProgress) -> Path:
     """Return the tree of a bare machine, built if the mirror or the recipe has changed since.
 
     Raises KosekiError when the mirror is missing or does not verify.
     """
     # The smaller suite: in the larger one lies what some service pulls in although Debian calls it
     # required, and a bare machine would get that, too.
-    return ensure_tree(site, inventory.shared["packages"]["base"], VAULT_SUITE, say)
+    return ensure_tree(site, inventory.platform.packages["base"], VAULT_SUITE, on_progress)
 
 
-def ensure_tree(
-    site: Site, packages: Sequence[str], suite: str, say: Callable[[str], None]
-) -> Path:
+def ensure_tree(site: Site, packages: Sequence[str], suite: str, on_progress: OnProgress) -> Path:
     """Return a tree with these packages of one of the mirror's suites; built when it is not there.
 
     Raises KosekiError when the mirror is missing or does not verify.
@@ -52,7 +51,7 @@ def ensure_tree(
     if tree.is_dir():
         return tree
     verify_mirror(site)
-    say("base tree: building a bare Debian from the mirror")
+    on_progress("base tree: building a bare Debian from the mirror")
     aside = tree.with_name(f".{tree.name}.{os.getpid()}")
     aside.parent.mkdir(parents=True, exist_ok=True)
     mirror = mirror_folder(site)

@@ -13,24 +13,27 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote
 
 from koseki_ops.core.environment import for_fetching
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.subprocesses import run
+from koseki_ops.plan.host_kinds import HOST_KINDS
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 
 KEYRING = "koseki-archive-keyring.gpg"
 RECORD = "koseki-mirror.json"
 VAULT_SUITE = "vault"
-# The datacenter host takes nothing else; its packages are pushed to it.
-VAULT_CONCERNS = ("base", "baseline", "vault", "image")
+# The datacenter's hosts take nothing else; their packages are pushed to them.
+VAULT_CONCERNS = (*chain.from_iterable(k.packages for k in HOST_KINDS if not k.in_city), "image")
 UPSTREAM_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # Every Debian host has these, whatever else it has.
 ESSENTIAL = ("apt", "?essential", "?priority(required)")
@@ -61,9 +64,9 @@ def own_release(os_release: str) -> str:
     found = re.search(r'^VERSION_CODENAME="?([a-z]+)"?$', os_release, re.MULTILINE)
     if not found:
         raise KosekiError(
-            "this machine does not say which Debian it is",
+            "this machine is not a Debian release",
             "/etc/os-release",
-            "use a Debian machine",
+            "run it on Debian 13 (docs/operations/installation.md)",
         )
     return found[1]
 
@@ -118,7 +121,7 @@ def upstream_lines(sources: list[Source], own: str, wanted: str) -> list[str]:
         raise KosekiError(
             "this machine's apt configuration names no Debian source",
             f"looked for {own} in /etc/apt",
-            "configure one",
+            "add one to `/etc/apt/sources.list.d/`",
         )
     return lines
 
@@ -137,7 +140,7 @@ def _machine_sources() -> list[Source]:
 
 
 def build_mirror(
-    site: Site, say: Callable[[str], None] = lambda _line: None, *, refresh: bool = False
+    site: Site, on_progress: OnProgress = lambda _line: None, *, refresh: bool = False
 ) -> bool:
     """Collect what the inventory needs into a signed repository; return whether it was built.
 
@@ -145,27 +148,27 @@ def build_mirror(
     same inventory and an intact mirror nothing is asked of anybody, unless `refresh`.
     """
     inventory = Inventory(site.inventory)
-    release = inventory.shared["debian_release"]
+    release = inventory.platform.debian_release
     own = own_release(Path("/etc/os-release").read_text(encoding="utf-8"))
     lines = upstream_lines(_machine_sources(), own, release)
-    packages: dict[str, list[str]] = inventory.shared["packages"]
+    packages = inventory.platform.packages
     inputs = hashlib.sha256(json.dumps([packages, lines, release]).encode()).hexdigest()
     folder = mirror_folder(site)
     record = folder / RECORD
     if not refresh and record.exists() and json.loads(record.read_text())["inputs"] == inputs:
         verify_mirror(site)
-        say("package mirror: complete")
+        on_progress("package mirror: complete")
         return False
     every = sorted({name for names in packages.values() for name in names})
     vault = sorted({name for concern in VAULT_CONCERNS for name in packages[concern]})
     aside = folder.with_name(f".mirror.{os.getpid()}")
     try:
         with _private_apt(lines) as apt:
-            say("package mirror: reading the upstream index")
+            on_progress("package mirror: reading the upstream index")
             _fetch([*apt, "update", "-qq"])
             wanted = {release: _resolve(apt, every), VAULT_SUITE: _resolve(apt, vault)}
             union = {**wanted[VAULT_SUITE], **wanted[release]}
-            say(f"package mirror: fetching {len(union)} packages")
+            on_progress(f"package mirror: fetching {len(union)} packages")
             _fetch([*apt, "install", "-qq", "--yes", "--download-only", *ESSENTIAL, *every])
             _fetch([*apt, "install", "-qq", "--yes", "--download-only", *ESSENTIAL, *vault])
             _fill_pool(apt, union, aside / "pool")
@@ -183,7 +186,7 @@ def build_mirror(
     finally:
         if aside.exists():
             shutil.rmtree(aside)
-    say(f"package mirror: {len(union)} packages, signed")
+    on_progress(f"package mirror: {len(union)} packages, signed")
     return True
 
 
@@ -192,7 +195,7 @@ def download(site: Site, package: str, folder: Path) -> Path:
 
     Returns the file. Raises KosekiError when this machine's sources do not have it.
     """
-    release = Inventory(site.inventory).shared["debian_release"]
+    release = Inventory(site.inventory).platform.debian_release
     own = own_release(Path("/etc/os-release").read_text(encoding="utf-8"))
     with _private_apt(upstream_lines(_machine_sources(), own, release)) as apt:
         _fetch([*apt, "update", "-qq"])
@@ -205,7 +208,9 @@ def _private_apt(lines: list[str]) -> Iterator[list[str]]:
     """Yield an apt-get that knows only `lines`, with nothing installed."""
     if not UPSTREAM_KEYRING.exists():
         raise KosekiError(
-            "Debian's own keys are missing", str(UPSTREAM_KEYRING), "install debian-archive-keyring"
+            "Debian's own keys are missing",
+            str(UPSTREAM_KEYRING),
+            "run `apt-get install debian-archive-keyring`",
         )
     with tempfile.TemporaryDirectory(prefix="koseki-mirror-") as name:
         root = Path(name)
@@ -243,7 +248,9 @@ def _resolve(apt: list[str], names: list[str]) -> dict[str, str]:
             found[match[2]] = match[4]
     if not found:
         raise KosekiError(
-            "the upstream index resolved to nothing", printed[:80].strip(), "look at apt's sources"
+            "the upstream index resolved to nothing",
+            printed[:80].strip(),
+            "check the sources in `/etc/apt/`, then run `koseki mirror build` again",
         )
     return found
 
@@ -259,9 +266,9 @@ def _fill_pool(apt: list[str], wanted: dict[str, str], pool: Path) -> None:
     for name, digest in wanted.items():
         source = cache / "archives" / name
         if not source.exists():
-            raise KosekiError("a package did not arrive", name, "run the build again")
+            raise KosekiError("a package did not arrive", name, "run `koseki mirror build` again")
         if _sha256(source) != digest:
-            raise KosekiError("a package arrived altered", name, "run the build again")
+            raise KosekiError("a package arrived altered", name, "run `koseki mirror build` again")
         shutil.move(source, pool / plain_name(name))
 
 
@@ -280,7 +287,9 @@ def _write_suite(folder: Path, suite: str, files: dict[str, str]) -> None:
         )
         if index.returncode:
             raise KosekiError(
-                "apt-ftparchive failed", index.stderr.decode()[-80:], "look at the disk"
+                "apt-ftparchive failed",
+                index.stderr.decode()[-80:],
+                "check the room on the disk with `df`, then run `koseki mirror build` again",
             )
     (place / "Packages").write_bytes(index.stdout)
     (place / "Packages.xz").write_bytes(lzma.compress(index.stdout, preset=6))
@@ -335,7 +344,7 @@ def verify_mirror(site: Site) -> int:
     folder = mirror_folder(site)
     if not (folder / RECORD).exists():
         raise KosekiError("there is no package mirror", str(folder), "run `koseki mirror build`")
-    if site.station:
+    if site.watch_host:
         return len(_all_listed(folder))
     return _verify_folder(folder)
 
@@ -344,7 +353,7 @@ def _altered(path: Path, why: str) -> KosekiError:
     return KosekiError(
         f"the package mirror is {why}",
         str(path),
-        "build it anew with `koseki mirror build --refresh`",
+        "run `koseki mirror build --refresh`",
     )
 
 

@@ -12,7 +12,7 @@ from koseki_ops.core.progress import Progress
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.site import Site
 from koseki_ops.supply.mirror import build_mirror, mirror_folder, verify_mirror
-from koseki_ops.supply.station import build_wheelhouse
+from koseki_ops.supply.toolkit import build_wheelhouse
 
 
 @click.group("mirror")
@@ -32,8 +32,8 @@ def build_command(site: Site, *, refresh: bool) -> None:
     Example: koseki mirror build --refresh
     """
     progress = Progress([])
-    build_mirror(site, progress.say, refresh=refresh)
-    build_wheelhouse(site, progress.say)
+    build_mirror(site, progress.report, refresh=refresh)
+    build_wheelhouse(site, progress.report)
 
 
 @mirror_group.command("verify")
@@ -42,12 +42,12 @@ def build_command(site: Site, *, refresh: bool) -> None:
 def verify_command(site: Site, *, as_json: bool) -> None:
     """Re-check the signature and every hash; name what was altered.
 
-    Exit 0: all of it holds; 2: something was altered or is missing.
+    Exit 0: all of it is right; 2: something was altered or is missing.
 
     Example: koseki mirror verify
     """
     count = verify_mirror(site)
-    click.echo(f"{count} packages, every hash and the signature hold")
+    click.echo(f"{count} packages, every hash and the signature are right")
     if as_json:
         print_json({"packages": count})
 
@@ -75,6 +75,6 @@ def serve_command(site: Site, *, bind: str, port: int) -> None:
         server = http.server.ThreadingHTTPServer((bind, port), handler)
     except OSError as error:
         raise KosekiError(
-            "cannot listen", f"{bind}:{port}: {error.strerror}", "choose another address or port"
+            "cannot listen", f"{bind}:{port}: {error.strerror}", "give another --bind or --port"
         ) from error
     server.serve_forever()

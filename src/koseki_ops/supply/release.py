@@ -45,19 +45,21 @@ def build(source: Path, output: Path) -> Path:
     """Pack a source folder with its `release.yml` into an archive; return the archive's path."""
     if not (source / SOURCE_FILE).is_file():
         raise KosekiError(
-            f"there is no {SOURCE_FILE}", str(source), "name the folder of a release's source"
+            f"no {SOURCE_FILE} in this folder",
+            str(source),
+            "name the folder of a release's source (docs/releases.md)",
         )
-    said = load_yaml(source / SOURCE_FILE)
-    if not isinstance(said, dict) or set(said) != KEYS:
-        seen = ", ".join(sorted(said)) if isinstance(said, dict) else str(said)
+    description = load_yaml(source / SOURCE_FILE)
+    if not isinstance(description, dict) or set(description) != KEYS:
+        seen = ", ".join(sorted(description)) if isinstance(description, dict) else str(description)
         raise KosekiError(
-            f"{SOURCE_FILE} does not hold what it must", seen, f"write {', '.join(sorted(KEYS))}"
+            f"{SOURCE_FILE} has other keys than it must", seen, f"write {', '.join(sorted(KEYS))}"
         )
     files = _files(source)
-    schema = [name for name in files if name.startswith(f"{said['schema']}/")]
+    schema = [name for name in files if name.startswith(f"{description['schema']}/")]
     manifest = {
         "format": FORMAT,
-        **{key: said[key] for key in ("name", "version", "packages", "start", "health")},
+        **{key: description[key] for key in ("name", "version", "packages", "start", "health")},
         "schema": [
             {"number": number, "file": name, "sha256": _digest(files[name][0])}
             for number, name in enumerate(schema, 1)
@@ -71,11 +73,13 @@ def build(source: Path, output: Path) -> Path:
     for number, name in enumerate(schema, 1):
         if not re.fullmatch(rf"0*{number}-[a-z0-9-]+\.sql", Path(name).name):
             raise KosekiError(
-                "a schema file has not the next number", name, "number them 0001-, 0002-, … .sql"
+                "a schema file does not have the next number",
+                name,
+                "number them `0001-….sql`, `0002-….sql`, …",
             )
     text = json.dumps(manifest, ensure_ascii=False, indent=1, sort_keys=True).encode()
     output.mkdir(parents=True, exist_ok=True)
-    archive = output / f"{said['name']}-{said['version']}.tar.gz"
+    archive = output / f"{description['name']}-{description['version']}.tar.gz"
     archive.write_bytes(_packed({MANIFEST: (text, 0o644), **files}))
     return archive
 
@@ -86,7 +90,11 @@ def _files(source: Path) -> dict[str, tuple[bytes, int]]:
     for path in sorted(source.rglob("*")):
         name = str(path.relative_to(source))
         if path.is_symlink():
-            raise KosekiError("a release holds plain files only", name, "replace the link")
+            raise KosekiError(
+                "a release may contain plain files only",
+                name,
+                "replace the link by the file (docs/releases.md)",
+            )
         if path.is_file() and "__pycache__" not in path.parts and name != SOURCE_FILE:
             executable = path.stat().st_mode & 0o100
             found[name] = (path.read_bytes(), 0o755 if executable else 0o644)
@@ -131,13 +139,13 @@ def verify(archive: Path, signers: Path) -> dict[str, Any]:
 def _verified(archive: Path, signers: Path, _state: tuple[int, ...]) -> dict[str, Any]:
     argv = [sys.executable, str(project_root() / PROGRAM), "verify"]
     try:
-        said = run([*argv, "--signers", str(signers), str(archive)])
+        output = run([*argv, "--signers", str(signers), str(archive)])
     except KosekiError as error:
         # The program's own sentence says it all.
         what, _, rest = error.seen.removeprefix("koseki-release: ").partition(" (")
         seen, _, remedy = rest.partition("): ")
-        raise KosekiError(what, seen, remedy or "see the line it printed") from error
-    found: dict[str, Any] = json.loads(said)
+        raise KosekiError(what, seen, remedy or "sign it anew: `koseki release sign`") from error
+    found: dict[str, Any] = json.loads(output)
     return found
 
 

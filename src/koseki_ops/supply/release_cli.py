@@ -61,7 +61,7 @@ def sign_command(site: Site, file: Path, key: Path | None) -> None:
 @site_options
 @json_option
 def verify_command(site: Site, file: Path, signers: Path | None, *, as_json: bool) -> None:
-    """Say who signed an archive and what it is, by the program that hosts verify with.
+    """Show who signed an archive and what it is, by the program that hosts verify with.
 
     Example: koseki release verify var/lab/release/sample-application-1.1.0.tar.gz
     """

@@ -7,7 +7,7 @@ in its place would be believed by nobody: connections would end, counters would 
 from __future__ import annotations
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.plan.site import WORKSHOP, Site
+from koseki_ops.plan.site import BUILD_LAB, Site
 
 # By their place in the site's state: what each certifies.
 AUTHORITIES = {
@@ -20,12 +20,12 @@ AUTHORITIES = {
 }
 
 
-def hold(site: Site) -> None:
+def require(site: Site) -> None:
     """Raise KosekiError when hosts were met and an authority that they believe is not here.
 
     A host that keeps watch has none; what an image is made with is thrown away.
     """
-    if site.station or site.name.endswith(WORKSHOP) or not _hosts_were_met(site):
+    if site.watch_host or site.name.endswith(BUILD_LAB) or not _hosts_were_met(site):
         return
     for place, certifies in AUTHORITIES.items():
         path = site.state / place
@@ -33,8 +33,8 @@ def hold(site: Site) -> None:
             raise KosekiError(
                 f"the authority that certifies {certifies} is not here",
                 str(path),
-                f"bring back the copy of var/{site.name} that is kept elsewhere; nothing was made "
-                "in its place",
+                f"bring back the copy of `var/{site.name}` that is kept elsewhere; nothing was "
+                "made in its place",
             )
 
 

@@ -49,7 +49,9 @@ def revoke_command(site: Site, which: str) -> None:
     for serial in serials:
         click.echo(f"revoked: {terminals.serial_text(serial)}")
     click.echo(
-        "run `koseki apply` to tell the gateway" if serials else f"{which} was revoked before"
+        "run `koseki apply` to bring it to the gateway"
+        if serials
+        else f"{which} was revoked before"
     )
 
 
@@ -57,7 +59,7 @@ def revoke_command(site: Site, which: str) -> None:
 @site_options
 @json_option
 def list_command(site: Site, *, as_json: bool) -> None:
-    """Say which certificates were signed for terminals, until when, and which are revoked.
+    """Show which certificates were signed for terminals, until when, and which are revoked.
 
     Example: koseki terminal list
     """
@@ -102,7 +104,7 @@ def secrets_init(site: Site) -> None:
 @secrets_group.command("check")
 @site_options
 def secrets_check(site: Site) -> None:
-    """Say whether the vault opens and holds every secret that the inventory asks for.
+    """Show whether the vault opens and holds every secret that the inventory asks for.
 
     Exit 0: it does; 1: one is missing; 2: it does not open.
 

@@ -52,13 +52,17 @@ def read_password(site: Site) -> bytes:
             raise KosekiError(
                 "the command for the vault password failed",
                 f"{path}: exit {answer.returncode}",
-                "run it by hand and mend it",
+                f"run `{path}` by hand and remove the cause",
             )
         password = answer.stdout.strip()
     else:
         password = path.read_bytes().strip()
     if not password:
-        raise KosekiError("the vault password is empty", str(path), "restore it")
+        raise KosekiError(
+            "the vault password is empty",
+            str(path),
+            "restore it from escrow (docs/operations/installation.md)",
+        )
     return password
 
 
@@ -83,21 +87,25 @@ def load_secrets(site: Site) -> dict[str, Any]:
         raise KosekiError(
             "the vault password does not open the secrets",
             f"{path} with {site.vault_password_file}",
-            "use the password that these secrets were made with",
+            "name the right password in KOSEKI_VAULT_PASSWORD_FILE",
         ) from error
     content = yaml.safe_load(text)
     if not isinstance(content, dict):
-        raise KosekiError("the secrets are not a mapping", str(path), "restore the file")
+        raise KosekiError(
+            "the secrets are not a mapping",
+            str(path),
+            "restore the file: `git restore`",
+        )
     return content
 
 
 def wanted_secrets(inventory: Inventory) -> dict[str, Any]:
     """Return the names of the secrets that an inventory asks for; a mapping where rows matter."""
-    shared = inventory.shared
+    platform = inventory.platform
     wanted: dict[str, Any] = {"pki_ca_passphrase": None, "boot_loader_password": None}
-    for vault in shared["vaults"]:
-        wanted[vault["cipher_secret"]] = None
-    wanted["operator_initial_passwords"] = {row["id"]: None for row in shared["operators"]}
+    for vault in platform.vaults:
+        wanted[vault.cipher_secret] = None
+    wanted["operator_initial_passwords"] = {row.id: None for row in platform.operators}
     return wanted
 
 

@@ -45,14 +45,18 @@ def sign(path: Path, key: Path, namespace: str) -> Path:
     """Sign a file; return the signature's path beside it."""
     for needed, what in ((path, "file to sign"), (key, "signing key")):
         if not needed.is_file():
-            raise KosekiError(f"there is no such {what}", str(needed), "name an existing file")
+            raise KosekiError(
+                f"no such {what}",
+                str(needed),
+                "name a file that exists, as `koseki release sign -h` shows",
+            )
     signature = path.with_name(path.name + ".sig")
     signature.unlink(missing_ok=True)
     run(["ssh-keygen", "-q", "-Y", "sign", "-n", namespace, "-f", str(key), str(path)])
     return signature
 
 
-def holds(path: Path, signers: Path, namespace: str) -> bool:
+def is_signed(path: Path, signers: Path, namespace: str) -> bool:
     """Say whether a file's signature beside it is one of the allowed signers'."""
     signature = path.with_name(path.name + ".sig")
     if not signature.is_file() or not signers.is_file():

@@ -1,6 +1,6 @@
 """A site's SSH authorities: who certifies hosts, engines, the watch and operators, and what for.
 
-Everything is in `var/<site>/ssh/`; no authority leaves the administrator's seat.
+Everything is in `var/<site>/ssh/`; no authority leaves the control node.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import (
@@ -79,7 +78,7 @@ def make_authorities(site: Site, inventory: Inventory) -> None:
 
     Their certificate is signed anew when less than half of its life is left.
     """
-    authorities.hold(site)
+    authorities.require(site)
     files = files_of(site)
     files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for key, comment in (
@@ -127,15 +126,15 @@ def _serves(authority: Path, path: Path) -> bool:
 
 def sources(inventory: Inventory) -> str:
     """Return the workstation's addresses as a `source-address` list."""
-    return ",".join(str(address) for address in inventory.shared["workstation_addresses"].values())
+    return ",".join(inventory.platform.workstation_addresses.listed)
 
 
 def _renew_automation(site: Site, inventory: Inventory) -> None:
     files = files_of(site)
-    account = inventory.shared["automation_account"]
+    account = inventory.platform.automation_account
     if _serves(files.user_ca, files.automation_key.with_name("automation-cert.pub")):
         return
-    hours = inventory.shared["certificate_policy"]["ssh_automation_hours"]
+    hours = inventory.platform.certificate_policy.ssh_automation_hours
     public = files.automation_key.with_suffix(".pub")
     options = [*LEAST, f"source-address={sources(inventory)}"]
     _sign(site, files.user_ca, public, account, [account], hours * HOUR, options)
@@ -153,11 +152,11 @@ def _sign(
     host: bool = False,
 ) -> Path:
     """Record a certificate, then sign it; return its path. Its serial is the record's number."""
-    if site.station:
+    if site.watch_host:
         raise KosekiError(
-            f"{site.seat} holds no authority and signs nothing",
+            f"{site.origin} has no authority and signs nothing",
             identity,
-            "run `koseki apply` at the administrator's seat",
+            "run `koseki apply` on the control node",
         )
     # What was recorded and not signed does no harm; the other way round it would.
     row = Ledger(site, "certificates").append(
@@ -179,17 +178,17 @@ def _sign(
 
 def host_certificate(site: Site, inventory: Inventory, host: str, public_key: str) -> str:
     """Return a host's certificate, signed anew when its key changed or its life runs out."""
-    files, policy = files_of(site), inventory.shared["certificate_policy"]
+    files, policy = files_of(site), inventory.platform.certificate_policy
     folder = files.folder / "hosts"
     folder.mkdir(exist_ok=True)
     public = folder / f"{host}.pub"
-    names = [host, f"{host}.{inventory.shared['domain']}"]
-    names += [str(address) for address in inventory.shared["host_addresses"][host].values()]
-    days_left = policy["renew_when_days_left"]
+    names = [host, f"{host}.{inventory.platform.domain}"]
+    names += inventory.platform.host_addresses[host].listed
+    days_left = policy.renew_when_days_left
     if present := _lasting(files.host_ca, public, public_key, names, days_left):
         return present
     write_changed(public, public_key)
-    path = _sign(site, files.host_ca, public, host, names, policy["ssh_host_days"] * DAY, host=True)
+    path = _sign(site, files.host_ca, public, host, names, policy.ssh_host_days * DAY, host=True)
     return path.read_text(encoding="ascii")
 
 
@@ -242,12 +241,12 @@ def upload_certificate(
     anew when its key or its addresses changed or its life runs out; without `sign` it is empty
     then, as under check.
     """
-    authority, policy = files_of(site).user_ca, inventory.shared["certificate_policy"]
+    authority, policy = files_of(site).user_ca, inventory.platform.certificate_policy
     folder = files_of(site).folder / "uploads"
     public = folder / f"{host}.pub"
     principal = _upload_principal(host)
-    addresses = ",".join(str(a) for a in inventory.shared["host_addresses"][host].values())
-    days_left = policy["renew_when_days_left"]
+    addresses = ",".join(inventory.platform.host_addresses[host].listed)
+    days_left = policy.renew_when_days_left
     present = _lasting(authority, public, public_key, [principal], days_left)
     if present and _source_of(public) == addresses:
         return present
@@ -256,7 +255,7 @@ def upload_certificate(
     folder.mkdir(exist_ok=True)
     write_changed(public, public_key)
     options = [*LEAST, "no-pty", f"source-address={addresses}"]
-    seconds = policy["ssh_host_days"] * DAY
+    seconds = policy.ssh_host_days * DAY
     path = _sign(site, authority, public, principal, [principal], seconds, options)
     return path.read_text(encoding="ascii")
 
@@ -273,8 +272,8 @@ def vault_host_keys(site: Site, inventory: Inventory, host: str) -> str:
     A vault that no apply has met yet comes with the first one after that.
     """
     lines = []
-    for row in inventory.shared["vaults"]:
-        for name in inventory.hosts_in(row["group"]):
+    for row in inventory.platform.vaults:
+        for name in inventory.hosts_in(row.group):
             public = files_of(site).folder / "hosts" / f"{name}.pub"
             if not public.exists():
                 continue
@@ -286,8 +285,8 @@ def vault_host_keys(site: Site, inventory: Inventory, host: str) -> str:
 
 def watch_addresses(inventory: Inventory) -> list[str]:
     """Return the addresses of the hosts that keep watch, as other hosts see them."""
-    table = inventory.shared["host_addresses"]
-    return [str(a) for host in inventory.hosts_in(WATCH_HOSTS) for a in table[host].values()]
+    table = inventory.platform.host_addresses
+    return [a for host in inventory.hosts_in(WATCH_HOSTS) for a in table[host].listed]
 
 
 def watch_certificate(site: Site, inventory: Inventory, host: str, public_key: str) -> str:
@@ -305,8 +304,8 @@ def watch_certificate(site: Site, inventory: Inventory, host: str, public_key: s
     if same and _serves(authority, existing):
         return existing.read_text(encoding="ascii")
     write_changed(public, public_key)
-    days = inventory.shared["certificate_policy"]["ssh_watch_days"]
-    addresses = ",".join(str(a) for a in inventory.shared["host_addresses"][host].values())
+    days = inventory.platform.certificate_policy.ssh_watch_days
+    addresses = ",".join(inventory.platform.host_addresses[host].listed)
     options = [*LEAST, f"source-address={addresses}"]
     path = _sign(site, authority, public, host, [WATCH_PRINCIPAL], days * DAY, options)
     return path.read_text(encoding="ascii")
@@ -317,25 +316,25 @@ def sign_operator(site: Site, inventory: Inventory, operator: str, public_key: P
 
     Raises KosekiError for an operator who is unknown, ended, not yet or no longer valid.
     """
-    rows = {row["id"]: row for row in inventory.shared["operators"]}
+    rows = {row.id: row for row in inventory.platform.operators}
     if operator not in rows:
         raise KosekiError("unknown operator", operator, "enter the operator in operators.yml first")
     row = rows[operator]
-    today = inventory.today
-    valid = row["status"] == "active" and date.fromisoformat(
-        row["valid_from"]
-    ) <= today <= date.fromisoformat(row["valid_until"])
-    if not valid:
+    if not row.is_valid(inventory.today):
         raise KosekiError(
             "this operator's account is not valid today",
-            f"{operator}: {row['status']}, {row['valid_from']} to {row['valid_until']}",
+            f"{operator}: {row.status}, {row.valid_from} to {row.valid_until}",
             "renew it in operators.yml with an approval",
         )
     if not public_key.is_file():
-        raise KosekiError("there is no such public key", str(public_key), "name the .pub file")
+        raise KosekiError(
+            "no such public key",
+            str(public_key),
+            "name the .pub file: `koseki ssh sign OPERATOR FILE`",
+        )
     signed = files_of(site).folder / "operators" / f"{operator}.pub"
     signed.parent.mkdir(exist_ok=True)
     shutil.copyfile(public_key, signed)
-    hours = inventory.shared["certificate_policy"]["ssh_operator_hours"]
+    hours = inventory.platform.certificate_policy.ssh_operator_hours
     options = [*LEAST, f"source-address={sources(inventory)}"]
     return _sign(site, files_of(site).user_ca, signed, operator, [operator], hours * HOUR, options)

@@ -45,8 +45,8 @@ from koseki_ops.trust.x509 import (
 CA_NAME = "koseki terminals CA"
 SMALLEST_RSA = 2048
 # What a lab's stand-ins hold beside the plan's terminals: certificates that must open nothing.
-REVOKED, EXPIRED, STRANGER = "revoked", "expired", "stranger"
-NEVER_ADMITTED = (REVOKED, EXPIRED, STRANGER)
+REVOKED, EXPIRED, FOREIGN = "revoked", "expired", "stranger"
+NEVER_ADMITTED = (REVOKED, EXPIRED, FOREIGN)
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ def stand_ins_of(site: Site) -> Path:
 
 
 def _open(site: Site, platform: Platform) -> Authority:
-    if site.station:
+    if site.watch_host:
         raise KosekiError(
-            "this host is no authority for terminals",
-            site.seat,
-            "certify and revoke at the administrator's seat",
+            "this host has no authority for terminals",
+            site.origin,
+            "run `koseki terminal` on the control node",
         )
     passphrase = str(load_secrets(site)["pki_ca_passphrase"])
     days = platform.certificate_policy.authority_days
@@ -102,7 +102,7 @@ def ensure_authority(site: Site, platform: Platform) -> None:
 def _staying(platform: Platform) -> list[Terminal]:
     """Return the terminals of municipalities that have not left."""
     day = platform.effective_day
-    gone = {row.slug for row in platform.municipalities if row.left_on and row.left_on <= day}
+    gone = {town.slug for town in platform.municipalities if town.has_left(day)}
     return [row for row in platform.terminals if row.municipality not in gone]
 
 
@@ -146,7 +146,7 @@ def revoke(site: Site, platform: Platform, which: str) -> list[int]:
     authority = _open(site, platform)
     matching = [row for row in issued(site) if which in {row.terminal, serial_text(row.serial)}]
     if not matching:
-        raise KosekiError("no such certificate was signed", which, "look at `koseki terminal list`")
+        raise KosekiError("no such certificate", which, "see `koseki terminal list`")
     serials = [row.serial for row in matching if row.revoked is None]
     _note_revoked(site, serials)
     _publish(site, platform, authority)
@@ -166,7 +166,9 @@ def _of_plan(platform: Platform, terminal: str) -> Terminal:
             return row
     known = ", ".join(row.id for row in staying)
     raise KosekiError(
-        "no such terminal in the plan", terminal, f"add it to gateway.yml, or choose of {known}"
+        "no such terminal in the plan",
+        terminal,
+        f"add it to municipalities.yml, or name one of {known}",
     )
 
 
@@ -189,16 +191,16 @@ def _public_key(request: Path) -> str:
         key = found.public_key()
         whole = found.is_signature_valid
     except (OSError, ValueError, InvalidSignature) as error:
-        raise KosekiError(
-            "the file is no certificate request", f"{request}: {error}", remedy
-        ) from error
+        raise KosekiError("not a certificate request", f"{request}: {error}", remedy) from error
     if not whole:
         raise KosekiError("the request's signature is not its key's", str(request), remedy)
     strong = isinstance(key, ec.EllipticCurvePublicKey) or (
         isinstance(key, rsa.RSAPublicKey) and key.key_size >= SMALLEST_RSA
     )
     if not strong:
-        raise KosekiError("the request's key is weak or of a foreign kind", str(request), remedy)
+        raise KosekiError(
+            "the request's key is weak or of another type than EC and RSA", str(request), remedy
+        )
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
@@ -231,12 +233,12 @@ def _publish(site: Site, platform: Platform, authority: Authority) -> None:
     """Write the CA's certificate and its list of revoked ones, when what is there is not that."""
     path, revoked = folder_of(site) / "authority.pem", _revoked(site)
     policy = platform.certificate_policy
-    if path.exists() and _still_says(path, authority, revoked, policy.renew_when_days_left):
+    if path.exists() and _is_current(path, authority, revoked, policy.renew_when_days_left):
         return
     write_atomic(path, authority.pem + revocation_list(authority, revoked, policy.lifetime_days))
 
 
-def _still_says(
+def _is_current(
     path: Path, authority: Authority, revoked: Mapping[int, datetime], renew_days: int
 ) -> bool:
     text = path.read_text(encoding="ascii")
@@ -275,7 +277,7 @@ def ensure_stand_ins(site: Site, platform: Platform) -> None:
     first = _request(platform, platform.terminals[0])
     for name in NEVER_ADMITTED:
         public, signing, days = _stand_in_key(folder / f"{name}.key"), authority, first.days
-        if name == STRANGER:
+        if name == FOREIGN:
             signing = open_authority(folder / name, CA_NAME, first.days, CA_NAME)
         if name == EXPIRED:
             days = 0

@@ -88,10 +88,14 @@ def open_authority(folder: Path, passphrase: str, days: int, name: str = INTERNA
         raise KosekiError(
             "the passphrase does not open the CA's key",
             str(key_file),
-            "use the secrets that it was made with",
+            "restore the `secrets.yml` that it was made with (docs/operations/installation.md)",
         ) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise KosekiError("the CA's key is of a foreign kind", str(key_file), "restore it")
+        raise KosekiError(
+            f"the CA key is {type(key).__name__}, expected an EC key",
+            str(key_file),
+            "restore it from the escrow copy of `pki/` (docs/operations/installation.md)",
+        )
     return Authority(x509.load_pem_x509_certificate(certificate_file.read_bytes()), key)
 
 
@@ -182,7 +186,9 @@ def _pem(key: Any) -> bytes:  # noqa: ANN401 - any public key
 
 def _signing_key(authority: Authority, what: str) -> ec.EllipticCurvePrivateKey:
     if authority.key is None:
-        raise KosekiError("the CA's key is not here", what, "sign at the administrator's seat")
+        raise KosekiError(
+            "the CA's key is not on this host", what, "run `koseki apply` on the control node"
+        )
     return authority.key
 
 

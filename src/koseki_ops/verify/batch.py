@@ -47,6 +47,7 @@ wait
 tar -C "$answers" -cf - .
 """
 EXIT_CODE = re.compile(rb"[0-9]{1,3}")
+AGAIN = "run `koseki verify SUITE --limit HOST` again"
 DELIMITER = "end_of_question_7f3a"
 
 
@@ -64,7 +65,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandResult:
     """What a command said: exit code, output and errors, as the host sent them."""
 
     rc: int
@@ -103,7 +104,7 @@ class Answer:
 
 
 # What `timer` is answered while all is well.
-KEEPS_ITS_BEAT = ["enabled", "active", "success"]
+TIMER_OK = ["enabled", "active", "success"]
 
 
 def timer(name: str) -> str:
@@ -139,7 +140,7 @@ def assemble(
     return "".join(parts), names
 
 
-def parse(stream: bytes, names: list[str]) -> dict[str, Answer]:
+def parse(stream: bytes, names: list[str]) -> dict[str, CommandResult]:
     """Return the answers in a batch's stream by name.
 
     Raises KosekiError when the stream is not what a batch writes: it is cut off, an answer is
@@ -149,20 +150,20 @@ def parse(stream: bytes, names: list[str]) -> dict[str, Answer]:
         files = dict(tar_files(stream))
     except ValueError as error:
         raise KosekiError(
-            "the answers did not arrive whole", f"{len(stream)} bytes: {error}", "ask again"
+            "the answers did not arrive whole", f"{len(stream)} bytes: {error}", AGAIN
         ) from error
     answers = {name: _answer(files, number, name) for number, name in enumerate(names)}
     if files:
-        raise KosekiError("something came that was not asked for", min(files), "ask again")
+        raise KosekiError("something came that was not asked for", min(files), AGAIN)
     return answers
 
 
-def _answer(files: dict[str, bytes], number: int, name: str) -> Answer:
+def _answer(files: dict[str, bytes], number: int, name: str) -> CommandResult:
     """Take one answer out of the files of a batch."""
     try:
         code, out, err = (files.pop(f"./{number}.{part}") for part in ("rc", "out", "err"))
     except KeyError:
-        raise KosekiError("an answer is missing", name, "ask again") from None
+        raise KosekiError("an answer is missing", name, AGAIN) from None
     if not EXIT_CODE.fullmatch(code):
-        raise KosekiError("an answer has no exit code", f"{name}: {code[:40]!r}", "ask again")
-    return Answer(int(code), out, err)
+        raise KosekiError("an answer has no exit code", f"{name}: {code[:40]!r}", AGAIN)
+    return CommandResult(int(code), out, err)

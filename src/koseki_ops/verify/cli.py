@@ -36,7 +36,7 @@ def verify_command(
     Example: koseki verify replication backup --limit databases
     """
     progress = Progress([])
-    progress.say(f"asking {', '.join(limit) or 'all hosts'} of {site.name}")
+    progress.report(f"asking {', '.join(limit) or 'all hosts'} of {site.name}")
     results = verify(site, suites, limit)
     print_results(results)
     click.echo(f"report: {Reports.of(site).html}")
@@ -53,8 +53,8 @@ def verify_command(
 
 
 def exit_code(results: Results) -> int:
-    """Return 0 when all holds, 1 when something does not, 2 when a host or all was silent."""
-    if results.silent or not (results.count(PASSED) or results.count(FAILED)):
+    """Return 0 when all holds, 1 when something does not, 2 when a host or all was unreachable."""
+    if results.unreachable or not (results.count(PASSED) or results.count(FAILED)):
         return 2
     return 1 if results.count(FAILED) else 0
 
@@ -63,9 +63,9 @@ def print_results(results: Results) -> None:
     """Print a line for each suite, then failures with what to do, then what was not verified."""
     for suite, tests in results.suites.items():
         counts = {outcome: sum(t.outcome == outcome for t in tests) for outcome in OUTCOMES}
-        said = ", ".join(f"{n} {OUTCOMES[outcome]}" for outcome, n in counts.items() if n)
+        counted = ", ".join(f"{n} {OUTCOMES[outcome]}" for outcome, n in counts.items() if n)
         colour = "red" if counts[FAILED] else "green" if counts[PASSED] else "yellow"
-        click.echo(f"{suite:14} {painted(said, colour)}")
+        click.echo(f"{suite:14} {painted(counted, colour)}")
     failures = results.with_outcome(FAILED)
     for test in failures[:SHOWN_FAILURES]:
         _print_failure(test)
@@ -78,8 +78,8 @@ def print_results(results: Results) -> None:
         click.echo(f"not verified ({count}): {in_short(reason)}")
     if results.left_out:
         click.echo(f"left out ({results.left_out}): tests about hosts outside --limit")
-    for host, silence in results.silent.items():
-        click.echo(f"koseki: {host} did not answer: {in_short(silence)}", err=True)
+    for host, unreachable_reason in results.unreachable.items():
+        click.echo(f"koseki: {host} did not answer: {in_short(unreachable_reason)}", err=True)
     click.echo(
         f"{results.count(PASSED)} passed, {results.count(FAILED)} failed, "
         f"{results.count(SKIPPED)} not verified, {results.seconds:.1f} s"
@@ -94,8 +94,8 @@ def _print_failure(test: TestResult) -> None:
     click.echo(f"  {test.why}")
     for name in ("expected", "seen", "remedy"):
         # A further line of it stands below its first, where no line of ours begins.
-        said = getattr(test, name).replace("\n", f"\n{'':12}")
-        click.echo(f"  {name + ':':10}{said}")
+        counted = getattr(test, name).replace("\n", f"\n{'':12}")
+        click.echo(f"  {name + ':':10}{counted}")
     if test.journal:
         click.echo(f"  journal of {test.unit} on {test.host}:")
         for line in test.journal:

@@ -11,7 +11,7 @@ from koseki_ops.core.formatting import in_short, printable
 
 
 @dataclass
-class DoesNotHold(AssertionError):  # noqa: N818 - it reads as the sentence it prints
+class CheckFailed(AssertionError):  # noqa: N818 - it reads as the sentence it prints
     """A property that the running host does not have.
 
     remedy: what the reader does now; unit: the systemd unit whose journal explains it; host: where
@@ -41,15 +41,15 @@ def expect(seen: object, expected: object, remedy: str, unit: str = "", host: st
             differing = [key for key in {**expected, **seen} if seen.get(key) != expected.get(key)]
             expected = {key: expected.get(key, "absent") for key in differing}
             seen = {key: seen.get(key, "absent") for key in differing}
-        raise DoesNotHold(_shown(expected), _shown(seen), remedy, unit, host)
+        raise CheckFailed(_shown(expected), _shown(seen), remedy, unit, host)
 
 
-def hold(
-    holds: object, expected: object, seen: object, remedy: str, unit: str = "", host: str = ""
+def check(
+    condition: object, expected: object, seen: object, remedy: str, unit: str = "", host: str = ""
 ) -> None:
     """Hold a condition; `expected` says it in words."""
-    if not holds:
-        raise DoesNotHold(_shown(expected), _shown(seen), remedy, unit, host)
+    if not condition:
+        raise CheckFailed(_shown(expected), _shown(seen), remedy, unit, host)
 
 
 def not_verified(reason: str) -> NoReturn:

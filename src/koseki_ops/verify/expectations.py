@@ -1,7 +1,7 @@
 """What must be true, read from the inventory alone: the expectations of every suite.
 
 Resolved here once more on purpose, and not taken from the engines' code: a slip in how an engine
-reads the plan must not hide from the witness.
+reads the plan must not hide from the suites.
 """
 
 from __future__ import annotations
@@ -11,14 +11,21 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 
-from koseki_ops.plan.inventory import LINE_ENDS, WORKSTATION, Inventory
-from koseki_ops.plan.model import Municipality, Operator, Platform, TimingProfile, Vault
+from koseki_ops.plan.host_kinds import kinds_of
+from koseki_ops.plan.inventory import LINE_ENDPOINTS, WORKSTATION, Inventory
+from koseki_ops.plan.model import (
+    Municipality,
+    Operator,
+    Platform,
+    ServicePorts,
+    TimingProfile,
+    Vault,
+)
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
 
 # Names and places of the platform's conventions (docs/architecture.md).
 STANZA = "koseki"
-WRITE_PORT, READ_PORT = 5000, 5001
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Plan:
         chosen: set[str] = set()
         for name in groups:
             # On lines, or beside the plan: no hosts.
-            if name not in LINE_ENDS and name not in self.platform.neighbours:
+            if name not in LINE_ENDPOINTS and name not in self.platform.neighbours:
                 chosen |= {name} if name == WORKSTATION else set(self.inventory.resolve(name))
         return [host for host in [*self.inventory.hosts, WORKSTATION] if host in chosen]
 
@@ -60,7 +67,7 @@ class Plan:
         return host in self.hosts_in(*groups)
 
     @property
-    def ends(self) -> list[str]:
+    def endpoints(self) -> list[str]:
         """Every end of a flow: the hosts and the workstation."""
         return [*self.inventory.hosts, WORKSTATION]
 
@@ -86,7 +93,7 @@ class Plan:
         return [
             Listed(flow.protocol, port, flow.name)
             for flow in self.platform.flows
-            if set(LINE_ENDS) & set(flow.from_) and self.is_in(target, *flow.to)
+            if set(LINE_ENDPOINTS) & set(flow.from_) and self.is_in(target, *flow.to)
             for port in flow.ports
         ]
 
@@ -138,6 +145,11 @@ class Plan:
         return [town for town in self.platform.municipalities if town not in self.towns]
 
     @property
+    def ports(self) -> ServicePorts:
+        """The ports of the services."""
+        return self.platform.service_ports
+
+    @property
     def timing(self) -> TimingProfile:
         """The timing profile in use."""
         return self.platform.timing_profiles[self.platform.timing_profile]
@@ -162,21 +174,13 @@ class Plan:
 
     def packages_for(self, host: str) -> set[str]:
         """Return the packages that the inventory asks for on a host."""
-        concerns = ["base", "baseline"]
-        for group, names in (
-            ("city", ("ansible",)),
-            ("etcd_members", ("etcd",)),
-            ("databases", ("postgresql", "pgbackrest")),
-            ("db_clients", ("db_proxy",)),
-            ("registry_link", ("registry_link",)),
-            ("application", ("koseki_application", "web_gateway")),
-            ("vault_hosts", ("vault",)),
-            ("watch_hosts", ("watch",)),
-        ):
-            if self.is_in(host, group):
-                concerns += names
         table = self.platform.packages
-        return {name for concern in concerns for name in table.get(concern, [])}
+        return {
+            name
+            for kind in kinds_of(self.inventory, host)
+            for concern in kind.packages
+            for name in table.get(concern, [])
+        }
 
     def audited_key_files(self, host: str) -> list[str]:
         """Return the keys, and folders of keys, on a host whose reading must be recorded."""
@@ -189,7 +193,7 @@ class Plan:
         return [str(a) for a in self.platform.time_sources[groups[-1]]] if groups else []
 
 
-def pairs(ends: Iterable[str]) -> list[tuple[str, str]]:
+def pairs(endpoints: Iterable[str]) -> list[tuple[str, str]]:
     """Return every ordered pair of different ends."""
-    listed = list(ends)
+    listed = list(endpoints)
     return [(a, b) for a in listed for b in listed if a != b]

@@ -33,8 +33,8 @@ def shown(pdf, units):
             content = stream
         if content[:4] == b"\\0\\1\\0\\0":
             fonts.append(TTFont(io.BytesIO(content)))
-        for form, said in re.findall(rb"<([0-9a-f]+)> <([0-9a-f]+)>", content):
-            named.setdefault(bytes.fromhex(said.decode()).decode("utf-16-be"), int(form, 16))
+        for form, character in re.findall(rb"<([0-9a-f]+)> <([0-9a-f]+)>", content):
+            named.setdefault(bytes.fromhex(character.decode()).decode("utf-16-be"), int(form, 16))
     whole = TTFont("/usr/share/fonts/truetype/ipamj/ipamjm.ttf", lazy=True)
     # Numbers will do for names: the font's own sixty thousand names take a second to read.
     whole.setGlyphOrder([f"form{n}" for n in range(whole["maxp"].numGlyphs)])

@@ -24,11 +24,12 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.formatting import SHOWN_LENGTH, in_short, printable
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.site import Site
-from koseki_ops.verify.batch import Answer, Question
-from koseki_ops.verify.expect import DoesNotHold
+from koseki_ops.verify.batch import CommandResult, Question
+from koseki_ops.verify.expect import CheckFailed
 from koseki_ops.verify.expectations import Plan, pairs
+from koseki_ops.verify.remedies import for_site
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, HostState, Results, TestResult
-from koseki_ops.verify.transport import HostAnswers, ask_all
+from koseki_ops.verify.transport import HostResults, ask_all
 
 JOURNAL_LINES = 12
 # The last lines that say something: who came and went would push them out.
@@ -64,16 +65,12 @@ def _base_questions(plan: Plan, host: str) -> Questions:
     return asked
 
 
-class Silent(Exception):  # noqa: N818 - a state of a host, not a slip of the program
-    """A host that said nothing, or was not asked; its tests are not verified."""
-
-
 @dataclass
 class Everywhere:
     """What all hosts said. Knows every suite's answers; `for_suite` narrows it to one."""
 
     plan: Plan
-    replies: dict[str, HostAnswers] = field(default_factory=dict)
+    replies: dict[str, HostResults] = field(default_factory=dict)
     suite: str = ""
 
     def for_suite(self, suite: str) -> Everywhere:
@@ -85,8 +82,8 @@ class Everywhere:
         reply = self.replies.get(host)
         if reply is None:
             _not_asked(host, LEFT_OUT)
-        if reply.silence:
-            _not_asked(host, f"did not answer: {reply.silence}")
+        if reply.unreachable_reason:
+            _not_asked(host, f"did not answer: {reply.unreachable_reason}")
         return Facts(host, self.suite, reply)
 
 
@@ -100,13 +97,13 @@ class Facts:
 
     host: str
     suite: str
-    reply: HostAnswers
+    reply: HostResults
 
-    def __getitem__(self, name: str) -> Answer:
+    def __getitem__(self, name: str) -> CommandResult:
         """Return the answer to one of this suite's questions."""
         return self.reply.answers[SUITE_QUESTION.format(suite=self.suite, name=name)]
 
-    def base(self, name: str) -> Answer:
+    def base(self, name: str) -> CommandResult:
         """Return the answer to a question that every host is asked."""
         return self.reply.answers[SUITE_QUESTION.format(suite=BASE, name=name)]
 
@@ -155,7 +152,7 @@ def _limit(plan: Plan, hosts: str | None) -> list[str]:
     A host that keeps watch cannot ask in the workstation's place: that is left out there.
     """
     names = [name.strip() for name in (hosts or "all").split(",") if name.strip()]
-    return plan.hosts_in(*names, *([] if plan.site.station else [WORKSTATION]))
+    return plan.hosts_in(*names, *([] if plan.site.watch_host else [WORKSTATION]))
 
 
 def on_hosts(*groups: str) -> pytest.MarkDecorator:
@@ -167,7 +164,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give a test a run for each of its hosts, each town, or each ordered pair of towns.
 
     Asked for by the names of its arguments: `host_name` (and what reads it, as `facts` does),
-    `town`, `visit` (two slugs: who knocks, and where).
+    `town`, `pair` (two slugs: source and target).
     """
     config, names = metafunc.config, metafunc.fixturenames
     if "host_name" in names:
@@ -178,9 +175,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("host_name", chosen, ids=chosen, scope="session")
     towns = config.stash[PLAN].towns
     slugs = [town.slug for town in towns]
-    if "visit" in names:
-        visits = pairs(slugs)
-        metafunc.parametrize("visit", visits, ids=[f"{a}-to-{b}" for a, b in visits])
+    if "pair" in names:
+        ordered_pairs = pairs(slugs)
+        metafunc.parametrize("pair", ordered_pairs, ids=[f"{a}-to-{b}" for a, b in ordered_pairs])
     if "town" in names:
         metafunc.parametrize("town", towns, ids=slugs)
 
@@ -256,22 +253,24 @@ def _ask_later(modules: list[ModuleType], plan: Plan, everywhere: Everywhere) ->
         if later is None:
             continue
         suite = suite_of(module)
-        for host in [host for host, reply in everywhere.replies.items() if not reply.silence]:
+        for host in [
+            host for host, reply in everywhere.replies.items() if not reply.unreachable_reason
+        ]:
             try:
                 named = _named(suite, later(plan, host, everywhere.for_suite(suite)))
             except Exception as error:  # noqa: BLE001 - whatever one host's answers make of it, the others are asked
-                why = f"what it said cannot be read: {type(error).__name__} {error}"
-                everywhere.replies[host] = HostAnswers(host, silence=in_short(why))
+                why = f"its answer cannot be read: {type(error).__name__} {error}"
+                everywhere.replies[host] = HostResults(host, unreachable_reason=in_short(why))
                 continue
             asked.setdefault(host, {}).update(named)
     for host, more in ask_all(plan.site, {host: q for host, q in asked.items() if q}).items():
         first = everywhere.replies[host]
-        if first.silence:
+        if first.unreachable_reason:
             continue
-        everywhere.replies[host] = HostAnswers(
+        everywhere.replies[host] = HostResults(
             host,
             {**first.answers, **more.answers},
-            more.silence,
+            more.unreachable_reason,
             first.asked_at,
             first.answered_at,
         )
@@ -325,12 +324,14 @@ def _result(
         result.reason = _skip_reason(report)
     elif report.failed:
         error = call.excinfo.value if call.excinfo else None
-        if isinstance(error, DoesNotHold):
+        if isinstance(error, CheckFailed):
             result.expected, result.seen = error.expected, error.seen
-            result.remedy, result.unit = error.remedy, error.unit
+            result.remedy = for_site(error.remedy, item.config.stash[PLAN].site)
+            result.unit = error.unit
             result.host = result.host or error.host
         else:
-            result.expected, result.remedy = result.why, DEFAULT_REMEDY
+            result.expected = result.why
+            result.remedy = for_site(DEFAULT_REMEDY, item.config.stash[PLAN].site)
             result.seen = printable(f"{type(error).__name__}: {error}"[:SHOWN_LENGTH])
     return result
 
@@ -345,27 +346,33 @@ def _skip_reason(report: pytest.TestReport) -> str:
     return reason.removeprefix("Skipped: ")
 
 
-def silent_hosts(config: pytest.Config) -> dict[str, str]:
+def unreachable_hosts(config: pytest.Config) -> dict[str, str]:
     """Return the hosts that were asked and said nothing, and why."""
     replies = config.stash[EVERYWHERE].replies if EVERYWHERE in config.stash else {}
-    return {host: reply.silence for host, reply in replies.items() if reply.silence}
+    return {
+        host: reply.unreachable_reason
+        for host, reply in replies.items()
+        if reply.unreachable_reason
+    }
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Name the hosts that did not answer: their tests were skipped, not passed."""
-    for host, silence in silent_hosts(config).items():
-        terminalreporter.write_line(f"NOT ANSWERED {host}: {in_short(silence)}", red=True)
+    for host, unreachable_reason in unreachable_hosts(config).items():
+        terminalreporter.write_line(
+            f"NOT ANSWERED {host}: {in_short(unreachable_reason)}", red=True
+        )
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fetch the journals that explain failures, then write the results where asked.
 
-    A run in which a host was silent does not end as if all were well.
+    A run in which a host was unreachable does not end as if all were well.
     """
     config = session.config
-    if silent_hosts(config) and session.exitstatus == pytest.ExitCode.OK:
+    if unreachable_hosts(config) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     target = config.getoption("koseki_results")
     if RESULTS not in config.stash or not target:
@@ -381,20 +388,30 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     Path(target).write_text(json.dumps(results.as_json(), ensure_ascii=False), encoding="utf-8")
 
 
-def _state(plan: Plan, host: str, reply: HostAnswers | None) -> HostState:
+def _state(plan: Plan, host: str, reply: HostResults | None) -> HostState:
     """Return how a host stands now, for the picture in the report."""
     address = plan.address(host, WORKSTATION) or ""
     if reply is None:
         return HostState(address, asked=False)
     role = reply.answers.get(SUITE_QUESTION.format(suite=BASE, name="role"))
-    return HostState(address, silence=reply.silence, role=in_short(role.text) if role else "")
+    return HostState(
+        address,
+        unreachable_reason=reply.unreachable_reason,
+        role=in_short(role.text) if role else "",
+    )
 
 
 def _add_journals(plan: Plan, results: Results) -> None:
     wanted: dict[str, dict[str, Question]] = {}
     for test in results.tests:
         host = results.hosts.get(test.host)
-        if test.outcome == FAILED and test.unit and host and host.asked and not host.silence:
+        if (
+            test.outcome == FAILED
+            and test.unit
+            and host
+            and host.asked
+            and not host.unreachable_reason
+        ):
             wanted.setdefault(test.host, {})[test.unit] = Question(
                 JOURNAL.format(unit=test.unit, lines=JOURNAL_LINES)
             )

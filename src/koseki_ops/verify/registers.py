@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from koseki_ops.plan.model import Municipality
 from koseki_ops.verify.batch import ANSWER_SECONDS
+from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Facts
 
-# Not by Debian's wrapper, which starts a Perl each time: there are a hundred sessions to begin.
-PROGRAM = "/usr/lib/postgresql/17/bin/psql"
-# As the municipality's own Unix user, with its own certificate: {town} is the Municipality.
-PSQL = (
-    "cd / && env PGUSER={town.database}_app PGSSLMODE=verify-ca "
-    f"PGCONNECT_TIMEOUT={ANSWER_SECONDS} "
-    "PGSSLROOTCERT=/etc/koseki/pki/ca.crt "
-    "PGSSLCERT=/etc/koseki/municipalities/{town.slug}/client.crt "
-    "PGSSLKEY=/etc/koseki/municipalities/{town.slug}/client.key "
-    "setpriv --reuid=koseki-{town.slug} --regid=koseki-{town.slug} --clear-groups "
-    f"{PROGRAM} -XAtq"
-)
+
+def program(plan: Plan) -> str:
+    """Return where psql lies on a host."""
+    # Not Debian's wrapper, which starts a Perl each time: there are a hundred sessions to begin.
+    return f"/usr/lib/postgresql/{plan.platform.postgresql_version}/bin/psql"
+
+
+def psql(plan: Plan, town: Municipality) -> str:
+    """Return a municipality's psql: as its own Unix user, with its own certificate."""
+    keys = f"/etc/koseki/municipalities/{town.slug}"
+    user = f"koseki-{town.slug}"
+    return (
+        f"cd / && env PGUSER={town.database}_app PGSSLMODE=verify-ca "
+        f"PGCONNECT_TIMEOUT={ANSWER_SECONDS} PGSSLROOTCERT=/etc/koseki/pki/ca.crt "
+        f"PGSSLCERT={keys}/client.crt PGSSLKEY={keys}/client.key "
+        f"setpriv --reuid={user} --regid={user} --clear-groups {program(plan)} -XAtq"
+    )
 
 
 def is_leader(facts: Facts) -> bool:

@@ -95,16 +95,16 @@ def host_words(state: HostState, tests: Iterable[TestResult]) -> tuple[str, str,
     """Return how a host stands: a class for its colour, words, and a symbol beside the colour."""
     if not state.asked:
         return "unknown", "not asked", "–"
-    if state.silence:
+    if state.unreachable_reason:
         return "failed", "did not answer", "✕"
     outcomes = [test.outcome for test in tests]
     failed = outcomes.count(FAILED)
     if failed:
-        return "failed", f"{failed} of {len(outcomes)} do not hold", "✕"
+        return "failed", f"{failed} of {len(outcomes)} failed", "✕"
     passed = outcomes.count(PASSED)
     if not passed:
         return "unknown", "nothing verified here", "–"
-    return "passed", f"{passed} checks hold", "✓"
+    return "passed", f"{passed} checks passed", "✓"
 
 
 def picture_of(plan: Plan, stand: Callable[[str], Stand]) -> Picture:

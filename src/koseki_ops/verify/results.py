@@ -43,7 +43,7 @@ class HostState:
 
     address: str
     asked: bool = True
-    silence: str = ""
+    unreachable_reason: str = ""
     role: str = ""
 
 
@@ -80,20 +80,36 @@ class Results:
         return grouped
 
     @property
-    def silent(self) -> dict[str, str]:
+    def unreachable(self) -> dict[str, str]:
         """The hosts that did not answer, and why."""
-        return {name: host.silence for name, host in self.hosts.items() if host.silence}
+        return {
+            name: host.unreachable_reason
+            for name, host in self.hosts.items()
+            if host.unreachable_reason
+        }
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values, as `from_json` takes them."""
-        return asdict(self)
+        plain = asdict(self)
+        # The key is a contract with whoever reads it.
+        plain["hosts"] = {
+            name: {("silence" if key == "unreachable_reason" else key): row[key] for key in row}
+            for name, row in plain["hosts"].items()
+        }
+        return plain
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Results:
         """Return the results that `as_json` wrote."""
         return cls(
             tests=[TestResult(**test) for test in content["tests"]],
-            hosts={name: HostState(**host) for name, host in content["hosts"].items()},
+            hosts={
+                name: HostState(
+                    **{key: row[key] for key in row if key != "silence"},
+                    unreachable_reason=row["silence"],
+                )
+                for name, row in content["hosts"].items()
+            },
             about=dict(content["about"]),
             seconds=content["seconds"],
             finished_at=content["finished_at"],

@@ -68,7 +68,9 @@ def suite_files(site: Site, suites: Sequence[str]) -> list[str]:
     known = known_suites(site)
     for suite in suites:
         if suite not in known:
-            raise KosekiError("unknown suite", suite, f"choose of {', '.join(known)}")
+            raise KosekiError(
+                "unknown suite", suite, f"name one of {', '.join(known)} (`koseki verify -h`)"
+            )
     if not suites:
         return [str(SUITE_FOLDER)]
     return [str(SUITE_FOLDER / f"test_{suite}.py") for suite in suites]
@@ -98,7 +100,7 @@ def verify(site: Site, suites: Sequence[str], limit: Sequence[str]) -> Results:
     results = Results.from_json(json.loads(reports.results.read_text(encoding="utf-8")))
     if not results.tests:
         raise KosekiError(
-            "no test is about what was asked", ", ".join([*suites, *limit]), "widen --limit"
+            "no test matches", ", ".join([*suites, *limit]), "give other suites or another --limit"
         )
     results.seconds = time.monotonic() - started
     write_report(plan, results, reports.html)
@@ -126,4 +128,4 @@ def _pytest(site: Site, files: list[str], limit: Sequence[str], reports: Reports
 
 def _last_line(log: Path) -> str:
     lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "no output"

@@ -13,7 +13,7 @@ from koseki_ops.core.subprocesses import TIMED_OUT, Bounds, hear
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import argv
-from koseki_ops.verify.batch import Answer, Question, assemble, parse
+from koseki_ops.verify.batch import CommandResult, Question, assemble, parse
 
 # Longer than any question may take: the host ends a question, this ends a host.
 HOST_SECONDS = 90
@@ -23,15 +23,15 @@ ANSWER_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
-class HostAnswers:
+class HostResults:
     """What one host said, or why it said nothing.
 
     asked_at, answered_at: this workstation's clock (seconds since 1970) around the batch.
     """
 
     host: str
-    answers: Mapping[str, Answer] = field(default_factory=dict)
-    silence: str = ""
+    answers: Mapping[str, CommandResult] = field(default_factory=dict)
+    unreachable_reason: str = ""
     asked_at: float = 0.0
     answered_at: float = 0.0
 
@@ -48,8 +48,8 @@ def shell_of(site: Site, host: str) -> list[str]:
     return ["sh"]
 
 
-def ask(site: Site, host: str, questions: Mapping[str, Question]) -> HostAnswers:
-    """Ask one host its questions; a host that cannot be asked is said to be silent, and why.
+def ask(site: Site, host: str, questions: Mapping[str, Question]) -> HostResults:
+    """Ask one host its questions; a host that cannot be asked is reported as unreachable, and why.
 
     A question that ran out of time is asked once more, without the others and with more time: on
     a busy machine slow is no answer.
@@ -66,25 +66,27 @@ def ask(site: Site, host: str, questions: Mapping[str, Question]) -> HostAnswers
     return replace(first, answers={**first.answers, **again.answers})
 
 
-def _ask_once(site: Site, host: str, questions: Mapping[str, Question]) -> HostAnswers:
+def _ask_once(site: Site, host: str, questions: Mapping[str, Question]) -> HostResults:
     program, names = assemble(questions)
     asked_at = time.time()
     heard = hear(shell_of(site, host), program.encode(), Bounds(HOST_SECONDS, ANSWER_BYTES))
     answered_at = time.time()
     if heard.cut:
-        return HostAnswers(host, silence=heard.cut)
+        return HostResults(host, unreachable_reason=heard.cut)
     if heard.code:
         words = heard.err.decode(errors="replace").strip().splitlines()
         # The first line is the network's own word; later ones say what ssh made of it.
-        return HostAnswers(host, silence=in_short(words[0]) if words else f"exit {heard.code}")
+        return HostResults(
+            host, unreachable_reason=in_short(words[0]) if words else f"exit {heard.code}"
+        )
     try:
         answers = parse(heard.out, names)
     except KosekiError as error:
-        return HostAnswers(host, silence=str(error))
-    return HostAnswers(host, answers, "", asked_at, answered_at)
+        return HostResults(host, unreachable_reason=str(error))
+    return HostResults(host, answers, "", asked_at, answered_at)
 
 
-def ask_all(site: Site, questions: Mapping[str, Mapping[str, Question]]) -> dict[str, HostAnswers]:
+def ask_all(site: Site, questions: Mapping[str, Mapping[str, Question]]) -> dict[str, HostResults]:
     """Ask all hosts at once; return what each said, by host."""
     if not questions:
         return {}

@@ -14,7 +14,7 @@ from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import run
 from koseki_ops.remote.ssh_config import ensure_site_ssh
-from koseki_ops.supply.station import stations
+from koseki_ops.supply.toolkit import watch_hosts
 from koseki_ops.watch.schedule import STATUS, RunState, opinion, run_states
 
 
@@ -34,23 +34,23 @@ def opinion_command(site: Site, *, as_json: bool) -> None:
     Example: koseki watch opinion
     """
     result = engine.apply(site, engine.Plan(check=True), lambda _line: None)
-    said = opinion(result)
-    for line in said:
+    sentences = opinion(result)
+    for line in sentences:
         click.echo(f"koseki: {in_short(line)}", err=True)
-    if not said:
+    if not sentences:
         click.echo(f"{len(result.hosts)} hosts, nothing would change, {result.seconds:.0f} s")
     if as_json:
         print_json(engine.as_json(result))
     if result.unreachable or result.refused:
         sys.exit(2)
-    sys.exit(1 if said else 0)
+    sys.exit(1 if sentences else 0)
 
 
 @watch_group.command("status")
 @site_options
 @json_option
 def status_command(site: Site, *, as_json: bool) -> None:
-    """Say when each run was last, how it ended and when it comes next.
+    """Show when each run was last, how it ended and when it comes next.
 
     Exit 0: each ended well, or is not due yet; 1: one did not; 2: a host did not answer.
 
@@ -58,7 +58,7 @@ def status_command(site: Site, *, as_json: bool) -> None:
     """
     inventory = Inventory(site.inventory)
     ensure_site_ssh(site, inventory)
-    states = {host: _ask(site, host) for host in stations(inventory)}
+    states = {host: _ask(site, host) for host in watch_hosts(inventory)}
     for host, rows in states.items():
         for row in rows:
             click.echo(f"{host:14} {in_short(row.unit):24} {in_short(row.sentence)}")
@@ -71,10 +71,12 @@ def status_command(site: Site, *, as_json: bool) -> None:
 def _ask(site: Site, host: str) -> list[RunState]:
     done = run(site, host, STATUS)
     if done.code:
-        raise KosekiError(f"{host} does not answer", done.reason, "look at the host and its line")
+        raise KosekiError(
+            f"{host} does not answer", done.reason, f"check the host and its line: `ssh {host}`"
+        )
     try:
         return run_states(done.stdout)
     except ValueError as error:
         raise KosekiError(
-            f"{host} does not say how its runs stand", str(error), "look at that host"
+            f"{host} did not report its runs", str(error), f"check it: `ssh {host}`"
         ) from error

@@ -12,7 +12,7 @@ class Run:
     """One thing that a host which keeps watch does by the clock.
 
     name: its rows in `watch_schedule`; unit: of systemd, without a suffix; arguments: of `koseki`;
-    delay: seconds by which its beat may be late, so that not all begin at once; secrets: whether it
+    delay: seconds by which it may start late, so that not all begin at once; secrets: whether it
     reads the vault of secrets, be it only to mask them in what it shows.
     """
 
@@ -43,18 +43,18 @@ def opinion(result: EngineResult) -> list[str]:
 
     Empty: nothing would change, on no host.
     """
-    said = []
+    sentences = []
     for name, host in result.hosts.items():
         if host.unreachable:
-            said.append(f"{name} is not verified: {'; '.join(host.errors) or 'no answer'}")
+            sentences.append(f"{name} is not verified: {'; '.join(host.errors) or 'no answer'}")
         elif host.failed:
-            said.append(f"{name} could not be asked: {'; '.join(host.errors)}")
+            sentences.append(f"{name} could not be asked: {'; '.join(host.errors)}")
         elif host.changed:
-            said.append(
-                f"{name} is not as the inventory says, {host.changed} would change: "
+            sentences.append(
+                f"{name} differs from the inventory, {host.changed} would change: "
                 f"{'; '.join(host.changes)}; run `koseki apply --limit {name}`"
             )
-    return said
+    return sentences
 
 
 # Asked of systemd itself, as anybody may: a block for each run, its service's and its timer's rows.
@@ -86,13 +86,13 @@ class RunState:
     def sentence(self) -> str:
         """Say it to a person."""
         if self.at_work:
-            said = "is at work"
+            text = "is at work"
         elif not self.last:
-            said = "not due yet"
+            text = "not due yet"
         else:
             ended = "well" if self.result == "success" else f"{self.result} {self.exit_code}"
-            said = f"{self.last}: ended {ended}"
-        return f"{said}; next {self.coming}" if self.coming else f"{said}; no next one"
+            text = f"{self.last}: ended {ended}"
+        return f"{text}; next {self.coming}" if self.coming else f"{text}; no next one"
 
 
 def run_states(answer: str) -> list[RunState]:
@@ -111,5 +111,5 @@ def run_states(answer: str) -> list[RunState]:
             )
         )
     if [state.unit for state in states] != [run.unit for run in RUNS]:
-        raise ValueError(f"{len(states)} of {len(RUNS)} runs are told of")
+        raise ValueError(f"{len(states)} of {len(RUNS)} runs are reported")
     return states

@@ -54,7 +54,7 @@ def ask(archive: Path, version: str, *, allow_downgrade: bool = False) -> list[s
     for tail in ("", ".sig"):
         target = Path(f"{places.INCOMING}{tail}")
         target.write_bytes(Path(f"{archive}{tail}").read_bytes())
-    wanted = convergence.Wanted(
+    wanted = convergence.DesiredState(
         version, digest(archive.read_bytes()), {"iida": {"A": "1"}}, "test", allow_downgrade
     )
     host = convergence.Host(wanted, check=True)
@@ -182,11 +182,11 @@ class Machine:
             Path(f"{places.INCOMING}{tail}").write_bytes(Path(f"{archive}{tail}").read_bytes())
         return self.host(version, archive, **more)
 
-    def host(self, version: str, archive: Path, **more: Any) -> convergence.Host:  # noqa: ANN401 - any of Wanted's fields
+    def host(self, version: str, archive: Path, **more: Any) -> convergence.Host:  # noqa: ANN401 - any of DesiredState's fields
         """Return the host that is asked for an archive's version."""
         told = {"instances": {"iida": {"A": "1"}}, **more}
         sha256 = digest(archive.read_bytes())
-        wanted = convergence.Wanted(version=version, sha256=sha256, who="sousa01", **told)
+        wanted = convergence.DesiredState(version=version, sha256=sha256, who="sousa01", **told)
         return convergence.Host(wanted, check=False)
 
     def log(self) -> list[tuple[str, str]]:

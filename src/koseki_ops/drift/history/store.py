@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING, Any, Self
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_private
 from koseki_ops.drift.history.waivers import (
-    Standing,
     Terms,
+    WaiverStatus,
     apply_waivers,
     committed_waivers,
     terms_of,
 )
-from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
+from koseki_ops.drift.model import Cause, Finding, HostSweep, Sweep, Verdict
 from koseki_ops.evidence.site_key import make_key, sign, verify
 from koseki_ops.plan.inventory import WORKSTATION, Inventory
 from koseki_ops.plan.site import Site
@@ -62,7 +62,7 @@ TABLES = 2
 # The name of a finding that says that no item of its kind could be asked.
 EVERY = "*"
 COLUMNS = "number, at, holds, drifted, not_verified, waived, body, hash"
-ASIDE = "keep the folder as evidence, move it aside and sweep again: a new history begins"
+ASIDE = "keep the folder as evidence, move it aside and run `koseki drift`: a new history begins"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Entry:
     """One sweep in the history.
 
     changed: findings that began or are different now; ended: findings that hold again, as they last
-    were; said: sentences about waivers that cover nothing.
+    were; notices: sentences about waivers that cover nothing.
     """
 
     number: int
@@ -97,7 +97,7 @@ class Entry:
     hosts: tuple[HostSweep, ...]
     changed: tuple[Finding, ...]
     ended: tuple[Finding, ...]
-    said: tuple[str, ...]
+    notices: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data, with each finding's id."""
@@ -119,7 +119,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class HistoryCheck:
     """What a check of the whole history found: its length, its head, and the first fault.
 
     fault: a sentence, empty when everything holds.
@@ -163,7 +163,7 @@ class _Row:
 class Store:
     """The history of one site, in `var/<site>/drift/`.
 
-    `standings` tells how each waiver stood, and `known` what is known, after the last append.
+    `waiver_statuses` tells how each waiver stood, and `known` what is known, after the last append.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class Store:
         self.hosts = frozenset(hosts)
         self.waivers = tuple(waivers)
         self.committed = tuple(committed)
-        self.standings: list[Standing] = []
+        self.waiver_statuses: list[WaiverStatus] = []
         self.known = Known()
 
     @classmethod
@@ -222,7 +222,7 @@ class Store:
             if outside is None:
                 self._write_head_file(0, GENESIS, self._signature(0, GENESIS))
             before = self._known_at(connection, last.number if last else 0)
-            sweep, self.standings = apply_waivers(
+            sweep, self.waiver_statuses = apply_waivers(
                 _with_beginnings(sweep, before), self.waivers, self.committed, before.terms
             )
             self.known = _after(before, sweep, self.hosts, self._terms())
@@ -244,7 +244,7 @@ class Store:
     def latest(self) -> Sweep | None:
         """Return the newest sweep as it was kept, or None when there is none.
 
-        Sets `known` and `standings` as they are at that sweep.
+        Sets `known` and `waiver_statuses` as they are at that sweep.
         """
         with self._reading() as connection:
             last = next(self._rows(connection, self._length(connection)), None)
@@ -256,7 +256,9 @@ class Store:
         sweep = Sweep(
             self.site, last.at, content["seconds"], content["commit"], _hosts(content), findings
         )
-        _, self.standings = apply_waivers(sweep, self.waivers, self.committed, self.known.terms)
+        _, self.waiver_statuses = apply_waivers(
+            sweep, self.waivers, self.committed, self.known.terms
+        )
         return sweep
 
     def head(self) -> str:
@@ -305,7 +307,7 @@ class Store:
             )
             return [Point(*row) for row in rows]
 
-    def verify(self) -> Verdict:
+    def verify(self) -> HistoryCheck:
         """Hold every row, the head and the head file against the chain and the key."""
         number, chain = 0, GENESIS
         try:
@@ -314,8 +316,8 @@ class Store:
                     number, chain = held
             self.head()
         except KosekiError as error:
-            return Verdict(number, chain.hex(), str(error))
-        return Verdict(number, chain.hex(), "")
+            return HistoryCheck(number, chain.hex(), str(error))
+        return HistoryCheck(number, chain.hex(), "")
 
     def _chain(self, connection: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
         """Yield each row's number and hash; KosekiError where the chain breaks."""
@@ -345,7 +347,8 @@ class Store:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep other writers out; the kernel lets go of the lock of a process that was killed."""
-        handle = os.open(self.folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        lock = self.folder / LOCK_FILE
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + BUSY_SECONDS
         try:
             while True:
@@ -356,8 +359,8 @@ class Store:
                     if time.monotonic() > deadline:
                         raise KosekiError(
                             "another sweep has been writing the history of drift for too long",
-                            f"{BUSY_SECONDS:.0f} s, {self.folder / LOCK_FILE}",
-                            "see what holds that file (`fuser`), end it and sweep again",
+                            f"{BUSY_SECONDS:.0f} s, {lock}",
+                            f"end what `fuser {lock}` shows, then run `koseki drift`",
                         ) from error
                     time.sleep(BUSY_PAUSE)
             yield
@@ -387,7 +390,9 @@ class Store:
                 yield connection, outside
         except sqlite3.DatabaseError as error:
             busy = "locked" in str(error)
-            remedy = "let the sweep that writes end, and try again" if busy else ASIDE
+            remedy = (
+                "wait until that sweep has ended, then run `koseki drift` again" if busy else ASIDE
+            )
             raise KosekiError(
                 "the history of drift cannot be read", f"{self.database}: {error}", remedy
             ) from error
@@ -459,12 +464,12 @@ class Store:
                 "the head file of the history of drift is missing", str(self.head_file), ASIDE
             )
         # A kill between the commit and the file leaves a file that is older, never a newer one.
-        told, told_chain = outside
-        row = next(self._rows(connection, told, told), None)
-        if told and (row is None or row.hash != told_chain):
+        noted, noted_chain = outside
+        row = next(self._rows(connection, noted, noted), None)
+        if noted and (row is None or row.hash != noted_chain):
             raise KosekiError(
-                "the history of drift is not the one that its head file tells of",
-                f"{self.head_file.name} says sweep {told}, the database ends with {number}",
+                "the history of drift does not match its head file",
+                f"{self.head_file.name} has sweep {noted}, the database ends with {number}",
                 ASIDE,
             )
         return pair[-1]
@@ -515,22 +520,22 @@ class Store:
         content = {
             "seconds": round(sweep.seconds, 3),
             "commit": sweep.commit,
-            "hosts": [asdict(host) for host in sweep.hosts],
+            "hosts": [host.as_json() for host in sweep.hosts],
             "whole": whole,
             "changed": changed,
             "ended": [i for i in start.findings if i not in after.findings],
             "unseen": sorted(after.unseen),
             "terms": {i: t for i, t in after.terms.items() if start.terms.get(i) != t},
-            "said": [standing.fault for standing in self.standings if standing.fault],
+            "said": [status.fault for status in self.waiver_statuses if status.fault],
         }
         body = zlib.compress(json.dumps(content).encode(), 9)
         waived = sum(bool(finding.waiver) for finding in sweep.findings)
         row = _Row(
             number,
             sweep.at,
-            sweep.count(Answer.HOLDS),
-            sweep.count(Answer.DRIFTED),
-            sweep.count(Answer.NOT_VERIFIED),
+            sweep.count(Verdict.HOLDS),
+            sweep.count(Verdict.DRIFTED),
+            sweep.count(Verdict.NOT_VERIFIED),
             waived,
             body,
             b"",
@@ -548,7 +553,7 @@ class Store:
 
 def _granted(inventory: Inventory) -> Sequence[Waiver]:
     """Return the waivers of an inventory; one without any is not held against the model for it."""
-    if inventory.shared.get("waivers") == []:
+    if not inventory.platform.waivers:
         return ()
     from koseki_ops.plan.rules import load_platform  # noqa: PLC0415 - the model is slow to import
 
@@ -556,13 +561,13 @@ def _granted(inventory: Inventory) -> Sequence[Waiver]:
 
 
 def _hosts(content: dict[str, Any]) -> tuple[HostSweep, ...]:
-    return tuple(HostSweep(**row) for row in content["hosts"])
+    return tuple(HostSweep.from_json(row) for row in content["hosts"])
 
 
 def finding_from(row: dict[str, Any]) -> Finding:
     """Return a finding from plain data (`asdict`)."""
     typed = {
-        "answer": Answer(row["answer"]),
+        "answer": Verdict(row["answer"]),
         "cause": Cause(row["cause"]),
         "logged_in": tuple(row["logged_in"]),
     }
@@ -594,7 +599,7 @@ def _with_beginnings(sweep: Sweep, before: Known) -> Sweep:
 def _after(before: Known, sweep: Sweep, hosts: Collection[str], terms: dict[str, Terms]) -> Known:
     found = {finding.id: finding for finding in sweep.findings}
     answered = {host.host for host in sweep.hosts if host.answered}
-    blind = {(f.host, f.kind, f.name) for f in sweep.findings if f.answer is Answer.NOT_VERIFIED}
+    blind = {(f.host, f.kind, f.name) for f in sweep.findings if f.answer is Verdict.NOT_VERIFIED}
     unseen = {
         identifier: finding
         for identifier, finding in before.findings.items()

@@ -15,7 +15,7 @@ import yaml
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
-from koseki_ops.drift.model import Answer, Finding, Sweep
+from koseki_ops.drift.model import Finding, Sweep, Verdict
 from koseki_ops.evidence import site_key
 from koseki_ops.plan.inventory import LOADER
 from koseki_ops.plan.site import Site
@@ -31,7 +31,7 @@ Terms = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Standing:
+class WaiverStatus:
     """How a waiver stands at a sweep.
 
     covers: ids of the findings that it covers; fault: why it covers nothing, as a sentence, empty
@@ -53,16 +53,18 @@ def committed_waivers(site: Site) -> tuple[Terms, ...]:
     """Return the terms of the waivers in the inventory's commit; empty when there is no commit.
 
     A row that was never committed was never approved: an editor alone does not grant a waiver. A
-    host that keeps watch has no repository: what the seat signed at its last apply counts there.
+    host that keeps watch has no repository: what the control node signed at its last apply counts.
     """
-    if site.station:
+    if site.watch_host:
         return _handed_over(site)
     path = (site.inventory / "group_vars" / "all" / WAIVERS_FILE).resolve()
     try:
         inside = path.relative_to(site.root.resolve())
     except ValueError as error:
         raise KosekiError(
-            "the waivers lie outside the checkout", str(path), "bring them back into it"
+            "the waivers lie outside the checkout",
+            str(path),
+            "move `waivers.yml` back below `inventories/` of the checkout",
         ) from error
     if not (site.root / ".git").exists():
         return ()
@@ -71,7 +73,7 @@ def committed_waivers(site: Site) -> tuple[Terms, ...]:
         shown = subprocess.run(git, capture_output=True, check=False)
     except FileNotFoundError as error:
         raise KosekiError(
-            "whether the waivers are committed cannot be asked",
+            "it cannot be checked whether the waivers are committed",
             "there is no git here",
             "run `apt-get install git`",
         ) from error
@@ -99,7 +101,7 @@ def _handed_over(site: Site) -> tuple[Terms, ...]:
         raise KosekiError(
             "the waivers are not what was signed",
             str(path),
-            "run `koseki apply` at the administrator's seat",
+            "run `koseki apply` on the control node",
         )
     return tuple(found["waivers"])
 
@@ -112,14 +114,16 @@ def _rows(content: bytes, path: Path) -> tuple[Terms, ...]:
         return tuple(terms_of(Waiver.model_validate(row)) for row in plain["waivers"])
     except (yaml.YAMLError, RecursionError, ValueError, KeyError, TypeError) as error:
         raise KosekiError(
-            "the committed waivers cannot be read", str(path), "correct and commit them"
+            "the committed waivers cannot be read",
+            str(path),
+            "correct the file and commit it: `git commit`",
         ) from error
 
 
 def covers(waiver: Waiver, finding: Finding) -> bool:
     """Say whether a waiver is about a finding; never about one that could not be verified."""
     return (
-        finding.answer is Answer.DRIFTED
+        finding.answer is Verdict.DRIFTED
         and (waiver.host, waiver.kind, waiver.name) == (finding.host, finding.kind, finding.name)
         and waiver.place in {None, finding.place}
     )
@@ -130,14 +134,14 @@ def apply_waivers(
     waivers: Sequence[Waiver],
     committed: Sequence[Terms],
     known: Mapping[str, Terms],
-) -> tuple[Sweep, list[Standing]]:
+) -> tuple[Sweep, list[WaiverStatus]]:
     """Return the sweep with each covered finding's waiver named, and how each waiver stands.
 
     committed: terms in the inventory's commit; known: the terms with which each waiver first
     stood in the history. A waiver that is not committed, or whose terms have changed since, covers
     nothing.
     """
-    standings = []
+    waiver_statuses = []
     covered: dict[str, str] = {}
     for waiver in waivers:
         fault = _fault(waiver, sweep.at, committed, known)
@@ -150,11 +154,11 @@ def apply_waivers(
             covered.setdefault(identifier, waiver.id)
         left = (waiver.expires - datetime.fromtimestamp(sweep.at, UTC)).total_seconds()
         days = max(0, ceil(left / SECONDS_PER_DAY))
-        standings.append(Standing(waiver, hits, fault, days))
+        waiver_statuses.append(WaiverStatus(waiver, hits, fault, days))
     findings = tuple(
         replace(finding, waiver=covered.get(finding.id, "")) for finding in sweep.findings
     )
-    return replace(sweep, findings=findings), standings
+    return replace(sweep, findings=findings), waiver_statuses
 
 
 def _fault(
@@ -179,7 +183,7 @@ def _fault(
             return f"{waiver.id} begins at {waiver.granted:%Y-%m-%dT%H:%M:%SZ}: nothing to do yet"
         return (
             f"{waiver.id} expired at {waiver.expires:%Y-%m-%dT%H:%M:%SZ}: what it covered is open "
-            f"again; {waiver.owner} mends it, or a new one is granted"
+            f"again; {waiver.owner} repairs it, or a new one is granted"
         )
     return ""
 
@@ -189,7 +193,7 @@ def _nothing_to_cover(waiver: Waiver, sweep: Sweep) -> str:
     if waiver.host not in asked:
         return f"{waiver.id} is about {waiver.host}, which did not answer: nothing is known"
     unverified = any(
-        finding.answer is Answer.NOT_VERIFIED
+        finding.answer is Verdict.NOT_VERIFIED
         and (finding.host, finding.kind, finding.name) == (waiver.host, waiver.kind, waiver.name)
         for finding in sweep.findings
     )

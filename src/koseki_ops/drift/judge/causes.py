@@ -11,7 +11,7 @@ from koseki_ops.core.formatting import printable
 from koseki_ops.drift.judge.compare import ABSENT, Difference
 from koseki_ops.drift.judge.manifest import Manifest
 from koseki_ops.drift.judge.repairs import mending, removal
-from koseki_ops.drift.model import Answer, Cause, Finding
+from koseki_ops.drift.model import Cause, Finding, Verdict
 from koseki_ops.drift.observe.items import FILES
 from koseki_ops.plan.revision import Inputs
 from koseki_ops.plan.site import Site
@@ -68,7 +68,7 @@ def cause_of(
     difference: Difference, manifest: Manifest, marks: Mapping[str, str], present: Inputs
 ) -> Cause:
     """Return what kind of drift a difference is."""
-    if difference.answer is Answer.NOT_VERIFIED:
+    if difference.answer is Verdict.NOT_VERIFIED:
         return Cause.UNKNOWN
     engine = manifest.by.get(difference.kind, {}).get(difference.name)
     mark = marks.get(engine or _engine_of(difference.kind), manifest.inputs.tree)
@@ -98,7 +98,7 @@ def on_host(site: Site, host: str, command: str) -> str:
 
 def repair_of(site: Site, host: str, difference: Difference, manifest: Manifest | None) -> str:
     """Return the command that mends a difference."""
-    if difference.answer is Answer.NOT_VERIFIED or manifest is None:
+    if difference.answer is Verdict.NOT_VERIFIED or manifest is None:
         return ""
     if printable(difference.name) != difference.name or "\n" in difference.name:
         # As it is shown it is another name: a command that is copied would mend another thing.
@@ -108,8 +108,8 @@ def repair_of(site: Site, host: str, difference: Difference, manifest: Manifest 
         return on_host(site, host, removal(difference))
     if manifest.by.get(difference.kind, {}).get(difference.name):
         return apply
-    mend = mending(difference)
-    return on_host(site, host, mend) if mend else apply
+    command = mending(difference)
+    return on_host(site, host, command) if command else apply
 
 
 def finding(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from koseki_ops.drift.judge.manifest import Manifest
-from koseki_ops.drift.model import Answer
+from koseki_ops.drift.model import Verdict
 from koseki_ops.drift.observe.items import ANY, COLUMNS, FILES, PART_OF, State, unpack
 
 # A unit that is none of these things is as if it were not there.
@@ -23,7 +23,7 @@ class Difference:
 
     kind: str
     name: str
-    answer: Answer
+    answer: Verdict
     place: str = ""
     expected: str = ""
     seen: str = ""
@@ -35,12 +35,12 @@ def compare(manifest: Manifest, state: State) -> tuple[int, list[Difference]]:
     """Return how many items hold, and what does not."""
     holds = 0
     found: list[Difference] = []
-    silent: dict[str, int] = {}
+    not_verified: dict[str, int] = {}
     for kind in COLUMNS:
         expected, seen = manifest.items.get(kind, {}), state.items.get(kind, {})
         part = PART_OF[kind]
         if part in state.failed or part in manifest.unasked:
-            silent[part] = silent.get(part, 0) + len(expected)
+            not_verified[part] = not_verified.get(part, 0) + len(expected)
         elif expected == seen:
             holds += len(expected)
         else:
@@ -48,16 +48,16 @@ def compare(manifest: Manifest, state: State) -> tuple[int, list[Difference]]:
             found += differences
             wrong = {d.name for d in differences if not d.unmanaged}
             holds += len(expected) - len(wrong)
-    found += [_silent(part, count, manifest, state) for part, count in silent.items()]
+    found += [_not_verified(part, count, manifest, state) for part, count in not_verified.items()]
     return holds, _without_echoes(found)
 
 
-def _silent(part: str, count: int, manifest: Manifest, state: State) -> Difference:
+def _not_verified(part: str, count: int, manifest: Manifest, state: State) -> Difference:
     """Return what is said of a part that was not answered, now or when the manifest was made."""
     why = state.failed.get(part)
     if why is None:
         why = f"the last apply could not ask it: {manifest.unasked[part]}"
-    return Difference(part, "*", Answer.NOT_VERIFIED, why=f"{why} ({count} items not verified)")
+    return Difference(part, "*", Verdict.NOT_VERIFIED, why=f"{why} ({count} items not verified)")
 
 
 def _of_kind(
@@ -77,16 +77,16 @@ def _of_kind(
         if kind == "service" and seen[name].startswith("\t") and seen[name] != "\tactive":
             # A unit that is not enabled and not running does nothing; its file is compared.
             continue
-        said = shown(kind, seen[name])
-        yield Difference(kind, name, Answer.DRIFTED, seen=said or "there", unmanaged=True)
+        text = shown(kind, seen[name])
+        yield Difference(kind, name, Verdict.DRIFTED, seen=text or "there", unmanaged=True)
 
 
 def _missing(kind: str, name: str, row: str, state: State) -> Iterator[Difference]:
     if kind == "socket" and (why := _starting(row, state)):
-        yield Difference(kind, name, Answer.NOT_VERIFIED, why=why)
+        yield Difference(kind, name, Verdict.NOT_VERIFIED, why=why)
     elif kind != "socket" or not name.startswith("udp any port"):
         yield Difference(
-            kind, name, Answer.DRIFTED, expected=shown(kind, row) or "there", seen=ABSENT
+            kind, name, Verdict.DRIFTED, expected=shown(kind, row) or "there", seen=ABSENT
         )
 
 
@@ -104,17 +104,17 @@ def _starting(row: str, state: State) -> str:
 def _fields(kind: str, name: str, row: str, there: str, state: State) -> Iterator[Difference]:
     wanted, seen = unpack(kind, row), unpack(kind, there)
     if kind in FILES and wanted["type"] != seen["type"] and wanted["type"] != ANY:
-        yield Difference(kind, name, Answer.DRIFTED, "type", shown(kind, row), shown(kind, there))
+        yield Difference(kind, name, Verdict.DRIFTED, "type", shown(kind, row), shown(kind, there))
         return
     for column, value in wanted.items():
         if value in {ANY, seen[column]}:
             continue
         if column == "active" and state.measures.get(f"_state {name}"):
             yield Difference(
-                kind, name, Answer.NOT_VERIFIED, column, why="it is starting: ask again"
+                kind, name, Verdict.NOT_VERIFIED, column, why="it is starting: ask again"
             )
             continue
-        yield Difference(kind, name, Answer.DRIFTED, column, value, seen[column])
+        yield Difference(kind, name, Verdict.DRIFTED, column, value, seen[column])
 
 
 TYPES = {"f": "file", "d": "folder", "l": "link", "p": "pipe", "s": "socket"}
@@ -137,7 +137,7 @@ def _without_echoes(found: list[Difference]) -> list[Difference]:
     """Leave out what only repeats another difference."""
     kinds = {d.kind for d in found}
     unmanaged = {(d.kind, d.name) for d in found if d.unmanaged}
-    lent = {d.name for d in found if d.kind == "setuid"}
+    setuid = {d.name for d in found if d.kind == "setuid"}
     resized = {d.name for d in found if d.kind == "program" and d.place == "size"}
     key_files = {d.name.split(": ")[0] for d in found if d.kind == "key"}
     certificates = {d.name for d in found if d.kind == "certificate" and not d.unmanaged}
@@ -156,7 +156,7 @@ def _without_echoes(found: list[Difference]) -> list[Difference]:
         # What is in a file is named, or the file itself is.
         "certificate": lambda d: d.unmanaged,
         "file": of_a_file,
-        "program": lambda d: d.name in lent or (d.place == "time" and d.name in resized),
+        "program": lambda d: d.name in setuid or (d.place == "time" and d.name in resized),
         # What a new account or database brings along.
         "group": lambda d: ("user", d.name) in unmanaged,
         **dict.fromkeys(("extension", "schema", "grant", "definer", "trigger"), of_a_database),

@@ -88,15 +88,15 @@ def of_task(action: str, arguments: dict[str, Any], result: dict[str, Any]) -> R
 def _of_row(found: Declared, action: str, arguments: dict[str, Any], row: dict[str, Any]) -> None:
     asked = (row.get("invocation") or {}).get("module_args") or {}
     if action in {"copy", "template", "file"}:
-        said = {**_literal(arguments), **{k: v for k, v in row.items() if v is not None}}
-        path = str(said.get("dest") or said.get("path") or "")
-        state = said.get("state", "file")
+        given = {**_literal(arguments), **{k: v for k, v in row.items() if v is not None}}
+        path = str(given.get("dest") or given.get("path") or "")
+        state = given.get("state", "file")
         if not path.startswith("/") or state == "absent" or is_pruned(path):
             return
         fields = {
-            column: _mode(str(said[column])) if column == "mode" else str(said[column])
+            column: _mode(str(given[column])) if column == "mode" else str(given[column])
             for column in ("mode", "owner", "group")
-            if said.get(column)
+            if given.get(column)
         }
         letter = {"directory": "d", "link": "l"}.get(state, "f")
         found.add(kind_of(path), path, type=letter, **fields)

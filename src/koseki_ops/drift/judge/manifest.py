@@ -79,11 +79,11 @@ def hash_key(site: Site) -> str:
     A host that keeps watch makes none: what it has was handed over.
     """
     path = site.drift / "hash.key"
-    if not path.exists() and site.station:
+    if not path.exists() and site.watch_host:
         raise KosekiError(
-            f"{site.seat} was not told what was applied",
+            f"{site.origin} has no manifests of the last apply",
             str(path),
-            "run `koseki apply` at the administrator's seat",
+            "run `koseki apply` on the control node",
         )
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def read(site: Site, host: str) -> Manifest | None:
     path = path_of(site, host)
     if not path.exists():
         return None
-    body = site_key.opened(site.drift, path.read_bytes(), published=bool(site.station))
+    body = site_key.opened(site.drift, path.read_bytes(), published=bool(site.watch_host))
     if body is None:
         raise TamperedError(f"{path.name} is not as it was signed")
     plain: dict[str, Any] = json.loads(body)

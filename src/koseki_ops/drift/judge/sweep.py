@@ -16,7 +16,7 @@ from koseki_ops.drift.judge.causes import diff, finding, on_host
 from koseki_ops.drift.judge.compare import clock_difference, compare, days_left
 from koseki_ops.drift.judge.declared import Rows
 from koseki_ops.drift.judge.manifest import Applied, Manifest, TamperedError
-from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
+from koseki_ops.drift.model import Cause, Finding, HostSweep, Sweep, Verdict
 from koseki_ops.drift.observe import probe
 from koseki_ops.drift.observe.items import FILES, State
 from koseki_ops.drift.observe.probe import scope
@@ -62,8 +62,8 @@ def observe(
     seen: dict[str, Observed] = {}
 
     def read(reply: Reply) -> None:
-        observed = seen[reply.host] = Observed(reply, why=reply.silence)
-        if not reply.silence:
+        observed = seen[reply.host] = Observed(reply, why=reply.unreachable_reason)
+        if not reply.unreachable_reason:
             try:
                 observed.state = probe.parse(reply.out, reply.err, programs[reply.host].mark)
             except probe.MalformedError as error:
@@ -94,7 +94,7 @@ class Part:
     holds: int = 0
     findings: list[Finding] = field(default_factory=list)
 
-    def silent(self, why: str) -> None:
+    def unreachable(self, why: str) -> None:
         """Take the host for one that did not answer: what was wrong with it before is not over."""
         if self.observed:
             self.observed.state, self.observed.why = None, why
@@ -104,7 +104,7 @@ class Part:
         """Add what could not be asked, with the reason."""
         self.findings.append(
             Finding(
-                self.host, kind, name, Answer.NOT_VERIFIED, Cause.UNKNOWN, why=why, repair=repair
+                self.host, kind, name, Verdict.NOT_VERIFIED, Cause.UNKNOWN, why=why, repair=repair
             )
         )
 
@@ -131,12 +131,12 @@ def sweep(
 
     seen = observe(site, asked, bounds, meanwhile)
     (present,) = inputs
-    renew = inventory.shared["certificate_policy"]["renew_when_days_left"]
+    renew = inventory.platform.certificate_policy.renew_when_days_left
     for part in parts:
         part.observed = seen[part.host]
         _judge_alone(site, part, present, renew, secrets)
     _look_again(site, parts, bounds, lambda part: _judge_alone(site, part, present, renew, secrets))
-    _tell_more(site, parts, inventory.shared["automation_account"], secrets)
+    _add_sessions(site, parts, inventory.platform.automation_account, secrets)
     return Sweep(
         site=site.name,
         at=at,
@@ -173,7 +173,7 @@ def _look_again(
 
 def _moves(found: Finding) -> bool:
     return (
-        found.answer is Answer.DRIFTED
+        found.answer is Verdict.DRIFTED
         and (found.kind, found.place) in {("service", "active"), ("socket", "")}
         and found.cause is not Cause.UNMANAGED
     )
@@ -196,11 +196,11 @@ def _judge_alone(
         raise
     except Exception as error:  # noqa: BLE001 - as above
         part.holds, part.findings = 0, []
-        part.silent(in_short(f"its answer cannot be judged: {error!r}"))
+        part.unreachable(in_short(f"its answer cannot be judged: {error!r}"))
     more = len(part.findings) - MOST_FINDINGS
     if more > 0:
         del part.findings[MOST_FINDINGS:]
-        part.silent(f"{more} more differences: look at the host itself")
+        part.unreachable(f"{more} more differences: look at the host itself")
 
 
 def _judge(
@@ -221,8 +221,8 @@ def _judge(
         return
     if observed is None or observed.state is None:
         count = sum(map(len, manifest.items.values()))
-        said = observed.why if observed else "it was not asked"
-        part.unverified("host", part.host, f"{said} ({count} items not verified)")
+        reason = observed.why if observed else "it was not asked"
+        part.unverified("host", part.host, f"{reason} ({count} items not verified)")
         return
     state = observed.state
     part.holds, differences = compare(manifest, state)
@@ -265,7 +265,7 @@ def _judge_inputs(
                 part.host,
                 "inventory",
                 "inventory",
-                Answer.DRIFTED,
+                Verdict.DRIFTED,
                 Cause.NOT_APPLIED,
                 expected=f"{present.commit or present.tree}: {listed}",
                 seen=f"{manifest.inputs.commit or manifest.inputs.tree} is applied",
@@ -279,7 +279,7 @@ def _judge_inputs(
                     part.host,
                     "inventory",
                     engine,
-                    Answer.DRIFTED,
+                    Verdict.DRIFTED,
                     Cause.FOREIGN_COMMIT,
                     expected=f"tree {manifest.inputs.tree}",
                     seen=f"tree {tree} was applied by hand",
@@ -303,7 +303,7 @@ def _judge_ends(
                     part.host,
                     "certificate",
                     name,
-                    Answer.DRIFTED,
+                    Verdict.DRIFTED,
                     Cause.NOT_APPLIED,
                     place="days left",
                     expected=f"at least {renew_days:.0f} days",
@@ -331,7 +331,7 @@ def _host_sweep(part: Part, present: Inputs) -> HostSweep:
         memory_kib=state.memory_kib if state else 0,
         measures=measures,
         adopted=bool(manifest and manifest.adopted),
-        beyond=state.beyond if state else 0,
+        not_applicable=state.not_applicable if state else 0,
     )
 
 
@@ -339,7 +339,7 @@ def _content_path(site: Site, digest: str) -> Path:
     return site.drift / CONTENTS / digest[:2] / digest
 
 
-def _tell_more(
+def _add_sessions(
     site: Site, parts: list[Part], account: str, secrets: Callable[[], list[str]]
 ) -> None:
     """Ask drifted hosts once more: what is in the files that differ, and who was there today.
@@ -349,7 +349,7 @@ def _tell_more(
     wanted = {
         part.host: [f.name for f in part.findings if _showable(site, f)][:SHOWN_FILES]
         for part in parts
-        if any(f.answer is Answer.DRIFTED for f in part.findings)
+        if any(f.answer is Verdict.DRIFTED for f in part.findings)
     }
     fetched = fetch(site, wanted, sessions=True)
     for part in parts:
@@ -362,7 +362,7 @@ def _tell_more(
             if not who.startswith(f"{account} ")
         }
         for number, found in enumerate(part.findings):
-            if found.answer is not Answer.DRIFTED:
+            if found.answer is not Verdict.DRIFTED:
                 continue
             shown = ""
             if found.name in there.contents and _showable(site, found):
@@ -371,7 +371,7 @@ def _tell_more(
 
 
 def _showable(site: Site, found: Finding) -> bool:
-    if found.kind not in FILES or found.answer is not Answer.DRIFTED:
+    if found.kind not in FILES or found.answer is not Verdict.DRIFTED:
         return False
     if found.place == "content":
         return _content_path(site, found.expected).is_file()

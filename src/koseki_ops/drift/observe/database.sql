@@ -24,13 +24,13 @@ SELECT json_build_object('extension', (SELECT json_agg(json_build_array(
         FROM pg_trigger WHERE NOT tgisinternal
       UNION ALL SELECT format('%s on %s', evtname, evtevent), evtenabled, evtfoid
         FROM pg_event_trigger) AS t (name, state, function)));
--- What an open request lends is not drift (policy.LENT says why).
+-- What an open request grants is not drift (policy.GRANTED says why).
 SELECT to_regclass('platform.takeovers') IS NOT NULL AS lends \gset
 \if :lends
-SELECT json_build_object('lent', json_agg(format('operator_%s in %s_%s by postgres', operator,
+SELECT json_build_object('granted', json_agg(format('operator_%s in %s_%s by postgres', operator,
     current_database(), scope))) FROM platform.requests r WHERE expires_at > now() - interval '2 min'
   AND NOT EXISTS (SELECT FROM platform.request_ends e WHERE e.number = r.number);
-SELECT json_build_object('lent', json_agg(format('%1$s_takeover in %1$s_read by postgres',
+SELECT json_build_object('granted', json_agg(format('%1$s_takeover in %1$s_read by postgres',
     current_database()))) FROM platform.takeovers t WHERE ends_at > now() - interval '2 min'
   AND NOT EXISTS (SELECT FROM platform.takeover_ends e WHERE e.number = t.number);
 \endif

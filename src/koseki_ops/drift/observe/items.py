@@ -134,7 +134,7 @@ class State:
     cpu_seconds: float = 0.0
     memory_kib: int = 0
     leads: bool | None = None
-    beyond: int = 0
+    not_applicable: int = 0
 
     def add(self, kind: str, name: str, fields: Sequence[str]) -> None:
         """Keep one item; ValueError for one that no host has."""

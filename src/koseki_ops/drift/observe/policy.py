@@ -163,10 +163,10 @@ VOLATILE_SETTINGS = frozenset(
 # Memberships that an open request lends to an operator (docs/requests.md), and a declared takeover
 # to whoever stands in (docs/takeover.md): they belong to a row in the town's database, come and go
 # with it, and a manifest must neither learn nor miss them. A membership that no such row covers is
-# drift like any other. The database's own answer names what is lent; it still does for two minutes
-# after the end, while the host's timer takes it back.
-LENT = "lent"
-LENT_NAME = re.compile(
+# drift like any other. The database's own answer names what is granted; it still does for two
+# minutes after the end, while the host's timer takes it back.
+GRANTED = "granted"
+GRANTED_NAME = re.compile(
     r"operator_[a-z0-9]+ in koseki_[a-z0-9]+_(?:read|correct) by postgres"
     r"|koseki_([a-z0-9]+)_takeover in koseki_\1_read by postgres"
 )

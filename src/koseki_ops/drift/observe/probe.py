@@ -143,15 +143,15 @@ def parse(answer: bytes, errors: bytes, mark: str) -> State:
     Raises MalformedError when the answer is no answer of this probe, or was cut off.
     """
     parts = _parts(answer, mark)
-    said = _first_errors(errors, mark)
+    errors_by_part = _first_errors(errors, mark)
     state = State()
     for part, read in READERS.items():
         if part not in parts:
-            state.failed[part] = "the answer does not hold it"
+            state.failed[part] = "it is missing in the answer"
             continue
         content, code = parts[part]
         if code:
-            state.failed[part] = said.get(part, f"exit {code}")
+            state.failed[part] = errors_by_part.get(part, f"exit {code}")
             if part not in TOLERANT:
                 continue
         try:
@@ -185,12 +185,12 @@ def _parts(answer: bytes, mark: str) -> dict[str, tuple[str, int]]:
 
 def _first_errors(errors: bytes, mark: str) -> dict[str, str]:
     """Return the first line of what each part complained of."""
-    said = {}
+    errors_by_part = {}
     for piece in errors.decode("utf-8", "backslashreplace").split(f"{mark} begin ")[1:]:
         name, _, rest = piece.partition("\n")
         if lines := rest.splitlines():
-            said[name] = in_short(lines[0], SHOWN_LENGTH)
-    return said
+            errors_by_part[name] = in_short(lines[0], SHOWN_LENGTH)
+    return errors_by_part
 
 
 def _records(content: str, size: int) -> Iterable[list[str]]:
@@ -238,7 +238,7 @@ def _join_files(state: State, parts: dict[str, tuple[str, int]]) -> None:
     """Make one item of what four parts say about a file."""
     for part in FILE_PARTS:
         if part not in parts or part in state.failed:
-            why = state.failed.get(part, "the answer does not hold it")
+            why = state.failed.get(part, "it is missing in the answer")
             state.failed["files"] = why if part == "files" else f"{part}: {why}"
             return
     content = {part: parts[part][0] for part in FILE_PARTS}
@@ -410,7 +410,7 @@ def _kernel(state: State, content: str) -> None:
         name = path.removeprefix("/proc/sys/")
         # A container's kernel is its host's; only its network is its own.
         if state.container and not name.startswith(policy.NETWORK_PARAMETER):
-            state.beyond += 1
+            state.not_applicable += 1
         else:
             state.add("kernel parameter", name.replace("/", "."), (value,))
 
@@ -458,9 +458,9 @@ def _sockets(state: State, content: str) -> None:
         elif line.strip():
             rows.append(line.split(None, 6))
     for row in rows:
-        protocol, _, _, _, local, _, *users_said = row
+        protocol, _, _, _, local, _, *listed_users = row
         users = sorted(
-            {programs.get(pid, name) for name, pid in LISTENER.findall("".join(users_said))}
+            {programs.get(pid, name) for name, pid in LISTENER.findall("".join(listed_users))}
         )
         program = ",".join(users) or "kernel"
         port = local.rpartition(":")[2]
@@ -510,24 +510,24 @@ def _etcd(state: State, content: str) -> None:
 
 
 def _database(state: State, content: str) -> None:
-    lent: set[str] = set()
+    granted: set[str] = set()
     for line in content.splitlines():
         if not line or line == "absent":
             continue
         answer = loads(line)
         if "leads" in answer:
             if not isinstance(answer["leads"], bool):
-                raise ValueError(f"it says that it leads: {answer['leads']!r}")
+                raise ValueError(f"its `leads` is no boolean: {answer['leads']!r}")
             state.leads = answer["leads"]
             if answer["lag"] is not None:
                 state.measures["replication_lag_bytes"] = number(answer["lag"])
             continue
         for kind, rows in answer.items():
-            if kind == policy.LENT:
-                lent.update(name for name in rows or [] if policy.LENT_NAME.fullmatch(name))
+            if kind == policy.GRANTED:
+                granted.update(name for name in rows or [] if policy.GRANTED_NAME.fullmatch(name))
             else:
                 _rows(state, kind, rows or [])
-    for name in lent:
+    for name in granted:
         state.items.get("membership", {}).pop(name, None)
 
 

@@ -130,10 +130,10 @@ part_etcd() {
         return 0
     fi
     # Read as systemd reads it: values are plain words.
-    eval "$(awk -F= '/^ETCD_(CERT|KEY|TRUSTED_CA)_FILE=/ { gsub(/[^A-Za-z0-9_.\/-]/, "", $2); print $1 "=" $2 }' /etc/default/etcd)"
+    eval "$(awk -F= '/^ETCD_((CERT|KEY|TRUSTED_CA)_FILE|LISTEN_CLIENT_URLS)=/ { gsub(/[^A-Za-z0-9_.\/:,-]/, "", $2); print $1 "=" $2 }' /etc/default/etcd)"
     # The Go runtime reserves more address space than it uses.
     (ulimit -S -v unlimited; timeout $((6 * patience)) env GOMAXPROCS=1 GOGC=off GOMEMLIMIT=40MiB ETCDCTL_API=3 etcdctl --command-timeout=$((4 * patience))s \
-        --endpoints=https://127.0.0.1:2379 --cacert="$ETCD_TRUSTED_CA_FILE" --cert="$ETCD_CERT_FILE" \
+        --endpoints="${ETCD_LISTEN_CLIENT_URLS##*,}" --cacert="$ETCD_TRUSTED_CA_FILE" --cert="$ETCD_CERT_FILE" \
         --key="$ETCD_KEY_FILE" member list)
 }
 part_database() {

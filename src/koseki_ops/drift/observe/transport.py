@@ -60,7 +60,7 @@ BOUNDS = Bounds()
 
 @dataclass
 class Reply:
-    """What came from one host; silence: why it is no whole answer, empty when it is.
+    """What came from one host; unreachable_reason: why it is no whole answer, empty when it is.
 
     asked_at, answered_at: this machine's clock (seconds since the epoch).
     """
@@ -68,7 +68,7 @@ class Reply:
     host: str
     out: bytes = b""
     err: bytes = b""
-    silence: str = ""
+    unreachable_reason: str = ""
     asked_at: float = 0.0
     answered_at: float = 0.0
 
@@ -88,7 +88,7 @@ class _Talk:
     asked_at: float
     out: list[bytes] = field(default_factory=list)
     err: list[bytes] = field(default_factory=list)
-    said: int = 0
+    received: int = 0
     complained: int = 0
 
     def write(self) -> bool:
@@ -102,39 +102,43 @@ class _Talk:
         self.pending = self.pending[sent:]
         return not self.pending
 
-    def reply(self, silence: str = "") -> Reply:
+    def reply(self, unreachable_reason: str = "") -> Reply:
         """End it and return what it said."""
-        if silence:
+        if unreachable_reason:
             self.process.kill()
         try:
             code = self.process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             code = self.process.wait()
-            silence = "its answer ended, but its program did not"
+            unreachable_reason = "its answer ended, but its program did not"
         errors = self.process.stderr
-        if errors is not None and not silence:
+        if errors is not None and not unreachable_reason:
             # The master connection keeps this end open: what is there is taken, no end is awaited.
             self.hear_errors()
         err = b"".join(self.err)
-        if not silence and code:
-            said = err.decode(errors="backslashreplace").splitlines()
+        if not unreachable_reason and code:
+            complaints = err.decode(errors="backslashreplace").splitlines()
             # The probe's own marks say nothing of why the line broke.
-            lines = [line for line in said if line.strip() and not line.startswith("@")]
+            lines = [line for line in complaints if line.strip() and not line.startswith("@")]
             known = "it shows another host key than its own" if _strange_key(lines) else ""
             # The first line is the network's own word; later ones say what ssh made of it.
-            silence = known or (lines[0] if code == SSH_FAILED and lines else "")
-            silence = silence or f"the probe ended with exit {code} {' '.join(lines[-1:])}"
-            silence = in_short(silence, SHOWN_LENGTH)
+            unreachable_reason = known or (lines[0] if code == SSH_FAILED and lines else "")
+            unreachable_reason = (
+                unreachable_reason or f"the probe ended with exit {code} {' '.join(lines[-1:])}"
+            )
+            unreachable_reason = in_short(unreachable_reason, SHOWN_LENGTH)
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
                 _close(stream)
-        return Reply(self.host, b"".join(self.out), err, silence, self.asked_at, time.time())
+        return Reply(
+            self.host, b"".join(self.out), err, unreachable_reason, self.asked_at, time.time()
+        )
 
     def hear(self) -> bool:
         """Take what it says; return whether that was the end."""
         chunk = os.read(self.process.stdout.fileno(), CHUNK) if self.process.stdout else b""
-        self.said += len(chunk)
+        self.received += len(chunk)
         self.out.append(chunk)
         return not chunk
 
@@ -211,15 +215,15 @@ class _Round:
                 self.selector.unregister(stream)
         elif talk.hear():
             self._finish(talk)
-        elif talk.said > self.bounds.answer:
-            self._finish(talk, f"it said more than {self.bounds.answer >> 20} MiB: cut off")
+        elif talk.received > self.bounds.answer:
+            self._finish(talk, f"it sent more than {self.bounds.answer >> 20} MiB: cut off")
 
-    def _finish(self, talk: _Talk, silence: str = "") -> None:
+    def _finish(self, talk: _Talk, unreachable_reason: str = "") -> None:
         for stream in (talk.process.stdin, talk.process.stdout, talk.process.stderr):
             if stream is not None and not stream.closed and stream in self.selector.get_map():
                 self.selector.unregister(stream)
         del self.talks[talk.host]
-        self.replies[talk.host] = reply = talk.reply(silence)
+        self.replies[talk.host] = reply = talk.reply(unreachable_reason)
         self.ready(reply)
 
     def end(self) -> None:
@@ -275,8 +279,8 @@ def fetch(
 
 
 def _fetched(answer: bytes, asked: frozenset[str]) -> Fetched:
-    said, _, stream = answer.partition(CONTENTS)
-    found = Fetched(sessions=sessions_in(said.decode(errors="replace")))
+    output, _, stream = answer.partition(CONTENTS)
+    found = Fetched(sessions=sessions_in(output.decode(errors="replace")))
     # A difference is shown without its content then; that it is one is known already.
     with suppress(ValueError):
         for name, content in tar_files(stream):

@@ -23,7 +23,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_private
 from koseki_ops.core.formatting import in_zone, one_line, rfc3339
 from koseki_ops.drift.history.store import Store, finding_from
-from koseki_ops.drift.model import Answer, Finding, Sweep
+from koseki_ops.drift.model import Finding, Sweep, Verdict
 
 if TYPE_CHECKING:
     from koseki_ops.plan.model import AlertWebhook, DriftAlerts
@@ -36,7 +36,7 @@ OK, BAD_REQUEST = 200, 300
 
 
 @dataclass(frozen=True)
-class Told:
+class Notified:
     """What was told now.
 
     faults: why something could not be told, a sentence each; it is told with the next sweep.
@@ -53,7 +53,7 @@ class Told:
         return bool(self.new or self.changed or self.resolved)
 
 
-def raise_alerts(store: Store, sweep: Sweep, settings: DriftAlerts, timezone: str) -> Told:
+def raise_alerts(store: Store, sweep: Sweep, settings: DriftAlerts, timezone: str) -> Notified:
     """Tell what is new, changed or over in a sweep that was just kept in `store`.
 
     A finding of a host that did not answer is neither; a finding that a waiver covers is over.
@@ -64,28 +64,28 @@ def raise_alerts(store: Store, sweep: Sweep, settings: DriftAlerts, timezone: st
         i: store.known.findings[i] for i in store.known.unseen if not store.known.findings[i].waiver
     }
     present = {finding.id: finding for finding in sweep.open} | unseen
-    told = Told(
-        new=tuple(f for i, f in present.items() if i not in before.told),
+    notified = Notified(
+        new=tuple(f for i, f in present.items() if i not in before.notified),
         changed=tuple(
             f
             for i, f in present.items()
-            if i in before.told and i not in unseen and _mark(f) != _mark(before.told[i])
+            if i in before.notified and i not in unseen and _mark(f) != _mark(before.notified[i])
         ),
-        resolved=tuple(f for i, f in before.told.items() if i not in present),
+        resolved=tuple(f for i, f in before.notified.items() if i not in present),
         faults=(),
     )
     holds = settings.holds_minutes * 60
     ended = {i: pair for i, pair in before.ended.items() if sweep.at - pair[1] < holds}
     ended = {i: pair for i, pair in ended.items() if i not in present}
-    ended |= {finding.id: (finding, sweep.at) for finding in told.resolved}
+    ended |= {finding.id: (finding, sweep.at) for finding in notified.resolved}
     rows = [_alert(sweep.site, f, sweep.at + holds) for f in present.values()]
     rows += [_alert(sweep.site, f, at) for f, at in ended.values()]
     text = json.dumps(rows, ensure_ascii=False, indent=1)
     write_private(folder / ALERTS_FILE, text + "\n")
     faults = []
     try:
-        if told.anything:
-            _mail(message(told, sweep, settings, timezone, store.head()), settings)
+        if notified.anything:
+            _mail(message(notified, sweep, settings, timezone, store.head()), settings)
         # What was not mailed counts as not told: the next sweep tries again.
         write_private(folder / STATE_FILE, _State(present, ended).as_text())
     except KosekiError as error:
@@ -95,7 +95,7 @@ def raise_alerts(store: Store, sweep: Sweep, settings: DriftAlerts, timezone: st
             _post(settings.webhook, text.encode())
         except KosekiError as error:
             faults.append(str(error))
-    return Told(told.new, told.changed, told.resolved, tuple(faults))
+    return Notified(notified.new, notified.changed, notified.resolved, tuple(faults))
 
 
 def raise_fault(folder: Path, site: str, fault: str, settings: DriftAlerts) -> str:
@@ -108,7 +108,7 @@ def raise_fault(folder: Path, site: str, fault: str, settings: DriftAlerts) -> s
     if fault == before:
         return ""
     mail = _envelope(settings)
-    state = "記録の異常 the history" if fault else "記録は正常 the history holds again"
+    state = "記録の異常 the history" if fault else "記録は正常 the history is whole again"
     mail["Subject"] = f"[koseki {site}] 差異 drift: {state}"
     mail.set_content(f"{one_line(fault or before)}\n\nkoseki drift verify-history\n")
     try:
@@ -123,12 +123,12 @@ def raise_fault(folder: Path, site: str, fault: str, settings: DriftAlerts) -> s
 class _State:
     """What was told and stands, and what ended a short while ago, by id."""
 
-    told: Mapping[str, Finding]
+    notified: Mapping[str, Finding]
     ended: Mapping[str, tuple[Finding, float]]
 
     def as_text(self) -> str:
         plain = {
-            "told": [asdict(finding) for finding in self.told.values()],
+            "told": [asdict(finding) for finding in self.notified.values()],
             "ended": [{"at": at, "finding": asdict(f)} for f, at in self.ended.values()],
         }
         return json.dumps(plain) + "\n"
@@ -137,17 +137,17 @@ class _State:
 def _read_state(path: Path) -> _State:
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        told = [finding_from(row) for row in plain["told"]]
+        notified = [finding_from(row) for row in plain["told"]]
         ended = [(finding_from(row["finding"]), float(row["at"])) for row in plain["ended"]]
     except FileNotFoundError:
         return _State({}, {})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise KosekiError(
-            "what was told about drift cannot be read",
+            "the record of sent alerts cannot be read",
             f"{path}: {error}",
-            "remove it: everything that is open is told once more",
+            "delete it (`rm`): everything that is open is reported once more",
         ) from error
-    return _State({f.id: f for f in told}, {f.id: (f, at) for f, at in ended})
+    return _State({f.id: f for f in notified}, {f.id: (f, at) for f, at in ended})
 
 
 def _mark(finding: Finding) -> str:
@@ -160,7 +160,7 @@ def summary(finding: Finding) -> str:
     """Return a finding as one line."""
     place = f" ({finding.place})" if finding.place else ""
     what = one_line(f"{finding.host}: {finding.kind} {finding.name}{place}")
-    if finding.answer is Answer.NOT_VERIFIED:
+    if finding.answer is Verdict.NOT_VERIFIED:
         return f"{what} 未確認 not verified: {one_line(finding.why)}"
     return f"{what} 差異 {finding.cause}"
 
@@ -180,7 +180,7 @@ def _alert(site: str, finding: Finding, ends: float) -> dict[str, Any]:
         "kind": finding.kind,
         "name": finding.name,
         "place": finding.place,
-        "severity": "warning" if finding.answer is Answer.NOT_VERIFIED else "critical",
+        "severity": "warning" if finding.answer is Verdict.NOT_VERIFIED else "critical",
     }
     annotations = {
         "summary": summary(finding),
@@ -202,18 +202,18 @@ def _filled(pairs: Mapping[str, str]) -> dict[str, str]:
 
 
 def message(
-    told: Told, sweep: Sweep, settings: DriftAlerts, timezone: str, head: str
+    notified: Notified, sweep: Sweep, settings: DriftAlerts, timezone: str, head: str
 ) -> EmailMessage:
     """Return the mail about what is new, changed and over; its subject holds counts only."""
     counts = (
-        ("新規 new", told.new),
-        ("変化 changed", told.changed),
-        ("解消 resolved", told.resolved),
+        ("新規 new", notified.new),
+        ("変化 changed", notified.changed),
+        ("解消 resolved", notified.resolved),
     )
     mail = _envelope(settings)
     subject = ", ".join(f"{name} {len(rows)}" for name, rows in counts if rows)
     mail["Subject"] = f"[koseki {sweep.site}] 差異 drift: {subject}"
-    drifted, unverified = sweep.count(Answer.DRIFTED), sweep.count(Answer.NOT_VERIFIED)
+    drifted, unverified = sweep.count(Verdict.DRIFTED), sweep.count(Verdict.NOT_VERIFIED)
     now = f"差異 {drifted} drifted, 未確認 {unverified} not verified, site {sweep.site}"
     lines = [f"{in_zone(sweep.at, timezone)} {timezone}: {now}", ""]
     for name, rows in counts:
@@ -263,20 +263,20 @@ def _mail(mail: EmailMessage, settings: DriftAlerts) -> None:
         raise KosekiError(
             "the mail about drift was not sent: the MTA cannot be started",
             str(error),
-            "install one on the workstation, or correct drift_alerts.sendmail",
+            "install an MTA on the watch host, or correct `drift_alerts.sendmail`",
         ) from error
     except subprocess.TimeoutExpired as error:
         raise KosekiError(
-            "the mail about drift was not sent: the MTA does not end",
+            "the mail about drift was not sent: the MTA did not finish in time",
             f"{MTA_SECONDS} s, {settings.sendmail}",
-            "see its log",
+            "read `journalctl -u opensmtpd` on the watch host",
         ) from error
     if done.returncode:
-        said = one_line(done.stderr.decode(errors="replace"))
+        output = one_line(done.stderr.decode(errors="replace"))
         raise KosekiError(
             "the mail about drift was not sent: the MTA refused it",
-            f"{settings.sendmail}: exit {done.returncode} {said}",
-            "see its log",
+            f"{settings.sendmail}: exit {done.returncode} {output}",
+            "read `journalctl -u opensmtpd` on the watch host",
         )
 
 
@@ -288,14 +288,18 @@ def _post(webhook: AlertWebhook, body: bytes) -> None:
     try:
         connection.request("POST", webhook.path, body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
-        said = one_line(answer.read(200).decode(errors="replace"))
+        output = one_line(answer.read(200).decode(errors="replace"))
     except (OSError, http.client.HTTPException) as error:
         raise KosekiError(
-            "the Alertmanager did not take the alerts", f"{place}: {error}", "see that it runs"
+            "the Alertmanager did not take the alerts",
+            f"{place}: {error}",
+            "check that it runs, and `drift_alerts.webhook` in the inventory",
         ) from error
     finally:
         connection.close()
     if not OK <= answer.status < BAD_REQUEST:
         raise KosekiError(
-            "the Alertmanager refused the alerts", f"{place}: {answer.status} {said}", "see its log"
+            "the Alertmanager refused the alerts",
+            f"{place}: {answer.status} {output}",
+            "read its log, and check `drift_alerts.webhook` in the inventory",
         )

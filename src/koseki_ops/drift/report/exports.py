@@ -11,8 +11,8 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from koseki_ops.core.formatting import one_line, printable, rfc3339
-from koseki_ops.drift.history.waivers import Standing
-from koseki_ops.drift.model import Answer, Finding, HostSweep, Sweep
+from koseki_ops.drift.history.waivers import WaiverStatus
+from koseki_ops.drift.model import Finding, HostSweep, Sweep, Verdict
 from koseki_ops.drift.report.alerts import difference, summary
 
 SARIF_SCHEMA = (
@@ -20,12 +20,16 @@ SARIF_SCHEMA = (
 )
 FINGERPRINT = "kosekiFinding/v1"
 KIB = 1024
-ANSWERS = {"holds": Answer.HOLDS, "drifted": Answer.DRIFTED, "not_verified": Answer.NOT_VERIFIED}
+VERDICTS = {
+    "holds": Verdict.HOLDS,
+    "drifted": Verdict.DRIFTED,
+    "not_verified": Verdict.NOT_VERIFIED,
+}
 Labels = dict[str, str]
 Sample = tuple[Labels, float]
 
 
-def as_junit(sweep: Sweep, _standings: Sequence[Standing] = ()) -> str:
+def as_junit(sweep: Sweep, _waiver_statuses: Sequence[WaiverStatus] = ()) -> str:
     """Return JUnit XML: a suite for each host, a case for each finding and one for what holds.
 
     A difference is a failure, what was not verified an error (never a skip, which many tools count
@@ -45,11 +49,11 @@ def as_junit(sweep: Sweep, _standings: Sequence[Standing] = ()) -> str:
         counts = dict.fromkeys(totals, 0)
         findings = [finding for finding in sweep.findings if finding.host == host.host]
         if host.answered:
-            _case(suite, host.host, f"{host.holds} items hold")
+            _case(suite, host.host, f"{host.holds} items as applied")
             counts["tests"] += 1
-        elif not any(finding.answer is Answer.NOT_VERIFIED for finding in findings):
+        elif not any(finding.answer is Verdict.NOT_VERIFIED for finding in findings):
             case = _case(suite, host.host, "the host answers")
-            ET.SubElement(case, "error", type=Answer.NOT_VERIFIED, message=one_line(host.why))
+            ET.SubElement(case, "error", type=Verdict.NOT_VERIFIED, message=one_line(host.why))
             counts["tests"] += 1
             counts["errors"] += 1
         for finding in findings:
@@ -74,7 +78,7 @@ def _judged(case: ET.Element, finding: Finding) -> str:
     if finding.waiver:
         ET.SubElement(case, "skipped", message=f"waived by {one_line(finding.waiver)}")
         return "skipped"
-    verified = finding.answer is Answer.DRIFTED
+    verified = finding.answer is Verdict.DRIFTED
     element = ET.SubElement(
         case,
         "failure" if verified else "error",
@@ -92,18 +96,18 @@ def _judged(case: ET.Element, finding: Finding) -> str:
     return "failures" if verified else "errors"
 
 
-def as_sarif(sweep: Sweep, standings: Sequence[Standing] = ()) -> str:
+def as_sarif(sweep: Sweep, waiver_statuses: Sequence[WaiverStatus] = ()) -> str:
     """Return SARIF 2.1.0: a rule for each kind of item, a result for each finding.
 
     What was not verified is a result of the kind `open` and an error of the run as well, so that no
     reader takes the run for a good one. A finding's fingerprint is its id.
     """
     kinds = sorted({finding.kind for finding in sweep.findings})
-    reasons = {standing.waiver.id: standing.waiver.reason for standing in standings}
-    silent = [host for host in sweep.hosts if not host.answered]
-    unverified = [f for f in sweep.findings if f.answer is Answer.NOT_VERIFIED]
+    reasons = {status.waiver.id: status.waiver.reason for status in waiver_statuses}
+    unreachable = [host for host in sweep.hosts if not host.answered]
+    unverified = [f for f in sweep.findings if f.answer is Verdict.NOT_VERIFIED]
     notes = [summary(finding) for finding in unverified]
-    notes += [f"{one_line(host.host)} did not answer: {one_line(host.why)}" for host in silent]
+    notes += [f"{one_line(host.host)} did not answer: {one_line(host.why)}" for host in unreachable]
     invocation = {
         "executionSuccessful": not notes,
         "startTimeUtc": rfc3339(sweep.at),
@@ -134,7 +138,7 @@ def as_sarif(sweep: Sweep, standings: Sequence[Standing] = ()) -> str:
 
 
 def _result(finding: Finding, kinds: Sequence[str], reasons: dict[str, str]) -> dict[str, Any]:
-    verified = finding.answer is Answer.DRIFTED
+    verified = finding.answer is Verdict.DRIFTED
     place = "/".join(one_line(p) for p in (finding.host, finding.kind, finding.name) if p)
     text = "\n".join(part for part in (summary(finding), difference(finding)) if part)
     result: dict[str, Any] = {
@@ -167,12 +171,12 @@ def _result(finding: Finding, kinds: Sequence[str], reasons: dict[str, str]) -> 
     return result
 
 
-def as_prometheus(sweep: Sweep, standings: Sequence[Standing] = ()) -> str:
+def as_prometheus(sweep: Sweep, waiver_statuses: Sequence[WaiverStatus] = ()) -> str:
     """Return Prometheus text, for node_exporter's textfile collector."""
     return "".join(
         f"# HELP {name} {about}\n# TYPE {name} gauge\n"
         + "".join(f"{name}{_labelled(labels)} {value!r}\n" for labels, value in samples)
-        for name, about, samples in _families(sweep, standings)
+        for name, about, samples in _families(sweep, waiver_statuses)
         if samples
     )
 
@@ -184,7 +188,7 @@ PER_HOST: tuple[tuple[str, str, Callable[[HostSweep], float]], ...] = (
     (
         "koseki_drift_host_beyond",
         "Kernel parameters not verified: of the machine below a container.",
-        lambda h: h.beyond,
+        lambda h: h.not_applicable,
     ),
     ("koseki_drift_probe_seconds", "How long a host's probe ran.", lambda h: h.seconds),
     ("koseki_drift_probe_cpu_seconds", "CPU time of a host's probe.", lambda h: h.cpu_seconds),
@@ -197,7 +201,7 @@ PER_HOST: tuple[tuple[str, str, Callable[[HostSweep], float]], ...] = (
 
 
 def _families(
-    sweep: Sweep, standings: Sequence[Standing]
+    sweep: Sweep, waiver_statuses: Sequence[WaiverStatus]
 ) -> Iterator[tuple[str, str, list[Sample]]]:
     yield from _by_host(sweep)
     opened = [finding.first_seen for finding in sweep.open]
@@ -210,7 +214,10 @@ def _families(
     yield (
         "koseki_drift_waiver_days_left",
         "Days until a waiver ends.",
-        [({"waiver": s.waiver.id, "host": s.waiver.host}, float(s.days_left)) for s in standings],
+        [
+            ({"waiver": s.waiver.id, "host": s.waiver.host}, float(s.days_left))
+            for s in waiver_statuses
+        ],
     )
     yield "koseki_drift_sweep_seconds", "How long the sweep took.", [({}, sweep.seconds)]
     yield (
@@ -228,7 +235,7 @@ def _by_host(sweep: Sweep) -> Iterator[tuple[str, str, list[Sample]]]:
         [
             ({"host": h.host, "answer": name}, float(_count(sweep, h.host, h.holds, answer)))
             for h in hosts
-            for name, answer in ANSWERS.items()
+            for name, answer in VERDICTS.items()
         ],
     )
     waived = Counter(finding.host for finding in sweep.findings if finding.waiver)
@@ -245,8 +252,8 @@ def _by_host(sweep: Sweep) -> Iterator[tuple[str, str, list[Sample]]]:
         yield f"koseki_{safe}", f"{safe} of a host, as its probe saw it.", samples
 
 
-def _count(sweep: Sweep, host: str, holds: int, answer: Answer) -> int:
-    if answer is Answer.HOLDS:
+def _count(sweep: Sweep, host: str, holds: int, answer: Verdict) -> int:
+    if answer is Verdict.HOLDS:
         return holds
     return sum(f.host == host and f.answer is answer for f in sweep.findings)
 
@@ -262,7 +269,7 @@ def _escaped(value: str) -> str:
     return one_line(value).replace("\\", "\\\\").replace('"', '\\"')
 
 
-FORMATS: dict[str, Callable[[Sweep, Sequence[Standing]], str]] = {
+FORMATS: dict[str, Callable[[Sweep, Sequence[WaiverStatus]], str]] = {
     "junit": as_junit,
     "sarif": as_sarif,
     "prometheus": as_prometheus,

@@ -17,8 +17,8 @@ from koseki_ops.calendar.eras import in_era
 from koseki_ops.core.files import write_private
 from koseki_ops.core.formatting import in_zone, one_line, printable
 from koseki_ops.drift.history.store import Entry, Store
-from koseki_ops.drift.history.waivers import Standing
-from koseki_ops.drift.model import Answer, Cause, Finding, HostSweep, Sweep
+from koseki_ops.drift.history.waivers import WaiverStatus
+from koseki_ops.drift.model import Cause, Finding, HostSweep, Sweep, Verdict
 from koseki_ops.drift.report.charts import Day, lines, trend, worst_of_days
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import BackupPolicy
@@ -33,7 +33,7 @@ SHOWN_CARDS, SHOWN_CHANGES = 12, 30
 # Three sweeps that did not come: the page is old, and says so.
 OLD_SECONDS = 45 * MINUTE
 CAUSES = {
-    Cause.CHANGED_ON_HOST: "サーバ上で変更",
+    Cause.CHANGED_ON_HOST: "サーバー上で変更",
     Cause.NOT_APPLIED: "計画の変更が未適用",
     Cause.FOREIGN_COMMIT: "別の版から手作業で適用",
     Cause.UNMANAGED: "計画にないもの",
@@ -131,7 +131,7 @@ class Chart:
 
 def shown(finding: Finding, now: float, timezone: str) -> Shown:
     """Return a finding as the page shows it."""
-    verified = finding.answer is Answer.DRIFTED
+    verified = finding.answer is Verdict.DRIFTED
     place = f" · {finding.place}" if finding.place else ""
     return Shown(
         finding.id,
@@ -165,7 +165,7 @@ def in_order(findings: Sequence[Finding]) -> list[Finding]:
     """Return differences before what was not verified, the oldest first."""
     return sorted(
         findings,
-        key=lambda f: (f.answer is not Answer.DRIFTED, f.first_seen, f.host, f.kind, f.name),
+        key=lambda f: (f.answer is not Verdict.DRIFTED, f.first_seen, f.host, f.kind, f.name),
     )
 
 
@@ -178,14 +178,14 @@ def stand(plan: Plan, sweep: Sweep | None, host: str) -> Stand:
     if not row.answered:
         return Stand("open", "応答なし did not answer", "?", address)
     mine = [finding for finding in sweep.open if finding.host == host]
-    drifted = sum(finding.answer is Answer.DRIFTED for finding in mine)
+    drifted = sum(finding.answer is Verdict.DRIFTED for finding in mine)
     unverified = len(mine) - drifted
     if drifted:
         more = f"・未確認 {unverified}" if unverified else ""
         return Stand("failed", f"差異 {drifted} 件{more} drifted", "✕", address)
     if unverified:
         return Stand("open", f"未確認 {unverified} 件 not verified", "?", address)
-    return Stand("passed", f"適用どおり {row.holds} hold", "✓", address)
+    return Stand("passed", f"適用どおり {row.holds} as applied", "✓", address)
 
 
 def measured(plan: Plan, entries: Sequence[Entry], zone: ZoneInfo) -> list[Chart]:
@@ -229,13 +229,13 @@ def _happened(entry: Entry, finding: Finding) -> tuple[str, str, str]:
     if finding.waiver:
         return "unknown", "–", "承認済 waived"
     if finding.first_seen == entry.at:
-        state = "failed" if finding.answer is Answer.DRIFTED else "open"
+        state = "failed" if finding.answer is Verdict.DRIFTED else "open"
         return state, "+", "発生 new"
     return "open", "~", "変化 changed"
 
 
 def _what(finding: Finding) -> str:
-    answer = "未確認 not verified" if finding.answer is Answer.NOT_VERIFIED else ""
+    answer = "未確認 not verified" if finding.answer is Verdict.NOT_VERIFIED else ""
     return one_line(f"{finding.host}: {finding.kind} {finding.name} {finding.place} {answer}")
 
 
@@ -248,7 +248,7 @@ def render(plan: Plan, store: Store, now: float) -> str:
     timezone = plan.platform.timezone
     zone = ZoneInfo(timezone)
     sweep = store.latest()
-    standings = store.standings
+    waiver_statuses = store.waiver_statuses
     points = store.trend(now - TREND_DAYS * DAY)
     entries = list(store.history(now - CHART_DAYS * DAY))
     present = in_order(sweep.open) if sweep else []
@@ -271,19 +271,19 @@ def render(plan: Plan, store: Store, now: float) -> str:
         "present": [shown(finding, now, timezone) for finding in present],
         "unseen": [shown(finding, now, timezone) for finding in unseen],
         "shown_cards": SHOWN_CARDS,
-        "drifted": sum(finding.answer is Answer.DRIFTED for finding in present),
-        "unverified": sum(finding.answer is Answer.NOT_VERIFIED for finding in present),
-        "holds": sweep.count(Answer.HOLDS) if sweep else 0,
+        "drifted": sum(finding.answer is Verdict.DRIFTED for finding in present),
+        "unverified": sum(finding.answer is Verdict.NOT_VERIFIED for finding in present),
+        "holds": sweep.count(Verdict.HOLDS) if sweep else 0,
         "waived": len(sweep.findings) - len(present) if sweep else 0,
-        "silent": [row for row in sweep.hosts if not row.answered] if sweep else [],
-        "beyond": sweep.beyond if sweep else 0,
+        "unreachable": [row for row in sweep.hosts if not row.answered] if sweep else [],
+        "not_applicable": sweep.not_applicable if sweep else 0,
         "stale": [row.host for row in sweep.hosts if row.stale] if sweep else [],
         "trend": trend(days, today, title) if points else "",
         "days": [_square(day) for day in days],
         "trend_title": title,
         "charts": measured(plan, entries, zone),
         "changes": changes(entries, timezone)[:SHOWN_CHANGES],
-        "standings": sorted(standings, key=_urgency),
+        "waiver_statuses": sorted(waiver_statuses, key=_urgency),
         "operators": {row.id: row.name for row in plan.platform.operators},
         "head": store.head(),
         "in_zone": lambda at: in_zone(at, timezone),
@@ -298,14 +298,14 @@ def _square(day: Day | None) -> tuple[str, str, str]:
     """Return a day's colour, symbol and words."""
     if day is None:
         return "none", "", "確認していない no sweep"
-    said = f"{day.day.month}/{day.day.day}: 差異 {day.drifted}, 未確認 {day.not_verified}"
+    label = f"{day.day.month}/{day.day.day}: 差異 {day.drifted}, 未確認 {day.not_verified}"
     if day.drifted:
-        return "failed", "✕", said
-    return ("open", "?", said) if day.not_verified else ("passed", "✓", said)
+        return "failed", "✕", label
+    return ("open", "?", label) if day.not_verified else ("passed", "✓", label)
 
 
-def _urgency(standing: Standing) -> tuple[int, str]:
-    return standing.days_left, standing.waiver.id
+def _urgency(status: WaiverStatus) -> tuple[int, str]:
+    return status.days_left, status.waiver.id
 
 
 def write_page(plan: Plan, store: Store, now: float) -> Path:

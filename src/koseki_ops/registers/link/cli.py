@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from koseki_ops.plan.model import Platform
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
 from koseki_ops.registers.link import service
-from koseki_ops.registers.requests.service import Desk
+from koseki_ops.registers.requests.service import RegisterService
 
 
 @click.group("link")
@@ -50,7 +51,7 @@ def key_command(site: Site, municipality: str, file: Path) -> None:
 @site_options
 @json_option
 def status_command(site: Site, municipality: str | None, *, as_json: bool) -> None:
-    """Say which number comes in each flow, in which mode, what waits, what is set aside and why.
+    """Show which number comes in each flow, in which mode, what waits, what is set aside and why.
 
     STANDS: it is in the way of its flow until a right file of that number comes.
 
@@ -80,13 +81,13 @@ def status_command(site: Site, municipality: str | None, *, as_json: bool) -> No
 
 
 def _changed(
-    site: Site, municipality: str, words: list[str], told: tuple[str, str], *, as_json: bool
+    site: Site, municipality: str, words: list[str], decision: tuple[str, str], *, as_json: bool
 ) -> None:
-    desk = Desk.of(site)
-    reason, by = told
-    who = desk.operator(by)
+    registers = RegisterService.of(site)
+    reason, by = decision
+    who = registers.operator(by)
     (answer,) = service.ask(
-        site, desk.platform, [municipality], [*words, f"--reason={reason}", f"--by={who}"]
+        site, registers.platform, [municipality], [*words, f"--reason={reason}", f"--by={who}"]
     )
     click.echo(", ".join(f"{key} {value}" for key, value in answer.items()))
     if as_json:
@@ -102,7 +103,7 @@ def _changed(
 def manual_command(
     site: Site, municipality: str, flow: str, reason: str, by: str, *, as_json: bool
 ) -> None:
-    """Take a flow over by hand: nothing of it is applied or sent until somebody says so.
+    """Take a flow over by hand: nothing of it is applied or sent until somebody orders it.
 
     Example: koseki link manual oshika address-change --reason 回線障害 --by sousa01
     """
@@ -142,18 +143,24 @@ def resend_command(
     _changed(site, municipality, ["resend", flow, str(number)], (reason, by), as_json=as_json)
 
 
-@link_group.command("release")
+@link_group.command("apply-file")
 @click.argument("municipality")
 @click.argument("file")
 @recorded
 @site_options
 @json_option
-def release_command(
+def apply_file_command(
     site: Site, municipality: str, file: str, reason: str, by: str, *, as_json: bool
 ) -> None:
     """Apply one waiting file of a flow that was taken over by hand.
 
-    Example: koseki link release oshika 204170-address-change-00000007.jsonl
+    Example: koseki link apply-file oshika 204170-address-change-00000007.jsonl
     --reason 内容確認済み --by sousa01
     """
     _changed(site, municipality, ["release", file], (reason, by), as_json=as_json)
+
+
+# Releases are software here; scripts may still call it by the name of before.
+_former = copy(apply_file_command)
+_former.name, _former.hidden = "release", True
+link_group.add_command(_former)

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.core.foreign import told_by
+from koseki_ops.core.foreign import rows_from
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
-from koseki_ops.plan.municipalities import active
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import run as run_on
 from koseki_ops.remote.ssh_config import ensure_site_ssh
@@ -39,8 +38,7 @@ def stand_in_of(site: Site, slug: str) -> Path:
 
 def joined(platform: Platform) -> list[str]:
     """Return the slugs of the municipalities that have joined."""
-    rows = [row.model_dump(mode="json") for row in platform.municipalities]
-    return [row["slug"] for row in active(rows, platform.effective_day)]
+    return [town.slug for town in platform.towns]
 
 
 def verify_keys(site: Site, platform: Platform) -> None:
@@ -51,7 +49,7 @@ def verify_keys(site: Site, platform: Platform) -> None:
             raise KosekiError(
                 f"the registry of {slug} has no key",
                 str(path),
-                f"put the one that the town has given you there: `koseki link key {slug} FILE`",
+                f"put the municipality's public key there: `koseki link key {slug} FILE`",
             )
 
 
@@ -61,12 +59,16 @@ def keep_key(site: Site, platform: Platform, slug: str, file: Path) -> Path:
     try:
         text = file.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
-        raise KosekiError("the key cannot be read", f"{file}: {error}", "name its file") from error
+        raise KosekiError(
+            "the key cannot be read",
+            f"{file}: {error}",
+            "give the file: `koseki link key MUNICIPALITY FILE`",
+        ) from error
     if not KEY.fullmatch(text):
         raise KosekiError(
-            "this is not one public key of the kind ssh-ed25519",
+            "not one public key of the type ssh-ed25519",
             f"{file}: {text[:40]!r}",
-            "ask the town for the .pub file of its registry's key",
+            "get the .pub file of its registry's key from the municipality (docs/link.md)",
         )
     path = folder_of(site) / f"{slug}.pub"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +89,11 @@ def ensure_stand_ins(site: Site, platform: Platform) -> None:
 def _town(platform: Platform, slug: str) -> None:
     known = [town.slug for town in platform.municipalities]
     if slug not in known:
-        raise KosekiError("no such municipality", slug, f"choose of {', '.join(known)}")
+        raise KosekiError(
+            "no such municipality",
+            slug,
+            f"name one of {', '.join(known)} (`koseki municipalities`)",
+        )
 
 
 def ask(
@@ -104,7 +110,7 @@ def ask(
             raise KosekiError(
                 "no such municipality, or it has not joined",
                 slug,
-                f"choose of {', '.join(joined(platform))}",
+                f"name one of {', '.join(joined(platform))} (`koseki municipalities`)",
             )
     inventory = Inventory(site.inventory)
     ensure_site_ssh(site, inventory)
@@ -113,12 +119,16 @@ def ask(
     done = run_on(site, host, " && ".join(calls))
     if done.code:
         raise KosekiError(
-            f"the link on {host} did not do it",
+            f"`koseki-link {' '.join(words)}` failed on {host}",
             done.reason.removeprefix("koseki-link: "),
-            "see `koseki link status`, and the journal of koseki-link@ there",
+            f"see `koseki link status`, and `journalctl -u 'koseki-link@*'` on {host}",
         )
-    answers = told_by(host, done.stdout)
+    answers = rows_from(host, done.stdout)
     if not all(isinstance(answer, dict) for answer in answers) or len(answers) != len(towns):
         seen = f"{len(answers)} answers about {len(towns)} towns"
-        raise KosekiError(f"the link on {host} does not say what it was asked", seen, "ask again")
+        raise KosekiError(
+            f"the link on {host} did not answer what it was asked",
+            seen,
+            f"see `journalctl -n 50` on {host}, then run the same command again",
+        )
     return answers

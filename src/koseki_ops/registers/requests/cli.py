@@ -38,7 +38,7 @@ def request_group() -> None:
 @site_options
 @json_option
 def open_command(
-    site: Site, *, slug: str, until: str | None, hours: int | None, as_json: bool, **told: str
+    site: Site, *, slug: str, until: str | None, hours: int | None, as_json: bool, **given: str
 ) -> None:
     """Open a request: from now until its end the operator can work in that database.
 
@@ -47,11 +47,11 @@ def open_command(
     Example: koseki request open oshika --operator sousa01 --requester 大鹿村住民課 --approver
     sousa02 --basis '戸籍法施行規則 依頼書第3号' --scope read --hours 2
     """
-    desk = service.Desk.of(site)
-    end = end_of(until, hours, desk.zone)
-    wanted = service.Wanted(slug=slug, until=end, **told)
-    made = service.open_request(desk, wanted, who())
-    click.echo(f"{made} is open until {end.astimezone(desk.zone):%Y-%m-%d %H:%M %Z}")
+    registers = service.RegisterService.of(site)
+    end = end_of(until, hours, registers.zone)
+    spec = service.RequestSpec(slug=slug, until=end, **given)
+    made = service.open_request(registers, spec, who())
+    click.echo(f"{made} is open until {end.astimezone(registers.zone):%Y-%m-%d %H:%M %Z}")
     if as_json:
         print_json({"id": made, "expires_at": end.isoformat()})
 
@@ -65,7 +65,7 @@ def close_command(site: Site, *, request: str, closed_by: str) -> None:
 
     Example: koseki request close oshika-3 --by sousa02
     """
-    service.close_request(service.Desk.of(site), request, closed_by)
+    service.close_request(service.RegisterService.of(site), request, closed_by)
     click.echo(f"{request} is closed")
 
 
@@ -84,10 +84,10 @@ def list_command(
 
     Example: koseki request list oshika --json
     """
-    desk = service.Desk.of(site)
-    chosen = [desk.town(slug) for slug in slugs] or list(desk.towns)
-    rows = service.listed(desk, chosen)
-    noted, silent = service.events(desk, days)
+    registers = service.RegisterService.of(site)
+    chosen = [registers.town(slug) for slug in slugs] or list(registers.towns)
+    rows = service.listed(registers, chosen)
+    noted, unreachable = service.events(registers, days)
     with as_asked(LEADER):
         if only_open:
             rows, noted = [row for row in rows if row["state"] == "open"], []
@@ -102,10 +102,10 @@ def list_command(
     for event in noted:
         place = event.database or event.host
         click.echo(f"{event.kind:14} {event.at:%Y-%m-%dT%H:%M:%SZ} {event.operator:10} {place}")
-    for host, why in silent.items():
+    for host, why in unreachable.items():
         click.echo(f"koseki: {host} did not answer: {why}", err=True)
     if as_json:
-        told = [{**asdict(event), "at": event.at.isoformat()} for event in noted]
-        print_json({"requests": rows, "events": told, "silent": silent})
-    if silent:
+        events = [{**asdict(event), "at": event.at.isoformat()} for event in noted]
+        print_json({"requests": rows, "events": events, "silent": unreachable})
+    if unreachable:
         sys.exit(2)

@@ -11,19 +11,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.core.foreign import as_asked, told, told_by
+from koseki_ops.core.foreign import as_asked, parsed, rows_from
 from koseki_ops.core.formatting import in_short
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
-from koseki_ops.plan.municipalities import active, operators_on
+from koseki_ops.plan.municipalities import operators_on
 from koseki_ops.plan.naming import database_of
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
-from koseki_ops.remote.psql import LEADER, literal, say
+from koseki_ops.remote.psql import LEADER, literal, run_on_leader
 from koseki_ops.remote.run import run
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 
@@ -55,15 +54,15 @@ KINDS = (
 
 
 @dataclass(frozen=True)
-class Desk:
-    """Where requests are made: a site, its inventory, and that as typed."""
+class RegisterService:
+    """Where requests and takeovers are made: a site, its inventory, and that as typed."""
 
     site: Site
     inventory: Inventory
     platform: Platform
 
     @classmethod
-    def of(cls, site: Site) -> Desk:
+    def of(cls, site: Site) -> RegisterService:
         """Read a site's inventory; KosekiError when it does not hold."""
         inventory = Inventory(site.inventory)
         return cls(site, inventory, load_platform(inventory))
@@ -81,8 +80,7 @@ class Desk:
     @property
     def towns(self) -> dict[str, str]:
         """The names of the municipalities that have joined, by slug, in the plan's order."""
-        day = self.inventory.effective_day
-        return {row["slug"]: row["name"] for row in active(self._shared("municipalities"), day)}
+        return {town.slug: town.name for town in self.platform.towns}
 
     @property
     def operators(self) -> list[str]:
@@ -100,27 +98,29 @@ class Desk:
         """Return a municipality's slug when it has joined; KosekiError for any other."""
         if slug not in self.towns:
             known = ", ".join(self.towns)
-            raise KosekiError("no municipality that has joined", slug, f"choose of {known}")
+            raise KosekiError(
+                "no municipality of this name has joined",
+                slug,
+                f"name one of {known} (`koseki municipalities`)",
+            )
         return slug
 
     def operator(self, name: str) -> str:
         """Return an operator of today; KosekiError for anybody else."""
         if name not in self.operators:
             raise KosekiError(
-                "no operator of today", name, f"name one of {', '.join(self.operators)}"
+                f"{name} is not a valid operator today",
+                f"valid: {', '.join(self.operators)}",
+                "give one of them, or correct `operators.yml`",
             )
         return name
 
     def _working(self, names: list[str]) -> list[str]:
-        return operators_on(self._shared("operators"), names, self.inventory.today)
-
-    def _shared(self, name: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self.inventory.shared[name]
-        return rows
+        return operators_on(self.platform.operators, names, self.platform.today)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RequestSpec:
     """A request as it is asked for. until: with its zone."""
 
     slug: str
@@ -148,98 +148,108 @@ class Event:
     text: str
 
 
-def check(desk: Desk, wanted: Wanted, now: datetime) -> None:
+def check(registers: RegisterService, spec: RequestSpec, now: datetime) -> None:
     """Refuse what the inventory does not allow; KosekiError names it."""
-    desk.town(wanted.slug)
-    if desk.operator(wanted.operator) not in desk.workers:
-        workers = ", ".join(desk.workers)
-        raise KosekiError("no account on the databases' hosts", wanted.operator, f"of {workers}")
-    if desk.operator(wanted.approver) in (wanted.requester, wanted.operator):
+    registers.town(spec.slug)
+    if registers.operator(spec.operator) not in registers.workers:
+        workers = ", ".join(registers.workers)
         raise KosekiError(
-            "who asks or works does not approve", wanted.approver, "let another operator approve"
+            "the operator has no account on the database hosts",
+            spec.operator,
+            f"give --operator one of {workers}",
         )
-    one_line("basis", wanted.basis)
-    one_line("requester", wanted.requester)
-    ends_within(wanted.until, now, desk.platform.request_policy.longest_hours)
+    if registers.operator(spec.approver) in (spec.requester, spec.operator):
+        raise KosekiError(
+            "who requests or works does not approve",
+            spec.approver,
+            "give another operator with --approver",
+        )
+    one_line("basis", spec.basis)
+    one_line("requester", spec.requester)
+    ends_within(spec.until, now, registers.platform.request_policy.longest_hours)
 
 
 def one_line(name: str, text: str) -> None:
     """Refuse a text that is empty or not one line; name: what it says."""
     if not TEXT.fullmatch(text) or not text.strip():
-        raise KosekiError(f"no {name}", text[:40], "say it in one line of up to 200 characters")
+        raise KosekiError(
+            f"--{name} is not one line of text",
+            text[:40],
+            f"write --{name} in one line of up to 200 characters",
+        )
 
 
 def ends_within(end: datetime, now: datetime, hours: int) -> None:
     """Refuse an end that is over or more than so many hours away."""
     if not now < end <= now + timedelta(hours=hours):
-        remedy = f"end it after now and within {hours} hours"
-        raise KosekiError("an expiry that cannot be", end.isoformat(), remedy)
+        remedy = f"give --until or --hours: after now and within {hours} hours"
+        raise KosekiError("the expiry is in the past or too far ahead", end.isoformat(), remedy)
 
 
-def open_request(desk: Desk, wanted: Wanted, opened_by: str) -> str:
+def open_request(registers: RegisterService, spec: RequestSpec, opened_by: str) -> str:
     """Open a request and return its id; the database refuses one that is open already."""
     now = datetime.now(UTC)
-    check(desk, wanted, now)
-    told = {
-        "operator": wanted.operator,
-        "scope": wanted.scope,
-        "basis": wanted.basis,
-        "requester": wanted.requester,
-        "approver": wanted.approver,
+    check(registers, spec, now)
+    row_values = {
+        "operator": spec.operator,
+        "scope": spec.scope,
+        "basis": spec.basis,
+        "requester": spec.requester,
+        "approver": spec.approver,
         "opened_by": opened_by,
-        "expires_at": wanted.until.isoformat(),
+        "expires_at": spec.until.isoformat(),
     }
-    opening = f"SELECT platform.open_a_request({literal(told)}::jsonb);"
-    script = f"\\connect {database_of(wanted.slug)}\n{opening}\n"
-    return f"{wanted.slug}-{say(desk.site, desk.inventory, script).strip()}"
+    opening = f"SELECT platform.open_a_request({literal(row_values)}::jsonb);"
+    script = f"\\connect {database_of(spec.slug)}\n{opening}\n"
+    return f"{spec.slug}-{run_on_leader(registers.site, registers.inventory, script).strip()}"
 
 
-def close_request(desk: Desk, request: str, closed_by: str) -> None:
+def close_request(registers: RegisterService, request: str, closed_by: str) -> None:
     """Close an open request: its rights are taken back, then its sessions end."""
     found = REQUEST_ID.fullmatch(request)
     if found is None:
-        raise KosekiError("no request's id", request, "write it as `koseki request list` does")
+        raise KosekiError("not a request's id", request, "write it as `koseki request list` does")
     slug, number = found.groups()
-    desk.town(slug)
-    desk.operator(closed_by)
+    registers.town(slug)
+    registers.operator(closed_by)
     script = (
         f"\\connect {database_of(slug)}\n"
         f"SELECT platform.close_a_request({number}, {literal(closed_by)});\n"
         "SELECT platform.end_sessions();\n"
     )
-    say(desk.site, desk.inventory, script)
+    run_on_leader(registers.site, registers.inventory, script)
 
 
-def listed(desk: Desk, slugs: Sequence[str]) -> list[dict[str, object]]:
+def listed(registers: RegisterService, slugs: Sequence[str]) -> list[dict[str, object]]:
     """Return every request of these municipalities, as JSON names it, oldest first in each."""
     script = "\n".join(f"\\connect {database_of(slug)}\n{LIST.format(slug=slug)}" for slug in slugs)
-    rows = told_by(LEADER, say(desk.site, desk.inventory, script))
+    rows = rows_from(LEADER, run_on_leader(registers.site, registers.inventory, script))
     with as_asked(LEADER):
         return [{"id": f"{row['municipality']}-{row['number']}", **row} for row in rows]
 
 
-def events(desk: Desk, days: int) -> tuple[list[Event], dict[str, str]]:
+def events(registers: RegisterService, days: int) -> tuple[list[Event], dict[str, str]]:
     """Return what the databases' hosts' journals tell of operators, and which host did not answer.
 
     days: how far back; the second: the reason by host.
     """
-    ensure_site_ssh(desk.site, desk.inventory)
-    names = [row.id for row in desk.platform.operators]
+    ensure_site_ssh(registers.site, registers.inventory)
+    names = [row.id for row in registers.platform.operators]
     found: list[Event] = []
-    silent: dict[str, str] = {}
-    for host in desk.hosts:
-        done = run(desk.site, host, _journal(names, days))
+    unreachable: dict[str, str] = {}
+    for host in registers.hosts:
+        done = run(registers.site, host, _journal(names, days))
         # journalctl says 1 and nothing else when no line matches.
         if done.code not in (0, 1) or (done.code and done.stderr.strip()):
-            silent[host] = done.reason
+            unreachable[host] = done.reason
             continue
         try:
             events_here = [read_event(host, line) for line in done.stdout.split("\n") if line]
         except (LookupError, TypeError, ValueError, OverflowError, OSError) as error:
-            silent[host] = in_short(f"its journal cannot be read: {error!r}")
+            unreachable[host] = in_short(f"its journal cannot be read: {error!r}")
             continue
         found += filter(None, events_here)
-    return sorted(found, key=lambda event: event.at), silent
+    return sorted(found, key=lambda event: event.at), unreachable
 
 
 def _journal(names: Sequence[str], days: int) -> str:
@@ -253,15 +263,15 @@ def _journal(names: Sequence[str], days: int) -> str:
 
 def read_event(host: str, line: str) -> Event | None:
     """Return what one line of a journal (JSON) tells of an operator, or None."""
-    row = told(line)
+    row = parsed(line)
     text = row["MESSAGE"]
     if not isinstance(text, str):  # bytes that are no text come as numbers
         return None
     at = datetime.fromtimestamp(int(row["__REALTIME_TIMESTAMP"]) / 1_000_000, UTC)
-    if said := SERVER_LINE.search(text):
-        kind = next((kind for start, kind in KINDS if said["text"].startswith(start)), None)
-        where = said["database"]
-        return Event(at, host, kind, said["operator"], where, said["text"]) if kind else None
-    if said := SUDO_LINE.match(text):
-        return Event(at, host, "sudo", said["operator"], "", f"became {said['text']}")
+    if found := SERVER_LINE.search(text):
+        kind = next((kind for start, kind in KINDS if found["text"].startswith(start)), None)
+        where = found["database"]
+        return Event(at, host, kind, found["operator"], where, found["text"]) if kind else None
+    if found := SUDO_LINE.match(text):
+        return Event(at, host, "sudo", found["operator"], "", f"became {found['text']}")
     return None

@@ -17,7 +17,7 @@ from koseki_ops.plan.cli_options import (
     who,
 )
 from koseki_ops.plan.site import Site
-from koseki_ops.registers.requests.service import Desk
+from koseki_ops.registers.requests.service import RegisterService
 from koseki_ops.registers.takeovers import service
 from koseki_ops.remote.psql import LEADER
 
@@ -36,7 +36,7 @@ def takeover_group() -> None:
 @site_options
 @json_option
 def declare_command(
-    site: Site, *, until: str | None, hours: int | None, as_json: bool, **told: str
+    site: Site, *, until: str | None, hours: int | None, as_json: bool, **given: str
 ) -> None:
     """Declare it: from now until its end, read only, below /takeover/… of the gateway.
 
@@ -45,10 +45,10 @@ def declare_command(
     Example: koseki takeover declare 大鹿村 --by sousa01 --approver sousa02 --cause 回線途絶
     --hours 24
     """
-    desk = Desk.of(site)
-    end = end_of(until, hours, desk.zone)
-    made = service.declare(desk, service.Wanted(until=end, **told), who())
-    click.echo(f"{made} is declared until {end.astimezone(desk.zone):%Y-%m-%d %H:%M %Z}")
+    registers = RegisterService.of(site)
+    end = end_of(until, hours, registers.zone)
+    made = service.declare(registers, service.TakeoverSpec(until=end, **given), who())
+    click.echo(f"{made} is declared until {end.astimezone(registers.zone):%Y-%m-%d %H:%M %Z}")
     if as_json:
         print_json({"id": made, "ends_at": end.isoformat()})
 
@@ -62,7 +62,7 @@ def end_command(site: Site, *, town: str, ended_by: str) -> None:
 
     Example: koseki takeover end 大鹿村 --by sousa02
     """
-    slug = service.end(Desk.of(site), town, ended_by)
+    slug = service.end(RegisterService.of(site), town, ended_by)
     click.echo(f"nobody issues for {slug} any more")
 
 
@@ -71,15 +71,15 @@ def end_command(site: Site, *, town: str, ended_by: str) -> None:
 @site_options
 @json_option
 def status_command(site: Site, *, towns: tuple[str, ...], as_json: bool) -> None:
-    """Say what was declared and issued, and reconcile the issued numbers.
+    """Show what was declared and issued, and reconcile the issued numbers.
 
     Exit 0: they agree; 1: a number has no document, or a document no number or no declaration.
 
     Example: koseki takeover status --json
     """
-    standings = service.status(Desk.of(site), towns)
+    statuses = service.status(RegisterService.of(site), towns)
     with as_asked(LEADER):
-        for row in standings:
+        for row in statuses:
             for one in row.takeovers:
                 end = one["ended_at"] if one["state"] == "ended" else one["ends_at"]
                 click.echo(
@@ -91,6 +91,6 @@ def status_command(site: Site, *, towns: tuple[str, ...], as_json: bool) -> None
             for fault in row.faults:
                 click.echo(f"koseki: {row.municipality}: {fault}", err=True)
     if as_json:
-        print_json({"municipalities": [asdict(row) for row in standings]})
-    if any(row.faults for row in standings):
+        print_json({"municipalities": [asdict(row) for row in statuses]})
+    if any(row.faults for row in statuses):
         sys.exit(1)

@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.core.foreign import as_asked, told_by
-from koseki_ops.plan.model import Takeover
+from koseki_ops.core.foreign import as_asked, rows_from
+from koseki_ops.plan.model import Municipality, Takeover
 from koseki_ops.plan.naming import database_of
-from koseki_ops.registers.requests.service import Desk, ends_within, one_line
-from koseki_ops.remote.psql import LEADER, literal, say
+from koseki_ops.registers.requests.service import RegisterService, ends_within, one_line
+from koseki_ops.remote.psql import LEADER, literal, run_on_leader
 
 # More than every municipality of the country would issue; so many numbers are held in memory.
 MOST_DOCUMENTS = 1_000_000
@@ -38,7 +38,7 @@ STATUS = """SELECT json_build_object('municipality', '{slug}',
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TakeoverSpec:
     """A takeover as it is declared. until: with its zone."""
 
     town: str
@@ -48,59 +48,61 @@ class Wanted:
     until: datetime
 
 
-def clause(desk: Desk, town: str) -> Takeover:
-    """Return what the inventory says of a takeover; KosekiError where there is no such clause.
+def clause(registers: RegisterService, town: str) -> tuple[Municipality, Takeover]:
+    """Return a municipality and what holds in its takeover; KosekiError without such a clause.
 
     town: slug, name or six-digit code of a municipality.
     """
-    rows = desk.platform.municipalities
+    rows = registers.platform.municipalities
     found = next((row for row in rows if town in (row.slug, row.name, row.code6)), None)
-    slug = desk.town(found.slug if found else town)
-    for row in desk.platform.takeovers:
-        if row.municipality == slug:
-            return row
-    known = ", ".join(row.municipality for row in desk.platform.takeovers) or "none"
+    slug = registers.town(found.slug if found else town)
+    for row in rows:
+        if row.slug == slug and row.takeover:
+            return row, row.takeover
+    known = ", ".join(row.slug for row in rows if row.takeover) or "none"
     raise KosekiError(
-        "no clause lets another issue for this municipality", town, f"it is possible for: {known}"
+        "the inventory allows no takeover for this municipality",
+        town,
+        f"name one of `takeovers` in the inventory: {known}",
     )
 
 
-def declare(desk: Desk, wanted: Wanted, typed_by: str) -> str:
+def declare(registers: RegisterService, spec: TakeoverSpec, typed_by: str) -> str:
     """Declare a takeover and return its id; the database refuses one that is declared already."""
-    row = clause(desk, wanted.town)
-    if desk.operator(wanted.approver) == desk.operator(wanted.declared_by):
-        remedy = "let another operator approve"
-        raise KosekiError("who declares does not approve", wanted.approver, remedy)
-    one_line("cause", wanted.cause)
-    ends_within(wanted.until, datetime.now(UTC), row.longest_hours)
-    told = {
-        "declared_by": wanted.declared_by,
-        "approver": wanted.approver,
-        "cause": wanted.cause,
+    town, takeover = clause(registers, spec.town)
+    if registers.operator(spec.approver) == registers.operator(spec.declared_by):
+        remedy = "give another operator with --approver"
+        raise KosekiError("who declares does not approve", spec.approver, remedy)
+    one_line("cause", spec.cause)
+    ends_within(spec.until, datetime.now(UTC), takeover.longest_hours)
+    row_values = {
+        "declared_by": spec.declared_by,
+        "approver": spec.approver,
+        "cause": spec.cause,
         "typed_by": typed_by,
-        "ends_at": wanted.until.isoformat(),
+        "ends_at": spec.until.isoformat(),
     }
     script = (
-        f"\\connect {database_of(row.municipality)}\n"
-        f"SELECT platform.declare_takeover({literal(told)}::jsonb);\n"
+        f"\\connect {town.database}\n"
+        f"SELECT platform.declare_takeover({literal(row_values)}::jsonb);\n"
     )
-    return f"{row.municipality}-{say(desk.site, desk.inventory, script).strip()}"
+    return f"{town.slug}-{run_on_leader(registers.site, registers.inventory, script).strip()}"
 
 
-def end(desk: Desk, town: str, ended_by: str) -> str:
+def end(registers: RegisterService, town: str, ended_by: str) -> str:
     """End what is declared for a municipality before its time; return its slug."""
-    slug = clause(desk, town).municipality
+    row, _ = clause(registers, town)
     script = (
-        f"\\connect {database_of(slug)}\n"
-        f"SELECT platform.end_takeover({literal(desk.operator(ended_by))});\n"
+        f"\\connect {row.database}\n"
+        f"SELECT platform.end_takeover({literal(registers.operator(ended_by))});\n"
         "SELECT platform.end_sessions();\n"
     )
-    say(desk.site, desk.inventory, script)
-    return slug
+    run_on_leader(registers.site, registers.inventory, script)
+    return row.slug
 
 
 @dataclass(frozen=True)
-class Standing:
+class TakeoverStatus:
     """How it stands with one municipality.
 
     takeovers, documents: rows as JSON names them, without what a document is about; faults: what
@@ -113,29 +115,33 @@ class Standing:
     faults: Sequence[str]
 
 
-def status(desk: Desk, towns: Sequence[str]) -> list[Standing]:
+def status(registers: RegisterService, towns: Sequence[str]) -> list[TakeoverStatus]:
     """Return how it stands with these municipalities, empty for every one with the clause."""
-    chosen = [clause(desk, town).municipality for town in towns] or [
-        row.municipality for row in desk.platform.takeovers if row.municipality in desk.towns
+    chosen = [clause(registers, town)[0].slug for town in towns] or [
+        town.slug for town in registers.platform.towns if town.takeover
     ]
     script = "\n".join(
         f"\\connect {database_of(slug)}\n{STATUS.format(slug=slug)}" for slug in chosen
     )
     found = []
-    for row in told_by(LEADER, say(desk.site, desk.inventory, script)) if chosen else []:
+    for row in (
+        rows_from(LEADER, run_on_leader(registers.site, registers.inventory, script))
+        if chosen
+        else []
+    ):
         with as_asked(LEADER):
             found.append(_standing(row))
     return found
 
 
-def _standing(row: Any) -> Standing:  # noqa: ANN401 - JSON is whatever came
+def _standing(row: Any) -> TakeoverStatus:  # noqa: ANN401 - JSON is whatever came
     numbers = [int(document["number"]) for document in row["documents"]]
     outside = [int(d["number"]) for d in row["documents"] if not d["within"]]
     last = int(row["last"] or 0)
     if last > MOST_DOCUMENTS:
         raise ValueError(f"{last} documents")
     faults = reconcile(last, numbers, outside)
-    return Standing(row["municipality"], row["takeovers"], row["documents"], faults)
+    return TakeoverStatus(row["municipality"], row["takeovers"], row["documents"], faults)
 
 
 def reconcile(last: int, numbers: Iterable[int], outside: Iterable[int]) -> list[str]:

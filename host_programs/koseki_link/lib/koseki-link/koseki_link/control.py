@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from koseki_link.engine import Engine
+from koseki_link.folders import shown
 from koseki_link.layout import IN, OUT, Refused
 from koseki_link.ledger import Entry, State
 
@@ -31,7 +32,8 @@ def status(engine: Engine) -> dict[str, object]:
     return {
         "town": engine.settings.slug,
         "flows": flows,
-        "waiting": engine.folders.waiting(),
+        # What no name of the layout is waits for the engine alone, under any bytes.
+        "waiting": [shown(name) for name in engine.folders.waiting()],
         "quarantine": [
             {**row, "open": _open(engine, states, str(row["file"]))}
             for row in engine.folders.reasons()

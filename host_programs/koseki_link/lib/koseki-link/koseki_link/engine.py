@@ -68,6 +68,8 @@ class Engine:
             self._drop(name, Refused("abandoned", f"it has not grown for {hours} hours"))
         for name in too_many(uploads, most << 20):
             self._drop(name, Refused("full", f"in/ may hold {most} MiB: send it again later"))
+        for name in self.folders.within():
+            self._clear(name, Refused("name", "a folder: files alone are read"))
         return [UPLOAD_SECONDS] if any(upload.unfinished for upload in uploads) else []
 
     def _drop(self, file: str, refused: Refused) -> None:
@@ -76,10 +78,24 @@ class Engine:
             kept = self.folders.drop(file, _reason(refused))
         except FileNotFoundError:
             return
+        self._note_refused(refused)
+        print(f"removed {kept}: {refused}", flush=True)
+
+    def _clear(self, folder: str, refused: Refused) -> None:
+        """Remove a folder of `in/`, or say once that it stays."""
+        try:
+            kept = self.folders.clear(folder, _reason(refused))
+        except FileNotFoundError:
+            return
+        if kept:
+            self._note_refused(refused)
+            print(f"refused {kept}: {refused}", flush=True)
+
+    def _note_refused(self, refused: Refused) -> None:
+        """Write into the ledger what has no name of the layout."""
         entry = Entry("", IN, QUARANTINED, code=refused.code, reason=refused.detail)
         with self.ledger.transaction() as cursor:
             self.ledger.note(cursor, entry)
-        print(f"removed {kept}: {refused}", flush=True)
 
     def _by_flow(self) -> dict[str, dict[int, str]]:
         """Return the names that wait by flow and number; what has no right name is set aside."""
@@ -196,7 +212,10 @@ class Engine:
         with self.ledger.transaction() as cursor:
             self.ledger.note(cursor, entry)
         keep = self.folders.quarantined() < self.settings.folder_mb << 20
-        kept = self.folders.set_aside(file, _reason(refused), taken=taken, keep=keep)
+        try:
+            kept = self.folders.set_aside(file, _reason(refused), taken=taken, keep=keep)
+        except FileNotFoundError:
+            return
         print(f"quarantined {kept}: {refused}", flush=True)
 
     def _note_gap(self, flow: str, comes: int, waits: int) -> None:
@@ -297,7 +316,7 @@ def report_name(code6: str, statement: int) -> str:
 def reconcile(settings: Settings) -> int:
     """Hold the 附票 against the registry's last statement; 1 when they differ, or it is too old.
 
-    The beat may come while no server leads, or the leader be lost on the way: then all of it is
+    The timer may fire while no server leads, or the leader be lost on the way: then all of it is
     begun again, for some minutes. Raises psycopg2.Error when the database did not serve in the end.
     """
     until, pause = time.monotonic() + LEADER_SECONDS, AGAIN_SECONDS

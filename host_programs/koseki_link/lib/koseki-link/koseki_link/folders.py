@@ -9,6 +9,7 @@ work/        the engine's alone
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -29,6 +30,10 @@ READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 TAKEN, NEW = ".taken", ".new"
 REASON = ".reason.json"
 MODE = 0o640
+# What an entry does to whoever opens it by being what it is; any other error is the host's.
+OF_ITS_OWN = {errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV}
+# Why a folder of a sender's is not gone after it was removed.
+HELD = {errno.ENOTEMPTY, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EBUSY}
 # What a file takes at least, whatever it holds; and the unit of `st_blocks`.
 LEAST, BLOCK = 4096, 512
 
@@ -92,7 +97,7 @@ class Folders:
         return sorted(upload.name for upload in self.uploads() if not upload.unfinished)
 
     def uploads(self) -> list[Upload]:
-        """Return what lies in `in/`; no folder, since none can be made there."""
+        """Return what lies in `in/`, but for folders; see `within`."""
         with os.scandir(self.incoming) as entries:
             return [
                 Upload(
@@ -105,21 +110,40 @@ class Folders:
                 if (state := _state(entry)) and not stat.S_ISDIR(state.st_mode)
             ]
 
+    def within(self) -> list[str]:
+        """Return the names of folders in `in/`: the exchange lets nobody make one there."""
+        with os.scandir(self.incoming) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+
     def quarantined(self) -> int:
         """Return the bytes that quarantine takes on disk."""
-        return sum(max(LEAST, path.lstat().st_blocks * BLOCK) for path in self.quarantine.iterdir())
+        with os.scandir(self.quarantine) as entries:
+            return sum(
+                max(LEAST, state.st_blocks * BLOCK) for entry in entries if (state := _state(entry))
+            )
 
     def tail(self, name: str) -> tuple[float, bytes]:
-        """Return the seconds since a waiting file was last written, and its last bytes.
+        """Return the seconds since a waiting file was last changed, and its last bytes.
 
-        What is no ordinary file has none; one that is gone meanwhile is FileNotFoundError.
+        What is no ordinary file, or may not be read, has none; one that is gone meanwhile is
+        FileNotFoundError.
         """
         path = self.incoming / name
         state = path.lstat()
-        age = time.time() - state.st_mtime
-        if not stat.S_ISREG(state.st_mode) or not os.access(path, os.R_OK):
+        # Its inode's own time, which no sender sets; of a clock that was set back, the distance.
+        age = abs(time.time() - state.st_ctime)
+        if not stat.S_ISREG(state.st_mode):
             return age, b""
-        with os.fdopen(os.open(path, READING), "rb") as file:
+        try:
+            handle = os.open(path, READING)
+        except OSError as error:
+            if error.errno not in OF_ITS_OWN:
+                raise
+            return age, b""
+        with os.fdopen(handle, "rb") as file:
+            # Its sender may have put something else there meanwhile.
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                return age, b""
             file.seek(max(0, state.st_size - TAIL))
             return age, file.read(TAIL)
 
@@ -130,21 +154,21 @@ class Folders:
         """
         taken, copy = self.work / (name + TAKEN), self.work / name
         (self.incoming / name).rename(taken)
-        # A pipe would make whoever opens it wait; a link would lead out of the exchange.
+        # A pipe would make whoever opens it wait, a device would do something; a link would lead
+        # out of the exchange.
+        if not stat.S_ISREG(taken.lstat().st_mode):
+            raise Refused("name", "this is no ordinary file")
         try:
             handle = os.open(taken, READING)
-        except OSError:
-            raise Refused("name", "this is no ordinary file") from None
-        with os.fdopen(handle, "rb") as source:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise Refused("name", "this is no ordinary file")
-            with written(copy) as target:
-                left = most
-                while part := source.read(min(CHUNK, left + 1)):
-                    left -= len(part)
-                    if left < 0:
-                        raise Refused("oversize", f"larger than {most >> 20} MiB")
-                    target.write(part)
+        except PermissionError:
+            raise Refused("name", "its rights let nobody read it") from None
+        with os.fdopen(handle, "rb") as source, written(copy) as target:
+            left = most
+            while part := source.read(min(CHUNK, left + 1)):
+                left -= len(part)
+                if left < 0:
+                    raise Refused("oversize", f"larger than {most >> 20} MiB")
+                target.write(part)
         return copy
 
     def give_back(self, name: str) -> None:
@@ -181,16 +205,22 @@ class Folders:
         """Put a file into quarantine with its reason beside it; return its name there.
 
         taken: whether it lies in `work/`, or still in `in/`; keep: whether there is room for the
-        file itself.
+        file itself. FileNotFoundError, and no reason left, when its sender took it away meanwhile.
         """
         kept = _kept(name)
         self.explain(kept, {"file": shown(name), "kept": keep, **reason})
-        (self.work / name).unlink(missing_ok=True)
-        place = self.work / (name + TAKEN) if taken else self.incoming / name
-        if keep:
-            place.rename(self.quarantine / kept)
-        else:
-            place.unlink()
+        place = self.incoming / name
+        if taken:
+            (self.work / name).unlink(missing_ok=True)
+            place = self.work / (name + TAKEN)
+        try:
+            if keep:
+                place.rename(self.quarantine / kept)
+            else:
+                place.unlink()
+        except FileNotFoundError:
+            self.explained(kept).unlink()
+            raise
         return kept
 
     def drop(self, name: str, reason: Mapping[str, object]) -> str:
@@ -205,6 +235,25 @@ class Folders:
         (self.incoming / name).rename(gone)
         self.explain(kept, {"file": shown(name), "kept": False, **reason})
         gone.unlink()
+        return kept
+
+    def clear(self, name: str, reason: Mapping[str, object]) -> str:
+        """Remove a folder of `in/` and leave its reason; return the name of the reason.
+
+        One that is not empty, or not ours to remove, stays, and is told once: then nothing.
+        FileNotFoundError when it is gone.
+        """
+        kept, held = _kept(name), ""
+        try:
+            (self.incoming / name).rmdir()
+        except OSError as error:
+            if error.errno not in HELD:
+                raise
+            kept, held = f"{shown(name)}.stays", f": it stays ({error.strerror})"
+            if self.explained(kept).exists():
+                return ""
+        told = {"file": shown(name), "kept": bool(held), **reason}
+        self.explain(kept, {**told, "detail": f"{reason['detail']}{held}"})
         return kept
 
     def explain(self, name: str, reason: Mapping[str, object]) -> None:
@@ -248,7 +297,7 @@ def too_many(uploads: Iterable[Upload], most: int) -> list[str]:
     most: in bytes.
     """
     gone, held = [], 0
-    for upload in sorted(uploads, key=lambda upload: upload.since):
+    for upload in sorted(uploads, key=lambda upload: (upload.since, upload.name)):
         if held + upload.bytes > most:
             gone.append(upload.name)
         else:
@@ -265,9 +314,10 @@ def _state(entry: os.DirEntry[str]) -> os.stat_result | None:
 
 
 def _kept(name: str) -> str:
-    """Return a name in quarantine that nothing there has."""
+    """Return a name in quarantine that nothing there has, and that is none of a reason."""
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    return f"{moment}-{time.monotonic_ns()}-{shown(name)}"
+    harmless = shown(name).replace(REASON, "_reason_json")
+    return f"{moment}-{time.monotonic_ns()}-{harmless}"
 
 
 def shown(name: str) -> str:

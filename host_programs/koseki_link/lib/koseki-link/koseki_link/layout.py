@@ -285,6 +285,9 @@ class StandIn:
             raise Refused("check-digit", "the header's municipality")
         if {town, name.code6} != {code6}:
             raise Refused("wrong-municipality", f"this is the exchange of {code6}")
+        # Of JSON's values 1, 1.0 and true are equal.
+        if type(row["sequence"]) is not int:
+            raise Refused("malformed", "the header's sequence is no number")
         if (row["flow"], row["sequence"]) != (name.flow, name.sequence):
             raise Refused("name", "name and header differ")
         count = row["count"]

@@ -15,7 +15,7 @@ from typing import Any
 import koseki_release
 from koseki_release import __version__, places
 from koseki_release.archive import MANIFEST, open_release
-from koseki_release.convergence import Host, Wanted
+from koseki_release.convergence import DesiredState, Host
 from koseki_release.errors import Refused, RolledBack
 from koseki_release.instances import ask_health, instances, known_instances
 from koseki_release.record import broken_link, record
@@ -89,7 +89,7 @@ def audit() -> dict[str, Any]:
 
 def converge(*, check: bool) -> dict[str, Any]:
     """Bring this host to the state on standard input; return what was done."""
-    wanted = Wanted(**json.load(sys.stdin))
+    wanted = DesiredState(**json.load(sys.stdin))
     host = Host(wanted, check=check)
     with one_at_a_time():
         try:

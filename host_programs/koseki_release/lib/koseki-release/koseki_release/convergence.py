@@ -18,7 +18,7 @@ from koseki_release.unpacked import altered, current, kept, manifest_bytes, poin
 
 
 @dataclass
-class Wanted:
+class DesiredState:
     """What this host is to be: version, environment of each instance, who asks, what is allowed."""
 
     version: str
@@ -32,7 +32,7 @@ class Wanted:
 class Host:
     """Brings this host to what is wanted; with check, says only what it would do."""
 
-    def __init__(self, wanted: Wanted, *, check: bool) -> None:
+    def __init__(self, wanted: DesiredState, *, check: bool) -> None:
         """Start with nothing done."""
         self.wanted, self.check = wanted, check
         self.done: list[str] = []

@@ -1,4 +1,4 @@
-"""What a trial of an image found."""
+"""What the test of an image found."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Stage:
     name: str
     seconds: float
     results: Results | None = None
-    said: str = ""
+    text: str = ""
 
     @property
     def page(self) -> str:
@@ -36,8 +36,8 @@ class Stage:
 
 
 @dataclass
-class Trial:
-    """What a trial found. accelerator: what the machine ran on."""
+class BootCheck:
+    """What a test found. accelerator: what the machine ran on."""
 
     image: Path
     description: seal.Description
@@ -45,10 +45,10 @@ class Trial:
     stages: list[Stage] = field(default_factory=list)
 
     @property
-    def testimony(self) -> dict[str, Any]:
+    def audit(self) -> dict[str, Any]:
         """What an auditor that knows nothing of this toolkit said where the image was made."""
         found: dict[str, Any] = json.loads(
-            self.image.with_suffix(seal.TESTIMONY).read_text(encoding="utf-8")
+            self.image.with_suffix(seal.AUDIT).read_text(encoding="utf-8")
         )
         return found
 
@@ -63,7 +63,7 @@ class Trial:
             "sha256": self.description.sha256,
             "commit": self.description.origin.commit,
             "accelerator": self.accelerator,
-            "witness": self.testimony,
+            "witness": self.audit,
             "passed": self.count(PASSED),
             "failed": self.count(FAILED),
             "skipped": self.count(SKIPPED),
@@ -71,7 +71,7 @@ class Trial:
                 {
                     "name": stage.name,
                     "seconds": round(stage.seconds, 1),
-                    "said": stage.said,
+                    "said": stage.text,
                     "results": stage.results.as_json() if stage.results else None,
                 }
                 for stage in self.stages

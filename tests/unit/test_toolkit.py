@@ -14,9 +14,9 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.results import EngineResult, HostResult
 from koseki_ops.plan.inventory import WORKSTATION, Inventory
 from koseki_ops.plan.revision import INPUTS
-from koseki_ops.plan.site import STATION_FILE, Site, project_root
+from koseki_ops.plan.site import WATCH_HOST_FILE, Site, project_root
 from koseki_ops.remote.ssh_config import ensure_site_ssh
-from koseki_ops.supply.station import FOLDERS, LOCK, noted, toolkit_bundle, toolkit_digest
+from koseki_ops.supply.toolkit import FOLDERS, LOCK, noted, toolkit_bundle, toolkit_digest
 from koseki_ops.trust.secrets import init_secrets, secrets_file
 from koseki_ops.trust.ssh_ca import certificate, sign_operator, watch_certificate
 from koseki_ops.trust.x509 import Request, open_authority, sign
@@ -27,8 +27,8 @@ HOST = "workstation1"
 
 
 @pytest.fixture
-def seat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """A checkout at the administrator's seat, with secrets and authorities of its own."""
+def control_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A checkout on the control node, with secrets and authorities of its own."""
     root = tmp_path / "checkout"
     ignore = shutil.ignore_patterns("secrets.yml", "__pycache__", "*.egg-info")
     for folder in ("host_programs", "inventories", "platform_schema", "playbooks", "roles", "src"):
@@ -43,103 +43,109 @@ def seat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 
 @pytest.fixture
-def station(seat: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+def watch_host(control_node: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """The toolkit on the host that keeps watch, as an apply leaves it there."""
     root = tmp_path / "toolkit"
-    with tarfile.open(fileobj=io.BytesIO(toolkit_bundle(seat, HOST))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(toolkit_bundle(control_node, HOST))) as tar:
         tar.extractall(root, filter="data")
-    for name, path in noted(seat).items():
+    for name, path in noted(control_node).items():
         (root / "var" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, root / "var" / name)
     monkeypatch.setenv("KOSEKI_ROOT", str(root))
     return Site.open()
 
 
-def test_the_toolkit_knows_where_it_is(station: Site) -> None:
+def test_the_toolkit_knows_where_it_is(watch_host: Site) -> None:
     """On the host the one site is the default, hosts are asked straight, and another is refused."""
-    assert (station.name, station.seat, station.is_lab) == ("mine", HOST, False)
+    assert (watch_host.name, watch_host.origin, watch_host.is_lab) == ("mine", HOST, False)
     with pytest.raises(KosekiError, match="watches another site"):
         Site.open("iida")
 
 
-def test_at_the_seat_nothing_changes(seat: Site) -> None:
-    """Without the file it is the administrator's seat; a lab is entered by its namespace."""
-    assert (seat.seat, seat.is_lab, seat.station) == (WORKSTATION, True, None)
-    assert "ProxyCommand nsenter" in seat.ssh_config.read_text(encoding="utf-8")
+def test_at_the_seat_nothing_changes(control_node: Site) -> None:
+    """Without the file it is the control node; a lab is entered by its namespace."""
+    assert (control_node.origin, control_node.is_lab, control_node.watch_host) == (
+        WORKSTATION,
+        True,
+        None,
+    )
+    assert "ProxyCommand nsenter" in control_node.ssh_config.read_text(encoding="utf-8")
 
 
-def test_a_file_that_cannot_be_read_is_named(station: Site) -> None:
-    """Half a file is a sentence with its remedy, not a toolkit that takes itself for the seat."""
-    (station.root / STATION_FILE).write_text("{", encoding="ascii")
+def test_a_file_that_cannot_be_read_is_named(watch_host: Site) -> None:
+    """Half a file is an error, not a toolkit that believes it is the control node."""
+    (watch_host.root / WATCH_HOST_FILE).write_text("{", encoding="ascii")
     with pytest.raises(KosekiError, match="does not know which host it is on"):
         Site.open()
 
 
-def test_it_asks_only_with_a_certificate_that_holds(station: Site, seat: Site) -> None:
+def test_it_asks_only_with_a_certificate_that_holds(watch_host: Site, control_node: Site) -> None:
     """No certificate, or one that has run out: one sentence that says who renews it."""
-    inventory = Inventory(station.inventory)
-    with pytest.raises(KosekiError, match="no certificate to ask with"):
-        ensure_site_ssh(station, inventory)
-    ssh = station.state / "ssh"
-    shutil.copy(seat.state / "ssh" / "automation", ssh)
-    public = (seat.state / "ssh" / "automation.pub").read_text(encoding="ascii")
-    (ssh / "automation-cert.pub").write_text(watch_certificate(seat, inventory, HOST, public))
-    ensure_site_ssh(station, inventory)
-    config = station.ssh_config.read_text(encoding="utf-8")
+    inventory = Inventory(watch_host.inventory)
+    with pytest.raises(KosekiError, match="no SSH certificate"):
+        ensure_site_ssh(watch_host, inventory)
+    ssh = watch_host.state / "ssh"
+    shutil.copy(control_node.state / "ssh" / "automation", ssh)
+    public = (control_node.state / "ssh" / "automation.pub").read_text(encoding="ascii")
+    (ssh / "automation-cert.pub").write_text(
+        watch_certificate(control_node, inventory, HOST, public)
+    )
+    ensure_site_ssh(watch_host, inventory)
+    config = watch_host.ssh_config.read_text(encoding="utf-8")
     assert "ProxyCommand" not in config
     assert "HostName 10.158.90.101" in config
     assert not (ssh / "user_ca").exists()
 
 
-def test_its_certificate_is_its_own(seat: Site) -> None:
+def test_its_certificate_is_its_own(control_node: Site) -> None:
     """A principal of its own, from its own addresses alone, kept until half its life is gone."""
-    inventory = Inventory(seat.inventory)
-    public = (seat.state / "ssh" / "automation.pub").read_text(encoding="ascii")
-    first = watch_certificate(seat, inventory, HOST, public)
-    signed = certificate(seat.state / "ssh" / "watch" / f"{HOST}-cert.pub")
+    inventory = Inventory(control_node.inventory)
+    public = (control_node.state / "ssh" / "automation.pub").read_text(encoding="ascii")
+    first = watch_certificate(control_node, inventory, HOST, public)
+    signed = certificate(control_node.state / "ssh" / "watch" / f"{HOST}-cert.pub")
     assert signed is not None
     assert signed.valid_principals == [b"watch"]
     assert signed.critical_options == {b"source-address": b"10.158.10.6,10.158.90.6"}
-    assert watch_certificate(seat, inventory, HOST, public) == first
+    assert watch_certificate(control_node, inventory, HOST, public) == first
 
 
-def test_it_signs_nothing(station: Site, seat: Site, tmp_path: Path) -> None:
+def test_it_signs_nothing(watch_host: Site, control_node: Site, tmp_path: Path) -> None:
     """Neither a person nor a host is certified there, whoever asks."""
-    del seat
+    del control_node
     key = tmp_path / "key.pub"
     key.write_text("ssh-ed25519 AAAA", encoding="ascii")
-    with pytest.raises(KosekiError, match="holds no authority and signs nothing"):
-        sign_operator(station, Inventory(station.inventory), "sousa01", key)
+    with pytest.raises(KosekiError, match="has no authority and signs nothing"):
+        sign_operator(watch_host, Inventory(watch_host.inventory), "sousa01", key)
 
 
-def test_no_private_key_and_no_foreign_secret_travels(seat: Site) -> None:
+def test_no_private_key_and_no_foreign_secret_travels(control_node: Site) -> None:
     """What is handed over and what the toolkit carries: no key, and its own site's vault only."""
-    open_authority(seat.state / "pki", "passphrase", 10)
-    foreign = seat.root / "inventories/iida/group_vars/all/secrets.yml"
+    open_authority(control_node.state / "pki", "passphrase", 10)
+    foreign = control_node.root / "inventories/iida/group_vars/all/secrets.yml"
     foreign.write_text("foreign", encoding="ascii")
-    texts = {name: path.read_bytes() for name, path in noted(seat).items()}
+    texts = {name: path.read_bytes() for name, path in noted(control_node).items()}
     assert {"mine/ssh/known_hosts", "mine/ssh/user_ca.pub", "mine/pki/ca.crt"} <= set(texts)
-    with tarfile.open(fileobj=io.BytesIO(toolkit_bundle(seat, HOST))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(toolkit_bundle(control_node, HOST))) as tar:
         names = tar.getnames()
         texts |= {row.name: tar.extractfile(row).read() for row in tar if row.isfile()}  # type: ignore[union-attr] # a file has content
     assert [name for name, text in texts.items() if b"PRIVATE KEY-----" in text] == []
     assert [n for n in names if n.endswith("secrets.yml")] == [
-        str(secrets_file(seat).relative_to(seat.root))
+        str(secrets_file(control_node).relative_to(control_node.root))
     ]
     assert any(name.startswith("koseki_ops-") and name.endswith(".whl") for name in names)
 
 
-def test_every_change_of_the_toolkit_is_seen(seat: Site) -> None:
+def test_every_change_of_the_toolkit_is_seen(control_node: Site) -> None:
     """A byte in a role, another link, another site: each is another toolkit."""
-    before = toolkit_digest(seat, HOST)
-    assert toolkit_digest(seat, HOST) == before
-    task = seat.root / "roles/etcd/tasks/main.yml"
+    before = toolkit_digest(control_node, HOST)
+    assert toolkit_digest(control_node, HOST) == before
+    task = control_node.root / "roles/etcd/tasks/main.yml"
     task.write_text(task.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-    changed = toolkit_digest(seat, HOST)
-    link = seat.root / "inventories/lab/group_vars/city"
+    changed = toolkit_digest(control_node, HOST)
+    link = control_node.root / "inventories/lab/group_vars/city"
     link.unlink()
     link.symlink_to("../../iida/group_vars/databases")
-    assert len({before, changed, toolkit_digest(seat, HOST)}) == 3
+    assert len({before, changed, toolkit_digest(control_node, HOST)}) == 3
 
 
 def test_what_decides_a_host_is_compared_and_goes_along() -> None:
@@ -154,7 +160,7 @@ def test_the_authority_without_its_key_recognises_only(tmp_path: Path) -> None:
     (tmp_path / "ca.key").unlink()
     alone = open_authority(tmp_path, "passphrase", 10)
     assert alone.certificate == whole.certificate
-    with pytest.raises(KosekiError, match="the CA's key is not here"):
+    with pytest.raises(KosekiError, match="the CA's key is not on this host"):
         sign(alone, Request("x", (), 1, 1), "")
 
 
@@ -172,7 +178,7 @@ def test_what_the_engines_need_is_on_the_host() -> None:
 
 
 def test_the_second_opinion_is_a_sentence_a_host() -> None:
-    """Silent hosts are not verified, changes are named with their remedy; quiet when all holds."""
+    """Unreachable hosts are not verified, changes have their remedy; quiet when all holds."""
     quiet = EngineResult("all", {"primary1": HostResult()})
     assert opinion(quiet) == []
     loud = EngineResult(
@@ -185,7 +191,7 @@ def test_the_second_opinion_is_a_sentence_a_host() -> None:
     )
     assert opinion(loud) == [
         (
-            "primary1 is not as the inventory says, 1 would change: Keep sudo; "
+            "primary1 differs from the inventory, 1 would change: Keep sudo; "
             "run `koseki apply --limit primary1`"
         ),
         "secondary1 is not verified: secondary1 does not answer",
@@ -230,16 +236,16 @@ NextElapseUSecRealtime={coming}
 def test_a_run_says_how_it_stands(
     shown: tuple[str, str, int, str, str], well: bool, sentence: str
 ) -> None:
-    """Systemd's own words become one line; without a next beat nothing is well."""
+    """Systemd's own words become one line; without a next run nothing is well."""
     state, result, code, last, coming = shown
     text = SHOWN.format(state=state, result=result, code=code, last=last, coming=coming)
-    (row,) = run_states(text)
+    row, *_ = run_states("".join(text.replace(RUNS[0].unit, run.unit) for run in RUNS))
     assert (row.unit, row.well, row.sentence) == ("koseki-drift", well, sentence)
 
 
-def test_the_runs_have_beats_in_the_plan() -> None:
+def test_every_run_has_a_schedule_in_the_plan() -> None:
     """Each run's calendar and limit stand in the inventory, and its unit in the question."""
-    beats = Inventory(ROOT / "inventories/iida").shared["watch_schedule"]
+    schedule = Inventory(ROOT / "inventories/iida").shared["watch_schedule"]
     wanted = {f"{run.name}_{what}" for run in RUNS for what in ("calendar", "seconds")}
-    assert set(beats) == wanted
+    assert set(schedule) == wanted
     assert all(f"{run.unit}.timer" in STATUS for run in RUNS)

@@ -22,7 +22,7 @@ from koseki_ops.core.lazy_group import LazyGroup
 from koseki_ops.drift.cli import HISTORY, drift_group
 from koseki_ops.drift.history.store import DATABASE_FILE, HEAD_FILE, Store
 from koseki_ops.drift.history_cli import since_moment
-from koseki_ops.drift.record import keep
+from koseki_ops.drift.record import record
 from koseki_ops.drift.report.alerts import ALERTS_FILE
 from koseki_ops.drift.report.page import PAGE_FILE
 from koseki_ops.drift.scheduled import METRICS_FILE
@@ -71,11 +71,11 @@ def test_history_tells_changes_and_counts_the_rest(site: Site) -> None:
     for number in range(1, 4):
         history.append(sweep(drifted(), at=NOW + number * 900))
     history.append(sweep(drifted(seen="0777"), drifted(1), at=NOW + 3600))
-    history.append(sweep(not_verified(), silent=["secondary1"], at=NOW + 4500))
+    history.append(sweep(not_verified(), unreachable=["secondary1"], at=NOW + 4500))
     result = run("history", "--json")
     lines = result.stdout.splitlines()
     assert result.exit_code == 0
-    assert lines[0] == "2026-11-24 08:15  3742 hold, 1 drifted (0 waived), 0 not verified"
+    assert lines[0] == "2026-11-24 08:15  3742 as applied, 1 drifted (0 waived), 0 not verified"
     assert lines[1].startswith(f"  + {drifted().id} primary1 file /etc/patroni/config.yml mode: ")
     assert lines[2] == "  3 sweeps without a change"
     assert lines[4].startswith("  ~ ")
@@ -96,7 +96,7 @@ def test_since(site: Site) -> None:
     assert since_moment("2026-11-23T23:15:00Z", "Asia/Tokyo") == NOW
     assert since_moment(None, "Asia/Tokyo") == 0
     for bad in ("yesterday", "2026-11-31", "2026-11-24T09:00:00"):
-        with pytest.raises(KosekiError, match="--since is no moment"):
+        with pytest.raises(KosekiError, match="--since is not a date"):
             since_moment(bad, "Asia/Tokyo")
 
 
@@ -157,7 +157,7 @@ def test_verify_history(site: Site) -> None:
     history.append(sweep(at=NOW + 900))
     good = run("verify-history", "--json")
     assert good.exit_code == 0
-    assert "2 sweeps, the chain holds" in good.stdout
+    assert "2 sweeps, the chain is whole" in good.stdout
     with closing(sqlite3.connect(site.state / "drift" / DATABASE_FILE)) as connection, connection:
         connection.execute("UPDATE sweeps SET drifted = 0 WHERE number = 1")
     bad = run("verify-history", "--json")
@@ -188,41 +188,41 @@ def test_a_sweep_of_the_schedule_leaves_everything(site: Site, tmp_path: Path) -
     """It is kept, told, measured and shown; a person's own sweep is kept only."""
     program = with_mta(site, tmp_path)
     folder = site.state / "drift"
-    person = keep(site, sweep(drifted()), alert=False)
-    assert [said[:29] for said in person.said] == ["W-2026-001 matches nothing: p"]
+    person = record(site, sweep(drifted()), alert=False)
+    assert [said[:29] for said in person.notices] == ["W-2026-001 matches nothing: p"]
     assert person.sweep.findings[0].first_seen == NOW
     assert not (folder / PAGE_FILE).exists()
-    watch = keep(site, sweep(drifted(), drifted(1), at=NOW + 900), alert=True)
-    assert watch.said == ()
+    watch = record(site, sweep(drifted(), drifted(1), at=NOW + 900), alert=True)
+    assert watch.notices == ()
     assert [finding.waiver for finding in watch.sweep.findings] == ["", "W-2026-001"]
     assert "koseki_drift_open_items 1.0" in (folder / METRICS_FILE).read_text()
     assert drifted().id in (folder / PAGE_FILE).read_text(encoding="utf-8")
     assert len(json.loads((folder / "alerts" / ALERTS_FILE).read_text(encoding="utf-8"))) == 1
     assert (tmp_path / "mail").read_text().count("Subject:") == 1
     program.unlink()
-    silent = keep(site, sweep(at=NOW + 1800), alert=True)
-    assert "the MTA cannot be started" in silent.said[-1]
+    unreachable = record(site, sweep(at=NOW + 1800), alert=True)
+    assert "the MTA cannot be started" in unreachable.notices[-1]
 
 
 def test_a_tampered_history_is_told_once(site: Site, tmp_path: Path) -> None:
     """The schedule says so by mail, once, and once more when a new history begins."""
     program = with_mta(site, tmp_path)
     folder = site.state / "drift"
-    keep(site, sweep(), alert=True)
+    record(site, sweep(), alert=True)
     (folder / HEAD_FILE).unlink()
     program.rename(tmp_path / "away")
     with pytest.raises(KosekiError, match=r"head file .* is missing.*the MTA cannot be started"):
-        keep(site, sweep(at=NOW + 1), alert=True)
+        record(site, sweep(at=NOW + 1), alert=True)
     (tmp_path / "away").rename(program)
     for number in (1, 2):
         with pytest.raises(KosekiError, match=r"head file .* is missing"):
-            keep(site, sweep(at=NOW + number), alert=True)
+            record(site, sweep(at=NOW + number), alert=True)
     mail = (tmp_path / "mail").read_text()
     assert mail.count("Subject:") == 1
     assert "koseki drift verify-history" in mail
     for name in ("history.db", "history.db-wal", "history.db-shm"):
         (folder / name).unlink(missing_ok=True)
-    keep(site, sweep(at=NOW + 3), alert=True)
+    record(site, sweep(at=NOW + 3), alert=True)
     assert (tmp_path / "mail").read_text().count("Subject:") == 2
 
 

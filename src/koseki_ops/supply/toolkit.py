@@ -2,7 +2,7 @@
 
 The toolkit and its packages are the baseline's (`pyinfra_deploys/watch_host/`), compared by one
 hash each. What the engines note here while they work (host keys, certificates, manifests) is
-handed over when they have ended. No authority's private key leaves the administrator's seat.
+handed over when they have ended. No authority's private key leaves the control node.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ import shutil
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from koseki_ops.core.environment import for_fetching
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.revision import inputs_of
-from koseki_ops.plan.site import STATION_FILE, Site, Station
+from koseki_ops.plan.site import WATCH_HOST_FILE, Site, WatchHost
 from koseki_ops.remote.run import Result
 from koseki_ops.remote.run import run as run_on
 from koseki_ops.supply.mirror import mirror_folder
@@ -91,7 +92,7 @@ TAKE_OVER = (
 )
 
 
-def stations(inventory: Inventory) -> list[str]:
+def watch_hosts(inventory: Inventory) -> list[str]:
     """Return the hosts that keep watch."""
     return inventory.hosts_in(WATCH_HOSTS)
 
@@ -105,7 +106,7 @@ def wheelhouse(site: Site) -> Path:
     return site.var / "wheelhouse" / digest[:16]
 
 
-def build_wheelhouse(site: Site, say: Callable[[str], None]) -> None:
+def build_wheelhouse(site: Site, on_progress: OnProgress) -> None:
     """Collect the packages that the lock names, from wherever this machine's pip is configured to.
 
     pip holds each against its hash; built aside, so that an interrupt leaves nothing half done.
@@ -113,7 +114,7 @@ def build_wheelhouse(site: Site, say: Callable[[str], None]) -> None:
     folder = wheelhouse(site)
     if folder.exists():
         return
-    say("package mirror: fetching the toolkit's own packages")
+    on_progress("package mirror: fetching the toolkit's own packages")
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         run(
@@ -135,7 +136,7 @@ def wheels_bundle(site: Site) -> bytes:
     folder = wheelhouse(site)
     if not folder.exists():
         raise KosekiError(
-            "the toolkit's own packages are not there", str(folder), "run `koseki mirror build`"
+            "the toolkit's own packages are missing", str(folder), "run `koseki mirror build`"
         )
     members = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
     return bundle({**members, LOCK: (site.root / LOCK).read_bytes()})
@@ -164,7 +165,7 @@ def content_of(path: Path) -> bytes:
 
 def toolkit_digest(site: Site, host: str) -> str:
     """Return one hash over the toolkit as this host should have it."""
-    digest = hashlib.sha256(station_file(site, host))
+    digest = hashlib.sha256(watch_host_file(site, host))
     for name, path in toolkit_sources(site):
         if _goes(site, name):
             digest.update(f"\0{name}\0".encode() + hashlib.sha256(content_of(path)).digest())
@@ -176,10 +177,10 @@ def _goes(site: Site, name: str) -> bool:
     return not name.endswith("/secrets.yml") or site.root / name == secrets_file(site)
 
 
-def station_file(site: Site, host: str) -> bytes:
+def watch_host_file(site: Site, host: str) -> bytes:
     """Return what the toolkit is told about where it is."""
-    told = Station(host, site.inventory_name, site.name, inputs_of(site).commit)
-    return json.dumps(vars(told), indent=1).encode() + b"\n"
+    watch_host = WatchHost(host, site.inventory_name, site.name, inputs_of(site).commit)
+    return json.dumps(vars(watch_host), indent=1).encode() + b"\n"
 
 
 def toolkit_bundle(site: Site, host: str) -> bytes:
@@ -200,7 +201,7 @@ def toolkit_bundle(site: Site, host: str) -> bytes:
             for name, path in toolkit_sources(site)
             if not name.startswith("src/") and _goes(site, name)
         }
-        return bundle({**members, STATION_FILE: station_file(site, host)})
+        return bundle({**members, WATCH_HOST_FILE: watch_host_file(site, host)})
 
 
 # What is handed over.
@@ -228,8 +229,8 @@ def hand_over(site: Site, host: str) -> str:
     digest = hashlib.sha256()
     for name, path in sorted(members.items()):
         # What lies under its own hash needs no other.
-        told = b"" if CONTENT.fullmatch(path.name) else path.read_bytes()
-        digest.update(f"\0{name}\0".encode() + hashlib.sha256(told).digest())
+        content = b"" if CONTENT.fullmatch(path.name) else path.read_bytes()
+        digest.update(f"\0{name}\0".encode() + hashlib.sha256(content).digest())
     wanted = digest.hexdigest()
     done = _on(site, host, f"cat {HANDED_OVER} 2>/dev/null || echo nothing")
     if done.code == 0 and done.stdout.strip() != wanted:
