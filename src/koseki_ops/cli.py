@@ -10,6 +10,7 @@ import click
 from koseki_ops.core.command_language import language_option, speak_for_click
 from koseki_ops.core.environment import forget_caller
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.core.lazy_group import LazyGroup
 from koseki_ops.core.terminal import guard
 
@@ -117,6 +118,6 @@ def main() -> None:
         error.show()
     except (click.Abort, KeyboardInterrupt):
         click.echo(
-            "koseki: interrupted: run the same command again, it goes on from here", err=True
+            _("koseki: interrupted: run the same command again, it goes on from here"), err=True
         )
     sys.exit(2)
