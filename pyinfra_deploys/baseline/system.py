@@ -9,6 +9,7 @@ from pyinfra_deploys.baseline.host_data import HostData
 from pyinfra_deploys.baseline.operations import Commands, File, ShellAnswer, ask, put_files
 from pyinfra_deploys.baseline.templates import render
 
+from koseki_ops.engines.connector import seconds_apart
 from koseki_ops.engines.prefetch import AT_THIS_MOMENT
 
 OWNER = "# Managed by koseki (pyinfra, baseline/system.py). Do not edit.\n"
@@ -30,8 +31,9 @@ def set_clock(data: HostData) -> Commands:
     """Set the clock of a host that asks nobody, over the management connection, when it is off."""
     if data.time_sources:
         return
+    asked = time.time()
     (answer,) = ask(ShellAnswer, question=f"{AT_THIS_MOMENT}date +%s.%N")
-    if abs(float(answer) - time.time()) > TOLERATED_SKEW_SECONDS:
+    if seconds_apart(float(answer), asked, time.time()) > TOLERATED_SKEW_SECONDS:
         yield StringCommand(f"date --set=@{time.time():.3f}")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from koseki_ops.core.subprocesses import run
-from koseki_ops.engines.connector import CLOCK_SECONDS, clocks_apart
+from koseki_ops.engines.connector import CLOCK_SECONDS, clocks_apart, seconds_apart
 from koseki_ops.evidence.ledger import Ledger, Verdict
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import BUILD_LAB, Site
@@ -70,6 +70,14 @@ def test_who_is_refused_learns_when_the_certificate_holds(site: Site) -> None:
     assert "on its console" in said
     files_of(site).automation_key.with_name("automation-cert.pub").unlink()
     assert certificate_holds(site) == "there is no SSH certificate"
+
+
+@pytest.mark.parametrize("there", [100.0, 103.0, 110.0])
+def test_a_clock_is_not_off_because_its_answer_was_long_on_its_way(there: float) -> None:
+    """Wherever between question and answer it was read: a busy machine sets no clock."""
+    assert seconds_apart(there, 100.0, 110.0) <= 0
+    assert seconds_apart(99.0, 100.0, 110.0) == 1
+    assert seconds_apart(112.0, 100.0, 110.0) == 2
 
 
 @pytest.mark.parametrize("off", [-CLOCK_SECONDS, 0, CLOCK_SECONDS])

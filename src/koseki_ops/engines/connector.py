@@ -305,13 +305,21 @@ def _hear(stream: Any, reason: bytearray, end: Callable[[], None] | None = None)
             return
 
 
+def seconds_apart(there: float, asked: float, answered: float) -> float:
+    """Return by how much a host's clock is surely off, however long its answer was on its way.
+
+    there: the host's, between the question and the answer; all in seconds since the epoch. Nothing
+    is sure while it lies between them: then the result is at most 0.
+    """
+    return max(there - answered, asked - there)
+
+
 def clocks_apart(there: float, asked: float, answered: float) -> str:
     """Return what is said of a host's clock that is too far from this one, empty when it is not.
 
-    there: the host's, between the question and the answer; all in seconds since the epoch.
+    Its arguments are those of `seconds_apart`.
     """
-    off = max(there - answered, asked - there)
-    if off <= CLOCK_SECONDS:
+    if seconds_apart(there, asked, answered) <= CLOCK_SECONDS:
         return ""
     return _(
         "its clock shows {moment}, this machine's {moment2}: what is signed "
