@@ -7,8 +7,10 @@ import sys
 
 import click
 
+from koseki_ops.core.command_language import language_option, speak_for_click
 from koseki_ops.core.environment import forget_caller
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.core.lazy_group import LazyGroup
 from koseki_ops.core.terminal import guard
 
@@ -93,6 +95,7 @@ ROOMS = {
 
 
 @click.group(cls=LazyGroup, places=ROOMS, context_settings=CONTEXT)
+@language_option
 def cli() -> None:
     """Provision, verify and evidence the shared family-register platform.
 
@@ -103,6 +106,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command; a KosekiError or an interrupt becomes one sentence and exit code 2."""
     forget_caller()
+    speak_for_click()
     guard()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -114,6 +118,6 @@ def main() -> None:
         error.show()
     except (click.Abort, KeyboardInterrupt):
         click.echo(
-            "koseki: interrupted: run the same command again, it goes on from here", err=True
+            _("koseki: interrupted: run the same command again, it goes on from here"), err=True
         )
     sys.exit(2)

@@ -7,6 +7,7 @@ import sys
 import click
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import N_, _
 from koseki_ops.core.progress import Progress
 from koseki_ops.engines import apply as engine
 from koseki_ops.lab.lab import Lab
@@ -21,7 +22,7 @@ from koseki_ops.verify.cli import print_results
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, Results
 from koseki_ops.verify.runner import Reports, verify
 
-STEPS = ("secrets", "package mirror", "lab", "apply", "verify")
+STEPS = (N_("secrets"), N_("package mirror"), N_("lab"), N_("apply"), N_("verify"))
 
 
 @click.command("demo")
@@ -40,27 +41,29 @@ def run_demo(site: Site) -> int:
     """Do every step, print what stands, and return the exit code of the weakest answer."""
     if not site.is_lab:
         raise KosekiError(
-            "the demonstration runs in the lab only", site.inventory_name, "leave --inventory out"
+            _("the demonstration runs in the lab only"),
+            site.inventory_name,
+            _("leave --inventory out"),
         )
-    progress = Progress(STEPS)
-    with progress.step("secrets"):
+    progress = Progress([_(step) for step in STEPS])
+    with progress.step(_("secrets")):
         made = init_secrets(site)
         progress.report(f"{made} secrets made" if made else "complete")
-    with progress.step("package mirror"):
+    with progress.step(_("package mirror")):
         build_mirror(site, progress.report)
         build_wheelhouse(site, progress.report)
-    with progress.step("lab"):
+    with progress.step(_("lab")):
         Lab(site, progress.report).up()
-    with progress.step("apply"):
+    with progress.step(_("apply")):
         result = engine.apply(site, engine.Plan(), progress.report)
         progress.report(f"{result.changed} changed, {result.failed} failed")
     for host in result.hosts.values():
         for error in host.errors:
             click.echo(f"  {error}", err=True)
     if result.failed:
-        click.echo("The platform is not up; the lines above show why.")
+        click.echo(_("The platform is not up; the lines above show why."))
         return 1
-    with progress.step("verify"):
+    with progress.step(_("verify")):
         verified = verify(site, (), ())
     print_results(verified)
     print_table(site, result.changed, verified, progress)
@@ -70,28 +73,34 @@ def run_demo(site: Site) -> int:
 def print_table(site: Site, changed: int, verified: Results, progress: Progress) -> None:
     """Print what stands, how long it took, and where to look next."""
     inventory = Inventory(site.inventory)
-    click.echo("\nWhat stands")
+    click.echo(_("\nWhat stands"))
     for host in inventory.hosts:
         groups = [kind.group for kind in kinds_of(inventory, host)]
         address = inventory.address_of(host, site.origin)
         click.echo(f"  {host:16} {', '.join(groups):14} {address}")
-    click.echo("\nHow long it took")
+    click.echo(_("\nHow long it took"))
     for name, seconds in progress.done:
         click.echo(f"  {name:16} {seconds:6.1f} s")
     click.echo(
-        f"\n{changed} changes; {verified.count(PASSED)} checks passed, "
-        f"{verified.count(FAILED)} failed, {verified.count(SKIPPED)} not verified"
+        _(
+            "\n{changed} changes; {passed} checks passed, {failed} failed, {skipped} not verified"
+        ).format(
+            changed=changed,
+            passed=verified.count(PASSED),
+            failed=verified.count(FAILED),
+            skipped=verified.count(SKIPPED),
+        )
     )
     where = [
-        ("the report", str(Reports.of(site).html.relative_to(site.root))),
-        ("a shell on a host", ".venv/bin/koseki lab exec primary1 -- bash"),
+        (_("the report"), str(Reports.of(site).html.relative_to(site.root))),
+        (_("a shell on a host"), ".venv/bin/koseki lab exec primary1 -- bash"),
         (
-            "who leads",
+            _("who leads"),
             ".venv/bin/koseki lab exec primary1 -- patronictl -c /etc/patroni/config.yml list",
         ),
-        ("verify again", ".venv/bin/koseki verify"),
-        ("take it down", "make down"),
+        (_("verify again"), ".venv/bin/koseki verify"),
+        (_("take it down"), "make down"),
     ]
-    click.echo("\nWhere to look next")
+    click.echo(_("\nWhere to look next"))
     for what, command in where:
         click.echo(f"  {what:18} {command}")

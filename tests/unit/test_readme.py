@@ -11,6 +11,7 @@ import click
 import pytest
 
 from koseki_ops import demo
+from koseki_ops.cli import cli
 from koseki_ops.core.progress import Progress
 from koseki_ops.plan.site import Site, project_root
 from koseki_ops.reference.commands import commands
@@ -144,7 +145,7 @@ def test_every_command_that_is_named_is_there(document: Path) -> None:
     """With the options that it is shown with; `koseki lab` and the like stand for their group."""
     wrong = []
     for path, options in called(document):
-        parameters = COMMANDS[path].command.params if path in COMMANDS else []
+        parameters = COMMANDS[path].command.params if path in COMMANDS else cli.params
         taken = {name for parameter in parameters for name in parameter.opts} | HELP
         wrong += [f"{path} {option}" for option in options if option not in taken]
     assert wrong == []

@@ -17,6 +17,7 @@ import jpholiday
 
 from koseki_ops.calendar.months import Month
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 
 FIRST_YEAR = 1989
 # The last year whose holidays were published when the package was released.
@@ -50,9 +51,9 @@ class Office:
         both = sorted(set(self.opens) & set(self.closes))
         if both:
             raise KosekiError(
-                "a day is both in `opens` and in `closes`",
+                _("a day is both in `opens` and in `closes`"),
                 str(both[0]),
-                "keep it in one of them: `opens` or `closes`",
+                _("keep it in one of them: `opens` or `closes`"),
             )
 
     def is_open(self, day: date) -> bool:
@@ -72,7 +73,7 @@ class Office:
         """Return the business day that is so many of them after a day; before it, when negative."""
         step = DAY if count > 0 else -DAY
         direction: Direction = "next" if count > 0 else "previous"
-        for _ in range(abs(count)):
+        for _ignored in range(abs(count)):
             day = self.moved(day + step, direction)
         return day
 
@@ -89,9 +90,9 @@ class Office:
         days = list(self.business_days(wanted.first_day, wanted.last_day))
         if not 1 <= count <= len(days):
             raise KosekiError(
-                f"{wanted} has {len(days)} business days",
+                _("{wanted} has {count} business days").format(wanted=wanted, count=len(days)),
                 str(count),
-                f"give a number from 1 to {len(days)} (`count`)",
+                _("give a number from 1 to {count} (`count`)").format(count=len(days)),
             )
         return days[count - 1]
 
@@ -108,9 +109,11 @@ def closed_by_rule(day: date) -> bool:
     if not FIRST_YEAR <= day.year <= LAST_YEAR:
         kind = NotPublishedError if day.year > LAST_YEAR else KosekiError
         raise kind(
-            f"the holidays of {day.year} are not known",
-            f"known are {FIRST_YEAR} to {LAST_YEAR}",
-            "update the package jpholiday when they are published, and LAST_YEAR with it",
+            _("the holidays of {year} are not known").format(year=day.year),
+            _("known are {first_year} to {last_year}").format(
+                first_year=FIRST_YEAR, last_year=LAST_YEAR
+            ),
+            _("update the package jpholiday when they are published, and LAST_YEAR with it"),
         )
     begins, ends = NEW_YEAR
     around_new_year = (day.month, day.day) >= begins or (day.month, day.day) <= ends

@@ -12,6 +12,7 @@ import unicodedata
 from datetime import date
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 
 # The newest first: name, first day.
 ERAS = (
@@ -39,9 +40,9 @@ def year_in_era(day: date) -> str:
     day = date(day.year, day.month, day.day)
     if day < FIRST_DAY:
         raise KosekiError(
-            "a day before the Gregorian calendar",
+            _("a day before the Gregorian calendar"),
             str(day),
-            f"give a day from `{FIRST_DAY}` on",
+            _("give a day from `{first_day}` on").format(first_day=FIRST_DAY),
         )
     for name, first in ERAS:
         if day >= first:
@@ -56,7 +57,9 @@ def day_of(written: str) -> date:
     Raises KosekiError for what is no day of that era: 平成31年5月1日 was in 令和.
     """
     match = WRITTEN.fullmatch(unicodedata.normalize("NFKC", written).replace(" ", ""))
-    wrong = KosekiError("this is not a day in an era", written, "write it as `令和元年5月1日`")
+    wrong = KosekiError(
+        _("this is not a day in an era"), written, _("write it as `令和元年5月1日`")
+    )
     if match is None:
         raise wrong
     first = next(began for name, began in ERAS if name == match["era"])

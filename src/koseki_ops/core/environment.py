@@ -2,7 +2,8 @@
 
 A variable that is meant for another program (`ANSIBLE_SKIP_TAGS`, `PYTEST_ADDOPTS`, `http_proxy`,
 `GIT_DIR`, `PGHOST`, a locale that does not exist, a umask) would change what is applied or verified
-here. What is kept is a list; everything else is forgotten before the command begins. Only what
+here. What is kept is a list; everything else is forgotten before the command begins. A locale is
+read once, for the language of what a person reads, and handed on as `KOSEKI_LANG`. Only what
 fetches from outside hears of the way there: proxies, certificates, pip's and apt's own settings.
 """
 
@@ -12,9 +13,11 @@ import os
 import sys
 from collections.abc import Mapping
 
+from koseki_ops.core.language import VARIABLE, language_of
+
 KEPT = frozenset({
     *("HOME", "USER", "LOGNAME", "SUDO_USER", "SHELL", "PATH", "TMPDIR"),
-    *("TERM", "COLORTERM", "COLUMNS", "LINES", "NO_COLOR", "LANG"),
+    *("TERM", "COLORTERM", "COLUMNS", "LINES", "NO_COLOR"),
     # These decide when Python writes, and nothing of what it does.
     *("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"),
 })  # fmt: skip
@@ -50,6 +53,7 @@ def forget_caller() -> None:
     found = dict(os.environ)
     kept = chosen(found, KEPT, KEPT_PREFIXES)
     kept.setdefault("PATH", os.defpath)
+    kept[VARIABLE] = language_of(found)
     if any(name.startswith("PYTHON") and name not in KEPT for name in found):
         fetching = chosen(found, FETCHING, FETCHING_PREFIXES)
         # By its own name, where it has one: `koseki` stays what it is among the processes.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from koseki_ops.core.formatting import in_short, unbroken
+from koseki_ops.core.language import _
 
 
 @dataclass
@@ -20,5 +21,6 @@ class KosekiError(Exception):
 
     def __str__(self) -> str:
         """Join the three parts into the sentence that is printed: one line, fit for any reader."""
-        seen = f" ({in_short(str(self.seen))})" if self.seen else ""
-        return unbroken(f"{self.what}{seen}: {self.remedy}")
+        whole = _("{what} ({seen}): {remedy}") if self.seen else _("{what}: {remedy}")
+        seen = in_short(str(self.seen))
+        return unbroken(whole.format(what=self.what, seen=seen, remedy=self.remedy))

@@ -14,6 +14,7 @@ from typing import Any
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.formatting import unbroken
+from koseki_ops.core.language import _
 
 # Deeper than anything that is asked for, and far from where Python ends.
 DEPTH = 50
@@ -62,9 +63,9 @@ def as_asked(host: str) -> Iterator[None]:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise KosekiError(
-            f"{host} did not answer what it was asked",
+            _("{host} did not answer what it was asked").format(host=host),
             repr(error),
-            f"check it (`ssh {host}`), then run the same command again",
+            _("check it (`ssh {host}`), then run the same command again").format(host=host),
         ) from error
 
 

@@ -8,6 +8,9 @@ from typing import Any
 
 import click
 
+from koseki_ops.core.command_language import in_language
+from koseki_ops.core.language import _
+
 
 class LazyGroup(click.Group):
     """A group whose commands live in modules of their own, named by `module:attribute`."""
@@ -27,9 +30,13 @@ class LazyGroup(click.Group):
             return None
         module, attribute = self.places[cmd_name][0].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
+        return in_language(command)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help; only now is it known in which language."""
+        super(LazyGroup, in_language(self)).format_help(ctx, formatter)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """List the commands; none is imported for that."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, self.places[name][1]) for name in sorted(self.places)])
+        with formatter.section(_("Commands")):
+            formatter.write_dl([(name, _(self.places[name][1])) for name in sorted(self.places)])

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 
 
 @contextmanager
@@ -24,9 +25,11 @@ def exclusive(path: Path, taken: str) -> Iterator[None]:
         except BlockingIOError as error:
             lock.seek(0)
             pid = lock.read().strip()
-            holder = f"process {pid}"
+            holder = _("process {pid}").format(pid=pid)
             raise KosekiError(
-                taken, holder, f"wait until it has ended, or look at it with `ps -p {pid}`"
+                taken,
+                holder,
+                _("wait until it has ended, or look at it with `ps -p {pid}`").format(pid=pid),
             ) from error
         lock.truncate(0)
         lock.write(str(os.getpid()))

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import click
 
 from koseki_ops.core.formatting import in_short
+from koseki_ops.core.language import _
 
 # Takes one line about what is being done.
 OnProgress = Callable[[str], None]
@@ -39,7 +40,7 @@ class Progress:
         """Announce a step and what comes after it; on the way out say how long it took."""
         number = len(self.done) + 1
         left = self.steps[number:]
-        after = f", then {', '.join(left)}" if left else ""
+        after = _(", then {left}").format(left=", ".join(left)) if left else ""
         click.echo(f"[{number}/{len(self.steps)}] {name}{after}", err=True)
         begun = time.monotonic()
         yield

@@ -14,6 +14,7 @@ from typing import Any
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.formatting import in_short
+from koseki_ops.core.language import _
 
 # What `timeout` exits with: the exit code of whatever was ended because it took too long.
 TIMED_OUT = 124
@@ -110,7 +111,7 @@ class _Talk:
                 with suppress(subprocess.TimeoutExpired):
                     self.process.wait(left)
                 left = 0
-            for key, _ in self.selector.select(left):
+            for key, _ignored in self.selector.select(left):
                 if cut := self._act(key.fileobj):
                     return cut
         return ""
@@ -130,7 +131,7 @@ class _Talk:
         if self.process.stdout in self._open() or self.process.poll() is None:
             return False
         # So much fits into the pipe; whoever still writes there is not waited for.
-        for _ in range(PIPE_CHUNKS):
+        for _ignored in range(PIPE_CHUNKS):
             if self.process.stderr not in self._open():
                 break
             if not (said := self._read(self.process.stderr)):
@@ -230,13 +231,15 @@ def run(argv: Sequence[str], stdin: str | None = None, env: Mapping[str, str] | 
             check=False,
         )
     except FileNotFoundError as error:
-        raise KosekiError("a program is missing", argv[0], "run `make set-up`") from error
+        raise KosekiError(_("a program is missing"), argv[0], _("run `make set-up`")) from error
     if done.returncode:
         reason = reason_of(done.stderr or done.stdout, done.returncode)
         raise KosekiError(
-            f"`{' '.join(argv[:6])}` failed",
+            _("`{argv}` failed").format(argv=" ".join(argv[:6])),
             reason,
-            f"remove the cause that it names, or run `{argv[0]}` by itself to see more",
+            _("remove the cause that it names, or run `{argv}` by itself to see more").format(
+                argv=argv[0]
+            ),
         )
     return done.stdout
 

@@ -11,6 +11,7 @@ import click
 from koseki_ops.calendar.business_days import Office
 from koseki_ops.calendar.eras import in_era
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.costs.model import Agreement, load_agreement
 from koseki_ops.costs.shares import Division, Due, Share, divide, due_days
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
@@ -102,9 +103,9 @@ def explain_command(
     found = [(d, share) for d in divisions for share in d.shares if share.code6 == code]
     if not found:
         raise KosekiError(
-            f"{town} has no share of {item}",
-            "it took no part",
-            "choose another item or year: `koseki costs compute` lists the shares",
+            _("{town} has no share of {item}").format(town=town, item=item),
+            _("it took no part"),
+            _("choose another item or year: `koseki costs compute` lists the shares"),
         )
     for division, share in found:
         _explain(division, share)
@@ -151,7 +152,7 @@ def compare_command(
                 rows.append({"item": key[0], "code6": key[1], "before": was, "after": now})
                 click.echo(f"{key[0]:24} {name}  {was:,} → {now:,} ({now - was:+,})")
     if not rows:
-        click.echo("nobody pays more or less")
+        click.echo(_("nobody pays more or less"))
     if as_json:
         print_json({"changes": rows})
 
@@ -169,7 +170,7 @@ def _day(given: str | None) -> date | None:
     try:
         return date.fromisoformat(given)
     except ValueError as error:
-        raise KosekiError("not a date", given, "write it as `2016-03-31`") from error
+        raise KosekiError(_("not a date"), given, _("write it as `2016-03-31`")) from error
 
 
 def _code_of(towns: list[Municipality], given: str) -> str:
@@ -177,51 +178,87 @@ def _code_of(towns: list[Municipality], given: str) -> str:
         if given in {town.code6, town.slug, town.name}:
             return town.code6
     raise KosekiError(
-        "there is no such municipality",
+        _("there is no such municipality"),
         given,
-        "give its name, slug or code, as `koseki municipalities` lists them",
+        _("give its name, slug or code, as `koseki municipalities` lists them"),
     )
 
 
 def _print(division: Division, agreement: Agreement) -> None:
-    click.echo(f"{division.name}  {division.item.title}: {division.cost:,} yen, {division.reading}")
-    for share in division.shares:
-        rest = f", of which {share.rest} left over" if share.code6 == agreement.host else ""
-        parts = f"  in {len(share.instalments)}: {share.instalments[0]:,}" * (
-            division.item.instalments > 1
+    click.echo(
+        _("{division}  {title}: {cost:,} yen, {reading}").format(
+            division=division.name,
+            title=division.item.title,
+            cost=division.cost,
+            reading=_(division.reading),
         )
+    )
+    for share in division.shares:
+        rest = (
+            _(", of which {rest} left over").format(rest=share.rest)
+            if share.code6 == agreement.host
+            else ""
+        )
+        parts = ""
+        if division.item.instalments > 1:
+            parts = _("  in {count}: {first:,}").format(
+                count=len(share.instalments), first=share.instalments[0]
+            )
         click.echo(f"  {share.code6} {share.name}  {share.yen:>15,}{rest}{parts}")
 
 
 def _explain(division: Division, share: Share) -> None:
     estimate, item = division.estimate, division.item
     click.echo(f"{division.name}  {item.title}")
-    click.echo(f"  C = {division.cost:,} yen ({division.amount.source}, with tax)")
-    click.echo(f"  S = {share.alone:,} yen ({estimate.source})")
-    click.echo(f"  M = {share.months} months" if item.by_months else "  not by months")
+    click.echo(
+        _("  C = {cost:,} yen ({source}, with tax)").format(
+            cost=division.cost, source=division.amount.source
+        )
+    )
+    click.echo(
+        _("  S = {alone:,} yen ({source})").format(alone=share.alone, source=estimate.source)
+    )
+    click.echo(
+        _("  M = {months} months").format(months=share.months)
+        if item.by_months
+        else _("  not by months")
+    )
     whole, part = divmod(share.exact.numerator, share.exact.denominator)
     if division.whole:
         factors = [division.cost, share.alone, *([share.months] if item.by_months else [])]
         product = " × ".join(f"{factor:,}" for factor in factors)
-        click.echo(f"  {division.reading} = {product} / {division.whole:,}")
+        click.echo(f"  {_(division.reading)} = {product} / {division.whole:,}")
     else:
-        click.echo(f"  {division.reading}")
-    click.echo(f"  = {whole:,} + {part}/{share.exact.denominator}, cut below one yen")
+        click.echo(f"  {_(division.reading)}")
+    click.echo(
+        _("  = {whole:,} + {part}/{denominator}, cut below one yen").format(
+            whole=whole, part=part, denominator=share.exact.denominator
+        )
+    )
     if share.rest:
-        click.echo(f"  + {share.rest} yen that all cuts leave over, borne by the host")
-    click.echo(f"  = {share.yen:,} yen")
+        click.echo(
+            _("  + {rest} yen that all cuts leave over, borne by the host").format(rest=share.rest)
+        )
+    click.echo(_("  = {yen:,} yen").format(yen=share.yen))
     if item.due:
         for due, yen in zip(due_days(item, Office()), share.instalments, strict=True):
             click.echo(f"  {yen:,} {_when(due)}")
     elif item.instalments > 1:
-        click.echo(f"  in {item.instalments}: {', '.join(f'{yen:,}' for yen in share.instalments)}")
+        click.echo(
+            _("  in {instalments}: {amounts}").format(
+                instalments=item.instalments,
+                amounts=", ".join(f"{yen:,}" for yen in share.instalments),
+            )
+        )
 
 
 def _when(due: Due) -> str:
     if due.day is None:
-        return f"due {due.agreed}; the holidays of that year are not published yet"
-    moved = f", agreed for {due.agreed}" if due.day != due.agreed else ""
-    return f"due {due.day} ({in_era(due.day)}{moved})"
+        return _("due {agreed}; the holidays of that year are not published yet").format(
+            agreed=due.agreed
+        )
+    moved = _(", agreed for {agreed}").format(agreed=due.agreed) if due.day != due.agreed else ""
+    return _("due {day} ({in_era}{moved})").format(day=due.day, in_era=in_era(due.day), moved=moved)
 
 
 def as_json_row(division: Division) -> dict[str, Any]:

@@ -16,8 +16,10 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import LOADER, load_yaml
 from koseki_ops.plan.model import Code6, IsoDate, Table
+from koseki_ops.plan.pydantic_faults import fault_of
 
 MOST_YEN = 10**15
 
@@ -25,10 +27,12 @@ MOST_YEN = 10**15
 def _yen(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(  # noqa: TRY004 - pydantic reports ValueError, TypeError escapes it
-            "an amount is a whole number of yen in plain digits, as 83000000"
+            _("an amount is a whole number of yen in plain digits, as 83000000")
         )
     if not 0 < value <= MOST_YEN:
-        raise ValueError(f"an amount is more than nothing and at most {MOST_YEN} yen")
+        raise ValueError(
+            _("an amount is more than nothing and at most {most_yen} yen").format(most_yen=MOST_YEN)
+        )
     return value
 
 
@@ -37,10 +41,10 @@ Percent = Annotated[int, Field(ge=0, le=100, strict=True)]
 Text = Annotated[str, Field(min_length=1)]
 
 
-def _once(what: str, keys: Iterable[object]) -> None:
+def _once(fault: str, keys: Iterable[object]) -> None:
     twice = [str(key) for key, count in Counter(keys).items() if count > 1]
     if twice:
-        raise ValueError(f"{what} twice: {', '.join(twice)}; keep one of the rows")
+        raise ValueError(fault.format(twice=", ".join(twice)))
 
 
 class Amount(Table):
@@ -71,7 +75,10 @@ class Estimate(Table):
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
-        _once("a municipality stands here", (row.code6 for row in self.alone))
+        _once(
+            _("a municipality stands here twice: {twice}; keep one of the rows"),
+            (row.code6 for row in self.alone),
+        )
         return self
 
 
@@ -108,25 +115,29 @@ class Item(Table):
     @model_validator(mode="after")
     def _holds(self) -> Self:
         if self.last_day < self.first_day:
-            raise ValueError("last_day is before first_day; correct the dates")
+            raise ValueError(_("last_day is before first_day; correct the dates"))
         if self.kind == "fee" and not self.by_months:
-            raise ValueError("a fee goes by months; remove by_months")
+            raise ValueError(_("a fee goes by months; remove by_months"))
         if (self.taxed_on is not None) != (self.kind == "once" and self.tax == "excluded"):
             raise ValueError(
-                "taxed_on is given for an amount that is paid once without its tax, for no other"
+                _("taxed_on is given for an amount that is paid once without its tax, for no other")
             )
         if self.due and len(self.due) != self.instalments:
             raise ValueError(
-                f"due names {len(self.due)} days, there are {self.instalments} instalments; "
-                "give one for each"
+                _(
+                    "due names {count} days, there are {instalments} instalments; give one for each"
+                ).format(count=len(self.due), instalments=self.instalments)
             )
         if self.due != sorted(set(self.due)):
-            raise ValueError("due is not in its order, or has a day twice; correct the days")
+            raise ValueError(_("due is not in its order, or has a day twice; correct the days"))
         if bool(self.due) != (self.moved is not None):
             raise ValueError(
-                "due and moved go together: the agreement has to define which way a day moves"
+                _("due and moved go together: the agreement has to define which way a day moves")
             )
-        _once("an amount becomes known on a day", (row.known_on for row in self.amounts))
+        _once(
+            _("an amount becomes known on a day twice: {twice}; keep one of the rows"),
+            (row.known_on for row in self.amounts),
+        )
         return self
 
 
@@ -150,10 +161,19 @@ class Agreement(Table):
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
-        _once("an item's id stands", (item.id for item in self.items))
-        _once("a tax rate begins on a day", (rate.valid_from for rate in self.tax_rates))
         _once(
-            "estimates that are valid and known from the same days stand",
+            _("an item's id stands twice: {twice}; keep one of the rows"),
+            (item.id for item in self.items),
+        )
+        _once(
+            _("a tax rate begins on a day twice: {twice}; keep one of the rows"),
+            (rate.valid_from for rate in self.tax_rates),
+        )
+        _once(
+            _(
+                "estimates that are valid and known from the same days stand twice: "
+                "{twice}; keep one of the rows"
+            ),
             (f"{row.valid_from}, {row.known_on}" for row in self.estimates),
         )
         return self
@@ -165,7 +185,9 @@ class Agreement(Table):
                 return item
         known = ", ".join(item.id for item in self.items)
         raise KosekiError(
-            "no such item in the agreement", name, f"name one of its `items`: {known}"
+            _("no such item in the agreement"),
+            name,
+            _("name one of its `items`: {known}").format(known=known),
         )
 
 
@@ -174,11 +196,15 @@ class _Loader(LOADER):  # type: ignore[misc,valid-type] # chosen when PyYAML is 
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]
+    keys = [loader.construct_object(key) for key, _ignored in node.value]
     for key, count in Counter(map(str, keys)).items():
         if count > 1:
             line = node.start_mark.line + 1
-            raise KosekiError("a key stands twice", f"{key}, line {line}", f"keep one `{key}:`")
+            raise KosekiError(
+                _("a key stands twice"),
+                _("{key}, line {line}").format(key=key, line=line),
+                _("keep one `{key}:`").format(key=key),
+            )
     found: dict[Any, Any] = loader.construct_mapping(node, deep=True)
     return found
 
@@ -192,24 +218,28 @@ def load_agreement(path: Path, codes: Sequence[str]) -> Agreement:
     Raises KosekiError with file, place, value and remedy of the first thing that cannot be right.
     """
     if not path.is_file():
-        raise KosekiError("no such agreement", str(path), "name its file with --agreement")
+        raise KosekiError(_("no such agreement"), str(path), _("name its file with --agreement"))
     try:
         agreement = Agreement.model_validate(load_yaml(path, _Loader))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        remedy = first["msg"].removeprefix("Value error, ")
+        remedy = fault_of(first)
         raise KosekiError(
-            f"the agreement is not valid: {place or 'the whole'} in {path}",
+            _("the agreement is not valid: {place} in {path}").format(
+                place=place or _("the whole"), path=path
+            ),
             repr(first["input"])[:60],
             remedy,
         ) from error
     for place, code in _codes(agreement):
         if code not in codes:
             raise KosekiError(
-                f"the agreement names a municipality that is not in the plan: {place} in {path}",
+                _(
+                    "the agreement names a municipality that is not in the plan: {place} in {path}"
+                ).format(place=place, path=path),
                 code,
-                "write the code of one that `koseki municipalities` lists",
+                _("write the code of one that `koseki municipalities` lists"),
             )
     return agreement
 

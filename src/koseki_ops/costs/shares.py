@@ -15,6 +15,7 @@ from fractions import Fraction
 from koseki_ops.calendar.business_days import NotPublishedError, Office
 from koseki_ops.calendar.months import MONTHS, Month, fiscal_years, months
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import N_, _
 from koseki_ops.costs.model import Agreement, Amount, Estimate, Item, TaxRate, known
 from koseki_ops.plan.model import Municipality
 
@@ -112,22 +113,26 @@ def divide(
     amount = max(known(item.amounts, day), key=lambda row: row.known_on, default=None)
     if amount is None:
         raise KosekiError(
-            f"no amount of {item.id} was known on that day", str(as_of), "choose a later --as-of"
+            _("no amount of {id} was known on that day").format(id=item.id),
+            str(as_of),
+            _("choose a later --as-of"),
         )
     if item.kind == "once":
         if fiscal_year is not None:
             raise KosekiError(
-                f"{item.id} is paid once and belongs to no fiscal year",
+                _("{id} is paid once and belongs to no fiscal year").format(id=item.id),
                 str(fiscal_year),
-                "leave --fiscal-year out",
+                _("leave --fiscal-year out"),
             )
         return [_once(agreement, towns, item, amount, day)]
     years = fiscal_years(item.first_day, item.last_day)
     if fiscal_year is not None and fiscal_year not in years:
         raise KosekiError(
-            f"{item.id} is not paid in this fiscal year",
+            _("{id} is not paid in this fiscal year").format(id=item.id),
             str(fiscal_year),
-            f"give --fiscal-year {years[0]} to {years[-1]}",
+            _("give --fiscal-year {years} to {last_years}").format(
+                years=years[0], last_years=years[-1]
+            ),
         )
     wanted = years if fiscal_year is None else [fiscal_year]
     return [_fee(agreement, towns, item, amount, day, year) for year in wanted]
@@ -172,7 +177,7 @@ def _fee(
     alone = _alone(estimate, towns, counts)
     if agreement.fee_by == "year":
         exact, whole = _weighted(Fraction(cost), alone, counts, item, str(year))
-        reading = "C·S·M/Σ(S·M), M of the fiscal year"
+        reading = N_("C·S·M/Σ(S·M), M of the fiscal year")
     else:
         exact = dict.fromkeys(counts, Fraction())
         for month, part in twelfth.items():
@@ -180,7 +185,7 @@ def _fee(
             parts, _ = _weighted(part, alone, present, item, str(month))
             exact = {code: exact[code] + parts[code] for code in exact}
         whole = 0
-        reading = "for each month C/12·S/ΣS of those who took part in it"
+        reading = N_("for each month C/12·S/ΣS of those who took part in it")
     division = Division(item, year, cost, reading, whole, amount, estimate)
     return _filled(division, agreement, towns, exact, counts)
 
@@ -192,9 +197,9 @@ def _weighted(
     whole = sum(alone[code] * count for code, count in counts.items())
     if not whole:
         raise KosekiError(
-            f"nobody took part in {item.id}",
+            _("nobody took part in {id}").format(id=item.id),
             when,
-            "correct its `from_day` and `to_day` in the agreement",
+            _("correct its `from_day` and `to_day` in the agreement"),
         )
     return {code: cost * alone[code] * n / whole for code, n in counts.items()}, whole
 
@@ -240,9 +245,11 @@ def _months(agreement: Agreement, item: Item, town: Municipality, span: Sequence
             count += 1
         elif agreement.part_months is None:
             raise KosekiError(
-                f"{town.name} takes part in {item.id} on some days of a month only",
+                _("{town} takes part in {id} on some days of a month only").format(
+                    town=town.name, id=item.id
+                ),
                 str(month),
-                "the agreement needs a rule: part_months: counted or left_out",
+                _("the agreement needs a rule: part_months: counted or left_out"),
             )
         else:
             count += agreement.part_months == "counted"
@@ -254,9 +261,9 @@ def _estimate(agreement: Agreement, basis: date, day: date) -> Estimate:
     valid = [row for row in known(agreement.estimates, day) if row.valid_from <= basis]
     if not valid:
         raise KosekiError(
-            f"no estimate of {agreement.id} is valid on the day",
+            _("no estimate of {id} is valid on the day").format(id=agreement.id),
             str(basis),
-            "add one whose valid_from is that day or before it",
+            _("add one whose valid_from is that day or before it"),
         )
     return max(valid, key=lambda row: (row.valid_from, row.known_on))
 
@@ -268,9 +275,11 @@ def _alone(
     for town in towns:
         if counts[town.code6] and town.code6 not in found:
             raise KosekiError(
-                f"the estimate {estimate.source} has no row for a municipality that takes part",
+                _("the estimate {source} has no row for a municipality that takes part").format(
+                    source=estimate.source
+                ),
                 f"{town.code6} {town.name}",
-                "add what it would have paid alone to `alone` of the estimate",
+                _("add what it would have paid alone to `alone` of the estimate"),
             )
     return {town.code6: found.get(town.code6, 0) for town in towns}
 
@@ -290,7 +299,7 @@ def _taxed(yen: Fraction, percent: int) -> Fraction:
 def _rate(rates: Sequence[TaxRate], day: date) -> int:
     valid = [rate for rate in rates if rate.valid_from <= day]
     if not valid:
-        raise KosekiError("no tax rate is known for the day", str(day), "add it to tax_rates")
+        raise KosekiError(_("no tax rate is known for the day"), str(day), _("add it to tax_rates"))
     return max(valid, key=lambda rate: rate.valid_from).percent
 
 

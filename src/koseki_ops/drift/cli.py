@@ -11,6 +11,7 @@ import click
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.formatting import in_short, one_line
+from koseki_ops.core.language import _
 from koseki_ops.core.lazy_group import LazyGroup
 from koseki_ops.core.terminal import painted
 from koseki_ops.drift.judge.sweep import sweep
@@ -87,7 +88,7 @@ def drift_group(
     chosen = {host for name in limit for host in inventory.resolve(name)}
     hosts = [host for host in inventory.hosts if not limit or host in chosen]
     if not site.ssh_config.exists() and not site.watch_host:
-        raise KosekiError("nothing was applied here yet", site.name, "run `koseki apply`")
+        raise KosekiError(_("nothing was applied here yet"), site.name, _("run `koseki apply`"))
     # After a restart the room for shared connections is gone; a certificate may have run out.
     ensure_site_ssh(site, inventory)
     found = sweep(site, inventory, hosts, Bounds(seconds=wait), cache(lambda: _secrets(site)))
@@ -154,39 +155,55 @@ def _print(found: Sweep) -> None:
         own = [f for f in found.findings if f.host == host.host]
         drifted = sum(f.answer is Verdict.DRIFTED for f in own)
         not_verified = sum(f.answer is Verdict.NOT_VERIFIED for f in own)
-        text = f"{host.holds} as applied"
-        text += f", {drifted} drifted" if drifted else ""
-        text += f", {not_verified} not verified" if not_verified else ""
+        text = _("{holds} as applied").format(holds=host.holds)
+        text += _(", {drifted} drifted").format(drifted=drifted) if drifted else ""
+        text += (
+            _(", {not_verified} not verified").format(not_verified=not_verified)
+            if not_verified
+            else ""
+        )
         colour = "yellow" if not_verified else "red" if drifted else "green"
-        stale = "  (stale: the inventory has changed since)" if host.stale else ""
-        stale += "  (adopted as it was found)" if host.adopted else ""
+        stale = _("  (stale: the inventory has changed since)") if host.stale else ""
+        stale += _("  (adopted as it was found)") if host.adopted else ""
         click.echo(f"{host.host:20} {painted(text, colour)}{stale}")
     for finding in found.findings[:SHOWN_FINDINGS]:
         click.echo(_line(finding))
     if len(found.findings) > SHOWN_FINDINGS:
-        click.echo(f"… and {len(found.findings) - SHOWN_FINDINGS} more: --json has them all")
+        click.echo(
+            _("… and {count} more: --json has them all").format(
+                count=len(found.findings) - SHOWN_FINDINGS
+            )
+        )
     click.echo(
-        f"{found.count(Verdict.HOLDS)} as applied, {found.count(Verdict.DRIFTED)} drifted, "
-        f"{found.count(Verdict.NOT_VERIFIED)} not verified, {found.seconds:.1f} s"
+        _(
+            "{holds} as applied, {drifted} drifted, {not_verified} not verified, {seconds:.1f} s"
+        ).format(
+            holds=found.count(Verdict.HOLDS),
+            drifted=found.count(Verdict.DRIFTED),
+            not_verified=found.count(Verdict.NOT_VERIFIED),
+            seconds=found.seconds,
+        )
     )
     if found.not_applicable:
         click.echo(
-            f"{found.not_applicable} kernel parameters not verified: they belong to the machine "
-            "below containers; a booted image shows them"
+            _(
+                "{not_applicable} kernel parameters not verified: they belong to the "
+                "machine below containers; a booted image shows them"
+            ).format(not_applicable=found.not_applicable)
         )
     if found.findings:
-        click.echo("koseki drift --explain ID shows more of one")
+        click.echo(_("koseki drift --explain ID shows more of one"))
 
 
 def _line(finding: Finding) -> str:
     what = f"{finding.kind} {finding.name} {finding.place}".rstrip()
     if finding.answer is Verdict.NOT_VERIFIED:
-        text = f"not verified: {finding.why}"
+        text = _("not verified: {why}").format(why=finding.why)
     elif finding.expected:
-        text = f"{finding.cause}: {_short(finding.expected)} → {_short(finding.seen)}"
+        text = f"{_(finding.cause)}: {_short(finding.expected)} → {_short(finding.seen)}"
     else:
-        text = f"{finding.cause}: {_short(finding.seen)}"
-    waived = f" (waived by {finding.waiver})" if finding.waiver else ""
+        text = f"{_(finding.cause)}: {_short(finding.seen)}"
+    waived = _(" (waived by {waiver})").format(waiver=finding.waiver) if finding.waiver else ""
     return in_short(f"{finding.id}  {finding.host}: {what}: {text}{waived}")
 
 
@@ -200,25 +217,25 @@ def _explain(found: Sweep, wanted: str) -> None:
     matching = [finding for finding in found.findings if finding.id.startswith(wanted)]
     if len(matching) != 1:
         raise KosekiError(
-            "no such finding now" if not matching else "several findings begin like that",
+            _("no such finding now") if not matching else _("several findings begin like that"),
             wanted,
-            "run `koseki drift` and take an ID from its lines",
+            _("run `koseki drift` and take an ID from its lines"),
         )
     (finding,) = matching
     rows = [
-        ("id", finding.id),
-        ("host", finding.host),
-        ("what", f"{finding.kind} {finding.name}"),
-        ("field", finding.place),
-        ("answer", str(finding.answer)),
-        ("kind", str(finding.cause)),
-        ("expected", finding.expected),
-        ("seen", finding.seen),
-        ("why", finding.why),
-        ("first seen", _moment(finding.first_seen)),
-        ("logged in", ", ".join(finding.logged_in)),
-        ("waiver", finding.waiver),
-        ("repair", finding.repair),
+        (_("id"), finding.id),
+        (_("host"), finding.host),
+        (_("what"), f"{finding.kind} {finding.name}"),
+        (_("field"), finding.place),
+        (_("answer"), _(finding.answer)),
+        (_("kind"), _(finding.cause)),
+        (_("expected"), finding.expected),
+        (_("seen"), finding.seen),
+        (_("why"), finding.why),
+        (_("first seen"), _moment(finding.first_seen)),
+        (_("logged in"), ", ".join(finding.logged_in)),
+        (_("waiver"), finding.waiver),
+        (_("repair"), finding.repair),
     ]
     for name, value in rows:
         if value:

@@ -13,6 +13,7 @@ import click
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
 from koseki_ops.core.formatting import in_zone, one_line
+from koseki_ops.core.language import N_, _, ngettext
 from koseki_ops.drift.history.store import Entry, Store
 from koseki_ops.drift.model import Finding, Verdict
 from koseki_ops.drift.report.exports import FORMATS
@@ -23,7 +24,7 @@ from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
 from koseki_ops.verify.expectations import Plan
 
-NO_SWEEP = ("no sweep has been recorded yet", "", "run `koseki drift` first")
+NO_SWEEP = (N_("no sweep has been recorded yet"), "", N_("run `koseki drift` first"))
 
 
 def timezone_of(site: Site) -> str:
@@ -49,9 +50,9 @@ def since_moment(text: str | None, timezone: str) -> float:
 
 def _no_moment(text: str) -> KosekiError:
     return KosekiError(
-        "--since is not a date or date-time",
+        _("--since is not a date or date-time"),
         text,
-        "write it as `2026-11-24` or `2026-11-24T09:00:00+09:00`",
+        _("write it as `2026-11-24` or `2026-11-24T09:00:00+09:00`"),
     )
 
 
@@ -85,13 +86,25 @@ def history_command(site: Site, *, since: str | None, as_json: bool) -> None:
 
 def _print_quiet(count: int) -> None:
     if count:
-        click.echo(f"  {count} sweep{'s' if count != 1 else ''} without a change")
+        click.echo(
+            ngettext(
+                "  {count} sweep without a change", "  {count} sweeps without a change", count
+            ).format(count=count)
+        )
 
 
 def _print_entry(entry: Entry, timezone: str) -> None:
     click.echo(
-        f"{in_zone(entry.at, timezone)}  {entry.holds} as applied, {entry.drifted} drifted "
-        f"({entry.waived} waived), {entry.not_verified} not verified"
+        _(
+            "{at}  {holds} as applied, {drifted} drifted ({waived} waived), "
+            "{not_verified} not verified"
+        ).format(
+            at=in_zone(entry.at, timezone),
+            holds=entry.holds,
+            drifted=entry.drifted,
+            waived=entry.waived,
+            not_verified=entry.not_verified,
+        )
     )
     for finding in entry.changed:
         began = finding.first_seen == entry.at
@@ -101,8 +114,12 @@ def _print_entry(entry: Entry, timezone: str) -> None:
 
 
 def _line(finding: Finding) -> str:
-    text = finding.cause if finding.answer is Verdict.DRIFTED else f"not verified: {finding.why}"
-    waiver = f", waived by {finding.waiver}" if finding.waiver else ""
+    text = (
+        _(finding.cause)
+        if finding.answer is Verdict.DRIFTED
+        else _("not verified: {why}").format(why=finding.why)
+    )
+    waiver = _(", waived by {waiver}").format(waiver=finding.waiver) if finding.waiver else ""
     what = f"{finding.host} {finding.kind} {finding.name} {finding.place}"
     return f"{finding.id} {one_line(what)}: {one_line(text + waiver)}"
 
@@ -120,13 +137,19 @@ def waivers_command(site: Site, *, as_json: bool) -> None:
     """
     store = Store.open(site)
     if store.latest() is None:
-        raise KosekiError(*NO_SWEEP)
+        raise KosekiError(*map(_, NO_SWEEP))
     for row in store.waiver_statuses:
         waiver = row.waiver
-        text = row.fault or f"covers {len(row.covers)}, {row.days_left} days left"
-        click.echo(f"{waiver.id}  {waiver.owner}, approved by {waiver.approver}: {one_line(text)}")
+        text = row.fault or _("covers {count}, {days_left} days left").format(
+            count=len(row.covers), days_left=row.days_left
+        )
+        click.echo(
+            _("{id}  {owner}, approved by {approver}: {text}").format(
+                id=waiver.id, owner=waiver.owner, approver=waiver.approver, text=one_line(text)
+            )
+        )
     if not store.waiver_statuses:
-        click.echo("no waivers")
+        click.echo(_("no waivers"))
     if as_json:
         rows = [
             row.waiver.model_dump(mode="json")
@@ -158,7 +181,7 @@ def export_command(site: Site, *, form: str, output: Path | None) -> None:
     store = Store.open(site)
     sweep = store.latest()
     if sweep is None:
-        raise KosekiError(*NO_SWEEP)
+        raise KosekiError(*map(_, NO_SWEEP))
     text = FORMATS[form](sweep, store.waiver_statuses)
     if output is None:
         click.echo(text, nl=False)
@@ -167,7 +190,9 @@ def export_command(site: Site, *, form: str, output: Path | None) -> None:
         write_atomic(output, text)
     except OSError as error:
         raise KosekiError(
-            "the export cannot be written", f"{output}: {error.strerror}", "give another --output"
+            _("the export cannot be written"),
+            f"{output}: {error.strerror}",
+            _("give another --output"),
         ) from error
     click.echo(f"{form}: {output}")
 
@@ -179,7 +204,9 @@ def page_command(site: Site) -> None:
 
     Example: koseki drift page
     """
-    click.echo(f"page: {write_page(Plan.of(site), Store.open(site), time.time())}")
+    click.echo(
+        _("page: {path}").format(path=write_page(Plan.of(site), Store.open(site), time.time()))
+    )
 
 
 @click.command("verify-history")
@@ -197,7 +224,11 @@ def verify_history_command(site: Site, *, as_json: bool) -> None:
     if verdict.fault:
         click.echo(verdict.fault)
     else:
-        click.echo(f"{verdict.sweeps} sweeps, the chain is whole, head {verdict.head}")
+        click.echo(
+            _("{sweeps} sweeps, the chain is whole, head {head}").format(
+                sweeps=verdict.sweeps, head=verdict.head
+            )
+        )
     if as_json:
         report = {"sweeps": verdict.sweeps, "head": verdict.head, "fault": verdict.fault}
         print_json(report)

@@ -7,23 +7,25 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from koseki_ops.core.language import N_
+
 
 class Verdict(StrEnum):
     """The three answers of an item; there is no fourth, and a skipped check is never good."""
 
-    HOLDS = "holds"
-    DRIFTED = "drifted"
-    NOT_VERIFIED = "not verified"
+    HOLDS = N_("holds")
+    DRIFTED = N_("drifted")
+    NOT_VERIFIED = N_("not verified")
 
 
 class Cause(StrEnum):
     """Where a difference comes from."""
 
-    CHANGED_ON_HOST = "changed on the host"
-    NOT_APPLIED = "changed in the inventory, not applied"
-    FOREIGN_COMMIT = "applied by hand from another commit"
-    UNMANAGED = "unmanaged"
-    UNKNOWN = "not known"
+    CHANGED_ON_HOST = N_("changed on the host")
+    NOT_APPLIED = N_("changed in the inventory, not applied")
+    FOREIGN_COMMIT = N_("applied by hand from another commit")
+    UNMANAGED = N_("unmanaged")
+    UNKNOWN = N_("not known")
 
 
 @dataclass(frozen=True)

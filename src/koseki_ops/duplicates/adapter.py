@@ -24,6 +24,7 @@ from typing import Any
 from koseki_ops.calendar.months import Month
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import move, write_private
+from koseki_ops.core.language import _
 from koseki_ops.duplicates import events, rules
 from koseki_ops.duplicates.events import Answered, Event
 from koseki_ops.duplicates.history import History
@@ -156,9 +157,9 @@ class Adapter:
         self._hand_over(code6, at)
         if unread:
             raise KosekiError(
-                "a status file of the relay server cannot be read",
+                _("a status file of the relay server cannot be read"),
                 ", ".join(map(str, unread)),
-                'see `docs/duplicates.md`, "A status file that cannot be read"',
+                _('see `docs/duplicates.md`, "A status file that cannot be read"'),
             )
 
     def compare(self, code6: str, month: Month, ours: dict[str, int], at: datetime) -> None:

@@ -12,6 +12,7 @@ import click
 
 from koseki_ops.calendar.months import Month
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.duplicates import report
 from koseki_ops.duplicates.adapter import Folders
 from koseki_ops.duplicates.events import Event, to_record
@@ -61,7 +62,11 @@ def status_command(
     service.history.read()
     rows = [_status_row(service, row, shown) for row in wanted]
     wrong = sum(len(row["wrong"]) for row in rows)
-    click.echo(f"{len(rows)} municipalities at {service.now:%Y-%m-%d %H:%M}: {wrong} late or wrong")
+    click.echo(
+        _("{count} municipalities at {now:%Y-%m-%d %H:%M}: {wrong} late or wrong").format(
+            count=len(rows), now=service.now, wrong=wrong
+        )
+    )
     if as_json:
         print_json({"at": service.now.isoformat(), "wrong": wrong, "municipalities": rows})
     sys.exit(1 if wrong else 0)
@@ -71,7 +76,11 @@ def _status_row(
     service: DuplicateService, row: Municipality, month: Month | None
 ) -> dict[str, Any]:
     town, found = service.history.town(row.code6), service.findings(row)
-    click.echo(f"{row.code6} {row.name}  closed until {town.last_day or 'never'}{_notes(town)}")
+    click.echo(
+        _("{code6} {name}  closed until {last_day}{notes}").format(
+            code6=row.code6, name=row.name, last_day=town.last_day or _("never"), notes=_notes(town)
+        )
+    )
     lines = []
     if month:
         lines = report.lines(town, span(row), service.policy, service.now, month)
@@ -117,13 +126,19 @@ def explain_command(site: Site, *, town: str, day: str, at: str | None, as_json:
     if not service.policy.office.is_open(wanted):
         before = service.policy.office.after(wanted, -1)
         raise KosekiError(
-            "not a business day", day, f"its work belongs to `{before}`: name that day"
+            _("not a business day"),
+            day,
+            _("its work belongs to `{before}`: name that day").format(before=before),
         )
     service.history.read()
     found = service.history.town(row.code6)
     attempts = [one for kind in Kind for one in found.attempts(wanted, kind)]
     if not attempts:
-        click.echo(f"{row.name} {wanted}: nothing was recorded of this day")
+        click.echo(
+            _("{name} {wanted}: nothing was recorded of this day").format(
+                name=row.name, wanted=wanted
+            )
+        )
     for attempt in attempts:
         _explain(service, found, attempt)
     wrong = [finding for finding in service.findings(row) if finding.day == wanted]
@@ -181,9 +196,9 @@ def resend_command(  # noqa: PLR0913 - an option each
     """
     if full == bool(day) or full != bool(cause or (approved and not day)):
         raise KosekiError(
-            "give either a day, or --full with a cause or a number",
+            _("give either a day, or --full with a cause or a number"),
             " ".join(part for part in (day, "--full" if full else None, cause) if part),
-            "name a DAY, or give --full with --cause or --approved",
+            _("name a DAY, or give --full with --cause or --approved"),
         )
     count = _number(approved) if approved is not None else None
     wanted = _day(day) if day else None
@@ -246,7 +261,7 @@ def close_command(
     """
     if bool(day) == bool(answer):
         raise KosekiError(
-            "give either a day or an answer", day or "", "name a DAY, or give --answer"
+            _("give either a day or an answer"), day or "", _("name a DAY, or give --answer")
         )
     service = DuplicateService.open(site)
     decision = Decision(by, service.now, reason)
@@ -271,7 +286,9 @@ def _decide(
     records = [to_record(event) for event in service.decide(town, by, made)]
     for record in records:
         click.echo(
-            f"recorded: {record['event']} {record['code6']} {record.get('day', '')}".rstrip()
+            _("recorded: {event} {code6} {get}")
+            .format(event=record["event"], code6=record["code6"], get=record.get("day", ""))
+            .rstrip()
         )
     if as_json:
         print_json({"recorded": records})
@@ -280,11 +297,11 @@ def _decide(
 def _notes(town: Town) -> str:
     notes = []
     if town.forced:
-        notes.append(f"全件 demanded ({town.forced.cause.term})")
+        notes.append(_("全件 demanded ({term})").format(term=town.forced.cause.term))
     if town.hold:
-        notes.append(f"held by {town.hold.by} ({town.hold.reason})")
+        notes.append(_("held by {by} ({reason})").format(by=town.hold.by, reason=town.hold.reason))
     if town.quarantined:
-        notes.append(f"{len(town.quarantined)} answers set aside")
+        notes.append(_("{count} answers set aside").format(count=len(town.quarantined)))
     return "".join(f"; {note}" for note in notes)
 
 
@@ -297,7 +314,11 @@ def _counts(row: Row) -> str:
 
 def _line_text(one: Line) -> str:
     counts = _counts(one.row) if one.row else "-/-/-"
-    attempts = f" attempt {one.row.key.attempt}" if one.row and one.row.key.attempt > 1 else ""
+    attempts = (
+        _(" attempt {attempt}").format(attempt=one.row.key.attempt)
+        if one.row and one.row.key.attempt > 1
+        else ""
+    )
     settled = f" {one.settled_at:%Y-%m-%d %H:%M}" if one.settled_at else ""
     late = " 遅延" if one.was_late else ""
     return f"{one.day} {one.state.term} {counts}{attempts}{settled}{late}"
@@ -323,22 +344,38 @@ def _line_row(one: Line) -> dict[str, Any]:
 
 def _explain(service: DuplicateService, town: Town, row: Row) -> None:
     key = row.key
-    click.echo(f"{key.day} {key.kind.term} attempt {key.attempt}: {row.state.term}")
-    click.echo(f"  決裁/抽出/受領 {_counts(row)}  sha256 {row.sha256 or '-'}")
+    click.echo(
+        _("{day} {term} attempt {attempt}: {term2}").format(
+            day=key.day, term=key.kind.term, attempt=key.attempt, term2=row.state.term
+        )
+    )
+    click.echo(
+        _("  決裁/抽出/受領 {counts}  sha256 {sha256}").format(
+            counts=_counts(row), sha256=row.sha256 or "-"
+        )
+    )
     if row.reason:
-        click.echo(f"  because: {row.reason}")
+        click.echo(_("  because: {reason}").format(reason=row.reason))
     if row.other:
-        click.echo(f"  in its place: {row.other}")
+        click.echo(_("  in its place: {other}").format(other=row.other))
     for event, then in service.history.of_row(key):
         record = to_record(event)
         fields = {name: value for name, value in record.items() if name in SHOWN_FIELDS and value}
         more = " ".join(f"{name} {value}" for name, value in fields.items())
-        text = f"{record['event']} by {event.by} {more}".rstrip()
+        text = (
+            _("{event} by {by} {more}")
+            .format(event=record["event"], by=event.by, more=more)
+            .rstrip()
+        )
         click.echo(f"  {event.at:%Y-%m-%d %H:%M:%S} {then.state.term}: {text}")
     for one in _unconvertible(service, key):
-        click.echo(f"  cannot be converted: register {one.number}, {one.points}")
+        click.echo(
+            _("  cannot be converted: register {number}, {points}").format(
+                number=one.number, points=one.points
+            )
+        )
     if remedy := report.remedy(town, row):
-        click.echo(f"  now: {remedy}")
+        click.echo(_("  now: {remedy}").format(remedy=remedy))
 
 
 # What an event says beside its row, as far as it is of interest to a reader.
@@ -378,18 +415,18 @@ def _day(given: str) -> date:
             return date.fromisoformat(given)
     except ValueError as error:
         raise KosekiError(
-            "no such day in the calendar", given, "write it as `2026-11-16`"
+            _("no such day in the calendar"), given, _("write it as `2026-11-16`")
         ) from error
-    raise KosekiError("not a date", given, "write it as `2026-11-16`")
+    raise KosekiError(_("not a date"), given, _("write it as `2026-11-16`"))
 
 
 def _month(given: str) -> Month:
     if MONTH.fullmatch(given):
         return Month.of(_day(f"{given}-01"))
-    raise KosekiError("not a month", given, "write it as `2026-11`")
+    raise KosekiError(_("not a month"), given, _("write it as `2026-11`"))
 
 
 def _number(given: str) -> int:
     if NUMBER.fullmatch(given):
         return int(given)
-    raise KosekiError("not a count", given, "write a whole number in plain digits, as `17`")
+    raise KosekiError(_("not a count"), given, _("write a whole number in plain digits, as `17`"))

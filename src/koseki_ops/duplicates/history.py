@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.duplicates import effects, rules
 from koseki_ops.duplicates.events import Event, from_record, to_record
 from koseki_ops.duplicates.model import Key, Policy, Row, Town
@@ -67,9 +68,9 @@ class History:
             self.events = [from_record(row.record) for row in ledger.held()]
         except (ValueError, KeyError, TypeError) as error:
             raise KosekiError(
-                f"a row of {ledger.path} is not an event of a duplicate",
+                _("a row of {path} is not an event of a duplicate").format(path=ledger.path),
                 str(error),
-                "run `koseki evidence verify`, and find out who wrote there",
+                _("run `koseki evidence verify`, and find out who wrote there"),
             ) from error
         self.towns = effects.replayed(self.events)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from koseki_ops.calendar.months import Month
+from koseki_ops.core.language import _
 from koseki_ops.duplicates import rules
 from koseki_ops.duplicates.model import FAULTS, Kind, Policy, Row, State, Town
 
@@ -107,8 +108,8 @@ def _missing(town: Town, span: Span, policy: Policy, now: datetime) -> Iterator[
             yield Finding(
                 town.code6,
                 day,
-                f"{day}: nobody closed this day; nothing is known of it",
-                'docs/duplicates.md, "A day that nobody closed"',
+                _("{day}: nobody closed this day; nothing is known of it").format(day=day),
+                _('docs/duplicates.md, "A day that nobody closed"'),
                 policy.day_deadline(day),
             )
 
@@ -117,13 +118,19 @@ def _of_row(town: Town, row: Row, policy: Policy, now: datetime) -> Iterator[Fin
     since = policy.deadline(row) if policy.is_late(row, now) else None
     if since is None and row.state not in FAULTS:
         return
-    late = f", due {since:%Y-%m-%d %H:%M}" if since else ""
+    late = _(", due {since:%Y-%m-%d %H:%M}").format(since=since) if since else ""
     error = f" ({row.error})" if row.error else ""
     yield Finding(
         town.code6,
         row.key.day,
-        f"{row.key.day} {row.key.kind.term} attempt {row.key.attempt}: "
-        f"{row.state.term}{error}{late}",
+        _("{day} {term} attempt {attempt}: {term2}{error}{late}").format(
+            day=row.key.day,
+            term=row.key.kind.term,
+            attempt=row.key.attempt,
+            term2=row.state.term,
+            error=error,
+            late=late,
+        ),
         remedy(town, row),
         since,
     )
@@ -135,13 +142,19 @@ def remedy(town: Town, row: Row) -> str:
     if row.is_finished:
         return ""
     if row.state is State.RECEIPT_LATE:
-        return f"ask whoever runs the relay server; when it has nothing, {again}"
+        return _("ask whoever runs the relay server; when it has nothing, {again}").format(
+            again=again
+        )
     if row.state in FAULTS:
-        return f"{rules.explain(row.key)} shows why; then {again}"
+        return _("{explain} shows why; then {again}").format(
+            explain=rules.explain(row.key), again=again
+        )
     if row.state is State.EXTRACTED:
-        return rules.why_not(town, row) or "the next exchange hands it over"
+        return rules.why_not(town, row) or _("the next exchange hands it over")
     if row.state is State.NOT_EXTRACTED and town.forced and row.key.kind is Kind.DIFFERENCE:
-        return f"all registers go first: `koseki duplicate status {row.key.code6}`"
+        return _("all registers go first: `koseki duplicate status {code6}`").format(
+            code6=row.key.code6
+        )
     return rules.explain(row.key)
 
 
@@ -150,16 +163,20 @@ def _of_town(town: Town) -> Iterator[Finding]:
         yield Finding(
             town.code6,
             None,
-            f"all registers are demanded ({town.forced.cause.term}), and nothing is under way",
-            f"{rules.resend_all(town.code6)} with their number",
+            _("all registers are demanded ({term}), and nothing is under way").format(
+                term=town.forced.cause.term
+            ),
+            _("{resend_all} with their number").format(resend_all=rules.resend_all(town.code6)),
         )
     for answer, reason in town.quarantined.items():
         yield Finding(
             town.code6,
             None,
-            f"an answer is set aside: {reason} ({answer})",
-            f"look at it, then `koseki duplicate close {town.code6} --answer {answer} --by ID "
-            "--reason WHY`",
+            _("an answer is set aside: {reason} ({answer})").format(reason=reason, answer=answer),
+            _(
+                "look at it, then `koseki duplicate close {code6} --answer {answer} "
+                "--by ID --reason WHY`"
+            ).format(code6=town.code6, answer=answer),
         )
 
 
@@ -168,13 +185,19 @@ def _of_totals(town: Town, span: Span, policy: Policy, now: datetime) -> Iterato
     last = max(town.comparisons, default=None)
     compared = town.comparisons[last] if last else None
     if compared and compared.differing:
-        differing = "no totals came" if compared.theirs is None else ", ".join(compared.differing)
+        differing = (
+            _("no totals came") if compared.theirs is None else ", ".join(compared.differing)
+        )
         yield Finding(
             town.code6,
             None,
-            f"the totals of {last} differ from the receiver's: {differing}",
-            f"when they really do, `koseki duplicate resend {town.code6} --full --cause drift "
-            "--by ID --reason WHY`",
+            _("the totals of {last} differ from the receiver's: {differing}").format(
+                last=last, differing=differing
+            ),
+            _(
+                "when they really do, `koseki duplicate resend {code6} --full --cause "
+                "drift --by ID --reason WHY`"
+            ).format(code6=town.code6),
         )
     first = min((key.day for key in town.rows), default=None)
     before = _month_before(policy.date_of(now))
@@ -184,8 +207,8 @@ def _of_totals(town: Town, span: Span, policy: Policy, now: datetime) -> Iterato
         yield Finding(
             town.code6,
             None,
-            f"the totals of {before} were not compared",
-            'docs/duplicates.md, "Totals that differ, or were not compared"',
+            _("the totals of {before} were not compared").format(before=before),
+            _('docs/duplicates.md, "Totals that differ, or were not compared"'),
             policy.totals_deadline(before),
         )
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.duplicates import events
 from koseki_ops.duplicates.effects import follow
 from koseki_ops.duplicates.events import Event
@@ -52,20 +53,20 @@ def check(town: Town, event: Event, policy: Policy) -> None:
     """Refuse an event that may not happen to this municipality as it is."""
     if event.code6 != town.code6:
         raise Refusal(
-            f"this is about another municipality than {town.code6}",
+            _("this is about another municipality than {code6}").format(code6=town.code6),
             event.code6,
-            "name the right one, as `koseki municipalities` lists them",
+            _("name the right one, as `koseki municipalities` lists them"),
             code="municipality",
         )
     if event.at.tzinfo is None:
-        raise Refusal("a time without a zone", str(event.at), "write it as `09:00+09:00`")
+        raise Refusal(_("a time without a zone"), str(event.at), _("write it as `09:00+09:00`"))
     for field in ("approved", "count"):
         number = getattr(event, field, None)
         if number is not None and number < 0:
             raise Refusal(
-                "a count below zero",
+                _("a count below zero"),
                 f"{field} {number}",
-                f"give `{field}` as 0 or more",
+                _("give `{field}` as 0 or more").format(field=field),
                 code="count",
             )
     if (reason := getattr(event, "reason", None)) is not None:
@@ -95,9 +96,11 @@ def explain(key: Key) -> str:
 def no_successor(key: Key) -> Refusal:
     """Return why a row cannot be given up: no sending of all registers stands in for it."""
     return Refusal(
-        "no sending of all registers stands in for this row",
+        _("no sending of all registers stands in for this row"),
         str(key),
-        f"open one with {resend_all(key.code6)}, or {resend(key)}",
+        _("open one with {resend_all}, or {resend}").format(
+            resend_all=resend_all(key.code6), resend=resend(key)
+        ),
         code="successor",
     )
 
@@ -124,9 +127,11 @@ def release(code6: str) -> str:
 def _check_reason(reason: str) -> None:
     if not reason.strip() or len(reason) > REASON_LENGTH or not reason.isprintable():
         raise Refusal(
-            f"a reason is one line of 1 to {REASON_LENGTH} characters",
+            _("a reason is one line of 1 to {reason_length} characters").format(
+                reason_length=REASON_LENGTH
+            ),
             repr(reason[:40]),
-            "give --reason in one line, without anybody's name",
+            _("give --reason in one line, without anybody's name"),
             code="reason",
         )
 
@@ -135,9 +140,11 @@ def _row(town: Town, key: Key) -> Row:
     row = town.rows.get(key)
     if row is None:
         raise Refusal(
-            "there is no such row",
+            _("there is no such row"),
             str(key),
-            f"see which there are with `koseki duplicate status {town.code6}`",
+            _("see which there are with `koseki duplicate status {code6}`").format(
+                code6=town.code6
+            ),
             code="no-row",
         )
     return row
@@ -147,9 +154,11 @@ def _in_state(row: Row, *states: State, code: str = "state") -> None:
     if row.state not in states:
         wanted = ", ".join(state.term for state in states)
         raise Refusal(
-            f"{row.key} is {row.state.term}, and this needs {wanted}",
+            _("{key} is {term}, and this needs {wanted}").format(
+                key=row.key, term=row.state.term, wanted=wanted
+            ),
             row.state,
-            f"see what happened to it with {explain(row.key)}",
+            _("see what happened to it with {explain}").format(explain=explain(row.key)),
             code=code,
         )
 
@@ -159,25 +168,31 @@ def _closed(town: Town, event: events.Closed, policy: Policy) -> None:
         _day_closed(town, event, policy)
     elif event.day != town.last_day:
         raise Refusal(
-            "all registers are sent as of the day that was closed last",
-            f"{event.day}, closed last: {town.last_day or 'none'}",
-            f"close that day first (docs/duplicates.md), or name `{town.last_day or 'none'}`",
+            _("all registers are sent as of the day that was closed last"),
+            _("{day}, closed last: {last_day}").format(
+                day=event.day, last_day=town.last_day or _("none")
+            ),
+            _("close that day first (docs/duplicates.md), or name `{last_day}`").format(
+                last_day=town.last_day or _("none")
+            ),
             code="day",
         )
     else:
         for row in town.unfinished(Kind.FULL):
             raise Refusal(
-                "all registers are under way already",
+                _("all registers are under way already"),
                 str(row.key),
-                f"see {explain(row.key)}",
+                _("see {explain}").format(explain=explain(row.key)),
                 code="order",
             )
     attempts = len(town.attempts(event.day, event.kind))
     if event.attempt != attempts + 1 or (attempts and event.kind is Kind.DIFFERENCE):
         raise Refusal(
-            "this row is there, or is not the next attempt",
+            _("this row is there, or is not the next attempt"),
             str(event.key),
-            f"see {explain(event.key)}; another attempt is {resend(event.key)}",
+            _("see {explain}; another attempt is {resend}").format(
+                explain=explain(event.key), resend=resend(event.key)
+            ),
             code="twice",
         )
 
@@ -186,24 +201,28 @@ def _day_closed(town: Town, event: events.Closed, policy: Policy) -> None:
     office, last = policy.office, town.last_day
     if not office.is_open(event.day):
         raise Refusal(
-            "not a business day",
+            _("not a business day"),
             str(event.day),
-            f"its work belongs to `{office.after(event.day, -1)}`: name that day",
+            _("its work belongs to `{after}`: name that day").format(
+                after=office.after(event.day, -1)
+            ),
             code="day",
         )
     if event.day > policy.closed_day(event.at):
         raise Refusal(
-            f"this day is not over before {policy.closes:%H:%M}",
-            f"{event.day} at {event.at:%Y-%m-%d %H:%M}",
-            f"name `{policy.closed_day(event.at)}`, or wait until {policy.closes:%H:%M}",
+            _("this day is not over before {closes:%H:%M}").format(closes=policy.closes),
+            _("{day} at {at:%Y-%m-%d %H:%M}").format(day=event.day, at=event.at),
+            _("name `{closed_day}`, or wait until {closes:%H:%M}").format(
+                closed_day=policy.closed_day(event.at), closes=policy.closes
+            ),
             code="day",
         )
     wanted = event.day if last is None else office.after(last)
     if event.day not in {wanted, *(key.day for key in town.rows)}:
         raise Refusal(
-            f"each business day has a row, and {wanted} has none yet",
+            _("each business day has a row, and {wanted} has none yet").format(wanted=wanted),
             str(event.day),
-            f"close `{wanted}` first (docs/duplicates.md)",
+            _("close `{wanted}` first (docs/duplicates.md)").format(wanted=wanted),
             code="gap",
         )
 
@@ -215,9 +234,9 @@ def _extracted(town: Town, event: events.Extracted, _policy: Policy) -> None:
         _no_force(town, row)
     if not (SHA256.fullmatch(event.sha256) or (event.unconvertible and not event.sha256)):
         raise Refusal(
-            "not a SHA-256",
+            _("not a SHA-256"),
             event.sha256[:70],
-            f"extract it again: {resend(event.key)}",
+            _("extract it again: {resend}").format(resend=resend(event.key)),
             code="hash",
         )
 
@@ -231,9 +250,13 @@ def _forced(town: Town, row: Row) -> Refusal | None:
     if town.forced is None:
         return None
     return Refusal(
-        f"no difference before all registers were received ({town.forced.cause.term})",
+        _("no difference before all registers were received ({term})").format(
+            term=town.forced.cause.term
+        ),
         str(row.key),
-        f"let all registers be sent: `koseki duplicate status {town.code6}` shows where they stand",
+        _(
+            "let all registers be sent: `koseki duplicate status {code6}` shows where they stand"
+        ).format(code6=town.code6),
         code="full-forced",
     )
 
@@ -249,9 +272,11 @@ def _held_up(town: Town, row: Row) -> Refusal | None:
     """Return why an extracted row may not go now, or None."""
     if town.hold:
         return Refusal(
-            f"{town.hold.by} holds this municipality ({town.hold.reason})",
+            _("{by} holds this municipality ({reason})").format(
+                by=town.hold.by, reason=town.hold.reason
+            ),
             str(row.key),
-            f"release it with {release(town.code6)}",
+            _("release it with {release}").format(release=release(town.code6)),
             code="held",
         )
     if row.key.kind is Kind.DIFFERENCE and (refusal := _forced(town, row)):
@@ -259,9 +284,11 @@ def _held_up(town: Town, row: Row) -> Refusal | None:
     for other in town.unfinished():
         if other.key != row.key and _is_before(other, row):
             return Refusal(
-                f"{other.key} comes before it and is {other.state.term}",
+                _("{key} comes before it and is {term}").format(
+                    key=other.key, term=other.state.term
+                ),
                 str(row.key),
-                f"see {explain(other.key)}",
+                _("see {explain}").format(explain=explain(other.key)),
                 code="order",
             )
     return None
@@ -293,9 +320,9 @@ def _answered(town: Town, event: events.Answered) -> Row:
 def _new(town: Town, answer: str) -> None:
     if answer in town.answers:
         raise Refusal(
-            "this answer was handled already",
+            _("this answer was handled already"),
             answer,
-            f"nothing; see `koseki duplicate status {town.code6}`",
+            _("nothing; see `koseki duplicate status {code6}`").format(code6=town.code6),
             code="known",
         )
 
@@ -304,7 +331,10 @@ def _sent(town: Town, event: events.Sent, _policy: Policy) -> None:
     row = _answered(town, event)
     if row.sent_at:
         raise Refusal(
-            f"{row.key} was sent before", str(row.sent_at), f"see {explain(row.key)}", code="twice"
+            _("{key} was sent before").format(key=row.key),
+            str(row.sent_at),
+            _("see {explain}").format(explain=explain(row.key)),
+            code="twice",
         )
 
 
@@ -313,21 +343,28 @@ def _received(town: Town, event: events.Received, _policy: Policy) -> None:
     row = _answered(town, event)
     if not row.approved == row.extracted == event.count:
         raise Refusal(
-            f"{row.key} has other counts",
-            f"approved {row.approved}, extracted {row.extracted}, received {event.count}",
-            f"{resend(row.key)} when no right receipt follows",
+            _("{key} has other counts").format(key=row.key),
+            _("approved {approved}, extracted {extracted}, received {count}").format(
+                approved=row.approved, extracted=row.extracted, count=event.count
+            ),
+            _("{resend} when no right receipt follows").format(resend=resend(row.key)),
             code="count",
         )
     if event.sha256 != row.sha256:
         raise Refusal(
-            f"{row.key} was received with another hash",
-            f"{event.sha256[:12]}…, ours is {row.sha256[:12]}…",
-            f"{resend(row.key)} when no right receipt follows",
+            _("{key} was received with another hash").format(key=row.key),
+            _("{sha256}…, ours is {sha2562}…").format(
+                sha256=event.sha256[:12], sha2562=row.sha256[:12]
+            ),
+            _("{resend} when no right receipt follows").format(resend=resend(row.key)),
             code="hash",
         )
     if not event.receipt:
         raise Refusal(
-            f"{row.key} has a receipt without a number", "", f"see {explain(row.key)}", code="count"
+            _("{key} has a receipt without a number").format(key=row.key),
+            "",
+            _("see {explain}").format(explain=explain(row.key)),
+            code="count",
         )
 
 
@@ -341,9 +378,11 @@ def _overdue(town: Town, event: events.Overdue, policy: Policy) -> None:
     deadline = policy.deadline(row)
     if event.at < deadline:
         raise Refusal(
-            f"{row.key} has until {deadline:%Y-%m-%d %H:%M:%S}",
+            _("{key} has until {deadline:%Y-%m-%d %H:%M:%S}").format(
+                key=row.key, deadline=deadline
+            ),
             f"{event.at:%Y-%m-%d %H:%M:%S}",
-            f"wait, or see {explain(row.key)}",
+            _("wait, or see {explain}").format(explain=explain(row.key)),
             code="early",
         )
 
@@ -371,9 +410,11 @@ def _may_always(_town: Town, _event: Event, _policy: Policy) -> None:
 def _hold(town: Town, event: events.Held, _policy: Policy) -> None:
     if town.hold:
         raise Refusal(
-            f"{town.code6} is held already by {town.hold.by} ({town.hold.reason})",
+            _("{code6} is held already by {by} ({reason})").format(
+                code6=town.code6, by=town.hold.by, reason=town.hold.reason
+            ),
             event.by,
-            f"release it with {release(town.code6)}",
+            _("release it with {release}").format(release=release(town.code6)),
             code="held",
         )
 
@@ -381,9 +422,9 @@ def _hold(town: Town, event: events.Held, _policy: Policy) -> None:
 def _release(town: Town, event: events.Released, _policy: Policy) -> None:
     if not town.hold:
         raise Refusal(
-            "nobody holds this municipality",
+            _("nobody holds this municipality"),
             town.code6,
-            f"see `koseki duplicate status {event.code6}`",
+            _("see `koseki duplicate status {code6}`").format(code6=event.code6),
             code="held",
         )
 
@@ -395,9 +436,9 @@ def _quarantined(town: Town, event: events.Quarantined, _policy: Policy) -> None
 def _answer_closed(town: Town, event: events.AnswerClosed, _policy: Policy) -> None:
     if event.answer not in town.quarantined:
         raise Refusal(
-            "no such answer of this municipality is set aside",
+            _("no such answer of this municipality is set aside"),
             event.answer,
-            f"see which are with `koseki duplicate status {town.code6}`",
+            _("see which are with `koseki duplicate status {code6}`").format(code6=town.code6),
             code="no-answer",
         )
 
@@ -405,17 +446,17 @@ def _answer_closed(town: Town, event: events.AnswerClosed, _policy: Policy) -> N
 def _compared(town: Town, event: events.Compared, policy: Policy) -> None:
     if policy.date_of(event.at) <= event.month.last_day:
         raise Refusal(
-            "a month's totals are compared when it is over",
-            f"{event.month} of {town.code6}",
-            f"wait until `{event.month.next.first_day}`",
+            _("a month's totals are compared when it is over"),
+            _("{month} of {code6}").format(month=event.month, code6=town.code6),
+            _("wait until `{first_day}`").format(first_day=event.month.next.first_day),
             code="day",
         )
     for side in (event.ours, event.theirs):
         if side is not None and not _are_totals(side):
             raise Refusal(
-                f"totals name each of {', '.join(TOTALS)} with its number",
+                _("totals name each of {totals} with its number").format(totals=", ".join(TOTALS)),
                 ", ".join(f"{name} {number}" for name, number in side.items())[:80],
-                "give `ours` and `theirs` again, each with all its numbers",
+                _("give `ours` and `theirs` again, each with all its numbers"),
                 code="count",
             )
 

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from koseki_ops.calendar.business_days import Office
 from koseki_ops.calendar.months import Month
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.duplicates import events, report, rules
 from koseki_ops.duplicates.events import Event
 from koseki_ops.duplicates.history import History
@@ -95,9 +96,9 @@ class Decision:
     def _full(self, town: Town, approved: int) -> Event:
         if town.last_day is None:
             raise KosekiError(
-                "all registers are sent as of the last closed day, and no day was closed yet",
+                _("all registers are sent as of the last closed day, and no day was closed yet"),
                 town.code6,
-                'let a day be closed first: docs/duplicates.md, "A day that nobody closed"',
+                _('let a day be closed first: docs/duplicates.md, "A day that nobody closed"'),
             )
         return events.Closed(
             code6=town.code6,
@@ -144,9 +145,9 @@ class DuplicateService:
             if given in {row.code6, row.slug, row.name}:
                 return row
         raise KosekiError(
-            "no municipality of this name, slug or code has joined",
+            _("no municipality of this name, slug or code has joined"),
             given,
-            "choose one that `koseki municipalities` lists",
+            _("choose one that `koseki municipalities` lists"),
         )
 
     def operator(self, given: str) -> str:
@@ -156,9 +157,9 @@ class DuplicateService:
         known = operators_on(rows, places, self.policy.date_of(self.now))
         if given not in known:
             raise KosekiError(
-                "not a valid operator today",
+                _("not a valid operator today"),
                 given,
-                f"name an operator of `operators.yml`: {', '.join(known)}",
+                _("name an operator of `operators.yml`: {known}").format(known=", ".join(known)),
             )
         return given
 
@@ -189,10 +190,11 @@ def last_attempt(town: Town, day: date, kind: Kind) -> Key:
     attempts = town.attempts(day, kind)
     if not attempts:
         raise KosekiError(
-            f"no {kind.term} of this day",
+            _("no {term} of this day").format(term=kind.term),
             str(day),
-            f"see which days there are: `koseki duplicate status {town.code6} "
-            f"--month {Month.of(day)}`",
+            _("see which days there are: `koseki duplicate status {code6} --month {of}`").format(
+                code6=town.code6, of=Month.of(day)
+            ),
         )
     return attempts[-1].key
 
@@ -207,5 +209,7 @@ def moment(given: str, zone: ZoneInfo) -> datetime:
     try:
         found = datetime.fromisoformat(given)
     except ValueError as error:
-        raise KosekiError("not a date-time", given, "write it as `2026-12-01T09:00`") from error
+        raise KosekiError(
+            _("not a date-time"), given, _("write it as `2026-12-01T09:00`")
+        ) from error
     return found if found.tzinfo else found.replace(tzinfo=zone)

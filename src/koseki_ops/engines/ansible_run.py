@@ -14,6 +14,7 @@ from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.formatting import printable
+from koseki_ops.core.language import _
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.results import EngineResult, HostResult
 from koseki_ops.core.subprocesses import engine
@@ -46,7 +47,7 @@ def environment(site: Site, *, accelerated: bool = True) -> dict[str, str]:
 def mitogen() -> dict[str, str]:
     """Return the variables that select Mitogen's strategy (plugins/strategy)."""
     if importlib.util.find_spec("ansible_mitogen") is None:
-        raise KosekiError("Mitogen is missing", sys.prefix, "run `make set-up`")
+        raise KosekiError(_("Mitogen is missing"), sys.prefix, _("run `make set-up`"))
     return {"ANSIBLE_STRATEGY": "mitogen_unbound"}
 
 
@@ -96,7 +97,9 @@ def run_playbook(
                     tail.append(line.strip())
         if not summary.exists():
             raise KosekiError(
-                "ansible-playbook broke off", tail[-1], f"read {log}, then run `koseki apply` again"
+                _("ansible-playbook broke off"),
+                tail[-1],
+                _("read {log}, then run `koseki apply` again").format(log=log),
             )
         rows = json.loads(summary.read_text(encoding="utf-8"))
         kept_back = [
@@ -107,6 +110,8 @@ def run_playbook(
         merge(hosts[row["host"]].declared, row["declared"])
     if process.returncode and not any(host.failed or host.unreachable for host in hosts.values()):
         raise KosekiError(
-            "ansible-playbook broke off", tail[-1], f"read {log}, then run `koseki apply` again"
+            _("ansible-playbook broke off"),
+            tail[-1],
+            _("read {log}, then run `koseki apply` again").format(log=log),
         )
     return EngineResult(ENGINE, hosts, time.monotonic() - started)

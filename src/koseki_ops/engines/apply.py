@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from koseki_ops.core.language import _
 from koseki_ops.core.locks import exclusive
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.results import EngineResult, HostResult, merge
@@ -73,7 +74,9 @@ def prepare(site: Site, inventory: Inventory) -> None:
 
 def one_at_a_time(site: Site) -> AbstractContextManager[None]:
     """Hold the site's lock; a second apply is refused at once instead of waiting."""
-    return exclusive(site.state / "apply.lock", f"another apply is at work on {site.name}")
+    return exclusive(
+        site.state / "apply.lock", _("another apply is at work on {site}").format(site=site.name)
+    )
 
 
 def apply(site: Site, plan: Plan, on_progress: OnProgress) -> EngineResult:
@@ -90,7 +93,7 @@ def apply(site: Site, plan: Plan, on_progress: OnProgress) -> EngineResult:
     with one_at_a_time(site):
         before = {} if plan.check else before_apply(site, hosts)
         if "baseline" in plan.engines:
-            on_progress(f"baseline: {len(hosts)} hosts")
+            on_progress(_("baseline: {count} hosts").format(count=len(hosts)))
             results.append(
                 pyinfra_run.run_deploys(
                     site, list(DEPLOYS), limit=hosts, check=plan.check, progress=on_progress
@@ -105,11 +108,11 @@ def apply(site: Site, plan: Plan, on_progress: OnProgress) -> EngineResult:
             bare = {name for result in results for name, host in result.hosts.items() if host.bare}
             if bare & set(served):
                 on_progress(
-                    "services: what they change on bare hosts is known once the baseline is laid"
+                    _("services: what they change on bare hosts is known once the baseline is laid")
                 )
             served = [host for host in served if host not in bare]
         if "services" in plan.engines and served:
-            on_progress(f"services: {len(served)} hosts")
+            on_progress(_("services: {count} hosts").format(count=len(served)))
             results.append(
                 ansible_run.run_playbook(
                     site, PLAYBOOK, limit=served, check=plan.check, progress=on_progress
@@ -138,7 +141,7 @@ def _leave_manifests(
     done = [name for name, host in total.hosts.items() if not _bad(host)]
     if not done:
         return
-    on_progress(f"manifests: {len(done)} hosts")
+    on_progress(_("manifests: {count} hosts").format(count=len(done)))
     names = {pyinfra_run.ENGINE: "baseline", ansible_run.ENGINE: "services"}
     declared = {
         host: {
@@ -152,7 +155,7 @@ def _leave_manifests(
     engines = frozenset(plan.engines)
     for host, why in after_apply(site, declared, engines, bare, before, inventory.hosts):
         total.hosts[host].failed += 1
-        total.hosts[host].errors.append(f"{host}: its manifest: {why}")
+        total.hosts[host].errors.append(_("{host}: its manifest: {why}").format(host=host, why=why))
 
 
 def _hand_over(
@@ -173,12 +176,14 @@ def _hand_over(
             continue  # its own sentence has been printed
         unreachable_reason = toolkit.hand_over(site, host)
         if toolkit.NOT_KNOWN in unreachable_reason and host not in hosts:
-            on_progress(f"{host} is no watch host yet: its first apply makes it one")
-        elif unreachable_reason:
-            sentence = (
-                f"{host} did not get what was applied ({unreachable_reason}): "
-                "run `koseki apply` again"
+            on_progress(
+                _("{host} is no watch host yet: its first apply makes it one").format(host=host)
             )
+        elif unreachable_reason:
+            sentence = _(
+                "{host} did not get what was applied ({unreachable_reason}): run "
+                "`koseki apply` again"
+            ).format(host=host, unreachable_reason=unreachable_reason)
             result.hosts[host] = HostResult(unreachable=True, errors=[sentence])
     return result
 

@@ -7,6 +7,7 @@ import sys
 import click
 
 from koseki_ops.core.formatting import in_short
+from koseki_ops.core.language import _
 from koseki_ops.core.progress import Progress
 from koseki_ops.core.results import EngineResult
 from koseki_ops.drift.observe.items import FORMER_ENGINES
@@ -56,11 +57,15 @@ def apply_command(
 
 def print_result(result: EngineResult, *, check: bool) -> None:
     """Print a line for each host, then each failure as a sentence."""
-    verb = "would change" if check else "changed"
+    verb = _("would change") if check else _("changed")
     for name, host in result.hosts.items():
-        state = "not touched" if host.unreachable else f"{host.changed} {verb}"
-        failed = f", {host.failed} failed" if host.failed else ""
+        state = _("not touched") if host.unreachable else f"{host.changed} {verb}"
+        failed = _(", {failed} failed").format(failed=host.failed) if host.failed else ""
         click.echo(f"{name:20} {state}{failed}")
         for error in host.errors:
             click.echo(f"  {in_short(error)}", err=True)
-    click.echo(f"{result.changed} {verb}, {result.failed} failed, {result.seconds:.1f} s")
+    click.echo(
+        _("{changed} {verb}, {failed} failed, {seconds:.1f} s").format(
+            changed=result.changed, verb=verb, failed=result.failed, seconds=result.seconds
+        )
+    )

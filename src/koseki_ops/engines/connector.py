@@ -33,6 +33,7 @@ from pyinfra.connectors.util import (
 
 from koseki_ops.core.foreign import number
 from koseki_ops.core.formatting import in_short, rfc3339
+from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import (
     ANSWER_BYTES,
     CHUNK,
@@ -111,30 +112,40 @@ class KosekiConnector(BaseConnector):
             reason = reason_of(output.stderr, code)
             reason += f"; {certificate_holds(self.site)}" if DENIED[0] in reason else ""
             raise ConnectError(
-                f"{self.host.name} does not answer ({reason}): look at the host and its line, then "
-                "run it again"
+                _(
+                    "{host} does not answer ({reason}): look at the host and its line, then "
+                    "run it again"
+                ).format(host=self.host.name, reason=reason)
             )
         release, clock, rooms = self._first_answer(output.stdout)
         wanted = self.host.data.debian_release
         if release != wanted:
             raise ConnectError(
-                f"{self.host.name} runs Debian {release}, the plan wants {wanted}: "
-                "install that release; nothing was changed there"
+                _(
+                    "{host} runs Debian {release}, the plan wants {wanted}: install that "
+                    "release; nothing was changed there"
+                ).format(host=self.host.name, release=release, wanted=wanted)
             )
         sources = self.host.data.get("time_sources", {})
         # The clock of a host that asks nobody is set by the ground.
         if any(sources.get(group) for group in self.host.groups) and (
             apart := clocks_apart(clock, asked, time.time())
         ):
-            raise ConnectError(f"{self.host.name}: {apart}; nothing was changed there")
+            raise ConnectError(
+                _("{host}: {apart}; nothing was changed there").format(
+                    host=self.host.name, apart=apart
+                )
+            )
         for place, free in rooms.items():
             if free < ROOM_KIB:
                 raise ConnectError(
-                    f"{self.host.name} has {free} KiB left on {place}, an apply needs "
-                    f"{ROOM_KIB}: free some; nothing was changed there"
+                    _(
+                        "{host} has {free} KiB left on {place}, an apply needs {room_kib}: free "
+                        "some; nothing was changed there"
+                    ).format(host=self.host.name, free=free, place=place, room_kib=ROOM_KIB)
                 )
         if not self.first_contact and (program := self.prefetch.program()):
-            code, out, _ = self._run(" ".join(AS_ROOT), program.encode())
+            code, out, _ignored = self._run(" ".join(AS_ROOT), program.encode())
             self.prefetch.take(code, out)
 
     def _first_answer(self, reason: str) -> tuple[str, float, dict[str, int]]:
@@ -146,8 +157,10 @@ class KosekiConnector(BaseConnector):
             return in_short(release), number(clock), left
         except ValueError as error:
             raise ConnectError(
-                f"{self.host.name} has no known kind ({in_short(reason, 80)}): look at "
-                "the host; nothing was changed there"
+                _(
+                    "{host} has no known kind ({reason}): look at the host; nothing was "
+                    "changed there"
+                ).format(host=self.host.name, reason=in_short(reason, 80))
             ) from error
 
     def _run(self, command: str, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
@@ -233,7 +246,7 @@ class KosekiConnector(BaseConnector):
         """
         own = ("-o", "ControlPath=none", "-o", "ControlMaster=no")
         way = argv(self.site, self.host.name, "sudo -n true", options=own)
-        for _ in range(PROOF_TRIES):
+        for _ignored in range(PROOF_TRIES):
             code, _, reason = heard(way, b"")
             if code == 0:
                 return True
@@ -308,17 +321,18 @@ def clocks_apart(there: float, asked: float, answered: float) -> str:
     """
     if seconds_apart(there, asked, answered) <= CLOCK_SECONDS:
         return ""
-    return (
-        f"its clock shows {_moment(there)}, this machine's {_moment(answered)}: what is signed "
-        f"here would not hold there; set the one that is wrong (`date --set`), then run it again"
-    )
+    return _(
+        "its clock shows {moment}, this machine's {moment2}: what is signed "
+        "here would not hold there; set the one that is wrong (`date --set`), "
+        "then run it again"
+    ).format(moment=_moment(there), moment2=_moment(answered))
 
 
 def _moment(at: float) -> str:
     try:
         return rfc3339(at)
     except (ValueError, OverflowError, OSError):
-        return f"{at:.0f} s since 1970"
+        return _("{at:.0f} s since 1970").format(at=at)
 
 
 def _lines(out: bytes, err: bytes) -> CommandOutput:

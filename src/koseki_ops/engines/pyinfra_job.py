@@ -22,6 +22,7 @@ from pyinfra.api.state import BaseStateCallback, StateStage
 from pyinfra.context import ctx_host, ctx_state
 
 from koseki_ops.core.formatting import in_short
+from koseki_ops.core.language import _
 from koseki_ops.core.results import HostResult
 from koseki_ops.drift.judge.declared import Declared
 from koseki_ops.engines.connector import KosekiConnector, NoAnswerError
@@ -75,8 +76,10 @@ def main(job: dict[str, Any]) -> dict[str, HostResult]:
         if host in state.failed_hosts and not result.failed:
             # It fell out over a question, before there was anything to do.
             result.failed += 1
-            why = _connector(host).trouble or "its answer could not be read"
-            result.errors.append(f"{host.name} could not be asked ({why}): run it again")
+            why = _connector(host).trouble or _("its answer could not be read")
+            result.errors.append(
+                _("{host} could not be asked ({why}): run it again").format(host=host.name, why=why)
+            )
     if broken and not any(result.errors for result in results.values()):
         raise broken
     return results

@@ -13,6 +13,7 @@ import tempfile
 import time
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.results import EngineResult, HostResult
 from koseki_ops.core.subprocesses import engine
@@ -64,9 +65,9 @@ def run_deploys(
         output = answer.read()
     if process.returncode:
         raise KosekiError(
-            "pyinfra broke off",
-            tail[-1] if tail else "no output",
-            "remove the cause that it names, then run `koseki apply` again",
+            _("pyinfra broke off"),
+            tail[-1] if tail else _("no output"),
+            _("remove the cause that it names, then run `koseki apply` again"),
         )
     hosts = {name: HostResult(**host) for name, host in json.loads(output).items()}
     return EngineResult(ENGINE, hosts, time.monotonic() - started)

@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from koseki_ops.core.language import _
 from koseki_ops.evidence.ledger import LEDGERS, Ledger
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.site import Site
@@ -30,11 +31,13 @@ def verify_command(site: Site, *, as_json: bool) -> None:
     """
     found = {name: Ledger(site, name).verify() for name in LEDGERS}
     for name, verdict in found.items():
-        click.echo(f"{name:12} {verdict.rows} rows verified")
+        click.echo(_("{name:12} {rows} rows verified").format(name=name, rows=verdict.rows))
         if verdict.wrong:
             click.echo(
-                f"koseki: {name}: {verdict.wrong}: keep the file as it is, compare it with a copy "
-                "of it, and find out who wrote there",
+                _(
+                    "koseki: {name}: {wrong}: keep the file as it is, compare it with a "
+                    "copy of it, and find out who wrote there"
+                ).format(name=name, wrong=verdict.wrong),
                 err=True,
             )
     if as_json:
@@ -57,6 +60,6 @@ def show_command(site: Site, *, records: str, as_json: bool) -> None:
     for row in rows:
         click.echo(f"{row.number:5} {row.at} {json.dumps(row.record, ensure_ascii=False)}")
     if not rows:
-        click.echo(f"nothing was recorded: {records}")
+        click.echo(_("nothing was recorded: {records}").format(records=records))
     if as_json:
         print_json({"rows": [{"number": r.number, "at": r.at, "record": r.record} for r in rows]})

@@ -28,6 +28,7 @@ from typing import IO, Any
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
 from koseki_ops.core.foreign import loads
+from koseki_ops.core.language import _
 from koseki_ops.evidence import site_key
 from koseki_ops.plan.site import Site
 
@@ -90,9 +91,12 @@ class Ledger:
                 return self._write(file, last, record, at or datetime.now(UTC))
         except OSError as error:
             raise KosekiError(
-                f"this was not recorded in {self.path}",
+                _("this was not recorded in {path}").format(path=self.path),
                 str(error),
-                "remove that cause, then run the same command again; see `koseki evidence verify`",
+                _(
+                    "remove that cause, then run the same command again; see `koseki "
+                    "evidence verify`"
+                ),
             ) from error
 
     def rows(self) -> Iterator[Row]:
@@ -102,9 +106,9 @@ class Ledger:
                 yield _row(line)
             except (ValueError, LookupError, TypeError, AttributeError) as error:
                 raise KosekiError(
-                    f"{self.path} is not what was recorded",
-                    f"row {number}: {error!r}",
-                    "run `koseki evidence verify`, and find out who wrote there",
+                    _("{path} is not what was recorded").format(path=self.path),
+                    _("row {number}: {error!r}").format(number=number, error=error),
+                    _("run `koseki evidence verify`, and find out who wrote there"),
                 ) from error
 
     def held(self) -> list[Row]:
@@ -117,9 +121,9 @@ class Ledger:
             rows, wrong = self._chained()
         if wrong:
             raise KosekiError(
-                f"{self.path} is not what was recorded",
+                _("{path} is not what was recorded").format(path=self.path),
                 wrong,
-                "run `koseki evidence verify`, and find out who wrote there",
+                _("run `koseki evidence verify`, and find out who wrote there"),
             )
         return rows
 
@@ -134,12 +138,14 @@ class Ledger:
             except (ValueError, KeyError, TypeError):
                 follows = False
             if not follows:
-                return rows, f"row {number} does not follow the one before it"
+                return rows, _("row {number} does not follow the one before it").format(
+                    number=number
+                )
             before = rows[-1].digest
         if rows:
             last = rows[-2].digest if rows[1:] else FIRST
             if wrong := self._wrong(lines[-1], len(rows), last):
-                return rows, f"row {len(rows)} {wrong}"
+                return rows, wrong
         return rows, self._wrong_head(len(rows), before)
 
     def verify(self) -> Verdict:
@@ -152,7 +158,7 @@ class Ledger:
         for line in self._lines():
             count += 1
             if wrong := self._wrong(line, count, before):
-                return Verdict(count - 1, f"row {count} {wrong}")
+                return Verdict(count - 1, wrong)
             before = sha256(line).hexdigest()
         return Verdict(count, self._wrong_head(count, before))
 
@@ -165,30 +171,32 @@ class Ledger:
             signature = base64.b64decode(plain.pop("signature"), validate=True)
             found = (int(plain["number"]), str(plain["before"]))
         except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
-            return "is no row"
+            return _("row {number} is no row").format(number=number)
         if not self._is_ours(plain, signature):
-            return "is not what was signed"
+            return _("row {number} is not what was signed").format(number=number)
         if found != (number, before):
-            return f"does not follow the one before it (it was written as row {found[0]})"
+            return _(
+                "row {number} does not follow the one before it (it was written as row {found})"
+            ).format(number=number, found=found[0])
         return ""
 
     def _wrong_head(self, count: int, digest: str) -> str:
         if not self.head.exists():
             # The first row's writer may have been killed before it wrote the head.
-            return "" if count <= 1 else "the head is missing"
+            return "" if count <= 1 else _("the head is missing")
         try:
             plain = loads(self.head.read_bytes())
             signature = base64.b64decode(plain.pop("signature"), validate=True)
             rows, last = int(plain["rows"]), str(plain["digest"])
         except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
-            return "the head is no head"
+            return _("the head is no head")
         if not self._is_ours(plain, signature):
-            return "the head is not what was signed"
+            return _("the head is not what was signed")
         if rows > count:
-            return f"{rows - count} rows at the end are missing"
+            return _("{rows} rows at the end are missing").format(rows=rows - count)
         # One row more than the head knows: its writer was killed between the two.
         if count - rows > 1 or (rows == count and last != digest):
-            return "the head is of another history"
+            return _("the head is of another history")
         return ""
 
     def _is_ours(self, plain: Mapping[str, Any], signature: bytes) -> bool:
@@ -222,9 +230,12 @@ class Ledger:
             return _row(lines[-1])
         except (ValueError, KeyError, TypeError) as error:
             raise KosekiError(
-                f"the last row of {self.path} is not a row",
+                _("the last row of {path} is not a row").format(path=self.path),
                 str(error),
-                "nothing was recorded; run `koseki evidence verify`, and find out who wrote there",
+                _(
+                    "nothing was recorded; run `koseki evidence verify`, and find out who "
+                    "wrote there"
+                ),
             ) from error
 
     def _take_over(self, file: IO[bytes], last: Row | None) -> Row | None:

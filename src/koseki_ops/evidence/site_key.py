@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import create_private, write_atomic
+from koseki_ops.core.language import _
 
 KEY_FILE = "signing.key"
 # The public half, for hosts that read what was signed here and sign nothing of it themselves.
@@ -49,15 +50,15 @@ def _load(folder: Path) -> Ed25519PrivateKey:
         key = load_pem_private_key(path.read_bytes(), None)
     except (OSError, ValueError, TypeError) as error:
         raise KosekiError(
-            "the drift signing key cannot be read",
+            _("the drift signing key cannot be read"),
             f"{path}: {error}",
-            "restore it from the copy of the site's `var/` that is kept elsewhere",
+            _("restore it from the copy of the site's `var/` that is kept elsewhere"),
         ) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise KosekiError(
-            "the drift signing key is not an Ed25519 key",
+            _("the drift signing key is not an Ed25519 key"),
             str(path),
-            "restore it from the copy of the site's `var/` that is kept elsewhere",
+            _("restore it from the copy of the site's `var/` that is kept elsewhere"),
         )
     return key
 
@@ -85,15 +86,15 @@ def _published(folder: Path) -> Ed25519PublicKey:
         key = load_pem_public_key(path.read_bytes())
     except (OSError, ValueError) as error:
         raise KosekiError(
-            "this host has no record of the last apply",
+            _("this host has no record of the last apply"),
             f"{path}: {error}",
-            "run `koseki apply` on the control node",
+            _("run `koseki apply` on the control node"),
         ) from error
     if not isinstance(key, Ed25519PublicKey):
         raise KosekiError(
-            "the drift signing key is not an Ed25519 key",
+            _("the drift signing key is not an Ed25519 key"),
             str(path),
-            "run `koseki apply` on the control node",
+            _("run `koseki apply` on the control node"),
         )
     return key
 

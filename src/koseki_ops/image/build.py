@@ -22,6 +22,7 @@ from typing import Any
 from cryptography import x509
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.results import EngineResult
 from koseki_ops.core.subprocesses import run
@@ -56,14 +57,16 @@ def build(site: Site, host: str, form: str, on_progress: OnProgress) -> Path:
     inventory = Inventory(site.inventory)
     if host not in inventory.hosts:
         raise KosekiError(
-            "no such host in the inventory",
+            _("no such host in the inventory"),
             host,
-            f"name one of `hosts.yml`: {', '.join(inventory.hosts)}",
+            _("name one of `hosts.yml`: {hosts}").format(hosts=", ".join(inventory.hosts)),
         )
     secrets = load_secrets(site)
     if PASSWORD not in secrets:
         raise KosekiError(
-            "the secrets lack the boot loader's password", PASSWORD, "run `koseki secrets init`"
+            _("the secrets lack the boot loader's password"),
+            PASSWORD,
+            _("run `koseki secrets init`"),
         )
     apply.prepare(site, inventory)
     origin = seal.origin_of(site)
@@ -72,9 +75,11 @@ def build(site: Site, host: str, form: str, on_progress: OnProgress) -> Path:
     free = shutil.disk_usage(place).free
     if free < ROOM_BYTES:
         raise KosekiError(
-            "an image needs more room",
-            f"{free >> 20} MiB left at {place}",
-            f"free {ROOM_BYTES >> 20} MiB; `df {place}` shows the room",
+            _("an image needs more room"),
+            _("{free} MiB left at {place}").format(free=free >> 20, place=place),
+            _("free {room_bytes} MiB; `df {place}` shows the room").format(
+                room_bytes=ROOM_BYTES >> 20, place=place
+            ),
         )
     with apply.one_at_a_time(open_build_lab(site)):
         for left in place.glob(".building-*"):
@@ -89,7 +94,9 @@ def build(site: Site, host: str, form: str, on_progress: OnProgress) -> Path:
             if error.errno != errno.ENOSPC:
                 raise
             raise KosekiError(
-                "the disk is full", str(place), f"free some room; `df {place}` shows it"
+                _("the disk is full"),
+                str(place),
+                _("free some room; `df {place}` shows it").format(place=place),
             ) from error
         finally:
             shutil.rmtree(aside)
@@ -132,12 +139,12 @@ def _build(
     try:
         lab.up()
         _apply(lab, host, on_progress)
-        on_progress("image: an independent audit")
+        on_progress(_("image: an independent audit"))
         audit = lynis.run_audit(build_lab, host, container=True)
         _place(aside / f"{host}{seal.AUDIT}", json.dumps(audit.as_json(), indent=1) + "\n")
         lab.stop(host)
         with _tree(lab.machine(host).upper, base, aside) as tree:
-            on_progress("image: taking away who the machine was")
+            on_progress(_("image: taking away who the machine was"))
             layout = layout_of(inventory, site.inventory_name, host)
             _finish(site, inventory, host, origin, layout, tree, on_progress)
             name = _write(host, form, origin, layout, tree, aside, on_progress)
@@ -162,7 +169,7 @@ def _build(
 def _apply(lab: Lab, host: str, on_progress: OnProgress) -> None:
     """Let the engines do on the build machine what they do anywhere."""
     build_lab, upper = lab.site, lab.machine(host).upper
-    on_progress("baseline: the build machine")
+    on_progress(_("baseline: the build machine"))
     done = pyinfra_run.run_deploys(
         build_lab, list(DEPLOYS), limit=[host], check=False, progress=on_progress
     )
@@ -170,7 +177,7 @@ def _apply(lab: Lab, host: str, on_progress: OnProgress) -> None:
     if host in lab.inventory.hosts_in("city"):
         roles = sorted(path.name for path in (build_lab.root / "roles").iterdir())
         tags = [f"{role}_{stage}" for role in roles for stage in STAGES]
-        on_progress("services: the build machine")
+        on_progress(_("services: the build machine"))
         wanted = _wanted_at_boot(upper)
         done = ansible_run.run_playbook(
             build_lab,
@@ -199,9 +206,11 @@ def refuse_failure(result: EngineResult, host: str) -> None:
     found = result.hosts[host]
     if found.failed or found.unreachable:
         raise KosekiError(
-            f"{result.engine} could not make {host}",
+            _("{engine} could not make {host}").format(engine=result.engine, host=host),
             " ".join(found.errors)[-300:],
-            f"remove the cause that it names, then run `koseki image build {host}` again",
+            _("remove the cause that it names, then run `koseki image build {host}` again").format(
+                host=host
+            ),
         )
 
 
@@ -239,7 +248,7 @@ def _finish(
     authority = site.build_lab.state / "pki/ca.crt"
     known = x509.load_pem_x509_certificate(authority.read_bytes()) if authority.exists() else None
     for found in sanitize.strip_identity(tree, values, known, origin.moment):
-        on_progress(f"image: left out /{found.path}: {found.what}")
+        on_progress(_("image: left out /{path}: {what}").format(path=found.path, what=found.what))
     own = files("koseki_ops.image").joinpath("files")
     for name, path, mode in (
         ("koseki-first-boot", "usr/local/sbin/koseki-first-boot", 0o755),
@@ -268,15 +277,15 @@ def _finish(
     )
     (tree / loader.CONFIGURATION.parent).chmod(0o700)
     _place(tree / PLACE_IN_TREE / "image.json", json.dumps({"host": host, **asdict(origin)}) + "\n")
-    on_progress("image: making the initial file system")
+    on_progress(_("image: making the initial file system"))
     _in_tree(tree, origin.moment, ["update-initramfs", "-u", "-k", "all"])
     seal.write_sbom(tree, host, origin, tree / PLACE_IN_TREE / f"image{seal.SBOM}")
-    on_progress("image: looking for secrets")
+    on_progress(_("image: looking for secrets"))
     for found in sanitize.scan(tree, values):
         raise KosekiError(
-            "the image would contain a secret",
+            _("the image would contain a secret"),
             f"/{found.path}: {found.what}",
-            "keep it out in the role or deploy that writes it (docs/images.md)",
+            _("keep it out in the role or deploy that writes it (docs/images.md)"),
         )
     sanitize.clamp_mtimes(tree, origin.moment)
 
@@ -319,13 +328,13 @@ def _write(
     """Write the disk from the tree; return the name of its file."""
     trees = _split(layout, tree, aside, origin.moment)
     raw = aside / "disk.raw"
-    on_progress("image: writing the disk")
+    on_progress(_("image: writing the disk"))
     disk.write(Tools(tree, origin.moment), layout, trees, raw)
     name = f"{host}.{form}"
     if form == "raw":
         raw.rename(aside / name)
     else:
-        on_progress("image: compressing")
+        on_progress(_("image: compressing"))
         disk.squeeze(raw, aside / name)
     sbom = tree / PLACE_IN_TREE / f"image{seal.SBOM}"
     shutil.copyfile(sbom, aside / f"{host}{seal.SBOM}")

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.engines import apply, pyinfra_run
 from koseki_ops.image import seal
@@ -115,7 +116,7 @@ class _BootTest:
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[Stage]:
-        self.on_progress(f"image: {name}")
+        self.on_progress(_("image: {name}").format(name=name))
         stage = Stage(name, 0.0)
         begun = time.monotonic()
         yield stage
@@ -127,7 +128,9 @@ class _BootTest:
             stage.results = verify(self.lab.site, suites, [self.host])
             if unreachable_reason := stage.results.unreachable:
                 raise KosekiError(
-                    f"{self.host} did not answer", str(unreachable_reason), f"read {self.console}"
+                    _("{host} did not answer").format(host=self.host),
+                    str(unreachable_reason),
+                    _("read {console}").format(console=self.console),
                 )
             shutil.copyfile(Reports.of(self.lab.site).html, self.reports / stage.page)
 
@@ -168,9 +171,11 @@ class _BootTest:
         boots = self._ask("journalctl --list-boots --quiet") or ""
         if not before or before.replace("-", "") not in boots:
             raise KosekiError(
-                f"the journal of {self.host} has no record of the previous boot",
-                f"{len(boots.splitlines())} boots",
-                "check in `volumes.yml` that /var/log is a volume that is written to",
+                _("the journal of {host} has no record of the previous boot").format(
+                    host=self.host
+                ),
+                _("{count} boots").format(count=len(boots.splitlines())),
+                _("check in `volumes.yml` that /var/log is a volume that is written to"),
             )
 
     def _await(self, there: Callable[[], bool], when: str) -> None:
@@ -181,9 +186,9 @@ class _BootTest:
                 return
             if time.monotonic() > end:
                 raise KosekiError(
-                    f"{self.host} does not answer {when}",
+                    _("{host} does not answer {when}").format(host=self.host, when=when),
                     f"{VirtualMachine.patience} s",
-                    f"read {self.console}",
+                    _("read {console}").format(console=self.console),
                 )
             time.sleep(1)
 
@@ -200,9 +205,13 @@ class _BootTest:
         after = self._ask(size)
         if not (before and after and int(after) - int(before) > ENLARGED_BY // 2):
             raise KosekiError(
-                f"{mount} of {self.host} did not grow with its disk",
-                f"{before} bytes before, {after} after: {grown}",
-                f"read {self.console}",
+                _("{mount} of {host} did not grow with its disk").format(
+                    mount=mount, host=self.host
+                ),
+                _("{before} bytes before, {after} after: {grown}").format(
+                    before=before, after=after, grown=grown
+                ),
+                _("read {console}").format(console=self.console),
             )
         return f"{mount} took what its disk had more: {(int(after) - int(before)) // MIB} MiB"
 
@@ -215,7 +224,11 @@ class _BootTest:
         self.lab.close_connections()
         acknowledged = writing.end()
         if not acknowledged:
-            raise KosekiError(f"{self.host} wrote nothing", writing.why, f"read {self.console}")
+            raise KosekiError(
+                _("{host} wrote nothing").format(host=self.host),
+                writing.why,
+                _("read {console}").format(console=self.console),
+            )
         machine = self.lab.machine(self.host)
         if isinstance(machine, VirtualMachine):
             machine.use_firmware(FIRMWARES[1])
@@ -224,9 +237,11 @@ class _BootTest:
         there = self._ask(f"tail -n 1 {WRITTEN}; rm {WRITTEN}") or "0"
         if int(there) < acknowledged:
             raise KosekiError(
-                f"{self.host} lost what it had written",
-                f"{acknowledged} lines were acknowledged, {there} are there",
-                "check the volume's options (`volumes.yml`) and the hypervisor's cache",
+                _("{host} lost what it had written").format(host=self.host),
+                _("{acknowledged} lines were acknowledged, {there} are there").format(
+                    acknowledged=acknowledged, there=there
+                ),
+                _("check the volume's options (`volumes.yml`) and the hypervisor's cache"),
             )
         return f"{acknowledged} lines were acknowledged before the cut, all are there"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from koseki_ops.core.language import _
 from koseki_ops.core.progress import Progress
 from koseki_ops.image import seal
 from koseki_ops.image.build import build
@@ -44,7 +45,11 @@ def build_command(site: Site, host: str, *, form: str, as_json: bool) -> None:
     progress = Progress([])
     image = build(site, host, form, progress.report)
     size, seconds = image.stat().st_size, progress.elapsed()
-    click.echo(f"{image}: {size / (1 << 20):.0f} MiB, signed, {seconds:.0f} s")
+    click.echo(
+        _("{image}: {size:.0f} MiB, signed, {seconds:.0f} s").format(
+            image=image, size=size / (1 << 20), seconds=seconds
+        )
+    )
     if as_json:
         print_json({"image": str(image), "bytes": size, "seconds": seconds})
 
@@ -71,7 +76,11 @@ def check_command(site: Site, image: Path, *, as_json: bool) -> None:
         else:
             click.echo(stage.text)
     audit = boot_check.audit
-    click.echo(f"\nlynis {audit['version']}: {audit['index']} of 100 in {audit['tests']} tests")
+    click.echo(
+        _("\nlynis {version}: {index} of 100 in {tests} tests").format(
+            version=audit["version"], index=audit["index"], tests=audit["tests"]
+        )
+    )
     for kind in ("warnings", "suggestions"):
         for remark in audit[kind]:
             click.echo(
@@ -80,10 +89,19 @@ def check_command(site: Site, image: Path, *, as_json: bool) -> None:
     seconds = progress.elapsed()
     passed, failed, skipped = map(boot_check.count, (PASSED, FAILED, SKIPPED))
     click.echo(
-        f"\n{boot_check.image.name} on {boot_check.accelerator}: {passed} passed, {failed} failed, "
-        f"{skipped} not verified, {seconds:.0f} s"
+        _(
+            "\n{image} on {accelerator}: {passed} passed, {failed} failed, {skipped} "
+            "not verified, {seconds:.0f} s"
+        ).format(
+            image=boot_check.image.name,
+            accelerator=boot_check.accelerator,
+            passed=passed,
+            failed=failed,
+            skipped=skipped,
+            seconds=seconds,
+        )
     )
-    click.echo(f"report: {boot_check.image.with_suffix('.check') / REPORT}")
+    click.echo(_("report: {image}").format(image=boot_check.image.with_suffix(".check") / REPORT))
     if as_json:
         print_json(
             {

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import run as run_on
@@ -98,9 +99,11 @@ def run_audit(site: Site, host: str, *, container: bool) -> AuditReport:
     done = run_on(site, host, command, bundle(site, left_out), seconds=SECONDS)
     if done.code:
         raise KosekiError(
-            f"{PACKAGE} could not audit {host}",
+            _("{package} could not audit {host}").format(package=PACKAGE, host=host),
             done.reason,
-            f"check that it answers (`ssh {host}`), then run `koseki image build {host}` again",
+            _(
+                "check that it answers (`ssh {host}`), then run `koseki image build {host}` again"
+            ).format(host=host),
         )
     return parse(done.stdout, left_out)
 
@@ -110,9 +113,9 @@ def bundle(site: Site, left_out: Sequence[str]) -> bytes:
     found = sorted((mirror_folder(site) / "pool").glob(f"{PACKAGE}_*.deb"))
     if not found:
         raise KosekiError(
-            f"the package mirror has no {PACKAGE}",
+            _("the package mirror has no {package}").format(package=PACKAGE),
             str(mirror_folder(site)),
-            "run `koseki mirror build`",
+            _("run `koseki mirror build`"),
         )
     packed = io.BytesIO()
     with tempfile.TemporaryDirectory() as name:
@@ -132,9 +135,9 @@ def parse(report: str, left_out: Sequence[str] = ()) -> AuditReport:
     single: dict[str, str] = {}
     rows: dict[str, list[Remark]] = {"warning": [], "suggestion": []}
     for line in report.splitlines():
-        key, _, value = line.partition("=")
+        key, _ignored, value = line.partition("=")
         if key.endswith("[]"):
-            test, text, details, *_ = [*value.split("|"), "", ""]
+            test, text, details, *_more = [*value.split("|"), "", ""]
             # It would have a newer one of itself; which one runs is the mirror's business.
             if key[:-2] in rows and test != "LYNIS":
                 rows[key[:-2]].append(Remark(test, text, "" if details == "-" else details))
@@ -142,7 +145,7 @@ def parse(report: str, left_out: Sequence[str] = ()) -> AuditReport:
             single[key] = value
     try:
         # Its last line.
-        _ = single["finish"]
+        _ignored = single["finish"]
         return AuditReport(
             single["lynis_version"],
             int(single["hardening_index"]),
@@ -153,7 +156,7 @@ def parse(report: str, left_out: Sequence[str] = ()) -> AuditReport:
         )
     except (KeyError, ValueError) as error:
         raise KosekiError(
-            f"a report of {PACKAGE} cannot be read",
-            f"{len(report)} characters: {error}",
-            "run `koseki image build HOST` again",
+            _("a report of {package} cannot be read").format(package=PACKAGE),
+            _("{count} characters: {error}").format(count=len(report), error=error),
+            _("run `koseki image build HOST` again"),
         ) from error

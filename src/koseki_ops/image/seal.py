@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import reason_of
 from koseki_ops.plan.revision import inputs_of
 from koseki_ops.plan.site import Site
@@ -82,9 +83,9 @@ def _git(site: Site, *words: str) -> str:
     )
     if done.returncode:
         raise KosekiError(
-            "an image is made from a commit, and this is not a git checkout",
+            _("an image is made from a commit, and this is not a git checkout"),
             done.stderr.strip()[-80:],
-            "work in a clone: `git clone`",
+            _("work in a clone: `git clone`"),
         )
     return done.stdout.strip()
 
@@ -108,9 +109,9 @@ def write_sbom(tree: Path, host: str, origin: Origin, output: Path) -> None:
     done = subprocess.run(argv, env=known, capture_output=True, text=True, check=False)
     if done.returncode:
         raise KosekiError(
-            "the list of packages could not be made",
+            _("the list of packages could not be made"),
             reason_of(done.stderr, done.returncode),
-            "run `make set-up`",
+            _("run `make set-up`"),
         )
 
 
@@ -128,22 +129,24 @@ def verify(site: Site, image: Path) -> Description:
     checkout.
     """
     if not image.is_file():
-        raise KosekiError("no such image", str(image), "run `koseki image build HOST`")
+        raise KosekiError(_("no such image"), str(image), _("run `koseki image build HOST`"))
     description = image.with_suffix(DESCRIPTION)
     if not description.is_file():
         raise KosekiError(
-            "the image has no description", str(description), "run `koseki image build HOST`"
+            _("the image has no description"), str(description), _("run `koseki image build HOST`")
         )
     if not signatures.is_signed(description, folder_of(site) / signatures.SIGNERS, NAMESPACE):
         raise KosekiError(
-            "the image is not signed by a known signer",
+            _("the image is not signed by a known signer"),
             str(description),
-            "run `koseki image build HOST`",
+            _("run `koseki image build HOST`"),
         )
     plain = json.loads(description.read_text(encoding="ascii"))
     if set(plain) != {field.name for field in fields(Description)}:
         raise KosekiError(
-            "another version made the image", str(description), "run `koseki image build HOST`"
+            _("another version made the image"),
+            str(description),
+            _("run `koseki image build HOST`"),
         )
     found = Description(**plain | {"origin": Origin(**plain["origin"])})
     beside = image.with_suffix(SBOM), image.with_suffix(AUDIT)
@@ -151,15 +154,17 @@ def verify(site: Site, image: Path) -> Description:
     for path, wanted in wanted_of:
         if not path.is_file() or digest(path) != wanted:
             raise KosekiError(
-                "the image was altered after it was signed",
+                _("the image was altered after it was signed"),
                 str(path),
-                "run `koseki image build HOST`",
+                _("run `koseki image build HOST`"),
             )
     here = origin_of(site)
     if (found.origin.commit, found.origin.tree) != (here.commit, here.tree):
         raise KosekiError(
-            "the image was made from another commit",
-            f"{found.origin.commit[:12]}, here is {here.commit[:12]}",
-            "run `koseki image build HOST`, or check that commit out",
+            _("the image was made from another commit"),
+            _("{commit}, here is {commit2}").format(
+                commit=found.origin.commit[:12], commit2=here.commit[:12]
+            ),
+            _("run `koseki image build HOST`, or check that commit out"),
         )
     return found

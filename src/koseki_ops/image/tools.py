@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import reason_of
 
 LOADER = "usr/lib64/ld-linux-x86-64.so.2"
@@ -35,8 +36,8 @@ class Tools:
         )
         if done.returncode:
             raise KosekiError(
-                f"{program} failed",
+                _("{program} failed").format(program=program),
                 reason_of(done.stderr, done.returncode),
-                "check the room on the disk with `df`, then run `koseki image build` again",
+                _("check the room on the disk with `df`, then run `koseki image build` again"),
             )
         return done.stdout

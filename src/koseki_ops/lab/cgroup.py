@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 
 MOUNTS = Path("/proc/mounts")
 SECONDS_TO_EMPTY = 10
@@ -21,14 +22,14 @@ def groups_of(name: str) -> list[Path]:
     """Return a machine's group in each hierarchy that a systemd may use; none need exist."""
     found = []
     for line in MOUNTS.read_text(encoding="utf-8").splitlines():
-        _, place, kind, options, *_ = line.split()
+        _ignored, place, kind, options, *_more = line.split()
         if kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options.split(",")):
             found.append(Path(place, name))
     if not found:
         raise KosekiError(
-            "no control groups are mounted",
+            _("no control groups are mounted"),
             str(MOUNTS),
-            "run `mount -t cgroup2 none /sys/fs/cgroup`",
+            _("run `mount -t cgroup2 none /sys/fs/cgroup`"),
         )
     return found
 
@@ -46,13 +47,17 @@ def remove_groups(name: str) -> None:
     """Remove a machine's groups, the innermost first; the machine has ended."""
     end = time.monotonic() + SECONDS_TO_EMPTY
     for group in groups_of(name):
-        for folder, _, _ in os.walk(group, topdown=False):
+        for folder, _ignored, _ignored in os.walk(group, topdown=False):
             while not _removed(Path(folder)):
                 if time.monotonic() > end:
                     raise KosekiError(
-                        "a control group is still in use",
-                        f"{folder} after {SECONDS_TO_EMPTY} s",
-                        f"end what `cat {folder}/cgroup.procs` lists, then try again",
+                        _("a control group is still in use"),
+                        _("{folder} after {seconds_to_empty} s").format(
+                            folder=folder, seconds_to_empty=SECONDS_TO_EMPTY
+                        ),
+                        _("end what `cat {folder}/cgroup.procs` lists, then try again").format(
+                            folder=folder
+                        ),
                     )
                 time.sleep(0.02)
 

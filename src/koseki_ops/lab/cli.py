@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import N_, _
 from koseki_ops.core.progress import Progress
 from koseki_ops.core.subprocesses import reason_of
 from koseki_ops.lab.lab import Lab
@@ -47,7 +48,11 @@ def up(name: str | None, *, as_json: bool) -> None:
     lab, progress = _lab(name)
     lab.up()
     seconds = round(progress.elapsed(), 1)
-    click.echo(f"lab {lab.site.name}: {len(lab.inventory.hosts)} hosts in {seconds} s")
+    click.echo(
+        _("lab {site}: {count} hosts in {seconds} s").format(
+            site=lab.site.name, count=len(lab.inventory.hosts), seconds=seconds
+        )
+    )
     if as_json:
         print_json({"hosts": lab.inventory.hosts, "seconds": seconds})
 
@@ -59,9 +64,9 @@ def down(name: str | None) -> None:
 
     Example: koseki lab down
     """
-    lab, _ = _lab(name)
+    lab, _ignored = _lab(name)
     lab.down()
-    click.echo(f"lab {lab.site.name}: gone")
+    click.echo(_("lab {site}: gone").format(site=lab.site.name))
 
 
 @lab_group.command("status")
@@ -74,10 +79,14 @@ def status(name: str | None, *, as_json: bool) -> None:
 
     Example: koseki lab status --json
     """
-    lab, _ = _lab(name)
+    lab, _ignored = _lab(name)
     states = lab.status()
     for state in states:
-        running = f"runs, {state.memory_bytes >> 20} MiB" if state.running else "does not run"
+        running = (
+            _("runs, {memory_bytes} MiB").format(memory_bytes=state.memory_bytes >> 20)
+            if state.running
+            else _("does not run")
+        )
         click.echo(f"{state.host:20} {state.address:16} {running}")
     if as_json:
         hosts: dict[str, Any] = {
@@ -151,21 +160,24 @@ def _host_command(verb: str, act: Callable[[Lab, str], None], done: str, text: s
     @lab_option
     @click.argument("host")
     def command(name: str | None, host: str) -> None:
-        lab, _ = _lab(name)
+        lab, _ignored = _lab(name)
         act(lab, host)
-        click.echo(f"{lab.machine(host).host}: {done}")
+        click.echo(f"{lab.machine(host).host}: {_(done)}")
 
 
 _host_command(
-    "start", Lab.start, "runs", "Start one host again.\n\nExample: koseki lab start primary1"
+    "start", Lab.start, N_("runs"), "Start one host again.\n\nExample: koseki lab start primary1"
 )
 _host_command(
-    "stop", Lab.stop, "powered off", "Power one host off.\n\nExample: koseki lab stop secondary1"
+    "stop",
+    Lab.stop,
+    N_("powered off"),
+    "Power one host off.\n\nExample: koseki lab stop secondary1",
 )
 _host_command(
     "kill",
     Lab.kill,
-    "killed",
+    N_("killed"),
     "Cut one host's power: SIGKILL to its init.\n\nExample: koseki lab kill primary1",
 )
 
@@ -179,9 +191,9 @@ def partition(name: str | None, one: str, other: str) -> None:
 
     Example: koseki lab partition primary1 all
     """
-    lab, _ = _lab(name)
+    lab, _ignored = _lab(name)
     lab.partition(one, other)
-    click.echo(f"{one} and {other}: cut")
+    click.echo(_("{one} and {other}: cut").format(one=one, other=other))
 
 
 @lab_group.command("heal")
@@ -194,10 +206,14 @@ def heal(name: str | None, one: str | None, other: str | None) -> None:
     Example: koseki lab heal
     """
     if one is not None and other is None:
-        raise click.UsageError("name both ends, or none for all")
-    lab, _ = _lab(name)
+        raise click.UsageError(_("name both ends, or none for all"))
+    lab, _ignored = _lab(name)
     lab.heal(one, other)
-    click.echo(f"{one} and {other}: healed" if one else "every line: healed")
+    click.echo(
+        _("{one} and {other}: healed").format(one=one, other=other)
+        if one
+        else _("every line: healed")
+    )
 
 
 @lab_group.command("snapshot")
@@ -208,9 +224,9 @@ def snapshot_command(name: str | None, snapshot: str) -> None:
 
     Example: koseki lab snapshot converged
     """
-    lab, _ = _lab(name)
+    lab, _ignored = _lab(name)
     lab.snapshot(snapshot)
-    click.echo(f"snapshot {snapshot}: kept")
+    click.echo(_("snapshot {snapshot}: kept").format(snapshot=snapshot))
 
 
 @lab_group.command("restore")
@@ -223,7 +239,11 @@ def restore_command(name: str | None, snapshot: str) -> None:
     """
     lab, progress = _lab(name)
     lab.restore(snapshot)
-    click.echo(f"snapshot {snapshot}: restored in {progress.elapsed():.1f} s")
+    click.echo(
+        _("snapshot {snapshot}: restored in {seconds:.1f} s").format(
+            snapshot=snapshot, seconds=progress.elapsed()
+        )
+    )
 
 
 @lab_group.command("registers")
@@ -237,7 +257,7 @@ def registers_command(name: str | None, count: int, *, as_json: bool) -> None:
     """
     lab, progress = _lab(name)
     rows = lab.inventory.platform.towns
-    (host, *_) = lab.inventory.hosts_in("application")
+    (host, *_more) = lab.inventory.hosts_in("application")
     share, rest = divmod(count, len(rows))
     for place, row in enumerate(rows):
         progress.report(f"registers: {row.name}")
@@ -246,11 +266,15 @@ def registers_command(name: str | None, count: int, *, as_json: bool) -> None:
         if done.returncode:
             reason = reason_of(done.stderr, done.returncode)
             raise KosekiError(
-                f"{row.name} got no registers",
+                _("{name} got no registers").format(name=row.name),
                 reason,
-                "remove the cause that it names, then run `koseki lab registers` again",
+                _("remove the cause that it names, then run `koseki lab registers` again"),
             )
     seconds = round(progress.elapsed(), 1)
-    click.echo(f"{count} invented registers in {len(rows)} municipalities in {seconds} s")
+    click.echo(
+        _("{count} invented registers in {count2} municipalities in {seconds} s").format(
+            count=count, count2=len(rows), seconds=seconds
+        )
+    )
     if as_json:
         print_json({"registers": count, "municipalities": len(rows), "seconds": seconds})

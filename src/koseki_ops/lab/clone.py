@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import run
 from koseki_ops.lab.lab import Lab
 from koseki_ops.plan.site import Site
@@ -31,7 +32,7 @@ def clone(site: Site, snapshot: str, root: Path) -> Site:
     """
     layers = site.state / "snapshots" / snapshot / "layers.json"
     if not layers.exists():
-        raise KosekiError("no such snapshot", snapshot, "make one with `koseki lab snapshot`")
+        raise KosekiError(_("no such snapshot"), snapshot, _("make one with `koseki lab snapshot`"))
     other = replace(site, root=root)
     if root.exists():
         if (root / "inventories").exists():

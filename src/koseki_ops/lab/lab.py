@@ -19,6 +19,7 @@ from typing import Any
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
+from koseki_ops.core.language import _
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.subprocesses import run
 from koseki_ops.lab import clock, recording
@@ -86,7 +87,9 @@ class Lab:
     ) -> None:
         """Read the inventory; touch nothing."""
         if not site.is_lab:
-            raise KosekiError("only a lab has machines here", site.name, "leave --inventory out")
+            raise KosekiError(
+                _("only a lab has machines here"), site.name, _("leave --inventory out")
+            )
         self.site, self.on_progress = site, on_progress
         self.inventory = Inventory(site.inventory)
         self.machine_set = machine_set or MachineSet()
@@ -104,9 +107,9 @@ class Lab:
         hosts = self.inventory.resolve(host)
         if len(hosts) != 1:
             raise KosekiError(
-                "not one host",
-                f"{host} is {', '.join(hosts)}",
-                "name one host of `hosts.yml`",
+                _("not one host"),
+                _("{host} is {hosts}").format(host=host, hosts=", ".join(hosts)),
+                _("name one host of `hosts.yml`"),
             )
         folder = self.site.state / "hosts" / hosts[0]
         place = hosts[0], folder, self.network, self.site.checkout_id
@@ -146,7 +149,9 @@ class Lab:
         """Let one command at a time change this lab."""
         if os.geteuid() != 0:
             raise KosekiError(
-                "a lab needs root for its network namespace", f"uid {os.geteuid()}", "use `sudo`"
+                _("a lab needs root for its network namespace"),
+                _("uid {geteuid}").format(geteuid=os.geteuid()),
+                _("use `sudo`"),
             )
         self.site.state.mkdir(parents=True, exist_ok=True)
         with (self.site.state / "lab.lock").open("w", encoding="ascii") as lock:
@@ -154,9 +159,11 @@ class Lab:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise KosekiError(
-                    "another command is changing this lab",
+                    _("another command is changing this lab"),
                     self.site.name,
-                    f"wait until it ends; `fuser {lock.name}` shows its process",
+                    _("wait until it ends; `fuser {lock}` shows its process").format(
+                        lock=lock.name
+                    ),
                 ) from error
             yield
 
@@ -215,9 +222,11 @@ class Lab:
         for process in {*supervisors, *machines}:
             if not process.wait(15):
                 raise KosekiError(
-                    "a process of the lab still runs",
-                    f"pid {process.pid} after 15 s",
-                    f"end it with `kill -9 {process.pid}`, then run `koseki lab down` again",
+                    _("a process of the lab still runs"),
+                    _("pid {pid} after 15 s").format(pid=process.pid),
+                    _("end it with `kill -9 {pid}`, then run `koseki lab down` again").format(
+                        pid=process.pid
+                    ),
                 )
         for host in self.hosts:
             remove_groups(self.machine(host).nspawn_name)
@@ -284,10 +293,10 @@ class Lab:
             thread.join()
         if failures:
             raise failures[0]
-        for machine, _ in waiting:
+        for machine, _ignored in waiting:
             self._meet(machine)
         if waiting:
-            self.on_progress(f"{len(waiting)} hosts answer SSH")
+            self.on_progress(_("{count} hosts answer SSH").format(count=len(waiting)))
 
     def _meet(self, machine: Machine) -> None:
         """Do what is due once a machine answers: a container's flags, a virtual one's key.
@@ -301,7 +310,9 @@ class Lab:
         while (key := machine.host_key) is None:
             if time.monotonic() > end:
                 raise KosekiError(
-                    f"{machine.host} shows no host key", "no ed25519 key", f"read {machine.log}"
+                    _("{host} shows no host key").format(host=machine.host),
+                    _("no ed25519 key"),
+                    _("read {log}").format(log=machine.log),
                 )
             time.sleep(0.5)
         pin(self.site, self.inventory, machine.host, key)
@@ -350,7 +361,9 @@ class Lab:
         process = self._process(machine.host)
         if process is None:
             raise KosekiError(
-                f"{machine.host} is not running", self.site.name, "run `koseki lab up`"
+                _("{host} is not running").format(host=machine.host),
+                self.site.name,
+                _("run `koseki lab up`"),
             )
         return machine, process
 
@@ -358,7 +371,7 @@ class Lab:
         """Start one host again."""
         with self._alone():
             if not self.network.exists():
-                raise KosekiError("the lab is not up", self.site.name, "run `koseki lab up`")
+                raise KosekiError(_("the lab is not up"), self.site.name, _("run `koseki lab up`"))
             self._boot([self.machine(host).host])
 
     def stop(self, host: str) -> None:
@@ -391,7 +404,7 @@ class Lab:
     def run_argv(self, argv: Sequence[str]) -> list[str]:
         """Return the command line that runs `argv` inside the lab's network."""
         if not self.network.exists():
-            raise KosekiError("the lab is not up", self.site.name, "run `koseki lab up`")
+            raise KosekiError(_("the lab is not up"), self.site.name, _("run `koseki lab up`"))
         return self.network.enter(list(argv))
 
     def terminal_argv(self, slug: str, argv: Sequence[str]) -> list[str]:
@@ -429,16 +442,16 @@ class Lab:
 
     def _need_network(self) -> None:
         if not self.network.exists():
-            raise KosekiError("the lab is not up", self.site.name, "run `koseki lab up`")
+            raise KosekiError(_("the lab is not up"), self.site.name, _("run `koseki lab up`"))
 
     # Snapshots: what a host has written becomes a layer; nothing is copied.
 
     def _snapshot_folder(self, name: str) -> Path:
         if not name.replace("-", "").isalnum():
             raise KosekiError(
-                "unusable snapshot name",
+                _("unusable snapshot name"),
                 name,
-                "use letters, digits and -, as in `koseki lab snapshot before-upgrade`",
+                _("use letters, digits and -, as in `koseki lab snapshot before-upgrade`"),
             )
         return self.site.state / "snapshots" / name
 
@@ -447,9 +460,9 @@ class Lab:
         folder = self._snapshot_folder(name)
         if folder.exists():
             raise KosekiError(
-                "a snapshot of that name exists",
+                _("a snapshot of that name exists"),
                 name,
-                "choose another name for `koseki lab snapshot`",
+                _("choose another name for `koseki lab snapshot`"),
             )
         with self._alone():
             self._need_network()
@@ -475,9 +488,11 @@ class Lab:
         if not (folder / "layers.json").exists():
             known = sorted(p.parent.name for p in folder.parent.glob("*/layers.json"))
             raise KosekiError(
-                "no such snapshot",
+                _("no such snapshot"),
                 name,
-                f"make one with `koseki lab snapshot`; there are: {', '.join(known) or 'none'}",
+                _("make one with `koseki lab snapshot`; there are: {known}").format(
+                    known=", ".join(known) or _("none")
+                ),
             )
         with self._alone():
             self.close_connections()
@@ -502,7 +517,7 @@ class Lab:
         with ThreadPoolExecutor() as pool:
             for done in [pool.submit(m.power_off, p) for m, p in pairs if p is not None]:
                 done.result()
-        for machine, _ in pairs:
+        for machine, _ignored in pairs:
             self._remember(machine.host, None)
 
     def _empty_uppers(self) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import run
 from koseki_ops.lab.cgroup import make_groups
 from koseki_ops.lab.network import LabNetwork
@@ -135,9 +136,9 @@ class Machine:
             if not supervisor.alive() or time.monotonic() > end:
                 console = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
                 raise KosekiError(
-                    f"{self.host} does not come up",
-                    console[-1] if console else "empty console",
-                    f"read {self.log}",
+                    _("{host} does not come up").format(host=self.host),
+                    console[-1] if console else _("empty console"),
+                    _("read {log}").format(log=self.log),
                 )
             time.sleep(0.05)
 
@@ -171,7 +172,11 @@ class Machine:
         """Return `argv` so that it runs on the machine as root, as from its console."""
         init = self.init(supervisor)
         if init is None:
-            raise KosekiError(f"{self.host} is not running", "no init", "run `koseki lab start`")
+            raise KosekiError(
+                _("{host} is not running").format(host=self.host),
+                _("no init"),
+                _("run `koseki lab start`"),
+            )
         environment = ["env", "-i", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb"]
         path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         inside = ["nsenter", "--target", str(init.pid), "--mount", "--uts", "--ipc", "--net"]

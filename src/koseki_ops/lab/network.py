@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.inventory import LINE_ENDPOINTS, WORKSTATION, Inventory
 
@@ -86,7 +87,9 @@ class LabNetwork:
                 return counter
         known = ", ".join(counter.slug for counter in self.counters)
         raise KosekiError(
-            "no such municipality", slug, f"name one of {known} (`koseki municipalities`)"
+            _("no such municipality"),
+            slug,
+            _("name one of {known} (`koseki municipalities`)").format(known=known),
         )
 
     def enter(self, argv: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 
 START_TIME_FIELD = 22 - 3  # proc(5) counts from 1, and two fields stand before the split
 STATE_FIELD = 0
@@ -35,9 +36,9 @@ class Process:
         fields = _stat(pid)
         if fields is None:
             raise KosekiError(
-                "a process ended as soon as it began",
-                f"pid {pid}",
-                "read its log below `var/`, then run `koseki lab up` again",
+                _("a process ended as soon as it began"),
+                _("pid {pid}").format(pid=pid),
+                _("read its log below `var/`, then run `koseki lab up` again"),
             )
         return cls(pid, int(fields[START_TIME_FIELD]))
 
@@ -83,9 +84,9 @@ class Process:
             self.kill_tree()
             if not self.wait(10):
                 raise KosekiError(
-                    "a process still runs",
-                    f"pid {self.pid} after 10 s",
-                    f"end it with `kill -9 {self.pid}`, then try again",
+                    _("a process still runs"),
+                    _("pid {pid} after 10 s").format(pid=self.pid),
+                    _("end it with `kill -9 {pid}`, then try again").format(pid=self.pid),
                 )
 
     def children(self) -> list[Process]:

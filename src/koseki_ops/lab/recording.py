@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 
 if TYPE_CHECKING:
     from koseki_ops.lab.lab import Lab
@@ -46,9 +47,13 @@ def end(lab: Lab) -> None:
         while replicas & set(_names(_psql(lab, leader, "SHOW synchronous_standby_names"))):
             if time.monotonic() > until:
                 raise KosekiError(
-                    f"{leader} still waits for {', '.join(sorted(replicas))}, which has ended",
-                    f"{SECONDS_TO_DROP} s later",
-                    f"read `koseki lab exec {leader} -- journalctl -u {PATRONI}`",
+                    _("{leader} still waits for {replicas}, which has ended").format(
+                        leader=leader, replicas=", ".join(sorted(replicas))
+                    ),
+                    _("{seconds_to_drop} s later").format(seconds_to_drop=SECONDS_TO_DROP),
+                    _("read `koseki lab exec {leader} -- journalctl -u {patroni}`").format(
+                        leader=leader, patroni=PATRONI
+                    ),
                 )
             time.sleep(0.5)
         _stop(lab, leader)

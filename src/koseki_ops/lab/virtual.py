@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import run
 from koseki_ops.lab.machine import POWER_OFF_SECONDS, Machine
 from koseki_ops.lab.process import Process
@@ -167,15 +168,19 @@ class VirtualMachine(Machine):
                         answer = json.loads(lines.readline() or '{"error": "it is gone"}')
                     if "error" in answer:
                         raise KosekiError(
-                            f"QEMU refused a command for {self.host}: {request['execute']}",
+                            _("QEMU refused a command for {host}: {execute}").format(
+                                host=self.host, execute=request["execute"]
+                            ),
                             str(answer["error"]),
-                            f"read {self.log}",
+                            _("read {log}").format(log=self.log),
                         )
 
     def enter(self, supervisor: Process, argv: Sequence[str]) -> list[str]:  # noqa: ARG002
         """Refuse: into a virtual machine leads SSH alone."""
         raise KosekiError(
-            f"{self.host} is a virtual machine", " ".join(argv)[:60], f"use SSH: `ssh {self.host}`"
+            _("{host} is a virtual machine").format(host=self.host),
+            " ".join(argv)[:60],
+            _("use SSH: `ssh {host}`").format(host=self.host),
         )
 
 

@@ -11,6 +11,7 @@ import itertools
 from dataclasses import dataclass
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import reason_of
 from koseki_ops.lab.lab import Lab
 from koseki_ops.plan.naming import database_of, key_of
@@ -129,8 +130,8 @@ def _run(lab: Lab, host: str, argv: list[str]) -> str:
     if done.returncode:
         reason = reason_of(done.stderr, done.returncode)
         raise KosekiError(
-            f"`{' '.join(argv[:4])}` failed on {host}",
+            _("`{argv}` failed on {host}").format(argv=" ".join(argv[:4]), host=host),
             reason,
-            f"read `koseki lab exec {host} -- journalctl -n 50`",
+            _("read `koseki lab exec {host} -- journalctl -n 50`").format(host=host),
         )
     return done.stdout

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.days import effective_day
 from koseki_ops.plan.inventory import Inventory
@@ -32,7 +33,11 @@ def check_command(site: Site, *, as_json: bool) -> None:
     for finding in findings:
         click.echo(f"koseki: {finding}", err=True)
     if not findings:
-        click.echo(f"{site.inventory_name}: {len(inventory.hosts)} hosts, the inventory is valid")
+        click.echo(
+            _("{inventory_name}: {count} hosts, the inventory is valid").format(
+                inventory_name=site.inventory_name, count=len(inventory.hosts)
+            )
+        )
     if as_json:
         print_json(
             {
@@ -59,11 +64,13 @@ def municipalities_command(site: Site, *, as_of: str | None, as_json: bool) -> N
     try:
         day = effective_day(as_of or str(platform.effective_date), platform.timezone)
     except ValueError as error:
-        raise KosekiError("not a date", str(as_of), "write --as-of as `2015-11-01`") from error
+        raise KosekiError(
+            _("not a date"), str(as_of), _("write --as-of as `2015-11-01`")
+        ) from error
     joined = active(platform.municipalities, day)
     for row in joined:
         click.echo(f"{row.code6}  {row.slug:10}  {row.joined_on}  {row.name}")
-    click.echo(f"{len(joined)} municipalities on {day}")
+    click.echo(_("{count} municipalities on {day}").format(count=len(joined), day=day))
     if as_json:
         rows = [_shown(row) for row in joined]
         print_json({"as_of": day.isoformat(), "active": len(rows), "municipalities": rows})

@@ -13,6 +13,7 @@ import click
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.formatting import json_line
+from koseki_ops.core.language import _
 from koseki_ops.plan.site import Site
 
 lab_option = click.option(
@@ -61,9 +62,11 @@ def end_of(until: str | None, hours: int | None, zone: ZoneInfo) -> datetime:
     """Return the moment that one of the two says; KosekiError for none, both, or no moment."""
     if (until is None) == (hours is None):
         raise KosekiError(
-            "an end is needed",
-            "neither was given" if until is None else f"--until {until} and --hours {hours}",
-            "give exactly one of --until and --hours",
+            _("an end is needed"),
+            _("neither was given")
+            if until is None
+            else _("--until {until} and --hours {hours}").format(until=until, hours=hours),
+            _("give exactly one of --until and --hours"),
         )
     if until is None:
         return datetime.now(UTC) + timedelta(hours=hours or 0)
@@ -71,7 +74,7 @@ def end_of(until: str | None, hours: int | None, zone: ZoneInfo) -> datetime:
         end = datetime.fromisoformat(until)
     except ValueError as error:
         raise KosekiError(
-            "--until is not a date-time", until, "write it as `2026-12-01T17:00`"
+            _("--until is not a date-time"), until, _("write it as `2026-12-01T17:00`")
         ) from error
     return end if end.tzinfo else end.replace(tzinfo=zone)
 

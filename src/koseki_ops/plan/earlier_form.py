@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.findings import Finding
 
 ROW = "the municipality's row in municipalities.yml"
@@ -39,7 +40,7 @@ def earlier_form(shared: Mapping[str, Any], file_of: Callable[[str], Path]) -> l
     moves += [what for key, what in ADDED.items() if key not in shared]
     keys = ", ".join([*found, *(f"municipalities[].{key}" for key in in_rows)])
     place = file_of(found[0] if found else "municipalities")
-    return [Finding(place, keys, "of an earlier form", "; ".join(moves))]
+    return [Finding(place, keys, _("of an earlier form"), "; ".join(moves))]
 
 
 def _rows(shared: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
+from koseki_ops.plan.pydantic_faults import fault_of
 
 SEEN_LENGTH = 60
 
@@ -27,7 +29,7 @@ class Finding:
 
     def __str__(self) -> str:
         """Give the sentence that the user reads."""
-        return f"{self.file}: {self.key} is {self.seen}: {self.remedy}"
+        return _("{file}: {key} is {seen}: {remedy}").format(**vars(self))
 
 
 def shown(value: object) -> str:
@@ -39,23 +41,27 @@ def shown(value: object) -> str:
 def of_validation(item: Mapping[str, Any], file_of: Callable[[str], Path]) -> Finding:
     """Return what the model said of a value. item: one of pydantic's errors; file_of: by key."""
     key = _key(item["loc"])
-    message = str(item["msg"]).removeprefix("Value error, ")
+    message = fault_of(item)
     kind = item["type"]
     if kind == "missing":
-        return Finding(file_of(key), key, "missing", "add it")
+        return Finding(file_of(key), key, _("missing"), _("add it"))
     if kind == "extra_forbidden":
-        message = "no such key; correct its spelling or remove it"
+        message = _("no such key; correct its spelling or remove it")
     elif kind != "value_error":
-        message = message[0].lower() + message[1:] + "; correct the value"
+        message = _("{message}; correct the value").format(message=message[0].lower() + message[1:])
     return Finding(file_of(key), key, shown(item["input"]), message)
 
 
 def refused(findings: Sequence[Finding]) -> KosekiError:
     """Return the error that names the first finding, and how many more there are."""
     first = findings[0]
-    more = f" (and {len(findings) - 1} more: run `koseki check`)" if len(findings) > 1 else ""
+    more = (
+        _(" (and {count} more: run `koseki check`)").format(count=len(findings) - 1)
+        if len(findings) > 1
+        else ""
+    )
     return KosekiError(
-        f"the inventory is not valid: {first.key} in {first.file}",
+        _("the inventory is not valid: {key} in {file}").format(key=first.key, file=first.file),
         first.seen,
         first.remedy + more,
     )

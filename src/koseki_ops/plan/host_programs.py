@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 
 HOST_PROGRAMS = "host_programs"
 BELOW = PurePosixPath("/usr/local")
@@ -42,9 +43,9 @@ def program_files(root: Path, name: str) -> list[ProgramFile]:
     if not any(file.source.parent.name == CALLED for file in found):
         known = sorted(path.parent.name for path in (root / HOST_PROGRAMS).glob(f"*/{CALLED}"))
         raise KosekiError(
-            "no such program in `host_programs/`",
+            _("no such program in `host_programs/`"),
             name,
-            f"name a folder of `host_programs/`: {', '.join(known)}",
+            _("name a folder of `host_programs/`: {known}").format(known=", ".join(known)),
         )
     return found
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 
 if TYPE_CHECKING:
     from koseki_ops.plan.model import Platform
@@ -44,20 +45,20 @@ def load_yaml(path: Path, loader: Any = LOADER) -> Any:  # noqa: ANN401 - YAML i
         mark = error.problem_mark
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         raise KosekiError(
-            "file is not valid YAML",
+            _("file is not valid YAML"),
             f"{place}: {error.problem}",
-            "correct that line; `koseki check` reads it again",
+            _("correct that line; `koseki check` reads it again"),
         ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # A character or a date that is none has no place; nor has nesting without end.
         raise KosekiError(
-            "file is not valid YAML",
+            _("file is not valid YAML"),
             f"{path}: {error}",
-            "correct that file; `koseki check` reads it again",
+            _("correct that file; `koseki check` reads it again"),
         ) from error
     except OSError as error:
         raise KosekiError(
-            "file cannot be read", f"{path}: {error}", "restore it: `git restore`"
+            _("file cannot be read"), f"{path}: {error}", _("restore it: `git restore`")
         ) from error
 
 
@@ -92,9 +93,9 @@ class Inventory:
         tree = load_yaml(folder / "hosts.yml")
         if not isinstance(tree, Mapping) or set(tree) != {"all"}:
             raise KosekiError(
-                "hosts.yml must contain the one group all",
+                _("hosts.yml must contain the one group all"),
                 str(folder),
-                "write it as `inventories/iida/hosts.yml`",
+                _("write it as `inventories/iida/hosts.yml`"),
             )
         self._read_group("all", tree["all"])
         self._values: dict[str, dict[str, Value]] = {}
@@ -105,16 +106,18 @@ class Inventory:
             return
         if not isinstance(body, Mapping) or not set(body) <= {"hosts", "children"}:
             raise KosekiError(
-                "hosts.yml may contain hosts and groups only",
-                f"{self.folder / 'hosts.yml'}: group {name}",
-                "move values to group_vars/",
+                _("hosts.yml may contain hosts and groups only"),
+                _("{folder}: group {name}").format(folder=self.folder / "hosts.yml", name=name),
+                _("move values to group_vars/"),
             )
         for host, values in (body.get("hosts") or {}).items():
             if values:
                 raise KosekiError(
-                    "hosts.yml may contain hosts and groups only",
-                    f"{self.folder / 'hosts.yml'}: values at host {host}",
-                    "move values to group_vars/",
+                    _("hosts.yml may contain hosts and groups only"),
+                    _("{folder}: values at host {host}").format(
+                        folder=self.folder / "hosts.yml", host=host
+                    ),
+                    _("move values to group_vars/"),
                 )
             if host not in group.hosts:
                 group.hosts.append(str(host))
@@ -127,9 +130,11 @@ class Inventory:
         """Return the hosts of a group and of its children, in file order, each once."""
         if group not in self.groups:
             raise KosekiError(
-                "unknown group",
+                _("unknown group"),
                 group,
-                f"name a group of `hosts.yml`: {', '.join(sorted(self.groups))}",
+                _("name a group of `hosts.yml`: {groups}").format(
+                    groups=", ".join(sorted(self.groups))
+                ),
             )
         found: dict[str, None] = {}
         entry = self.groups[group]
@@ -173,9 +178,11 @@ class Inventory:
         if name in self.groups:
             return self.hosts_in(name)
         raise KosekiError(
-            "unknown host or group",
+            _("unknown host or group"),
             name,
-            f"name one of `hosts.yml`: {', '.join([*self.hosts, *sorted(self.groups)])}",
+            _("name one of `hosts.yml`: {groups}").format(
+                groups=", ".join([*self.hosts, *sorted(self.groups)])
+            ),
         )
 
     def files_of(self, group: str) -> Iterator[Path]:
@@ -196,14 +203,18 @@ class Inventory:
                     continue
                 if not isinstance(content, Mapping):
                     raise KosekiError(
-                        "a value file must be a mapping", str(path), "write `name: value` lines"
+                        _("a value file must be a mapping"),
+                        str(path),
+                        _("write `name: value` lines"),
                     )
                 for key, value in content.items():
                     if key in merged:
                         raise KosekiError(
-                            f"{key} is set twice for group {group}",
-                            f"{merged[key].file.name} and {path.name}",
-                            f"keep `{key}` in one of the two files",
+                            _("{key} is set twice for group {group}").format(key=key, group=group),
+                            _("{file} and {name}").format(
+                                file=merged[key].file.name, name=path.name
+                            ),
+                            _("keep `{key}` in one of the two files").format(key=key),
                         )
                     merged[str(key)] = Value(value, path)
             self._values[group] = merged

@@ -16,6 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.plan.earlier_form import earlier_form
 from koseki_ops.plan.findings import Finding, of_validation, refused, shown
 from koseki_ops.plan.flows import firewall_of
@@ -90,8 +91,10 @@ def _templated_values(inventory: Inventory) -> Iterator[Finding]:
                     inventory.file_of(name),
                     key,
                     shown(text),
-                    "other engines read this value raw; write a literal, or move it to the "
-                    "group_vars of a group that only Ansible reads",
+                    _(
+                        "other engines read this value raw; write a literal, or move it to the "
+                        "group_vars of a group that only Ansible reads"
+                    ),
                 )
 
 
@@ -114,7 +117,7 @@ def _unknown_names(inventory: Inventory) -> Iterator[Finding]:
                 inventory.file_of(name),
                 name,
                 shown(value.value),
-                "no such value for all hosts; correct its spelling or remove it",
+                _("no such value for all hosts; correct its spelling or remove it"),
             )
 
 
@@ -131,7 +134,9 @@ def _renamed_values(inventory: Inventory) -> Iterator[Finding]:
         for name, value in inventory.group_values(group).items():
             if name in RENAMED:
                 place = value.file.relative_to(inventory.folder.parent.parent)
-                remedy = f"it is called {RENAMED[name]} now; rename it there"
+                remedy = _("it is called {renamed} now; rename it there").format(
+                    renamed=RENAMED[name]
+                )
                 yield Finding(place, name, shown(value.value), remedy)
 
 
@@ -154,7 +159,7 @@ def _duplicates(
             yield rules.finding(
                 f"{table}[{index}].{attribute}",
                 value,
-                f"{table}[{first}] has it already; correct one",
+                _("{table}[{first}] has it already; correct one").format(table=table, first=first),
             )
 
 
@@ -169,16 +174,22 @@ def _municipalities(rules: Rules) -> Iterator[Finding]:
                 yield rules.finding(
                     f"municipalities[{index}].{attribute}",
                     getattr(row, attribute),
-                    f"{row.code6} is registered as {official[attribute]}; write exactly that",
+                    _("{code6} is registered as {official}; write exactly that").format(
+                        code6=row.code6, official=official[attribute]
+                    ),
                 )
         if not row.name.endswith(row.kind):
             yield rules.finding(
-                f"municipalities[{index}].kind", row.kind, f"{row.name} does not end with it"
+                f"municipalities[{index}].kind",
+                row.kind,
+                _("{name} does not end with it").format(name=row.name),
             )
     hosts = [row for row in rows if row.host]
     if len(hosts) != 1:
         yield rules.finding(
-            "municipalities", f"{len(hosts)} rows with host: true", "exactly one runs the platform"
+            "municipalities",
+            _("{count} rows with host: true").format(count=len(hosts)),
+            _("exactly one runs the platform"),
         )
 
 
@@ -188,8 +199,12 @@ def _joinings(rules: Rules) -> Iterator[Finding]:
             yield Finding(
                 rules.inventory.file_of("municipalities"),
                 f"municipalities[{index}].joining",
-                f"without {', '.join(row.missing_documents)}",
-                f"{row.name} went live on {row.joined_on}: add the ids of these documents",
+                _("without {missing_documents}").format(
+                    missing_documents=", ".join(row.missing_documents)
+                ),
+                _("{name} went live on {joined_on}: add the ids of these documents").format(
+                    name=row.name, joined_on=row.joined_on
+                ),
             )
 
 
@@ -206,7 +221,9 @@ def _flow_endpoints(rules: Rules) -> Iterator[Finding]:
                     yield rules.finding(
                         f"flows[{index}].{end}",
                         name,
-                        f"flow {flow.name} names an unknown group; choose of {', '.join(known)}",
+                        _("flow {flow} names an unknown group; choose of {known}").format(
+                            flow=flow.name, known=", ".join(known)
+                        ),
                     )
 
 
@@ -214,7 +231,7 @@ def _neighbours(rules: Rules) -> Iterator[Finding]:
     for name in rules.platform.neighbours:
         if name in {*rules.inventory.groups, *rules.inventory.hosts, *LINE_ENDPOINTS, WORKSTATION}:
             yield rules.finding(
-                f"neighbours.{name}", name, "a group or host is called so; choose another name"
+                f"neighbours.{name}", name, _("a group or host is called so; choose another name")
             )
 
 
@@ -230,7 +247,9 @@ def _alert_routes(rules: Rules) -> Iterator[Finding]:
                 yield rules.finding(
                     f"drift_alerts.{key}.address",
                     address,
-                    f"no flow leads there from {host}: name it in neighbours, and add a flow",
+                    _(
+                        "no flow leads there from {host}: name it in neighbours, and add a flow"
+                    ).format(host=host),
                 )
 
 
@@ -239,16 +258,16 @@ def _named_groups(rules: Rules) -> Iterator[Finding]:
         for name in operator.hosts:
             if name not in rules.inventory.groups:
                 yield rules.finding(
-                    f"operators[{index}].hosts", name, "unknown group; correct its spelling"
+                    f"operators[{index}].hosts", name, _("unknown group; correct its spelling")
                 )
     for index, vault in enumerate(rules.platform.vaults):
         if vault.group not in rules.inventory.groups:
             yield rules.finding(
-                f"vaults[{index}].group", vault.group, "unknown group; correct its spelling"
+                f"vaults[{index}].group", vault.group, _("unknown group; correct its spelling")
             )
     for name in rules.platform.audit_key_files:
         if name not in rules.inventory.groups:
-            yield rules.finding("audit_key_files", name, "unknown group; correct its spelling")
+            yield rules.finding("audit_key_files", name, _("unknown group; correct its spelling"))
 
 
 def _host_kinds(rules: Rules) -> Iterator[Finding]:
@@ -256,7 +275,10 @@ def _host_kinds(rules: Rules) -> Iterator[Finding]:
     for kind in HOST_KINDS:
         if kind.needed and not hosts_of(rules.inventory, [kind]):
             yield Finding(
-                hosts_file / "hosts.yml", kind.group, "empty", "the plan needs a host in this group"
+                hosts_file / "hosts.yml",
+                kind.group,
+                _("empty"),
+                _("the plan needs a host in this group"),
             )
     for host in rules.inventory.hosts:
         kinds = kinds_of(rules.inventory, host)
@@ -264,8 +286,12 @@ def _host_kinds(rules: Rules) -> Iterator[Finding]:
             yield Finding(
                 hosts_file / "hosts.yml",
                 host,
-                f"in {', '.join(kind.group for kind in kinds) or 'none'} of the groups of a kind",
-                f"put it into one of {', '.join(kind.group for kind in HOST_KINDS)}",
+                _("in {group} of the groups of a kind").format(
+                    group=", ".join(kind.group for kind in kinds) or _("none")
+                ),
+                _("put it into one of {group}").format(
+                    group=", ".join(kind.group for kind in HOST_KINDS)
+                ),
             )
     members = rules.inventory.groups.get("etcd_members")
     count = len(rules.inventory.hosts_in("etcd_members")) if members else 0
@@ -273,9 +299,11 @@ def _host_kinds(rules: Rules) -> Iterator[Finding]:
         yield Finding(
             hosts_file / "hosts.yml",
             "etcd_members",
-            f"{count} hosts",
-            "an even number of etcd members tolerates no more failures than one fewer; "
-            "make it odd, three or more",
+            _("{count} hosts").format(count=count),
+            _(
+                "an even number of etcd members tolerates no more failures than one fewer; "
+                "make it odd, three or more"
+            ),
         )
 
 
@@ -288,28 +316,32 @@ def _flows(rules: Rules) -> Iterator[Finding]:
     )
     if not reachable:
         yield rules.finding(
-            "mirror_port", mirror, "no flow lets the hosts reach the mirror on this port; add it"
+            "mirror_port", mirror, _("no flow lets the hosts reach the mirror on this port; add it")
         )
 
 
 def _address_rows(rules: Rules) -> Iterator[Finding]:
     networks, table = rules.platform.networks, rules.platform.host_addresses
     for name in {"city", "line"} - networks.keys():
-        yield rules.finding("networks", sorted(networks), f"add the network {name}")
+        yield rules.finding(
+            "networks", sorted(networks), _("add the network {name}").format(name=name)
+        )
     for host in rules.inventory.hosts:
         if host not in table:
-            yield rules.finding("host_addresses", sorted(table), f"add the host {host}")
+            yield rules.finding(
+                "host_addresses", sorted(table), _("add the host {host}").format(host=host)
+            )
     for host in table:
         if host not in rules.inventory.hosts:
             yield rules.finding(
-                f"host_addresses.{host}", host, "no such host in hosts.yml; remove the row"
+                f"host_addresses.{host}", host, _("no such host in hosts.yml; remove the row")
             )
     for host, kind in hosts_of(rules.inventory, HOST_KINDS):
         if not kind.in_city and host in table and table[host].city is not None:
             yield rules.finding(
                 f"host_addresses.{host}.city",
                 table[host].city,
-                "a datacenter host has no place in the city's network; remove it (K-01)",
+                _("a datacenter host has no place in the city's network; remove it (K-01)"),
             )
 
 
@@ -320,7 +352,9 @@ def _address_values(rules: Rules) -> Iterator[Finding]:
     seen: dict[object, str] = {}
     for key, row in rows.items():
         if row.line is None:
-            yield rules.finding(key, "no line", "add the address that the datacenter line sees")
+            yield rules.finding(
+                key, _("no line"), _("add the address that the datacenter line sees")
+            )
         for network, address in (("city", row.city), ("line", row.line)):
             if address is None or network not in networks:
                 continue
@@ -328,10 +362,18 @@ def _address_values(rules: Rules) -> Iterator[Finding]:
             cidr = networks[network].cidr
             if address not in cidr:
                 yield rules.finding(
-                    place, address, f"outside networks.{network} {cidr}; correct one of them"
+                    place,
+                    address,
+                    _("outside networks.{network} {cidr}; correct one of them").format(
+                        network=network, cidr=cidr
+                    ),
                 )
             if address in seen:
-                yield rules.finding(place, address, f"{seen[address]} has it already; correct one")
+                yield rules.finding(
+                    place,
+                    address,
+                    _("{seen} has it already; correct one").format(seen=seen[address]),
+                )
             seen[address] = place
 
 
@@ -343,12 +385,14 @@ def _lines(rules: Rules) -> Iterator[Finding]:
             yield Finding(
                 rules.inventory.file_of("lines"),
                 f"lines.{row.slug}",
-                "missing",
-                f"municipalities[{index}] {row.name} has no line; add its counters' networks and "
-                "its registry's address",
+                _("missing"),
+                _(
+                    "municipalities[{index}] {name} has no line; add its counters' networks "
+                    "and its registry's address"
+                ).format(index=index, name=row.name),
             )
     for slug in lines.keys() - slugs:
-        yield rules.finding(f"lines.{slug}", slug, "no such municipality; remove it")
+        yield rules.finding(f"lines.{slug}", slug, _("no such municipality; remove it"))
     named: list[tuple[str, IPv4Network]] = [
         (f"lines.{slug}.counters", network)
         for slug, row in lines.items()
@@ -358,7 +402,11 @@ def _lines(rules: Rules) -> Iterator[Finding]:
     for (name, network), (other_name, other) in combinations(named, 2):
         if network.overlaps(other):
             yield rules.finding(
-                name, network, f"overlaps {other_name} {other}; every network stands alone"
+                name,
+                network,
+                _("overlaps {other_name} {other}; every network stands alone").format(
+                    other_name=other_name, other=other
+                ),
             )
 
 
@@ -366,7 +414,7 @@ def _exchange_way(rules: Rules) -> Iterator[Finding]:
     port = rules.platform.link_policy.port
     if not any(REGISTRIES in flow.from_ and port in flow.ports for flow in rules.platform.flows):
         yield rules.finding(
-            "link_policy.port", port, "no flow from registries leads to this port; add it"
+            "link_policy.port", port, _("no flow from registries leads to this port; add it")
         )
 
 
@@ -377,8 +425,10 @@ def _operators(rules: Rules) -> Iterator[Finding]:
             yield rules.finding(
                 f"operators[{index}].valid_until",
                 operator.valid_until,
-                f"the validity of {operator.id} has expired; renew it with an approval, or set "
-                "status: ended",
+                _(
+                    "the validity of {id} has expired; renew it with an approval, or set "
+                    "status: ended"
+                ).format(id=operator.id),
             )
 
 
@@ -388,7 +438,7 @@ def _timing(rules: Rules) -> Iterator[Finding]:
         yield rules.finding(
             "timing_profile",
             rules.platform.timing_profile,
-            f"no such profile; choose of {', '.join(sorted(profiles))}",
+            _("no such profile; choose of {profiles}").format(profiles=", ".join(sorted(profiles))),
         )
 
 
@@ -402,7 +452,9 @@ def _vaults(rules: Rules) -> Iterator[Finding]:
                 yield rules.finding(
                     f"vaults[{index}].group",
                     vault.group,
-                    f"{count} hosts; a vault lives on exactly one: give it a group of its own",
+                    _(
+                        "{count} hosts; a vault lives on exactly one: give it a group of its own"
+                    ).format(count=count),
                 )
 
 
@@ -410,15 +462,15 @@ def _packages(rules: Rules) -> Iterator[Finding]:
     if "baseline" not in rules.platform.packages:
         yield rules.finding(
             "packages",
-            "without baseline",
-            "name what every host needs before any service; the row foundation is called so now",
+            _("without baseline"),
+            _("name what every host needs before any service; the row foundation is called so now"),
         )
 
 
 def _volumes(rules: Rules) -> Iterator[Finding]:
     yield from _duplicates(rules, "volumes", "mount", rules.platform.volumes)
     if "/" not in {volume.mount for volume in rules.platform.volumes if not volume.groups}:
-        yield rules.finding("volumes", "without /", "give every host a volume at /")
+        yield rules.finding("volumes", _("without /"), _("give every host a volume at /"))
     for index, volume in enumerate(rules.platform.volumes):
         for place, group in enumerate(volume.groups):
             try:
@@ -434,20 +486,22 @@ def _waivers(rules: Rules) -> Iterator[Finding]:
     for index, waiver in enumerate(rules.platform.waivers):
         if waiver.host not in [*rules.inventory.hosts, WORKSTATION]:
             yield rules.finding(
-                f"waivers[{index}].host", waiver.host, "no such host in hosts.yml; correct it"
+                f"waivers[{index}].host", waiver.host, _("no such host in hosts.yml; correct it")
             )
         day = waiver.granted.astimezone(zone).date()
         for part, person in (("owner", waiver.owner), ("approver", waiver.approver)):
             row = operators.get(person)
             if row is None:
                 yield rules.finding(
-                    f"waivers[{index}].{part}", person, "no such operator; name one of the plan"
+                    f"waivers[{index}].{part}", person, _("no such operator; name one of the plan")
                 )
             elif not row.covers(day):
                 yield rules.finding(
                     f"waivers[{index}].{part}",
                     person,
-                    f"was no operator on {day}, when {waiver.id} was granted; name another",
+                    _("was no operator on {day}, when {id} was granted; name another").format(
+                        day=day, id=waiver.id
+                    ),
                 )
 
 

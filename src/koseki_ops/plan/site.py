@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import WORKSTATION
 
 LAB_INVENTORY = "lab"
@@ -30,9 +31,9 @@ def project_root() -> Path:
         if (candidate / "inventories").is_dir() and (candidate / "pyproject.toml").is_file():
             return candidate
     raise KosekiError(
-        "no checkout of the toolkit found",
-        f"looked upwards from {here}",
-        "change into the checkout (`cd`)",
+        _("no checkout of the toolkit found"),
+        _("looked upwards from {here}").format(here=here),
+        _("change into the checkout (`cd`)"),
     )
 
 
@@ -59,9 +60,9 @@ def watch_host_of(root: Path) -> WatchHost | None:
         return WatchHost(**json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise KosekiError(
-            "the toolkit does not know which host it is on",
+            _("the toolkit does not know which host it is on"),
             f"{file}: {error}",
-            "run `koseki apply` on the control node",
+            _("run `koseki apply` on the control node"),
         ) from error
 
 
@@ -91,28 +92,36 @@ class Site:
             inventory_name, name = inventory_name or watch_host.inventory, name or watch_host.name
             if (inventory_name, name) != (watch_host.inventory, watch_host.name):
                 raise KosekiError(
-                    f"{watch_host.host} watches another site",
+                    _("{host} watches another site").format(host=watch_host.host),
                     f"{inventory_name} {name}",
-                    f"leave -i and --name out: {watch_host.inventory} {watch_host.name} is meant",
+                    _("leave -i and --name out: {inventory} {watch_host} is meant").format(
+                        inventory=watch_host.inventory, watch_host=watch_host.name
+                    ),
                 )
             return cls(root, inventory_name, name, watch_host)
         inventory_name = inventory_name or LAB_INVENTORY
         if not (root / "inventories" / inventory_name / "hosts.yml").is_file():
             known = sorted(p.parent.name for p in (root / "inventories").glob("*/hosts.yml"))
             raise KosekiError(
-                "unknown inventory", inventory_name, f"give -i one of {', '.join(known)}"
+                _("unknown inventory"),
+                inventory_name,
+                _("give -i one of {known}").format(known=", ".join(known)),
             )
         if name and inventory_name != LAB_INVENTORY and name != inventory_name + BUILD_LAB:
             raise KosekiError(
-                "only a lab takes a name", f"{name} for {inventory_name}", "leave --name out"
+                _("only a lab takes a name"),
+                _("{name} for {inventory_name}").format(name=name, inventory_name=inventory_name),
+                _("leave --name out"),
             )
         name = name or inventory_name
         if not NAME_PATTERN.fullmatch(name) or name in RESERVED_NAMES:
             raise KosekiError(
-                "unusable lab name",
+                _("unusable lab name"),
                 name,
-                "give --name up to 20 of a-z, 0-9 and -, starting with a letter, and none of "
-                + ", ".join(sorted(RESERVED_NAMES)),
+                _(
+                    "give --name up to 20 of a-z, 0-9 and -, starting with a letter, and "
+                    "none of {reserved_names}"
+                ).format(reserved_names=", ".join(sorted(RESERVED_NAMES))),
             )
         return cls(root, inventory_name, name)
 

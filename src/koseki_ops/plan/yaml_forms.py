@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from koseki_ops.core.language import N_, _
 from koseki_ops.plan.inventory import LOADER
 
 TAG = "tag:yaml.org,2002:"
@@ -25,11 +26,11 @@ PLAIN = {
     "null": re.compile(r"null|"),
 }
 WRITTEN = {
-    "bool": "write true or false, or put it in quotes",
-    "int": "write a decimal number, or put it in quotes",
-    "float": "write a decimal number as 1.5, or put it in quotes",
-    "null": "write null, or put it in quotes",
-    "timestamp": "put it in quotes: YAML makes a date of it",
+    "bool": N_("write true or false, or put it in quotes"),
+    "int": N_("write a decimal number, or put it in quotes"),
+    "float": N_("write a decimal number as 1.5, or put it in quotes"),
+    "null": N_("write null, or put it in quotes"),
+    "timestamp": N_("put it in quotes: YAML makes a date of it"),
 }
 # Texts that some reader of YAML takes for a number, and this one does not.
 NUMBERLIKE = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?|0o[0-7]+|0x[0-9a-fA-F]+")
@@ -53,7 +54,7 @@ def ambiguous(text: str) -> Iterator[Form]:
 
 def _of(node: yaml.Node, path: str, above: frozenset[int]) -> Iterator[Form]:
     if id(node) in above:
-        yield Form(path, "inside of itself", "write out what is meant")
+        yield Form(path, _("inside of itself"), _("write out what is meant"))
         return
     above |= {id(node)}
     if isinstance(node, yaml.ScalarNode):
@@ -68,7 +69,7 @@ def _of(node: yaml.Node, path: str, above: frozenset[int]) -> Iterator[Form]:
             name = key.value if isinstance(key, yaml.ScalarNode) else "?"
             place = f"{path}.{name}" if path else name
             if name in seen:
-                yield Form(place, "there twice", "remove one: the last one would count")
+                yield Form(place, _("there twice"), _("remove one: the last one would count"))
             seen.add(name)
             yield from _of(key, place, above)
             yield from _of(child, place, above)
@@ -81,8 +82,8 @@ def _remedy(node: yaml.ScalarNode) -> str:
     if node.style:
         return ""
     if kind == "str":
-        return WRITTEN["int"] if NUMBERLIKE.fullmatch(node.value) else ""
+        return _(WRITTEN["int"]) if NUMBERLIKE.fullmatch(node.value) else ""
     if kind not in WRITTEN:
         return ""
     plain = PLAIN.get(kind)
-    return "" if plain and plain.fullmatch(node.value) else WRITTEN[kind]
+    return "" if plain and plain.fullmatch(node.value) else _(WRITTEN[kind])

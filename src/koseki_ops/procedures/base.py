@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import N_, _
 from koseki_ops.core.locks import exclusive
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.evidence.ledger import Ledger
@@ -23,7 +24,7 @@ from koseki_ops.plan.site import Site
 
 RECORDS = "procedures"
 BEGUN, ENDED = "begun", "ended"
-COMPLETED, FAILED, INTERRUPTED = "completed", "failed", "interrupted"
+COMPLETED, FAILED, INTERRUPTED = N_("completed"), N_("failed"), N_("interrupted")
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,14 @@ def perform[Outcome](
     site = procedure.site
     if procedure.changes and not order.reason and not site.is_lab:
         raise KosekiError(
-            f"{procedure.name} changes {site.name} and was given no reason",
+            _("{procedure} changes {site} and was given no reason").format(
+                procedure=procedure.name, site=site.name
+            ),
             "",
-            "add --reason TEXT; it is recorded",
+            _("add --reason TEXT; it is recorded"),
         )
     ledger = Ledger(site, RECORDS)
-    taken = f"another procedure is at work on {site.name}"
+    taken = _("another procedure is at work on {site}").format(site=site.name)
     with exclusive(site.state / "procedure.lock", taken):
         procedure.preflight()
         begun = ledger.append(

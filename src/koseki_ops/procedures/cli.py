@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.core.progress import Progress
 from koseki_ops.engines.cli import print_result
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
@@ -48,7 +49,7 @@ def list_command(site: Site, *, as_json: bool) -> None:
     """
     runs = last_runs(site)
     for kind in PROCEDURES:
-        click.echo(f"{kind.name:18} {kind.title}")
+        click.echo(f"{kind.name:18} {_(kind.title)}")
         click.echo(f"{'':18} {_sentence(runs.get(kind.name))}")
     if as_json:
         print_json(
@@ -67,10 +68,12 @@ def list_command(site: Site, *, as_json: bool) -> None:
 
 def _sentence(run: LastRun | None) -> str:
     if run is None:
-        return "never run here"
-    took = "" if run.seconds is None else f" after {run.seconds:.0f} s"
+        return _("never run here")
+    took = "" if run.seconds is None else _(" after {seconds:.0f} s").format(seconds=run.seconds)
     why = f": {run.reason}" if run.reason else ""
-    return f"{run.at} by {run.by}, {run.outcome}{took}{why}"
+    return _("{at} by {by}, {outcome}{took}{why}").format(
+        at=run.at, by=run.by, outcome=_(run.outcome), took=took, why=why
+    )
 
 
 @click.command("enroll")
@@ -135,9 +138,9 @@ def withdraw_command(  # noqa: PLR0913 - click gives each option its argument
     if deletes:
         if not (confirmation and by and approver):
             raise KosekiError(
-                "a deletion needs its confirmation and two operators",
+                _("a deletion needs its confirmation and two operators"),
                 f"--confirmation {confirmation}, --by {by}, --approver {approver}",
-                "give --confirmation, --by and --approver",
+                _("give --confirmation, --by and --approver"),
             )
         deleted = carry_out(Delete(site, slug, confirmation, (by, approver)), order, progress)
         if deleted:
@@ -145,15 +148,19 @@ def withdraw_command(  # noqa: PLR0913 - click gives each option its argument
         return
     if folder is None or recipient is None:
         raise KosekiError(
-            "a folder and a certificate to encrypt for are needed",
+            _("a folder and a certificate to encrypt for are needed"),
             f"--to {folder}, --recipient {recipient}",
-            "give --to and --recipient",
+            _("give --to and --recipient"),
         )
     found = carry_out(Withdraw(site, slug, recipient, folder), order, progress)
     if found is None:
         return
     outcome, export = found
-    click.echo(f"{export.file}: {sum(export.rows.values())} rows, sha256 {export.sha256}")
+    click.echo(
+        _("{file}: {sum} rows, sha256 {sha256}").format(
+            file=export.file, sum=sum(export.rows.values()), sha256=export.sha256
+        )
+    )
     _print_outcome(
         slug, outcome, round(progress.elapsed(), 1), as_json=as_json, export=vars(export)
     )
@@ -172,7 +179,11 @@ def _print_outcome(
     passed, failed = map(outcome.found.count, (PASSED, FAILED))
     if failed or outcome.found.unreachable:
         print_results(outcome.found)
-    click.echo(f"{slug}: {passed} tests passed, {failed} failed, {seconds} s")
+    click.echo(
+        _("{slug}: {passed} tests passed, {failed} failed, {seconds} s").format(
+            slug=slug, passed=passed, failed=failed, seconds=seconds
+        )
+    )
     if as_json:
         print_json(
             {

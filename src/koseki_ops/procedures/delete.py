@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import N_, _
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.plan.naming import Names
 from koseki_ops.plan.site import Site
@@ -27,7 +28,7 @@ class Delete(Procedure[Outcome]):
     """Delete what a municipality left behind. Nothing of it can be taken back."""
 
     name = "withdraw --delete"
-    title = "Delete what a municipality that has left, left behind."
+    title = N_("Delete what a municipality that has left, left behind.")
 
     def __init__(self, site: Site, slug: str, confirmation: str, who: tuple[str, str]) -> None:
         """Take the municipality's slug, and who wants it gone.
@@ -50,29 +51,35 @@ class Delete(Procedure[Outcome]):
         deletes, approved = map(RegisterService.of(self.site).operator, self.who)
         if deletes == approved:
             raise KosekiError(
-                "who deletes does not approve",
+                _("who deletes does not approve"),
                 approved,
-                "give another operator with --approver",
+                _("give another operator with --approver"),
             )
         if not export_path(self.site, self.slug).exists():
             raise KosekiError(
-                f"the data of {row.name} was never handed over",
-                "no export of it",
-                f"run `koseki withdraw {self.slug} --to FOLDER --recipient CERTIFICATE` first",
+                _("the data of {name} was never handed over").format(name=row.name),
+                _("no export of it"),
+                _("run `koseki withdraw {slug} --to FOLDER --recipient CERTIFICATE` first").format(
+                    slug=self.slug
+                ),
             )
 
     def describe(self) -> Sequence[str]:
         """Return what it will do."""
         return [
-            f"delete the database {self._names.database} and its files on both servers",
-            f"delete its exchange of files, {self._names.exchange_folder}",
-            "apply the plan and verify the others",
+            _("delete the database {database} and its files on both servers").format(
+                database=self._names.database
+            ),
+            _("delete its exchange of files, {exchange_folder}").format(
+                exchange_folder=self._names.exchange_folder
+            ),
+            _("apply the plan and verify the others"),
         ]
 
     def run(self, on_progress: OnProgress) -> Outcome:
         """Delete, record who did and who approved it, and see that the others are as they were."""
         site, names = self.site, self._names
-        on_progress(f"{self.slug}: deleting its database")
+        on_progress(_("{slug}: deleting its database").format(slug=self.slug))
         host = leader(site, self.inventory)
         program_on_host(site, host, "delete.sh", names.database)
         for host in self.inventory.hosts_in("databases"):

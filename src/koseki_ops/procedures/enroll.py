@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import N_, _
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Joining
@@ -22,7 +23,7 @@ class Enroll(Procedure[Outcome]):
     """
 
     name = "enroll"
-    title = "Bring a municipality onto the running platform."
+    title = N_("Bring a municipality onto the running platform.")
 
     def __init__(self, site: Site, slug: str) -> None:
         """Take the municipality's slug."""
@@ -42,8 +43,8 @@ class Enroll(Procedure[Outcome]):
         """Return what it will do."""
         name = row_of(self.inventory, self.slug).name
         return [
-            f"apply the plan, in which {name} has joined",
-            f"verify {', '.join(SUITES)} on all hosts",
+            _("apply the plan, in which {name} has joined").format(name=name),
+            _("verify {suites} on all hosts").format(suites=", ".join(SUITES)),
         ]
 
     def run(self, on_progress: OnProgress) -> Outcome:
@@ -68,26 +69,26 @@ def may_go_live(inventory: Inventory, slug: str) -> None:
     row = row_of(inventory, slug)
     if lacks := row.missing_documents:
         raise KosekiError(
-            f"{row.name} cannot go live without the ids of its documents",
-            f"{', '.join(lacks)} missing",
-            "add them to joining in its row of municipalities.yml",
+            _("{name} cannot go live without the ids of its documents").format(name=row.name),
+            _("{lacks} missing").format(lacks=", ".join(lacks)),
+            _("add them to joining in its row of municipalities.yml"),
         )
     day = inventory.effective_day
     if row.joined_on is None:
         raise KosekiError(
-            f"{row.name} has no day of joining",
-            "joined_on is null",
-            "write it into municipalities.yml",
+            _("{name} has no day of joining").format(name=row.name),
+            _("joined_on is null"),
+            _("write it into municipalities.yml"),
         )
     if row.has_left(day):
         raise KosekiError(
-            f"{row.name} has left",
-            f"left_on {row.left_on}",
-            "correct `left_on` in municipalities.yml, or leave it out",
+            _("{name} has left").format(name=row.name),
+            _("left_on {left_on}").format(left_on=row.left_on),
+            _("correct `left_on` in municipalities.yml, or leave it out"),
         )
     if not row.is_active(day):
         raise KosekiError(
-            f"{row.name} has not joined yet",
-            f"joined_on {row.joined_on}, today is {day}",
-            "wait for its day, or correct municipalities.yml",
+            _("{name} has not joined yet").format(name=row.name),
+            _("joined_on {joined_on}, today is {day}").format(joined_on=row.joined_on, day=day),
+            _("wait for its day, or correct municipalities.yml"),
         )

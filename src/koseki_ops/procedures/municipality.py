@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.results import EngineResult
 from koseki_ops.engines import apply as engine
@@ -48,9 +49,9 @@ def row_of(inventory: Inventory, slug: str) -> Municipality:
     rows = {row.slug: row for row in inventory.platform.municipalities}
     if slug not in rows:
         raise KosekiError(
-            "no such municipality in the plan",
+            _("no such municipality in the plan"),
             slug,
-            f"name one of {', '.join(rows)} (`koseki municipalities`)",
+            _("name one of {rows} (`koseki municipalities`)").format(rows=", ".join(rows)),
         )
     return rows[slug]
 
@@ -60,7 +61,7 @@ def bring_about(site: Site, on_progress: OnProgress) -> Outcome:
     applied = engine.apply(site, engine.Plan(), on_progress)
     if applied.failed or applied.unreachable:
         return Outcome(applied, Results())
-    on_progress("verifying")
+    on_progress(_("verifying"))
     return Outcome(applied, verify(site, SUITES, ()))
 
 
@@ -70,9 +71,11 @@ def departed(inventory: Inventory, slug: str) -> Municipality:
     day = inventory.effective_day
     if not row.has_left(day):
         raise KosekiError(
-            f"{row.name} has not left",
-            f"left_on is {row.left_on or 'null'}, today is {day}",
-            "write its day into municipalities.yml when its leaving is agreed",
+            _("{name} has not left").format(name=row.name),
+            _("left_on is {left_on}, today is {day}").format(
+                left_on=row.left_on or "null", day=day
+            ),
+            _("write its day into municipalities.yml when its leaving is agreed"),
         )
     return row
 
@@ -102,9 +105,11 @@ def run_as_root(
     if done.code:
         seen = done.reason
         raise KosekiError(
-            f"{argv[0]} failed on {host}",
+            _("{argv} failed on {host}").format(argv=argv[0], host=host),
             seen,
-            f"read `journalctl -n 50` on {host}, then run the same command again",
+            _("read `journalctl -n 50` on {host}, then run the same command again").format(
+                host=host
+            ),
         )
     return done.stderr.strip()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from koseki_ops.core.language import _
 from koseki_ops.core.progress import Progress
 from koseki_ops.plan.cli_options import who
 from koseki_ops.procedures.base import Order, Procedure, perform
@@ -33,6 +34,6 @@ def carry_out[Outcome](
         procedure.preflight()
         for line in procedure.describe():
             click.echo(line)
-        click.echo("nothing was changed")
+        click.echo(_("nothing was changed"))
         return None
     return perform(procedure, order, progress.report)

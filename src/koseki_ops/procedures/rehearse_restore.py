@@ -15,6 +15,7 @@ import click
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.formatting import in_short
+from koseki_ops.core.language import N_, _
 from koseki_ops.core.progress import OnProgress, Progress
 from koseki_ops.core.results import EngineResult
 from koseki_ops.engines import pyinfra_run
@@ -99,7 +100,7 @@ class RehearseRestore(Procedure[Rehearsed]):
     """Restore each vault's newest copy beside a running member; nothing that runs is touched."""
 
     name = "restore rehearse"
-    title = "Restore every vault's newest copy beside a member, and compare."
+    title = N_("Restore every vault's newest copy beside a member, and compare.")
     changes = False
 
     def __init__(self, site: Site, vaults: Sequence[str]) -> None:
@@ -121,15 +122,26 @@ class RehearseRestore(Procedure[Rehearsed]):
     def describe(self) -> Sequence[str]:
         """Return what it will do."""
         return [
-            f"{self.leader} names a moment in the log and counts every database's rows",
-            *(f"{self.member} restores the newest copy of {name}" for name in self.vaults),
-            "every row of every database is compared",
+            _("{leader} names a moment in the log and counts every database's rows").format(
+                leader=self.leader
+            ),
+            *(
+                _("{member} restores the newest copy of {name}").format(
+                    member=self.member, name=name
+                )
+                for name in self.vaults
+            ),
+            _("every row of every database is compared"),
         ]
 
     def run(self, on_progress: OnProgress) -> Rehearsed:
         """Restore, compare, and record what each vault's copy was worth."""
         begun = time.time()
-        on_progress(f"{self.member} restores what {self.leader} has sealed")
+        on_progress(
+            _("{member} restores what {leader} has sealed").format(
+                member=self.member, leader=self.leader
+            )
+        )
         result = pyinfra_run.run_deploys(
             self.site,
             [DEPLOY],
@@ -196,7 +208,11 @@ def _chosen(inventory: Inventory, names: Sequence[str]) -> dict[str, int]:
     known = {row.name: row.repository for row in inventory.platform.vaults}
     for name in names:
         if name not in known:
-            raise KosekiError("unknown vault", name, f"give --vault one of {', '.join(known)}")
+            raise KosekiError(
+                _("unknown vault"),
+                name,
+                _("give --vault one of {known}").format(known=", ".join(known)),
+            )
     return {name: known[name] for name in names or known}
 
 
@@ -208,19 +224,29 @@ def _places(site: Site, inventory: Inventory) -> tuple[str, str]:
     if len(leaders) != 1 or not others:
         seen = ", ".join(f"{row.name} {row.role} {row.state}" for row in found)
         raise KosekiError(
-            "a rehearsal needs a leader and a synchronous or streaming replica",
+            _("a rehearsal needs a leader and a synchronous or streaming replica"),
             seen,
-            "see `koseki verify replication`",
+            _("see `koseki verify replication`"),
         )
     return leaders[0], others[0]
 
 
 def _sentence(row: Rehearsal) -> str:
     if row.seconds is None:
-        return f"{row.vault}: the copy could not be restored"
-    parts = [f"{len(row.equal)} databases equal"]
+        return _("{vault}: the copy could not be restored").format(vault=row.vault)
+    parts = [_("{count} databases equal").format(count=len(row.equal))]
     if row.moved:
-        parts.append(f"{len(row.moved)} written to meanwhile ({', '.join(row.moved)})")
+        parts.append(
+            _("{count} written to meanwhile ({moved})").format(
+                count=len(row.moved), moved=", ".join(row.moved)
+            )
+        )
     if row.different:
-        parts.append(f"{len(row.different)} DIFFERENT ({', '.join(row.different)})")
-    return f"{row.vault}: restored in {row.seconds} s, {', '.join(parts)}"
+        parts.append(
+            _("{count} DIFFERENT ({different})").format(
+                count=len(row.different), different=", ".join(row.different)
+            )
+        )
+    return _("{vault}: restored in {seconds} s, {parts}").format(
+        vault=row.vault, seconds=row.seconds, parts=", ".join(parts)
+    )

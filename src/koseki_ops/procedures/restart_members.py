@@ -12,6 +12,7 @@ import click
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.formatting import in_short
+from koseki_ops.core.language import N_, _
 from koseki_ops.core.progress import OnProgress, Progress
 from koseki_ops.core.results import EngineResult
 from koseki_ops.engines import ansible_run
@@ -34,7 +35,7 @@ class RestartMembers(Procedure[EngineResult | None]):
     """
 
     name = "restart"
-    title = "Restart the database servers for which a changed setting waits."
+    title = N_("Restart the database servers for which a changed setting waits.")
 
     def __init__(self, site: Site) -> None:
         """Take the site."""
@@ -55,16 +56,19 @@ class RestartMembers(Procedure[EngineResult | None]):
         well = all(row.state in WELL for row in found)
         if self.waiting and not (well and any(row.role == "Sync Standby" for row in found)):
             raise KosekiError(
-                "the cluster is not healthy, so no member is restarted",
+                _("the cluster is not healthy, so no member is restarted"),
                 seen,
-                "see `koseki verify replication`",
+                _("see `koseki verify replication`"),
             )
 
     def describe(self) -> Sequence[str]:
         """Return what it will do."""
         if not self.waiting:
-            return ["no setting waits for a restart: there is nothing to do"]
-        return [f"restart {row.name}, then wait until both record again" for row in self.waiting]
+            return [_("no setting waits for a restart: there is nothing to do")]
+        return [
+            _("restart {name}, then wait until both record again").format(name=row.name)
+            for row in self.waiting
+        ]
 
     def run(self, on_progress: OnProgress) -> EngineResult | None:
         """Restart them, replicas first."""
@@ -109,7 +113,11 @@ def restart_command(site: Site, order: Order | None, *, as_json: bool) -> None:
     names = [row.name for row in procedure.waiting]
     failed = result.failed if result else 0
     if order:
-        click.echo(f"restarted: {', '.join(names)}" if names else "no setting waits for a restart")
+        click.echo(
+            _("restarted: {names}").format(names=", ".join(names))
+            if names
+            else _("no setting waits for a restart")
+        )
     if as_json:
         seconds = round(progress.elapsed(), 1)
         print_json({"restarted": names if order else [], "failed": failed, "seconds": seconds})

@@ -9,6 +9,7 @@ import click
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.formatting import in_short
+from koseki_ops.core.language import N_, _
 from koseki_ops.core.progress import OnProgress, Progress
 from koseki_ops.core.results import EngineResult
 from koseki_ops.engines import pyinfra_run
@@ -30,7 +31,7 @@ class Switchover(Procedure[EngineResult | None]):
     """
 
     name = "switchover"
-    title = "Hand the lead to the other database server."
+    title = N_("Hand the lead to the other database server.")
 
     def __init__(self, site: Site, host: str | None) -> None:
         """Take the host that shall lead; None: the synchronous standby."""
@@ -51,17 +52,21 @@ class Switchover(Procedure[EngineResult | None]):
     def describe(self) -> Sequence[str]:
         """Return what it will do."""
         if self.leader == self.chosen:
-            return [f"{self.chosen} leads already: there is nothing to do"]
+            return [_("{chosen} leads already: there is nothing to do").format(chosen=self.chosen)]
         return [
-            f"{self.leader} hands the lead over to {self.chosen}; writers wait for some seconds",
-            "wait until both record again",
+            _("{leader} hands the lead over to {chosen}; writers wait for some seconds").format(
+                leader=self.leader, chosen=self.chosen
+            ),
+            _("wait until both record again"),
         ]
 
     def run(self, on_progress: OnProgress) -> EngineResult | None:
         """Hand over, and wait until both record again."""
         if self.leader == self.chosen:
             return None
-        on_progress(f"{self.leader} hands over to {self.chosen}")
+        on_progress(
+            _("{leader} hands over to {chosen}").format(leader=self.leader, chosen=self.chosen)
+        )
         return pyinfra_run.run_deploys(
             self.site,
             [DEPLOY],
@@ -81,16 +86,18 @@ def choose(found: list[Member], to: str | None) -> tuple[str, str]:
     leaders = [row for row in found if (row.role, row.state) == LEADING]
     seen = ", ".join(f"{row.name} {row.role} {row.state}" for row in found)
     if len(leaders) != 1:
-        raise KosekiError("the cluster has no leader", seen, "see `koseki verify replication`")
+        raise KosekiError(
+            _("the cluster has no leader"), seen, _("see `koseki verify replication`")
+        )
     leader = leaders[0]
     ready = [row.name for row in found if row.role == "Sync Standby" and row.state == "streaming"]
     if to == leader.name:
         return leader.name, leader.name
     if not ready or (to is not None and to not in ready):
         raise KosekiError(
-            f"{to or 'no member'} is not a synchronous standby",
+            _("{to} is not a synchronous standby").format(to=to or _("no member")),
             seen,
-            "wait until `koseki verify replication` passes",
+            _("wait until `koseki verify replication` passes"),
         )
     return leader.name, to or ready[0]
 
@@ -117,7 +124,7 @@ def switchover_command(site: Site, host: str | None, order: Order | None, *, as_
     seconds = round(progress.elapsed(), 1)
     leader, chosen = procedure.leader, procedure.chosen
     if order:
-        done = f"{chosen} leads, {seconds} s"
-        click.echo(done if leader != chosen else f"{chosen} leads already")
+        done = _("{chosen} leads, {seconds} s").format(chosen=chosen, seconds=seconds)
+        click.echo(done if leader != chosen else _("{chosen} leads already").format(chosen=chosen))
     if as_json:
         print_json({"from": leader, "to": chosen, "seconds": seconds})

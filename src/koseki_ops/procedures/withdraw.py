@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
 from koseki_ops.core.foreign import parsed
+from koseki_ops.core.language import N_, _
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.plan.site import Site
 from koseki_ops.procedures.base import Procedure
@@ -57,7 +58,7 @@ class Withdraw(Procedure[tuple[Outcome, Export]]):
     """
 
     name = "withdraw"
-    title = "Close a municipality that has left, and hand over its data."
+    title = N_("Close a municipality that has left, and hand over its data.")
 
     def __init__(self, site: Site, slug: str, recipient: Path, folder: Path) -> None:
         """Take the municipality's slug, and whom its data is for.
@@ -79,18 +80,20 @@ class Withdraw(Procedure[tuple[Outcome, Export]]):
         _certificate(self.recipient)
         if not self.folder.is_dir():
             raise KosekiError(
-                "not a folder",
+                _("not a folder"),
                 str(self.folder),
-                f"run `mkdir {self.folder}`, on a disk of this machine",
+                _("run `mkdir {folder}`, on a disk of this machine").format(folder=self.folder),
             )
 
     def describe(self) -> Sequence[str]:
         """Return what it will do."""
         name = row_of(self.inventory, self.slug).name
         return [
-            f"apply the plan, in which {name} has left: every way in is closed",
-            f"verify {', '.join(SUITES)} on all hosts",
-            f"write its data to {self.folder}, encrypted for the holder of {self.recipient}",
+            _("apply the plan, in which {name} has left: every way in is closed").format(name=name),
+            _("verify {suites} on all hosts").format(suites=", ".join(SUITES)),
+            _("write its data to {folder}, encrypted for the holder of {recipient}").format(
+                folder=self.folder, recipient=self.recipient
+            ),
         ]
 
     def run(self, on_progress: OnProgress) -> tuple[Outcome, Export]:
@@ -101,11 +104,13 @@ class Withdraw(Procedure[tuple[Outcome, Export]]):
         outcome = bring_about(self.site, on_progress)
         if outcome.applied.failed or outcome.applied.unreachable:
             raise KosekiError(
-                f"the ways of {row_of(self.inventory, self.slug).name} could not all be closed",
-                f"{outcome.applied.failed} failed",
-                f"run `koseki apply`, then `koseki withdraw {self.slug}` again",
+                _("the ways of {name} could not all be closed").format(
+                    name=row_of(self.inventory, self.slug).name
+                ),
+                _("{failed} failed").format(failed=outcome.applied.failed),
+                _("run `koseki apply`, then `koseki withdraw {slug}` again").format(slug=self.slug),
             )
-        on_progress(f"{self.slug}: writing its data")
+        on_progress(_("{slug}: writing its data").format(slug=self.slug))
         export = self._export(certificate, file)
         text = json.dumps(vars(export), ensure_ascii=False, indent=1) + "\n"
         write_atomic(file.with_suffix(".json"), text)
@@ -155,9 +160,11 @@ def _copied(host: str, output: str) -> tuple[str, dict[str, int]]:
         rows = {name: int(n) for name, n in last["rows"].items()}
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise KosekiError(
-            f"{host} did not report what it copied",
+            _("{host} did not report what it copied").format(host=host),
             str(error),
-            f"read `journalctl -n 50` on {host}, then run the same command again",
+            _("read `journalctl -n 50` on {host}, then run the same command again").format(
+                host=host
+            ),
         ) from error
     return digest, rows
 
@@ -167,14 +174,16 @@ def _certificate(path: Path) -> x509.Certificate:
         found = x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError) as error:
         raise KosekiError(
-            "not a certificate to encrypt for",
+            _("not a certificate to encrypt for"),
             f"{path}: {error}",
-            "give a PEM file with --recipient",
+            _("give a PEM file with --recipient"),
         ) from error
     if not found.not_valid_before_utc <= datetime.now(UTC) <= found.not_valid_after_utc:
         raise KosekiError(
-            "the certificate is not valid today",
-            f"{path}: until {found.not_valid_after_utc:%Y-%m-%d}",
-            "get a valid one from the municipality, and give it with --recipient",
+            _("the certificate is not valid today"),
+            _("{path}: until {not_valid_after_utc:%Y-%m-%d}").format(
+                path=path, not_valid_after_utc=found.not_valid_after_utc
+            ),
+            _("get a valid one from the municipality, and give it with --recipient"),
         )
     return found

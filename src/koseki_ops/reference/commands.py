@@ -29,7 +29,8 @@ An error is one sentence on standard error: what is wrong, what was seen, what t
 
 ## Options that many commands have
 
-Every command has `-h`, which shows what it does, its options and an example.
+Every command has `-h`, which shows what it does, its options and an example. `koseki --lang ja`
+before a command speaks Japanese ([language.md](../language.md)).
 
 {common}
 ## All of them

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 
 TEMPLATE = "koseki_template"
 COMMON_ROLE = "koseki_application"
@@ -221,14 +222,16 @@ def platform_files(folder: Path) -> list[dict[str, Any]]:
     rows: dict[int, dict[str, Any]] = {}
     for path in sorted(folder.iterdir()):
         if not PLATFORM_FILE.fullmatch(path.name):
-            raise KosekiError("an SQL file has no number", path.name, "name it `NNNN-name.sql`")
+            raise KosekiError(
+                _("an SQL file has no number"), path.name, _("name it `NNNN-name.sql`")
+            )
         number, content = int(path.name[:4]), path.read_bytes()
         if number in rows:
-            seen = f"{rows[number]['file']} and {path.name}"
+            seen = _("{file} and {name}").format(file=rows[number]["file"], name=path.name)
             raise KosekiError(
-                "two SQL files have one number",
+                _("two SQL files have one number"),
                 seen,
-                "rename one of them to the next number, `NNNN-name.sql`",
+                _("rename one of them to the next number, `NNNN-name.sql`"),
             )
         rows[number] = {
             "number": number,
@@ -269,9 +272,9 @@ def _missing(
         for row in migrations.files:
             if there.get(str(row["number"]), row["sha256"]) != row["sha256"]:
                 raise KosekiError(
-                    "a schema file that was applied has changed",
-                    f"{row['file']} in {tenant['database']}",
-                    "restore the file, and put the change into a new `NNNN-name.sql`",
+                    _("a schema file that was applied has changed"),
+                    _("{file} in {database}").format(file=row["file"], database=tenant["database"]),
+                    _("restore the file, and put the change into a new `NNNN-name.sql`"),
                 )
         if missing:
             parts += [f"\\connect {tenant['database']}", migrations.header()]

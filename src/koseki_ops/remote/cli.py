@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.plan.cli_options import site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
@@ -45,12 +46,16 @@ def pin_command(site: Site, host: str, fingerprint: str) -> None:
     inventory = Inventory(site.inventory)
     if host not in inventory.hosts:
         raise KosekiError(
-            "no such host in the inventory",
+            _("no such host in the inventory"),
             host,
-            f"name one of `hosts.yml`: {', '.join(inventory.hosts)}",
+            _("name one of `hosts.yml`: {hosts}").format(hosts=", ".join(inventory.hosts)),
         )
     pin(site, inventory, host, shown_key(site, inventory, host, fingerprint))
-    click.echo(f"{host} is known by {fingerprint}: run `koseki apply --limit {host}`")
+    click.echo(
+        _("{host} is known by {fingerprint}: run `koseki apply --limit {host}`").format(
+            host=host, fingerprint=fingerprint
+        )
+    )
 
 
 @ssh_group.command("sign")

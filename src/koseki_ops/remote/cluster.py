@@ -8,6 +8,7 @@ from typing import Any
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.foreign import parsed
+from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import run
@@ -33,7 +34,7 @@ class Member:
 
 def members(site: Site, inventory: Inventory) -> list[Member]:
     """Return the cluster's members, asked of the first database host that answers."""
-    reason = "no database host"
+    reason = _("no database host")
     for host in inventory.hosts_in("databases"):
         listed = run(site, host, LIST)
         if listed.code:
@@ -42,9 +43,11 @@ def members(site: Site, inventory: Inventory) -> list[Member]:
         try:
             return [_member(row) for row in parsed(listed.stdout)]
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            reason = f"{host} did not list its members: {error}"
+            reason = _("{host} did not list its members: {error}").format(host=host, error=error)
     raise KosekiError(
-        "no database host reports the state of the cluster", reason, "see `koseki verify etcd`"
+        _("no database host reports the state of the cluster"),
+        reason,
+        _("see `koseki verify etcd`"),
     )
 
 
@@ -63,6 +66,8 @@ def leader(site: Site, inventory: Inventory) -> str:
     ensure_site_ssh(site, inventory)
     leaders = [row.name for row in members(site, inventory) if (row.role, row.state) == LEADING]
     if len(leaders) != 1:
-        seen = ", ".join(leaders) or "nobody leads"
-        raise KosekiError("the cluster has no leader", seen, "see `koseki verify replication`")
+        seen = ", ".join(leaders) or _("nobody leads")
+        raise KosekiError(
+            _("the cluster has no leader"), seen, _("see `koseki verify replication`")
+        )
     return leaders[0]

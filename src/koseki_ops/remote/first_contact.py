@@ -6,6 +6,7 @@ from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_changed
+from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
@@ -64,17 +65,19 @@ def shown_key(site: Site, inventory: Inventory, host: str, fingerprint: str) -> 
     lines = run([*_line_of(site), *scan]).splitlines()
     if not lines:
         raise KosekiError(
-            f"{host} shows no ed25519 key",
+            _("{host} shows no ed25519 key").format(host=host),
             str(address),
-            f"run `ssh-keyscan -t ed25519 {address}`, and check sshd on {host}",
+            _("run `ssh-keyscan -t ed25519 {address}`, and check sshd on {host}").format(
+                address=address, host=host
+            ),
         )
     key = " ".join(lines[-1].split()[1:3])
     seen = run(["ssh-keygen", "-l", "-f", "-"], f"{key}\n").split()[1]
     if seen != fingerprint:
         raise KosekiError(
-            f"{host} shows another key than its console",
-            f"{seen}, not {fingerprint}",
-            "read the console again (docs/images.md); if they differ still, somebody intercepts",
+            _("{host} shows another key than its console").format(host=host),
+            _("{seen}, not {fingerprint}").format(seen=seen, fingerprint=fingerprint),
+            _("read the console again (docs/images.md); if they differ still, somebody intercepts"),
         )
     return key
 

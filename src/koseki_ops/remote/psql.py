@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.cluster import leader
@@ -30,9 +31,12 @@ def run_on_leader(site: Site, inventory: Inventory, script: str) -> str:
         refused = REFUSED.search(done.stderr)
         seen = refused.group(1) if refused else done.reason
         raise KosekiError(
-            "the database refused",
+            _("the database refused"),
             seen,
-            "nothing was changed; remove the cause, or read `journalctl -u patroni` on the leader",
+            _(
+                "nothing was changed; remove the cause, or read `journalctl -u patroni` "
+                "on the leader"
+            ),
         )
     return done.stdout
 

@@ -9,6 +9,7 @@ from datetime import date
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_changed
 from koseki_ops.core.formatting import rfc3339
+from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.trust.ssh_ca import certificate, files_of, make_authorities
@@ -74,15 +75,15 @@ def _require_certificate(site: Site) -> None:
     present = certificate(files.automation_key.with_name("automation-cert.pub"))
     if present is None or not files.automation_key.exists():
         raise KosekiError(
-            f"{site.origin} has no SSH certificate",
+            _("{origin} has no SSH certificate").format(origin=site.origin),
             str(files.folder),
-            f"run `koseki apply --limit {site.origin}` on the control node",
+            _("run `koseki apply --limit {origin}` on the control node").format(origin=site.origin),
         )
     if present.valid_before < time.time():
         raise KosekiError(
-            f"the SSH certificate of {site.origin} has expired",
-            f"on {date.fromtimestamp(present.valid_before)}",  # noqa: DTZ012 - the city's own day
-            f"run `koseki apply --limit {site.origin}` on the control node",
+            _("the SSH certificate of {origin} has expired").format(origin=site.origin),
+            _("on {day}").format(day=date.fromtimestamp(present.valid_before)),  # noqa: DTZ012 - the city's own day
+            _("run `koseki apply --limit {origin}` on the control node").format(origin=site.origin),
         )
 
 

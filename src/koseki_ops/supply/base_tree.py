@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.inventory import Inventory
@@ -45,13 +46,15 @@ def ensure_tree(site: Site, packages: Sequence[str], suite: str, on_progress: On
     release = mirror_folder(site) / "dists" / suite / "InRelease"
     if not release.exists():
         raise KosekiError(
-            "there is no package mirror", str(mirror_folder(site)), "run `koseki mirror build`"
+            _("there is no package mirror"),
+            str(mirror_folder(site)),
+            _("run `koseki mirror build`"),
         )
     tree = site.var / "base" / _digest(site, packages, suite)
     if tree.is_dir():
         return tree
     verify_mirror(site)
-    on_progress("base tree: building a bare Debian from the mirror")
+    on_progress(_("base tree: building a bare Debian from the mirror"))
     aside = tree.with_name(f".{tree.name}.{os.getpid()}")
     aside.parent.mkdir(parents=True, exist_ok=True)
     mirror = mirror_folder(site)

@@ -23,6 +23,7 @@ from urllib.parse import unquote
 
 from koseki_ops.core.environment import for_fetching
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.host_kinds import HOST_KINDS
@@ -64,9 +65,9 @@ def own_release(os_release: str) -> str:
     found = re.search(r'^VERSION_CODENAME="?([a-z]+)"?$', os_release, re.MULTILINE)
     if not found:
         raise KosekiError(
-            "this machine is not a Debian release",
+            _("this machine is not a Debian release"),
             "/etc/os-release",
-            "run it on Debian 13 (docs/operations/installation.md)",
+            _("run it on Debian 13 (docs/operations/installation.md)"),
         )
     return found[1]
 
@@ -111,7 +112,7 @@ def upstream_lines(sources: list[Source], own: str, wanted: str) -> list[str]:
     lines = []
     for source in sources:
         for suite in source.suites:
-            stem, _, tail = suite.partition("-")
+            stem, _ignored, tail = suite.partition("-")
             if stem in {own, "stable"} and tail in {"", "updates", "security"}:
                 line = f"deb [signed-by={UPSTREAM_KEYRING}] {source.uri} "
                 line += f"{wanted}{'-' + tail if tail else ''} main"
@@ -119,9 +120,9 @@ def upstream_lines(sources: list[Source], own: str, wanted: str) -> list[str]:
                     lines.append(line)
     if not lines:
         raise KosekiError(
-            "this machine's apt configuration names no Debian source",
-            f"looked for {own} in /etc/apt",
-            "add one to `/etc/apt/sources.list.d/`",
+            _("this machine's apt configuration names no Debian source"),
+            _("looked for {own} in /etc/apt").format(own=own),
+            _("add one to `/etc/apt/sources.list.d/`"),
         )
     return lines
 
@@ -157,18 +158,18 @@ def build_mirror(
     record = folder / RECORD
     if not refresh and record.exists() and json.loads(record.read_text())["inputs"] == inputs:
         verify_mirror(site)
-        on_progress("package mirror: complete")
+        on_progress(_("package mirror: complete"))
         return False
     every = sorted({name for names in packages.values() for name in names})
     vault = sorted({name for concern in VAULT_CONCERNS for name in packages[concern]})
     aside = folder.with_name(f".mirror.{os.getpid()}")
     try:
         with _private_apt(lines) as apt:
-            on_progress("package mirror: reading the upstream index")
+            on_progress(_("package mirror: reading the upstream index"))
             _fetch([*apt, "update", "-qq"])
             wanted = {release: _resolve(apt, every), VAULT_SUITE: _resolve(apt, vault)}
             union = {**wanted[VAULT_SUITE], **wanted[release]}
-            on_progress(f"package mirror: fetching {len(union)} packages")
+            on_progress(_("package mirror: fetching {count} packages").format(count=len(union)))
             _fetch([*apt, "install", "-qq", "--yes", "--download-only", *ESSENTIAL, *every])
             _fetch([*apt, "install", "-qq", "--yes", "--download-only", *ESSENTIAL, *vault])
             _fill_pool(apt, union, aside / "pool")
@@ -186,7 +187,7 @@ def build_mirror(
     finally:
         if aside.exists():
             shutil.rmtree(aside)
-    on_progress(f"package mirror: {len(union)} packages, signed")
+    on_progress(_("package mirror: {count} packages, signed").format(count=len(union)))
     return True
 
 
@@ -208,9 +209,9 @@ def _private_apt(lines: list[str]) -> Iterator[list[str]]:
     """Yield an apt-get that knows only `lines`, with nothing installed."""
     if not UPSTREAM_KEYRING.exists():
         raise KosekiError(
-            "Debian's own keys are missing",
+            _("Debian's own keys are missing"),
             str(UPSTREAM_KEYRING),
-            "run `apt-get install debian-archive-keyring`",
+            _("run `apt-get install debian-archive-keyring`"),
         )
     with tempfile.TemporaryDirectory(prefix="koseki-mirror-") as name:
         root = Path(name)
@@ -248,9 +249,9 @@ def _resolve(apt: list[str], names: list[str]) -> dict[str, str]:
             found[match[2]] = match[4]
     if not found:
         raise KosekiError(
-            "the upstream index resolved to nothing",
+            _("the upstream index resolved to nothing"),
             printed[:80].strip(),
-            "check the sources in `/etc/apt/`, then run `koseki mirror build` again",
+            _("check the sources in `/etc/apt/`, then run `koseki mirror build` again"),
         )
     return found
 
@@ -266,9 +267,13 @@ def _fill_pool(apt: list[str], wanted: dict[str, str], pool: Path) -> None:
     for name, digest in wanted.items():
         source = cache / "archives" / name
         if not source.exists():
-            raise KosekiError("a package did not arrive", name, "run `koseki mirror build` again")
+            raise KosekiError(
+                _("a package did not arrive"), name, _("run `koseki mirror build` again")
+            )
         if _sha256(source) != digest:
-            raise KosekiError("a package arrived altered", name, "run `koseki mirror build` again")
+            raise KosekiError(
+                _("a package arrived altered"), name, _("run `koseki mirror build` again")
+            )
         shutil.move(source, pool / plain_name(name))
 
 
@@ -287,9 +292,9 @@ def _write_suite(folder: Path, suite: str, files: dict[str, str]) -> None:
         )
         if index.returncode:
             raise KosekiError(
-                "apt-ftparchive failed",
+                _("apt-ftparchive failed"),
                 index.stderr.decode()[-80:],
-                "check the room on the disk with `df`, then run `koseki mirror build` again",
+                _("check the room on the disk with `df`, then run `koseki mirror build` again"),
             )
     (place / "Packages").write_bytes(index.stdout)
     (place / "Packages.xz").write_bytes(lzma.compress(index.stdout, preset=6))
@@ -343,7 +348,9 @@ def verify_mirror(site: Site) -> int:
     """
     folder = mirror_folder(site)
     if not (folder / RECORD).exists():
-        raise KosekiError("there is no package mirror", str(folder), "run `koseki mirror build`")
+        raise KosekiError(
+            _("there is no package mirror"), str(folder), _("run `koseki mirror build`")
+        )
     if site.watch_host:
         return len(_all_listed(folder))
     return _verify_folder(folder)
@@ -351,9 +358,9 @@ def verify_mirror(site: Site) -> int:
 
 def _altered(path: Path, why: str) -> KosekiError:
     return KosekiError(
-        f"the package mirror is {why}",
+        _("the package mirror is {why}").format(why=why),
         str(path),
-        "run `koseki mirror build --refresh`",
+        _("run `koseki mirror build --refresh`"),
     )
 
 
@@ -361,7 +368,7 @@ def _all_listed(folder: Path) -> dict[str, str]:
     """Return the hash of every package by file name, from lists whose signatures hold."""
     keyring = folder / KEYRING
     if not keyring.exists():
-        raise _altered(keyring, "without its key")
+        raise _altered(keyring, _("without its key"))
     return dict(entry for base in (folder / "dists").iterdir() for entry in _listed(base, keyring))
 
 
@@ -369,14 +376,14 @@ def _verify_folder(folder: Path) -> int:
     listed = _all_listed(folder)
     pool = {f"pool/{path.name}": path for path in (folder / "pool").iterdir()}
     for name in sorted(listed.keys() - pool.keys()):
-        raise _altered(folder / name, "incomplete")
+        raise _altered(folder / name, _("incomplete"))
     for name in sorted(pool.keys() - listed.keys()):
-        raise _altered(folder / name, "altered by an unsigned file")
+        raise _altered(folder / name, _("altered by an unsigned file"))
     with ThreadPoolExecutor() as workers:
         digests = workers.map(lambda name: (name, _sha256(pool[name])), listed)
         for name, digest in digests:
             if digest != listed[name]:
-                raise _altered(folder / name, "altered")
+                raise _altered(folder / name, _("altered"))
     return len(listed)
 
 
@@ -386,7 +393,7 @@ def _listed(suite: Path, keyring: Path) -> Iterator[tuple[str, str]]:
     for digest, name in re.findall(r"^ ([0-9a-f]{64}) +\d+ (\S+)$", release, re.MULTILINE):
         index = suite / name
         if not index.exists() or _sha256(index) != digest:
-            raise _altered(index, "altered")
+            raise _altered(index, _("altered"))
         if index.name == "Packages":
             for stanza in index.read_text(encoding="utf-8").split("\n\n"):
                 fields = dict(re.findall(r"^(Filename|SHA256): (\S+)$", stanza, re.MULTILINE))
@@ -396,14 +403,14 @@ def _listed(suite: Path, keyring: Path) -> Iterator[tuple[str, str]]:
 
 def _signed_text(signed: Path, keyring: Path) -> str:
     if not signed.exists():
-        raise _altered(signed, "unsigned")
+        raise _altered(signed, _("unsigned"))
     done = subprocess.run(
         ["gpgv", "--quiet", "--keyring", str(keyring.resolve()), "--output", "-", str(signed)],
         capture_output=True,
         check=False,
     )
     if done.returncode:
-        raise _altered(signed, "not signed by the platform's key")
+        raise _altered(signed, _("not signed by the platform's key"))
     return done.stdout.decode("utf-8")
 
 

@@ -8,6 +8,7 @@ import http.server
 import click
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.core.progress import Progress
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.site import Site
@@ -47,7 +48,7 @@ def verify_command(site: Site, *, as_json: bool) -> None:
     Example: koseki mirror verify
     """
     count = verify_mirror(site)
-    click.echo(f"{count} packages, every hash and the signature are right")
+    click.echo(_("{count} packages, every hash and the signature are right").format(count=count))
     if as_json:
         print_json({"packages": count})
 
@@ -75,6 +76,8 @@ def serve_command(site: Site, *, bind: str, port: int) -> None:
         server = http.server.ThreadingHTTPServer((bind, port), handler)
     except OSError as error:
         raise KosekiError(
-            "cannot listen", f"{bind}:{port}: {error.strerror}", "give another --bind or --port"
+            _("cannot listen"),
+            f"{bind}:{port}: {error.strerror}",
+            _("give another --bind or --port"),
         ) from error
     server.serve_forever()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.inventory import load_yaml
 from koseki_ops.plan.site import Site, project_root
@@ -45,15 +46,17 @@ def build(source: Path, output: Path) -> Path:
     """Pack a source folder with its `release.yml` into an archive; return the archive's path."""
     if not (source / SOURCE_FILE).is_file():
         raise KosekiError(
-            f"no {SOURCE_FILE} in this folder",
+            _("no {source_file} in this folder").format(source_file=SOURCE_FILE),
             str(source),
-            "name the folder of a release's source (docs/releases.md)",
+            _("name the folder of a release's source (docs/releases.md)"),
         )
     description = load_yaml(source / SOURCE_FILE)
     if not isinstance(description, dict) or set(description) != KEYS:
         seen = ", ".join(sorted(description)) if isinstance(description, dict) else str(description)
         raise KosekiError(
-            f"{SOURCE_FILE} has other keys than it must", seen, f"write {', '.join(sorted(KEYS))}"
+            _("{source_file} has other keys than it must").format(source_file=SOURCE_FILE),
+            seen,
+            _("write {keys}").format(keys=", ".join(sorted(KEYS))),
         )
     files = _files(source)
     schema = [name for name in files if name.startswith(f"{description['schema']}/")]
@@ -73,9 +76,9 @@ def build(source: Path, output: Path) -> Path:
     for number, name in enumerate(schema, 1):
         if not re.fullmatch(rf"0*{number}-[a-z0-9-]+\.sql", Path(name).name):
             raise KosekiError(
-                "a schema file does not have the next number",
+                _("a schema file does not have the next number"),
                 name,
-                "number them `0001-….sql`, `0002-….sql`, …",
+                _("number them `0001-….sql`, `0002-….sql`, …"),
             )
     text = json.dumps(manifest, ensure_ascii=False, indent=1, sort_keys=True).encode()
     output.mkdir(parents=True, exist_ok=True)
@@ -91,9 +94,9 @@ def _files(source: Path) -> dict[str, tuple[bytes, int]]:
         name = str(path.relative_to(source))
         if path.is_symlink():
             raise KosekiError(
-                "a release may contain plain files only",
+                _("a release may contain plain files only"),
                 name,
-                "replace the link by the file (docs/releases.md)",
+                _("replace the link by the file (docs/releases.md)"),
             )
         if path.is_file() and "__pycache__" not in path.parts and name != SOURCE_FILE:
             executable = path.stat().st_mode & 0o100
@@ -142,9 +145,9 @@ def _verified(archive: Path, signers: Path, _state: tuple[int, ...]) -> dict[str
         output = run([*argv, "--signers", str(signers), str(archive)])
     except KosekiError as error:
         # The program's own sentence says it all.
-        what, _, rest = error.seen.removeprefix("koseki-release: ").partition(" (")
-        seen, _, remedy = rest.partition("): ")
-        raise KosekiError(what, seen, remedy or "sign it anew: `koseki release sign`") from error
+        what, _ignored, rest = error.seen.removeprefix("koseki-release: ").partition(" (")
+        seen, _ignored, remedy = rest.partition("): ")
+        raise KosekiError(what, seen, remedy or _("sign it anew: `koseki release sign`")) from error
     found: dict[str, Any] = json.loads(output)
     return found
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.site import Site
 from koseki_ops.supply import release
@@ -67,9 +68,17 @@ def verify_command(site: Site, file: Path, signers: Path | None, *, as_json: boo
     """
     found = release.verify(file.resolve(), (signers or release.signers_of(site)).resolve())
     click.echo(
-        f"{found['name']} {found['version']}: signed by {found['signer']}, "
-        f"{len(found['files'])} files, schema {found['schema_version']}, "
-        f"sha256 {found['sha256']}"
+        _(
+            "{name} {version}: signed by {signer}, {count} files, schema "
+            "{schema_version}, sha256 {sha256}"
+        ).format(
+            name=found["name"],
+            version=found["version"],
+            signer=found["signer"],
+            count=len(found["files"]),
+            schema_version=found["schema_version"],
+            sha256=found["sha256"],
+        )
     )
     if as_json:
         print_json({key: value for key, value in found.items() if key != "sql"})

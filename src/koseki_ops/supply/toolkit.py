@@ -22,6 +22,7 @@ from pathlib import Path
 
 from koseki_ops.core.environment import for_fetching
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.inventory import Inventory
@@ -114,7 +115,7 @@ def build_wheelhouse(site: Site, on_progress: OnProgress) -> None:
     folder = wheelhouse(site)
     if folder.exists():
         return
-    on_progress("package mirror: fetching the toolkit's own packages")
+    on_progress(_("package mirror: fetching the toolkit's own packages"))
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         run(
@@ -136,7 +137,7 @@ def wheels_bundle(site: Site) -> bytes:
     folder = wheelhouse(site)
     if not folder.exists():
         raise KosekiError(
-            "the toolkit's own packages are missing", str(folder), "run `koseki mirror build`"
+            _("the toolkit's own packages are missing"), str(folder), _("run `koseki mirror build`")
         )
     members = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
     return bundle({**members, LOCK: (site.root / LOCK).read_bytes()})

@@ -7,16 +7,17 @@ in its place would be believed by nobody: connections would end, counters would 
 from __future__ import annotations
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import N_, _
 from koseki_ops.plan.site import BUILD_LAB, Site
 
 # By their place in the site's state: what each certifies.
 AUTHORITIES = {
-    "ssh/user_ca": "people and engines at the hosts' sshd",
-    "ssh/host_ca": "the hosts to whoever connects",
-    "pki/ca.key": "the hosts and services to one another",
-    "pki/ca.crt": "the hosts and services to one another",
-    "terminals/ca.key": "the municipalities' terminals",
-    "terminals/ca.crt": "the municipalities' terminals",
+    "ssh/user_ca": N_("people and engines at the hosts' sshd"),
+    "ssh/host_ca": N_("the hosts to whoever connects"),
+    "pki/ca.key": N_("the hosts and services to one another"),
+    "pki/ca.crt": N_("the hosts and services to one another"),
+    "terminals/ca.key": N_("the municipalities' terminals"),
+    "terminals/ca.crt": N_("the municipalities' terminals"),
 }
 
 
@@ -31,10 +32,14 @@ def require(site: Site) -> None:
         path = site.state / place
         if not path.exists():
             raise KosekiError(
-                f"the authority that certifies {certifies} is not here",
+                _("the authority that certifies {certifies} is not here").format(
+                    certifies=_(certifies)
+                ),
                 str(path),
-                f"bring back the copy of `var/{site.name}` that is kept elsewhere; nothing was "
-                "made in its place",
+                _(
+                    "bring back the copy of `var/{site}` that is kept elsewhere; nothing "
+                    "was made in its place"
+                ).format(site=site.name),
             )
 
 

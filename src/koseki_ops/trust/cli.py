@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
@@ -47,11 +48,11 @@ def revoke_command(site: Site, which: str) -> None:
     """
     serials = terminals.revoke(site, _platform(site), which)
     for serial in serials:
-        click.echo(f"revoked: {terminals.serial_text(serial)}")
+        click.echo(_("revoked: {serial_text}").format(serial_text=terminals.serial_text(serial)))
     click.echo(
-        "run `koseki apply` to bring it to the gateway"
+        _("run `koseki apply` to bring it to the gateway")
         if serials
-        else f"{which} was revoked before"
+        else _("{which} was revoked before").format(which=which)
     )
 
 
@@ -65,7 +66,11 @@ def list_command(site: Site, *, as_json: bool) -> None:
     """
     rows = terminals.issued(site)
     for row in rows:
-        state = f"revoked {row.revoked:%Y-%m-%d}" if row.revoked else f"until {row.until:%Y-%m-%d}"
+        state = (
+            _("revoked {revoked:%Y-%m-%d}").format(revoked=row.revoked)
+            if row.revoked
+            else _("until {until:%Y-%m-%d}").format(until=row.until)
+        )
         click.echo(f"{row.terminal:20} {terminals.serial_text(row.serial):42} {state}")
     if as_json:
         print_json(
@@ -98,7 +103,11 @@ def secrets_init(site: Site) -> None:
     """
     made = init_secrets(site)
     path = secrets_file(site).relative_to(site.root)
-    click.echo(f"{path}: {made} secrets made" if made else f"{path}: complete, nothing made")
+    click.echo(
+        _("{path}: {made} secrets made").format(path=path, made=made)
+        if made
+        else _("{path}: complete, nothing made").format(path=path)
+    )
 
 
 @secrets_group.command("check")
@@ -114,6 +123,8 @@ def secrets_check(site: Site) -> None:
     wanted = wanted_secrets(Inventory(site.inventory))
     missing = [name for name in wanted if not present.get(name)]
     if missing:
-        click.echo(f"missing: {', '.join(missing)}; run `koseki secrets init`")
+        click.echo(
+            _("missing: {missing}; run `koseki secrets init`").format(missing=", ".join(missing))
+        )
         sys.exit(1)
-    click.echo(f"{len(wanted)} secrets, all there")
+    click.echo(_("{count} secrets, all there").format(count=len(wanted)))

@@ -19,6 +19,7 @@ import yaml
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_private
+from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import SECRETS_FILE, Inventory
 from koseki_ops.plan.site import Site
 
@@ -41,27 +42,29 @@ def read_password(site: Site) -> bytes:
     path = site.vault_password_file
     if not path.exists():
         raise KosekiError(
-            "the vault password is missing",
+            _("the vault password is missing"),
             str(path),
-            "put it there, or name its file or command in KOSEKI_VAULT_PASSWORD_FILE; "
-            "`koseki secrets init` makes a new one with new secrets",
+            _(
+                "put it there, or name its file or command in KOSEKI_VAULT_PASSWORD_FILE; "
+                "`koseki secrets init` makes a new one with new secrets"
+            ),
         )
     if os.access(path, os.X_OK):
         answer = subprocess.run([str(path)], capture_output=True, check=False)
         if answer.returncode:
             raise KosekiError(
-                "the command for the vault password failed",
-                f"{path}: exit {answer.returncode}",
-                f"run `{path}` by hand and remove the cause",
+                _("the command for the vault password failed"),
+                _("{path}: exit {returncode}").format(path=path, returncode=answer.returncode),
+                _("run `{path}` by hand and remove the cause").format(path=path),
             )
         password = answer.stdout.strip()
     else:
         password = path.read_bytes().strip()
     if not password:
         raise KosekiError(
-            "the vault password is empty",
+            _("the vault password is empty"),
             str(path),
-            "restore it from escrow (docs/operations/installation.md)",
+            _("restore it from escrow (docs/operations/installation.md)"),
         )
     return password
 
@@ -74,7 +77,7 @@ def load_secrets(site: Site) -> dict[str, Any]:
     path = secrets_file(site)
     if not path.exists():
         raise KosekiError(
-            "the inventory has no secrets", str(path), "run `koseki secrets init` first"
+            _("the inventory has no secrets"), str(path), _("run `koseki secrets init` first")
         )
     password = read_password(site)
     # Ansible takes a third of a second to import; only those who need secrets pay for it.
@@ -85,16 +88,18 @@ def load_secrets(site: Site) -> dict[str, Any]:
         text = VaultLib([("default", VaultSecret(password))]).decrypt(path.read_bytes())
     except AnsibleError as error:
         raise KosekiError(
-            "the vault password does not open the secrets",
-            f"{path} with {site.vault_password_file}",
-            "name the right password in KOSEKI_VAULT_PASSWORD_FILE",
+            _("the vault password does not open the secrets"),
+            _("{path} with {vault_password_file}").format(
+                path=path, vault_password_file=site.vault_password_file
+            ),
+            _("name the right password in KOSEKI_VAULT_PASSWORD_FILE"),
         ) from error
     content = yaml.safe_load(text)
     if not isinstance(content, dict):
         raise KosekiError(
-            "the secrets are not a mapping",
+            _("the secrets are not a mapping"),
             str(path),
-            "restore the file: `git restore`",
+            _("restore the file: `git restore`"),
         )
     return content
 

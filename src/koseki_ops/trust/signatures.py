@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import run
 
 KEY, SIGNERS = "signing_key", "allowed_signers"
@@ -43,12 +44,12 @@ def make_key(folder: Path, site: str, signer: str, namespace: str) -> Path:
 
 def sign(path: Path, key: Path, namespace: str) -> Path:
     """Sign a file; return the signature's path beside it."""
-    for needed, what in ((path, "file to sign"), (key, "signing key")):
+    for needed, what in ((path, _("file to sign")), (key, _("signing key"))):
         if not needed.is_file():
             raise KosekiError(
-                f"no such {what}",
+                _("no such {what}").format(what=what),
                 str(needed),
-                "name a file that exists, as `koseki release sign -h` shows",
+                _("name a file that exists, as `koseki release sign -h` shows"),
             )
     signature = path.with_name(path.name + ".sig")
     signature.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_changed
+from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import run
 from koseki_ops.evidence.ledger import Ledger
 from koseki_ops.plan.inventory import Inventory
@@ -154,9 +155,9 @@ def _sign(
     """Record a certificate, then sign it; return its path. Its serial is the record's number."""
     if site.watch_host:
         raise KosekiError(
-            f"{site.origin} has no authority and signs nothing",
+            _("{origin} has no authority and signs nothing").format(origin=site.origin),
             identity,
-            "run `koseki apply` on the control node",
+            _("run `koseki apply` on the control node"),
         )
     # What was recorded and not signed does no harm; the other way round it would.
     row = Ledger(site, "certificates").append(
@@ -318,19 +319,26 @@ def sign_operator(site: Site, inventory: Inventory, operator: str, public_key: P
     """
     rows = {row.id: row for row in inventory.platform.operators}
     if operator not in rows:
-        raise KosekiError("unknown operator", operator, "enter the operator in operators.yml first")
+        raise KosekiError(
+            _("unknown operator"), operator, _("enter the operator in operators.yml first")
+        )
     row = rows[operator]
     if not row.is_valid(inventory.today):
         raise KosekiError(
-            "this operator's account is not valid today",
-            f"{operator}: {row.status}, {row.valid_from} to {row.valid_until}",
-            "renew it in operators.yml with an approval",
+            _("this operator's account is not valid today"),
+            _("{operator}: {status}, {valid_from} to {valid_until}").format(
+                operator=operator,
+                status=row.status,
+                valid_from=row.valid_from,
+                valid_until=row.valid_until,
+            ),
+            _("renew it in operators.yml with an approval"),
         )
     if not public_key.is_file():
         raise KosekiError(
-            "no such public key",
+            _("no such public key"),
             str(public_key),
-            "name the .pub file: `koseki ssh sign OPERATOR FILE`",
+            _("name the .pub file: `koseki ssh sign OPERATOR FILE`"),
         )
     signed = files_of(site).folder / "operators" / f"{operator}.pub"
     signed.parent.mkdir(exist_ok=True)

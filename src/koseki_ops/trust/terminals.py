@@ -30,6 +30,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
+from koseki_ops.core.language import _
 from koseki_ops.plan.model import Platform, Terminal
 from koseki_ops.plan.site import Site
 from koseki_ops.trust.secrets import load_secrets
@@ -73,9 +74,9 @@ def stand_ins_of(site: Site) -> Path:
 def _open(site: Site, platform: Platform) -> Authority:
     if site.watch_host:
         raise KosekiError(
-            "this host has no authority for terminals",
+            _("this host has no authority for terminals"),
             site.origin,
-            "run `koseki terminal` on the control node",
+            _("run `koseki terminal` on the control node"),
         )
     passphrase = str(load_secrets(site)["pki_ca_passphrase"])
     days = platform.certificate_policy.authority_days
@@ -146,7 +147,7 @@ def revoke(site: Site, platform: Platform, which: str) -> list[int]:
     authority = _open(site, platform)
     matching = [row for row in issued(site) if which in {row.terminal, serial_text(row.serial)}]
     if not matching:
-        raise KosekiError("no such certificate", which, "see `koseki terminal list`")
+        raise KosekiError(_("no such certificate"), which, _("see `koseki terminal list`"))
     serials = [row.serial for row in matching if row.revoked is None]
     _note_revoked(site, serials)
     _publish(site, platform, authority)
@@ -166,9 +167,9 @@ def _of_plan(platform: Platform, terminal: str) -> Terminal:
             return row
     known = ", ".join(row.id for row in staying)
     raise KosekiError(
-        "no such terminal in the plan",
+        _("no such terminal in the plan"),
         terminal,
-        f"add it to municipalities.yml, or name one of {known}",
+        _("add it to municipalities.yml, or name one of {known}").format(known=known),
     )
 
 
@@ -185,21 +186,21 @@ def _request(platform: Platform, row: Terminal) -> Request:
 
 
 def _public_key(request: Path) -> str:
-    remedy = "make it on the terminal, as docs/gateway.md shows"
+    remedy = _("make it on the terminal, as docs/gateway.md shows")
     try:
         found = x509.load_pem_x509_csr(request.read_bytes())
         key = found.public_key()
         whole = found.is_signature_valid
     except (OSError, ValueError, InvalidSignature) as error:
-        raise KosekiError("not a certificate request", f"{request}: {error}", remedy) from error
+        raise KosekiError(_("not a certificate request"), f"{request}: {error}", remedy) from error
     if not whole:
-        raise KosekiError("the request's signature is not its key's", str(request), remedy)
+        raise KosekiError(_("the request's signature is not its key's"), str(request), remedy)
     strong = isinstance(key, ec.EllipticCurvePublicKey) or (
         isinstance(key, rsa.RSAPublicKey) and key.key_size >= SMALLEST_RSA
     )
     if not strong:
         raise KosekiError(
-            "the request's key is weak or of another type than EC and RSA", str(request), remedy
+            _("the request's key is weak or of another type than EC and RSA"), str(request), remedy
         )
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 

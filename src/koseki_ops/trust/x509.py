@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 
 # Clocks may differ by this much; a certificate is valid from a little before now.
 BACKDATE = timedelta(minutes=5)
@@ -86,15 +87,15 @@ def open_authority(folder: Path, passphrase: str, days: int, name: str = INTERNA
         key = load_pem_private_key(key_file.read_bytes(), passphrase.encode())
     except (ValueError, TypeError) as error:
         raise KosekiError(
-            "the passphrase does not open the CA's key",
+            _("the passphrase does not open the CA's key"),
             str(key_file),
-            "restore the `secrets.yml` that it was made with (docs/operations/installation.md)",
+            _("restore the `secrets.yml` that it was made with (docs/operations/installation.md)"),
         ) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise KosekiError(
-            f"the CA key is {type(key).__name__}, expected an EC key",
+            _("the CA key is {name}, expected an EC key").format(name=type(key).__name__),
             str(key_file),
-            "restore it from the escrow copy of `pki/` (docs/operations/installation.md)",
+            _("restore it from the escrow copy of `pki/` (docs/operations/installation.md)"),
         )
     return Authority(x509.load_pem_x509_certificate(certificate_file.read_bytes()), key)
 
@@ -187,7 +188,7 @@ def _pem(key: Any) -> bytes:  # noqa: ANN401 - any public key
 def _signing_key(authority: Authority, what: str) -> ec.EllipticCurvePrivateKey:
     if authority.key is None:
         raise KosekiError(
-            "the CA's key is not on this host", what, "run `koseki apply` on the control node"
+            _("the CA's key is not on this host"), what, _("run `koseki apply` on the control node")
         )
     return authority.key
 
@@ -231,7 +232,7 @@ def revocation_list(authority: Authority, revoked: Mapping[int, datetime], days:
 
     revoked: when, by serial number. Raises KosekiError where the CA's key is not.
     """
-    signing = _signing_key(authority, "the list of revoked certificates")
+    signing = _signing_key(authority, _("the list of revoked certificates"))
     now = datetime.now(UTC)
     builder = (
         x509.CertificateRevocationListBuilder()

@@ -17,6 +17,7 @@ from typing import Any
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.foreign import loads, tar_files
 from koseki_ops.core.formatting import printable
+from koseki_ops.core.language import N_, _
 
 # How long a door that should open is waited for: all suites knock at once, and a busy machine is
 # no closed door.
@@ -47,7 +48,7 @@ wait
 tar -C "$answers" -cf - .
 """
 EXIT_CODE = re.compile(rb"[0-9]{1,3}")
-AGAIN = "run `koseki verify SUITE --limit HOST` again"
+AGAIN = N_("run `koseki verify SUITE --limit HOST` again")
 DELIMITER = "end_of_question_7f3a"
 
 
@@ -150,11 +151,13 @@ def parse(stream: bytes, names: list[str]) -> dict[str, CommandResult]:
         files = dict(tar_files(stream))
     except ValueError as error:
         raise KosekiError(
-            "the answers did not arrive whole", f"{len(stream)} bytes: {error}", AGAIN
+            _("the answers did not arrive whole"),
+            _("{count} bytes: {error}").format(count=len(stream), error=error),
+            _(AGAIN),
         ) from error
     answers = {name: _answer(files, number, name) for number, name in enumerate(names)}
     if files:
-        raise KosekiError("something came that was not asked for", min(files), AGAIN)
+        raise KosekiError(_("something came that was not asked for"), min(files), _(AGAIN))
     return answers
 
 
@@ -163,7 +166,7 @@ def _answer(files: dict[str, bytes], number: int, name: str) -> CommandResult:
     try:
         code, out, err = (files.pop(f"./{number}.{part}") for part in ("rc", "out", "err"))
     except KeyError:
-        raise KosekiError("an answer is missing", name, AGAIN) from None
+        raise KosekiError(_("an answer is missing"), name, _(AGAIN)) from None
     if not EXIT_CODE.fullmatch(code):
-        raise KosekiError("an answer has no exit code", f"{name}: {code[:40]!r}", AGAIN)
+        raise KosekiError(_("an answer has no exit code"), f"{name}: {code[:40]!r}", _(AGAIN))
     return CommandResult(int(code), out, err)

@@ -7,6 +7,7 @@ import sys
 import click
 
 from koseki_ops.core.formatting import in_short
+from koseki_ops.core.language import N_, _
 from koseki_ops.core.progress import Progress
 from koseki_ops.core.terminal import painted
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
@@ -39,7 +40,7 @@ def verify_command(
     progress.report(f"asking {', '.join(limit) or 'all hosts'} of {site.name}")
     results = verify(site, suites, limit)
     print_results(results)
-    click.echo(f"report: {Reports.of(site).html}")
+    click.echo(_("report: {html}").format(html=Reports.of(site).html))
     if as_json:
         print_json(
             {
@@ -63,40 +64,65 @@ def print_results(results: Results) -> None:
     """Print a line for each suite, then failures with what to do, then what was not verified."""
     for suite, tests in results.suites.items():
         counts = {outcome: sum(t.outcome == outcome for t in tests) for outcome in OUTCOMES}
-        counted = ", ".join(f"{n} {OUTCOMES[outcome]}" for outcome, n in counts.items() if n)
+        counted = ", ".join(
+            _(OUTCOMES[outcome]).format(count=n) for outcome, n in counts.items() if n
+        )
         colour = "red" if counts[FAILED] else "green" if counts[PASSED] else "yellow"
         click.echo(f"{suite:14} {painted(counted, colour)}")
     failures = results.with_outcome(FAILED)
     for test in failures[:SHOWN_FAILURES]:
         _print_failure(test)
     if len(failures) > SHOWN_FAILURES:
-        click.echo(f"\n… and {len(failures) - SHOWN_FAILURES} more; the report has them all")
+        click.echo(
+            _("\n… and {count} more; the report has them all").format(
+                count=len(failures) - SHOWN_FAILURES
+            )
+        )
     reasons: dict[str, int] = {}
     for test in results.with_outcome(SKIPPED):
         reasons[test.reason] = reasons.get(test.reason, 0) + 1
     for reason, count in reasons.items():
-        click.echo(f"not verified ({count}): {in_short(reason)}")
+        click.echo(
+            _("not verified ({count}): {reason}").format(count=count, reason=in_short(reason))
+        )
     if results.left_out:
-        click.echo(f"left out ({results.left_out}): tests about hosts outside --limit")
+        click.echo(
+            _("left out ({left_out}): tests about hosts outside --limit").format(
+                left_out=results.left_out
+            )
+        )
     for host, unreachable_reason in results.unreachable.items():
-        click.echo(f"koseki: {host} did not answer: {in_short(unreachable_reason)}", err=True)
+        click.echo(
+            _("koseki: {host} did not answer: {unreachable_reason}").format(
+                host=host, unreachable_reason=in_short(unreachable_reason)
+            ),
+            err=True,
+        )
     click.echo(
-        f"{results.count(PASSED)} passed, {results.count(FAILED)} failed, "
-        f"{results.count(SKIPPED)} not verified, {results.seconds:.1f} s"
+        _("{passed} passed, {failed} failed, {skipped} not verified, {seconds:.1f} s").format(
+            passed=results.count(PASSED),
+            failed=results.count(FAILED),
+            skipped=results.count(SKIPPED),
+            seconds=results.seconds,
+        )
     )
 
 
-OUTCOMES = {PASSED: "passed", FAILED: "failed", SKIPPED: "not verified"}
+OUTCOMES = {
+    PASSED: N_("{count} passed"),
+    FAILED: N_("{count} failed"),
+    SKIPPED: N_("{count} not verified"),
+}
 
 
 def _print_failure(test: TestResult) -> None:
-    click.echo(f"\n{painted('FAILED', 'red', bold=True)} {test.id}")
+    click.echo(f"\n{painted(_('FAILED'), 'red', bold=True)} {test.id}")
     click.echo(f"  {test.why}")
-    for name in ("expected", "seen", "remedy"):
+    for name in (N_("expected"), N_("seen"), N_("remedy")):
         # A further line of it stands below its first, where no line of ours begins.
         counted = getattr(test, name).replace("\n", f"\n{'':12}")
-        click.echo(f"  {name + ':':10}{counted}")
+        click.echo(f"  {_(name) + ':':10}{counted}")
     if test.journal:
-        click.echo(f"  journal of {test.unit} on {test.host}:")
+        click.echo(_("  journal of {unit} on {host}:").format(unit=test.unit, host=test.host))
         for line in test.journal:
             click.echo(f"    {in_short(line)}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import _
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 from koseki_ops.verify.expectations import Plan
@@ -69,7 +70,9 @@ def suite_files(site: Site, suites: Sequence[str]) -> list[str]:
     for suite in suites:
         if suite not in known:
             raise KosekiError(
-                "unknown suite", suite, f"name one of {', '.join(known)} (`koseki verify -h`)"
+                _("unknown suite"),
+                suite,
+                _("name one of {known} (`koseki verify -h`)").format(known=", ".join(known)),
             )
     if not suites:
         return [str(SUITE_FOLDER)]
@@ -93,14 +96,18 @@ def verify(site: Site, suites: Sequence[str], limit: Sequence[str]) -> Results:
     code = _pytest(site, files, limit, reports)
     if code not in ANSWERED or not reports.results.exists():
         raise KosekiError(
-            "the suites could not be run",
-            f"pytest ended with {code}: {_last_line(reports.log)}",
-            f"read {reports.log}",
+            _("the suites could not be run"),
+            _("pytest ended with {code}: {last_line}").format(
+                code=code, last_line=_last_line(reports.log)
+            ),
+            _("read {log}").format(log=reports.log),
         )
     results = Results.from_json(json.loads(reports.results.read_text(encoding="utf-8")))
     if not results.tests:
         raise KosekiError(
-            "no test matches", ", ".join([*suites, *limit]), "give other suites or another --limit"
+            _("no test matches"),
+            ", ".join([*suites, *limit]),
+            _("give other suites or another --limit"),
         )
     results.seconds = time.monotonic() - started
     write_report(plan, results, reports.html)
@@ -128,4 +135,4 @@ def _pytest(site: Site, files: list[str], limit: Sequence[str], reports: Reports
 
 def _last_line(log: Path) -> str:
     lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return lines[-1] if lines else "no output"
+    return lines[-1] if lines else _("no output")

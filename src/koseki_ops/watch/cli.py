@@ -8,6 +8,7 @@ import click
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.formatting import in_short
+from koseki_ops.core.language import _
 from koseki_ops.engines import apply as engine
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
@@ -38,7 +39,11 @@ def opinion_command(site: Site, *, as_json: bool) -> None:
     for line in sentences:
         click.echo(f"koseki: {in_short(line)}", err=True)
     if not sentences:
-        click.echo(f"{len(result.hosts)} hosts, nothing would change, {result.seconds:.0f} s")
+        click.echo(
+            _("{count} hosts, nothing would change, {seconds:.0f} s").format(
+                count=len(result.hosts), seconds=result.seconds
+            )
+        )
     if as_json:
         print_json(engine.as_json(result))
     if result.unreachable or result.refused:
@@ -72,11 +77,15 @@ def _ask(site: Site, host: str) -> list[RunState]:
     done = run(site, host, STATUS)
     if done.code:
         raise KosekiError(
-            f"{host} does not answer", done.reason, f"check the host and its line: `ssh {host}`"
+            _("{host} does not answer").format(host=host),
+            done.reason,
+            _("check the host and its line: `ssh {host}`").format(host=host),
         )
     try:
         return run_states(done.stdout)
     except ValueError as error:
         raise KosekiError(
-            f"{host} did not report its runs", str(error), f"check it: `ssh {host}`"
+            _("{host} did not report its runs").format(host=host),
+            str(error),
+            _("check it: `ssh {host}`").format(host=host),
         ) from error

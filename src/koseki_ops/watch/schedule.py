@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from koseki_ops.core.language import _
 from koseki_ops.core.results import EngineResult
 
 
@@ -46,13 +47,23 @@ def opinion(result: EngineResult) -> list[str]:
     sentences = []
     for name, host in result.hosts.items():
         if host.unreachable:
-            sentences.append(f"{name} is not verified: {'; '.join(host.errors) or 'no answer'}")
+            sentences.append(
+                _("{name} is not verified: {errors}").format(
+                    name=name, errors="; ".join(host.errors) or _("no answer")
+                )
+            )
         elif host.failed:
-            sentences.append(f"{name} could not be asked: {'; '.join(host.errors)}")
+            sentences.append(
+                _("{name} could not be asked: {errors}").format(
+                    name=name, errors="; ".join(host.errors)
+                )
+            )
         elif host.changed:
             sentences.append(
-                f"{name} differs from the inventory, {host.changed} would change: "
-                f"{'; '.join(host.changes)}; run `koseki apply --limit {name}`"
+                _(
+                    "{name} differs from the inventory, {changed} would change: {changes}; "
+                    "run `koseki apply --limit {name}`"
+                ).format(name=name, changed=host.changed, changes="; ".join(host.changes))
             )
     return sentences
 
@@ -86,13 +97,20 @@ class RunState:
     def sentence(self) -> str:
         """Say it to a person."""
         if self.at_work:
-            text = "is at work"
+            text = _("is at work")
         elif not self.last:
-            text = "not due yet"
+            text = _("not due yet")
         else:
-            ended = "well" if self.result == "success" else f"{self.result} {self.exit_code}"
-            text = f"{self.last}: ended {ended}"
-        return f"{text}; next {self.coming}" if self.coming else f"{text}; no next one"
+            text = _("{last}: ended well").format(last=self.last)
+            if self.result != "success":
+                text = _("{last}: ended {result} {exit_code}").format(
+                    last=self.last, result=self.result, exit_code=self.exit_code
+                )
+        return (
+            _("{text}; next {coming}").format(text=text, coming=self.coming)
+            if self.coming
+            else _("{text}; no next one").format(text=text)
+        )
 
 
 def run_states(answer: str) -> list[RunState]:

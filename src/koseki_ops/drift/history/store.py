@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_private
+from koseki_ops.core.language import N_, _
 from koseki_ops.drift.history.waivers import (
     Terms,
     WaiverStatus,
@@ -62,7 +63,9 @@ TABLES = 2
 # The name of a finding that says that no item of its kind could be asked.
 EVERY = "*"
 COLUMNS = "number, at, holds, drifted, not_verified, waived, body, hash"
-ASIDE = "keep the folder as evidence, move it aside and run `koseki drift`: a new history begins"
+ASIDE = N_(
+    "keep the folder as evidence, move it aside and run `koseki drift`: a new history begins"
+)
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,9 @@ class _Row:
             plain: dict[str, Any] = json.loads(zlib.decompress(self.body))
         except (zlib.error, ValueError) as error:
             raise KosekiError(
-                f"sweep {self.number} of the history is damaged", "", ASIDE
+                _("sweep {number} of the history is damaged").format(number=self.number),
+                "",
+                _(ASIDE),
             ) from error
         return plain
 
@@ -325,11 +330,19 @@ class Store:
         for expected, row in enumerate(self._rows(connection, 0), 1):
             if row.number != expected:
                 raise KosekiError(
-                    f"sweep {expected} is missing from the history of drift", "", ASIDE
+                    _("sweep {expected} is missing from the history of drift").format(
+                        expected=expected
+                    ),
+                    "",
+                    _(ASIDE),
                 )
             if row.chained(before) != row.hash:
                 raise KosekiError(
-                    f"sweep {expected} of the history of drift was tampered with", "", ASIDE
+                    _("sweep {expected} of the history of drift was tampered with").format(
+                        expected=expected
+                    ),
+                    "",
+                    _(ASIDE),
                 )
             before = row.hash
             yield expected, before
@@ -358,9 +371,11 @@ class Store:
                 except BlockingIOError as error:
                     if time.monotonic() > deadline:
                         raise KosekiError(
-                            "another sweep has been writing the history of drift for too long",
+                            _("another sweep has been writing the history of drift for too long"),
                             f"{BUSY_SECONDS:.0f} s, {lock}",
-                            f"end what `fuser {lock}` shows, then run `koseki drift`",
+                            _("end what `fuser {lock}` shows, then run `koseki drift`").format(
+                                lock=lock
+                            ),
                         ) from error
                     time.sleep(BUSY_PAUSE)
             yield
@@ -377,9 +392,9 @@ class Store:
         outside = self._read_head_file()
         if not self.database.exists():
             raise KosekiError(
-                "the history of drift is gone, but its head is still here",
+                _("the history of drift is gone, but its head is still here"),
                 str(self.database),
-                f"restore it from the backup, or {ASIDE}",
+                _("restore it from the backup, or {aside}").format(aside=_(ASIDE)),
             )
         try:
             with closing(
@@ -391,10 +406,12 @@ class Store:
         except sqlite3.DatabaseError as error:
             busy = "locked" in str(error)
             remedy = (
-                "wait until that sweep has ended, then run `koseki drift` again" if busy else ASIDE
+                _("wait until that sweep has ended, then run `koseki drift` again")
+                if busy
+                else _(ASIDE)
             )
             raise KosekiError(
-                "the history of drift cannot be read", f"{self.database}: {error}", remedy
+                _("the history of drift cannot be read"), f"{self.database}: {error}", remedy
             ) from error
 
     @contextmanager
@@ -447,30 +464,34 @@ class Store:
         number, chain, signature = head or (0, GENESIS, b"")
         if not self._signed(number, chain, signature):
             raise KosekiError(
-                "the head of the history of drift is not signed by this site's key",
-                f"sweep {number}",
-                ASIDE,
+                _("the head of the history of drift is not signed by this site's key"),
+                _("sweep {number}").format(number=number),
+                _(ASIDE),
             )
         pair = list(self._rows(connection, number - 1, number))
         before = pair[0].hash if number > 1 and pair else GENESIS
         if length != number or not pair or pair[-1].chained(before) != chain:
             raise KosekiError(
-                "the history of drift was tampered with",
-                f"its head is sweep {number}, its last row sweep {length}",
-                ASIDE,
+                _("the history of drift was tampered with"),
+                _("its head is sweep {number}, its last row sweep {length}").format(
+                    number=number, length=length
+                ),
+                _(ASIDE),
             )
         if outside is None:
             raise KosekiError(
-                "the head file of the history of drift is missing", str(self.head_file), ASIDE
+                _("the head file of the history of drift is missing"), str(self.head_file), _(ASIDE)
             )
         # A kill between the commit and the file leaves a file that is older, never a newer one.
         noted, noted_chain = outside
         row = next(self._rows(connection, noted, noted), None)
         if noted and (row is None or row.hash != noted_chain):
             raise KosekiError(
-                "the history of drift does not match its head file",
-                f"{self.head_file.name} has sweep {noted}, the database ends with {number}",
-                ASIDE,
+                _("the history of drift does not match its head file"),
+                _("{head_file} has sweep {noted}, the database ends with {number}").format(
+                    head_file=self.head_file.name, noted=noted, number=number
+                ),
+                _(ASIDE),
             )
         return pair[-1]
 
@@ -484,7 +505,7 @@ class Store:
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise KosekiError(
-                "the head file of the history of drift cannot be read", str(error), ASIDE
+                _("the head file of the history of drift cannot be read"), str(error), _(ASIDE)
             ) from error
         try:
             plain = json.loads(text)
@@ -492,13 +513,13 @@ class Store:
             signature = bytes.fromhex(plain["signature"])
         except (ValueError, KeyError, TypeError) as error:
             raise KosekiError(
-                "the head file of the history of drift is damaged", str(self.head_file), ASIDE
+                _("the head file of the history of drift is damaged"), str(self.head_file), _(ASIDE)
             ) from error
         if not self._signed(number, chain, signature):
             raise KosekiError(
-                "the head file of the history of drift is not signed by this site's key",
+                _("the head file of the history of drift is not signed by this site's key"),
                 str(self.head_file),
-                ASIDE,
+                _(ASIDE),
             )
         return number, chain
 

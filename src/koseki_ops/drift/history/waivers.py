@@ -15,6 +15,7 @@ import yaml
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
+from koseki_ops.core.language import _
 from koseki_ops.drift.model import Finding, Sweep, Verdict
 from koseki_ops.evidence import site_key
 from koseki_ops.plan.inventory import LOADER
@@ -62,9 +63,9 @@ def committed_waivers(site: Site) -> tuple[Terms, ...]:
         inside = path.relative_to(site.root.resolve())
     except ValueError as error:
         raise KosekiError(
-            "the waivers lie outside the checkout",
+            _("the waivers lie outside the checkout"),
             str(path),
-            "move `waivers.yml` back below `inventories/` of the checkout",
+            _("move `waivers.yml` back below `inventories/` of the checkout"),
         ) from error
     if not (site.root / ".git").exists():
         return ()
@@ -73,9 +74,9 @@ def committed_waivers(site: Site) -> tuple[Terms, ...]:
         shown = subprocess.run(git, capture_output=True, check=False)
     except FileNotFoundError as error:
         raise KosekiError(
-            "it cannot be checked whether the waivers are committed",
-            "there is no git here",
-            "run `apt-get install git`",
+            _("it cannot be checked whether the waivers are committed"),
+            _("there is no git here"),
+            _("run `apt-get install git`"),
         ) from error
     if shown.returncode:
         return ()
@@ -99,9 +100,9 @@ def _handed_over(site: Site) -> tuple[Terms, ...]:
     found = json.loads(body) if body else {}
     if found.get("site") != site.name:
         raise KosekiError(
-            "the waivers are not what was signed",
+            _("the waivers are not what was signed"),
             str(path),
-            "run `koseki apply` on the control node",
+            _("run `koseki apply` on the control node"),
         )
     return tuple(found["waivers"])
 
@@ -114,9 +115,9 @@ def _rows(content: bytes, path: Path) -> tuple[Terms, ...]:
         return tuple(terms_of(Waiver.model_validate(row)) for row in plain["waivers"])
     except (yaml.YAMLError, RecursionError, ValueError, KeyError, TypeError) as error:
         raise KosekiError(
-            "the committed waivers cannot be read",
+            _("the committed waivers cannot be read"),
             str(path),
-            "correct the file and commit it: `git commit`",
+            _("correct the file and commit it: `git commit`"),
         ) from error
 
 

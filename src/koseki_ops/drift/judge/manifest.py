@@ -20,6 +20,7 @@ from typing import Any
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import create_private, write_atomic
+from koseki_ops.core.language import _
 from koseki_ops.drift.judge.declared import Rows
 from koseki_ops.drift.observe.items import (
     ANY,
@@ -81,9 +82,9 @@ def hash_key(site: Site) -> str:
     path = site.drift / "hash.key"
     if not path.exists() and site.watch_host:
         raise KosekiError(
-            f"{site.origin} has no manifests of the last apply",
+            _("{origin} has no manifests of the last apply").format(origin=site.origin),
             str(path),
-            "run `koseki apply` on the control node",
+            _("run `koseki apply` on the control node"),
         )
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_private
 from koseki_ops.core.formatting import in_zone, one_line, rfc3339
+from koseki_ops.core.language import _
 from koseki_ops.drift.history.store import Store, finding_from
 from koseki_ops.drift.model import Finding, Sweep, Verdict
 
@@ -143,9 +144,9 @@ def _read_state(path: Path) -> _State:
         return _State({}, {})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise KosekiError(
-            "the record of sent alerts cannot be read",
+            _("the record of sent alerts cannot be read"),
             f"{path}: {error}",
-            "delete it (`rm`): everything that is open is reported once more",
+            _("delete it (`rm`): everything that is open is reported once more"),
         ) from error
     return _State({f.id: f for f in notified}, {f.id: (f, at) for f, at in ended})
 
@@ -261,22 +262,24 @@ def _mail(mail: EmailMessage, settings: DriftAlerts) -> None:
         )
     except OSError as error:
         raise KosekiError(
-            "the mail about drift was not sent: the MTA cannot be started",
+            _("the mail about drift was not sent: the MTA cannot be started"),
             str(error),
-            "install an MTA on the watch host, or correct `drift_alerts.sendmail`",
+            _("install an MTA on the watch host, or correct `drift_alerts.sendmail`"),
         ) from error
     except subprocess.TimeoutExpired as error:
         raise KosekiError(
-            "the mail about drift was not sent: the MTA did not finish in time",
+            _("the mail about drift was not sent: the MTA did not finish in time"),
             f"{MTA_SECONDS} s, {settings.sendmail}",
-            "read `journalctl -u opensmtpd` on the watch host",
+            _("read `journalctl -u opensmtpd` on the watch host"),
         ) from error
     if done.returncode:
         output = one_line(done.stderr.decode(errors="replace"))
         raise KosekiError(
-            "the mail about drift was not sent: the MTA refused it",
-            f"{settings.sendmail}: exit {done.returncode} {output}",
-            "read `journalctl -u opensmtpd` on the watch host",
+            _("the mail about drift was not sent: the MTA refused it"),
+            _("{sendmail}: exit {returncode} {output}").format(
+                sendmail=settings.sendmail, returncode=done.returncode, output=output
+            ),
+            _("read `journalctl -u opensmtpd` on the watch host"),
         )
 
 
@@ -291,15 +294,15 @@ def _post(webhook: AlertWebhook, body: bytes) -> None:
         output = one_line(answer.read(200).decode(errors="replace"))
     except (OSError, http.client.HTTPException) as error:
         raise KosekiError(
-            "the Alertmanager did not take the alerts",
+            _("the Alertmanager did not take the alerts"),
             f"{place}: {error}",
-            "check that it runs, and `drift_alerts.webhook` in the inventory",
+            _("check that it runs, and `drift_alerts.webhook` in the inventory"),
         ) from error
     finally:
         connection.close()
     if not OK <= answer.status < BAD_REQUEST:
         raise KosekiError(
-            "the Alertmanager refused the alerts",
+            _("the Alertmanager refused the alerts"),
             f"{place}: {answer.status} {output}",
-            "read its log, and check `drift_alerts.webhook` in the inventory",
+            _("read its log, and check `drift_alerts.webhook` in the inventory"),
         )

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.model.values import DocumentText, IsoDate, Positive, Slug, Table
 from koseki_ops.plan.naming import Names, database_of
 
@@ -24,14 +25,16 @@ def check_digit(code5: str) -> str:
 def _code6(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(  # noqa: TRY004 - pydantic reports ValueError, TypeError escapes it
-            'a municipality code is a string, not a number; write it in quotes, as "202053"'
+            _('a municipality code is a string, not a number; write it in quotes, as "202053"')
         )
     if not re.fullmatch(r"[0-9]{6}", value):
-        raise ValueError("a municipality code has six digits, the last a check digit")
+        raise ValueError(_("a municipality code has six digits, the last a check digit"))
     wanted = check_digit(value[:5])
     if value[5] != wanted:
         raise ValueError(
-            f"wrong check digit; {value[:5]} takes {wanted}, so write {value[:5]}{wanted}"
+            _("wrong check digit; {value} takes {wanted}, so write {value}{wanted}").format(
+                value=value[:5], wanted=wanted
+            )
         )
     return value
 
@@ -108,12 +111,15 @@ class Municipality(Table):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.left_on and (self.joined_on is None or self.left_on <= self.joined_on):
-            raise ValueError("left_on is not after joined_on; correct the dates")
+            raise ValueError(_("left_on is not after joined_on; correct the dates"))
         if self.left_on and self.host:
-            raise ValueError("the municipality that runs the platform cannot leave it")
+            raise ValueError(_("the municipality that runs the platform cannot leave it"))
         if self.takeover and self.host:
             raise ValueError(
-                "the municipality that runs the platform issues for others; take its takeover out"
+                _(
+                    "the municipality that runs the platform issues for others; take its "
+                    "takeover out"
+                )
             )
         return self
 
@@ -122,11 +128,17 @@ class Municipality(Table):
         for place, terminal in enumerate(self.terminals):
             if terminal.rpartition("-")[0] != self.slug:
                 raise ValueError(
-                    f"terminals[{place}] is {terminal}: a terminal of {self.slug} is called "
-                    f"{self.slug}-NN; correct one"
+                    _(
+                        "terminals[{place}] is {terminal}: a terminal of {slug} is called "
+                        "{slug}-NN; correct one"
+                    ).format(place=place, terminal=terminal, slug=self.slug)
                 )
             if terminal in self.terminals[:place]:
-                raise ValueError(f"terminals[{place}] is {terminal}, which is there already")
+                raise ValueError(
+                    _("terminals[{place}] is {terminal}, which is there already").format(
+                        place=place, terminal=terminal
+                    )
+                )
         return self
 
     def has_joined(self, day: date) -> bool:

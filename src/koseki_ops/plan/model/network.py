@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.model.values import Address, Network, Port, Table
 
 
@@ -21,8 +22,10 @@ class Line(Table):
     def _own_registry(self) -> Self:
         if not any(self.registry in network for network in self.counters):
             raise ValueError(
-                f"the registry {self.registry} is outside its counters; a registry stands on its "
-                "own town's line"
+                _(
+                    "the registry {registry} is outside its counters; a registry stands on "
+                    "its own town's line"
+                ).format(registry=self.registry)
             )
         return self
 
@@ -39,7 +42,9 @@ class PlanNetwork(Table):
     def _router_inside(self) -> Self:
         if self.router not in self.cidr:
             raise ValueError(
-                f"the router {self.router} is outside {self.cidr}; correct one of them"
+                _("the router {router} is outside {cidr}; correct one of them").format(
+                    router=self.router, cidr=self.cidr
+                )
             )
         return self
 
@@ -79,7 +84,11 @@ class ServicePorts(Table):
         seen: dict[int, str] = {}
         for name, port in self:
             if port in seen:
-                raise ValueError(f"{name} and {seen[port]} are both {port}; correct one")
+                raise ValueError(
+                    _("{name} and {seen} are both {port}; correct one").format(
+                        name=name, seen=seen[port], port=port
+                    )
+                )
             seen[port] = name
         return self
 

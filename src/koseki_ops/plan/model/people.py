@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.model.values import IsoDate, Positive, Table
 
 
@@ -33,7 +34,7 @@ class Operator(Table):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.valid_from > self.valid_until:
-            raise ValueError("valid_from is after valid_until; correct the dates")
+            raise ValueError(_("valid_from is after valid_until; correct the dates"))
         return self
 
     def covers(self, day: date) -> bool:

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.days import effective_day, today_in
 from koseki_ops.plan.model.municipalities import Municipality, Terminal
 from koseki_ops.plan.model.network import Flow, HostAddresses, Line, PlanNetwork, ServicePorts
@@ -38,7 +39,7 @@ def _zone(value: str) -> str:
     try:
         ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError("no such time zone; write it as Asia/Tokyo") from error
+        raise ValueError(_("no such time zone; write it as Asia/Tokyo")) from error
     return value
 
 

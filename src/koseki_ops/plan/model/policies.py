@@ -7,6 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.model.values import Address, Moment, Port, Positive, Table
 
 
@@ -69,8 +70,11 @@ class TimingProfile(Table):
         needed = self.loop_wait + 2 * self.retry_timeout
         if needed > self.ttl:
             raise ValueError(
-                f"loop_wait + 2*retry_timeout is {needed}, more than ttl {self.ttl}; "
-                "a leader would lose its key while it still retries: raise ttl or lower the others"
+                _(
+                    "loop_wait + 2*retry_timeout is {needed}, more than ttl {ttl}; a leader "
+                    "would lose its key while it still retries: raise ttl or lower the "
+                    "others"
+                ).format(needed=needed, ttl=self.ttl)
             )
         return self
 
@@ -97,7 +101,7 @@ class CertificatePolicy(Table):
     def _renewed_in_time(self) -> Self:
         if self.renew_when_days_left >= self.lifetime_days:
             raise ValueError(
-                "renew_when_days_left must be shorter than lifetime_days; take a third of it"
+                _("renew_when_days_left must be shorter than lifetime_days; take a third of it")
             )
         return self
 
@@ -133,7 +137,9 @@ class Waiver(Table):
     def _two_persons(self) -> Self:
         if self.approver == self.owner:
             raise ValueError(
-                f"{self.owner} approves a waiver of their own; let another operator approve it"
+                _("{owner} approves a waiver of their own; let another operator approve it").format(
+                    owner=self.owner
+                )
             )
         return self
 
@@ -141,8 +147,9 @@ class Waiver(Table):
     def _ends_soon(self) -> Self:
         if not self.granted < self.expires <= self.granted + WAIVER_LONGEST:
             raise ValueError(
-                f"a waiver ends after it is granted and within {WAIVER_LONGEST.days} days; "
-                "correct expires"
+                _(
+                    "a waiver ends after it is granted and within {days} days; correct expires"
+                ).format(days=WAIVER_LONGEST.days)
             )
         return self
 
@@ -258,8 +265,10 @@ class AuditPolicy(Table):
     def _warned_first(self) -> Self:
         if self.alarm_percent >= self.warn_percent:
             raise ValueError(
-                f"alarm_percent is not below warn_percent ({self.warn_percent}); "
-                "the warning comes first: lower it"
+                _(
+                    "alarm_percent is not below warn_percent ({warn_percent}); the warning "
+                    "comes first: lower it"
+                ).format(warn_percent=self.warn_percent)
             )
         return self
 

@@ -9,6 +9,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from koseki_ops.core.language import _
+
 
 def _iso_date(value: object) -> date:
     if isinstance(value, date):
@@ -17,22 +19,24 @@ def _iso_date(value: object) -> date:
         try:
             return date.fromisoformat(value)
         except ValueError as error:
-            raise ValueError('a date is written "YYYY-MM-DD"') from error
-    raise ValueError('a date is written "YYYY-MM-DD"')
+            raise ValueError(_('a date is written "YYYY-MM-DD"')) from error
+    raise ValueError(_('a date is written "YYYY-MM-DD"'))
 
 
 def _network(value: object) -> IPv4Network:
     try:
         return IPv4Network(str(value))
     except ValueError as error:
-        raise ValueError(f"{error}; write a network as 10.20.101.0/24") from error
+        raise ValueError(
+            _("{error}; write a network as 10.20.101.0/24").format(error=error)
+        ) from error
 
 
 def _address(value: object) -> IPv4Address:
     try:
         return IPv4Address(str(value))
     except ValueError as error:
-        raise ValueError("write an IPv4 address as 10.20.10.11") from error
+        raise ValueError(_("write an IPv4 address as 10.20.10.11")) from error
 
 
 def _utc(value: object) -> datetime:
@@ -43,13 +47,13 @@ def _utc(value: object) -> datetime:
         try:
             return datetime.fromisoformat(value)
         except ValueError as error:
-            raise ValueError(f"{error}; correct the moment") from error
-    raise ValueError('a moment is written in UTC and in quotes, as "2026-11-30T15:00:00Z"')
+            raise ValueError(_("{error}; correct the moment").format(error=error)) from error
+    raise ValueError(_('a moment is written in UTC and in quotes, as "2026-11-30T15:00:00Z"'))
 
 
 def _slug(value: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9]{1,15}", value):
-        raise ValueError("a slug has 2 to 16 of a-z and 0-9, starting with a letter")
+        raise ValueError(_("a slug has 2 to 16 of a-z and 0-9, starting with a letter"))
     return value
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from koseki_ops.core.foreign import as_asked
+from koseki_ops.core.language import _
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
@@ -61,21 +62,35 @@ def status_command(site: Site, municipality: str | None, *, as_json: bool) -> No
     with as_asked("the link's host"):
         for town in towns:
             for flow in town["flows"]:
-                by_hand = f"  by hand: {flow['reason']} ({flow['by']})" if flow["reason"] else ""
+                by_hand = (
+                    _("  by hand: {reason} ({by})").format(reason=flow["reason"], by=flow["by"])
+                    if flow["reason"]
+                    else ""
+                )
                 mode = by_hand if flow["mode"] == "manual" else ""
                 click.echo(
-                    f"{town['town']:10} {flow['direction']:3} {flow['flow']:16} next "
-                    f"{flow['next']:6}{mode}  {flow['term']}"
+                    _("{town:10} {direction:3} {flow:16} next {next:6}{mode}  {term}").format(
+                        town=town["town"],
+                        direction=flow["direction"],
+                        flow=flow["flow"],
+                        next=flow["next"],
+                        mode=mode,
+                        term=flow["term"],
+                    )
                 )
             for file in town["waiting"]:
-                click.echo(f"{town['town']:10} waits       {file}")
+                click.echo(_("{town:10} waits       {file}").format(town=town["town"], file=file))
             for row in town["quarantine"]:
-                place = "STANDS" if row["open"] else "quarantine"
+                place = _("STANDS") if row["open"] else _("quarantine")
                 click.echo(
                     f"{town['town']:10} {place:11} {row['file']}: {row['code']}, {row['detail']}"
                 )
             if town["outbox_set_aside"]:
-                click.echo(f"{town['town']:10} {town['outbox_set_aside']} rows cannot be sent")
+                click.echo(
+                    _("{town:10} {outbox_set_aside} rows cannot be sent").format(
+                        town=town["town"], outbox_set_aside=town["outbox_set_aside"]
+                    )
+                )
     if as_json:
         print_json({"towns": towns})
 

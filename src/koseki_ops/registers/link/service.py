@@ -14,6 +14,7 @@ from typing import Any
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.foreign import rows_from
+from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
@@ -47,9 +48,11 @@ def verify_keys(site: Site, platform: Platform) -> None:
         path = folder_of(site) / f"{slug}.pub"
         if not path.exists():
             raise KosekiError(
-                f"the registry of {slug} has no key",
+                _("the registry of {slug} has no key").format(slug=slug),
                 str(path),
-                f"put the municipality's public key there: `koseki link key {slug} FILE`",
+                _("put the municipality's public key there: `koseki link key {slug} FILE`").format(
+                    slug=slug
+                ),
             )
 
 
@@ -60,15 +63,15 @@ def keep_key(site: Site, platform: Platform, slug: str, file: Path) -> Path:
         text = file.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
         raise KosekiError(
-            "the key cannot be read",
+            _("the key cannot be read"),
             f"{file}: {error}",
-            "give the file: `koseki link key MUNICIPALITY FILE`",
+            _("give the file: `koseki link key MUNICIPALITY FILE`"),
         ) from error
     if not KEY.fullmatch(text):
         raise KosekiError(
-            "not one public key of the type ssh-ed25519",
+            _("not one public key of the type ssh-ed25519"),
             f"{file}: {text[:40]!r}",
-            "get the .pub file of its registry's key from the municipality (docs/link.md)",
+            _("get the .pub file of its registry's key from the municipality (docs/link.md)"),
         )
     path = folder_of(site) / f"{slug}.pub"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,9 +93,9 @@ def _town(platform: Platform, slug: str) -> None:
     known = [town.slug for town in platform.municipalities]
     if slug not in known:
         raise KosekiError(
-            "no such municipality",
+            _("no such municipality"),
             slug,
-            f"name one of {', '.join(known)} (`koseki municipalities`)",
+            _("name one of {known} (`koseki municipalities`)").format(known=", ".join(known)),
         )
 
 
@@ -108,27 +111,35 @@ def ask(
     for slug in towns:
         if slug not in joined(platform):
             raise KosekiError(
-                "no such municipality, or it has not joined",
+                _("no such municipality, or it has not joined"),
                 slug,
-                f"name one of {', '.join(joined(platform))} (`koseki municipalities`)",
+                _("name one of {joined} (`koseki municipalities`)").format(
+                    joined=", ".join(joined(platform))
+                ),
             )
     inventory = Inventory(site.inventory)
     ensure_site_ssh(site, inventory)
-    (host, *_) = inventory.hosts_in("registry_link")
+    (host, *_more) = inventory.hosts_in("registry_link")
     calls = [f"sudo -n {PROGRAM} {shlex.join([slug, *words])}" for slug in towns]
     done = run_on(site, host, " && ".join(calls))
     if done.code:
         raise KosekiError(
-            f"`koseki-link {' '.join(words)}` failed on {host}",
+            _("`koseki-link {words}` failed on {host}").format(words=" ".join(words), host=host),
             done.reason.removeprefix("koseki-link: "),
-            f"see `koseki link status`, and `journalctl -u 'koseki-link@*'` on {host}",
+            _("see `koseki link status`, and `journalctl -u 'koseki-link@*'` on {host}").format(
+                host=host
+            ),
         )
     answers = rows_from(host, done.stdout)
     if not all(isinstance(answer, dict) for answer in answers) or len(answers) != len(towns):
-        seen = f"{len(answers)} answers about {len(towns)} towns"
+        seen = _("{count} answers about {count2} towns").format(
+            count=len(answers), count2=len(towns)
+        )
         raise KosekiError(
-            f"the link on {host} did not answer what it was asked",
+            _("the link on {host} did not answer what it was asked").format(host=host),
             seen,
-            f"see `journalctl -n 50` on {host}, then run the same command again",
+            _("see `journalctl -n 50` on {host}, then run the same command again").format(
+                host=host
+            ),
         )
     return answers

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import click
 
 from koseki_ops.core.foreign import as_asked
+from koseki_ops.core.language import _
 from koseki_ops.plan.cli_options import (
     end_of,
     end_options,
@@ -51,7 +52,11 @@ def open_command(
     end = end_of(until, hours, registers.zone)
     spec = service.RequestSpec(slug=slug, until=end, **given)
     made = service.open_request(registers, spec, who())
-    click.echo(f"{made} is open until {end.astimezone(registers.zone):%Y-%m-%d %H:%M %Z}")
+    click.echo(
+        _("{made} is open until {end:%Y-%m-%d %H:%M %Z}").format(
+            made=made, end=end.astimezone(registers.zone)
+        )
+    )
     if as_json:
         print_json({"id": made, "expires_at": end.isoformat()})
 
@@ -66,7 +71,7 @@ def close_command(site: Site, *, request: str, closed_by: str) -> None:
     Example: koseki request close oshika-3 --by sousa02
     """
     service.close_request(service.RegisterService.of(site), request, closed_by)
-    click.echo(f"{request} is closed")
+    click.echo(_("{request} is closed").format(request=request))
 
 
 @request_group.command("list")
@@ -103,7 +108,7 @@ def list_command(
         place = event.database or event.host
         click.echo(f"{event.kind:14} {event.at:%Y-%m-%dT%H:%M:%SZ} {event.operator:10} {place}")
     for host, why in unreachable.items():
-        click.echo(f"koseki: {host} did not answer: {why}", err=True)
+        click.echo(_("koseki: {host} did not answer: {why}").format(host=host, why=why), err=True)
     if as_json:
         events = [{**asdict(event), "at": event.at.isoformat()} for event in noted]
         print_json({"requests": rows, "events": events, "silent": unreachable})

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.foreign import as_asked, parsed, rows_from
 from koseki_ops.core.formatting import in_short
+from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
 from koseki_ops.plan.municipalities import operators_on
@@ -99,9 +100,9 @@ class RegisterService:
         if slug not in self.towns:
             known = ", ".join(self.towns)
             raise KosekiError(
-                "no municipality of this name has joined",
+                _("no municipality of this name has joined"),
                 slug,
-                f"name one of {known} (`koseki municipalities`)",
+                _("name one of {known} (`koseki municipalities`)").format(known=known),
             )
         return slug
 
@@ -109,9 +110,9 @@ class RegisterService:
         """Return an operator of today; KosekiError for anybody else."""
         if name not in self.operators:
             raise KosekiError(
-                f"{name} is not a valid operator today",
-                f"valid: {', '.join(self.operators)}",
-                "give one of them, or correct `operators.yml`",
+                _("{name} is not a valid operator today").format(name=name),
+                _("valid: {operators}").format(operators=", ".join(self.operators)),
+                _("give one of them, or correct `operators.yml`"),
             )
         return name
 
@@ -154,15 +155,15 @@ def check(registers: RegisterService, spec: RequestSpec, now: datetime) -> None:
     if registers.operator(spec.operator) not in registers.workers:
         workers = ", ".join(registers.workers)
         raise KosekiError(
-            "the operator has no account on the database hosts",
+            _("the operator has no account on the database hosts"),
             spec.operator,
-            f"give --operator one of {workers}",
+            _("give --operator one of {workers}").format(workers=workers),
         )
     if registers.operator(spec.approver) in (spec.requester, spec.operator):
         raise KosekiError(
-            "who requests or works does not approve",
+            _("who requests or works does not approve"),
             spec.approver,
-            "give another operator with --approver",
+            _("give another operator with --approver"),
         )
     one_line("basis", spec.basis)
     one_line("requester", spec.requester)
@@ -173,17 +174,19 @@ def one_line(name: str, text: str) -> None:
     """Refuse a text that is empty or not one line; name: what it says."""
     if not TEXT.fullmatch(text) or not text.strip():
         raise KosekiError(
-            f"--{name} is not one line of text",
+            _("--{name} is not one line of text").format(name=name),
             text[:40],
-            f"write --{name} in one line of up to 200 characters",
+            _("write --{name} in one line of up to 200 characters").format(name=name),
         )
 
 
 def ends_within(end: datetime, now: datetime, hours: int) -> None:
     """Refuse an end that is over or more than so many hours away."""
     if not now < end <= now + timedelta(hours=hours):
-        remedy = f"give --until or --hours: after now and within {hours} hours"
-        raise KosekiError("the expiry is in the past or too far ahead", end.isoformat(), remedy)
+        remedy = _("give --until or --hours: after now and within {hours} hours").format(
+            hours=hours
+        )
+        raise KosekiError(_("the expiry is in the past or too far ahead"), end.isoformat(), remedy)
 
 
 def open_request(registers: RegisterService, spec: RequestSpec, opened_by: str) -> str:
@@ -208,7 +211,9 @@ def close_request(registers: RegisterService, request: str, closed_by: str) -> N
     """Close an open request: its rights are taken back, then its sessions end."""
     found = REQUEST_ID.fullmatch(request)
     if found is None:
-        raise KosekiError("not a request's id", request, "write it as `koseki request list` does")
+        raise KosekiError(
+            _("not a request's id"), request, _("write it as `koseki request list` does")
+        )
     slug, number = found.groups()
     registers.town(slug)
     registers.operator(closed_by)

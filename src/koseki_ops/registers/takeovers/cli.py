@@ -8,6 +8,7 @@ from dataclasses import asdict
 import click
 
 from koseki_ops.core.foreign import as_asked
+from koseki_ops.core.language import _
 from koseki_ops.plan.cli_options import (
     end_of,
     end_options,
@@ -48,7 +49,11 @@ def declare_command(
     registers = RegisterService.of(site)
     end = end_of(until, hours, registers.zone)
     made = service.declare(registers, service.TakeoverSpec(until=end, **given), who())
-    click.echo(f"{made} is declared until {end.astimezone(registers.zone):%Y-%m-%d %H:%M %Z}")
+    click.echo(
+        _("{made} is declared until {end:%Y-%m-%d %H:%M %Z}").format(
+            made=made, end=end.astimezone(registers.zone)
+        )
+    )
     if as_json:
         print_json({"id": made, "ends_at": end.isoformat()})
 
@@ -63,7 +68,7 @@ def end_command(site: Site, *, town: str, ended_by: str) -> None:
     Example: koseki takeover end 大鹿村 --by sousa02
     """
     slug = service.end(RegisterService.of(site), town, ended_by)
-    click.echo(f"nobody issues for {slug} any more")
+    click.echo(_("nobody issues for {slug} any more").format(slug=slug))
 
 
 @takeover_group.command("status")
@@ -87,7 +92,11 @@ def status_command(site: Site, *, towns: tuple[str, ...], as_json: bool) -> None
                     f"{end}  {one['cause']}  {one['declared_by']}, "
                     f"{one['approver']}"
                 )
-            click.echo(f"{row.municipality}: {len(row.documents)} documents issued")
+            click.echo(
+                _("{municipality}: {count} documents issued").format(
+                    municipality=row.municipality, count=len(row.documents)
+                )
+            )
             for fault in row.faults:
                 click.echo(f"koseki: {row.municipality}: {fault}", err=True)
     if as_json:

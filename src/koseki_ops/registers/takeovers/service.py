@@ -14,6 +14,7 @@ from typing import Any
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.foreign import as_asked, rows_from
+from koseki_ops.core.language import _
 from koseki_ops.plan.model import Municipality, Takeover
 from koseki_ops.plan.naming import database_of
 from koseki_ops.registers.requests.service import RegisterService, ends_within, one_line
@@ -59,11 +60,11 @@ def clause(registers: RegisterService, town: str) -> tuple[Municipality, Takeove
     for row in rows:
         if row.slug == slug and row.takeover:
             return row, row.takeover
-    known = ", ".join(row.slug for row in rows if row.takeover) or "none"
+    known = ", ".join(row.slug for row in rows if row.takeover) or _("none")
     raise KosekiError(
-        "the inventory allows no takeover for this municipality",
+        _("the inventory allows no takeover for this municipality"),
         town,
-        f"name one of `takeovers` in the inventory: {known}",
+        _("name one of `takeovers` in the inventory: {known}").format(known=known),
     )
 
 
@@ -71,8 +72,8 @@ def declare(registers: RegisterService, spec: TakeoverSpec, typed_by: str) -> st
     """Declare a takeover and return its id; the database refuses one that is declared already."""
     town, takeover = clause(registers, spec.town)
     if registers.operator(spec.approver) == registers.operator(spec.declared_by):
-        remedy = "give another operator with --approver"
-        raise KosekiError("who declares does not approve", spec.approver, remedy)
+        remedy = _("give another operator with --approver")
+        raise KosekiError(_("who declares does not approve"), spec.approver, remedy)
     one_line("cause", spec.cause)
     ends_within(spec.until, datetime.now(UTC), takeover.longest_hours)
     row_values = {
@@ -152,9 +153,12 @@ def reconcile(last: int, numbers: Iterable[int], outside: Iterable[int]) -> list
     there = set(numbers)
     return [
         *(
-            f"number {n} was taken and has no document"
+            _("number {n} was taken and has no document").format(n=n)
             for n in sorted({*range(1, last + 1)} - there)
         ),
-        *(f"number {n} was never taken" for n in sorted(there - {*range(1, last + 1)})),
-        *(f"number {n} was issued outside of its takeover" for n in sorted(outside)),
+        *(
+            _("number {n} was never taken").format(n=n)
+            for n in sorted(there - {*range(1, last + 1)})
+        ),
+        *(_("number {n} was issued outside of its takeover").format(n=n) for n in sorted(outside)),
     ]
