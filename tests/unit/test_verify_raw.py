@@ -104,19 +104,24 @@ def without_mark(vault: Path, before: str = "") -> list[str]:
 
 
 def test_what_is_no_ciphertext_is_named(vault: Path) -> None:
-    """With the others' count, without which nothing named would say nothing."""
-    assert without_mark(vault) == ["@@ 2"]
+    """With the others' count, the control's among them: without it nothing named says nothing."""
+    assert without_mark(vault) == ["@@ 3"]
     (vault / "a name in the clear").write_bytes(b"x\0" + SEALED)
     (vault / "a b\xff").write_bytes(b"compressed")
     (vault / "empty").touch()
-    assert without_mark(vault) == ["a b\xff", "a name in the clear", "@@ 2"]
+    assert without_mark(vault) == ["a b\xff", "a name in the clear", "@@ 3"]
+
+
+def test_a_place_without_a_file_yet_is_no_search_that_did_not_end(tmp_path: Path) -> None:
+    """A new vault is verified before its first generation is sealed."""
+    assert without_mark(tmp_path) == ["@@ 1"]
 
 
 def test_what_goes_between_two_looks_is_not_named(vault: Path) -> None:
     """A file is renamed as soon as it is whole: its first name is no error."""
     (vault / "going").write_bytes(b"plain")
     gone = f'xargs() {{ rm -f {shlex.quote(str(vault))}/going; command xargs "$@"; }};'
-    assert without_mark(vault, gone) == ["@@ 2"]
+    assert without_mark(vault, gone) == ["@@ 3"]
 
 
 @pytest.mark.parametrize("missing", ["grep", "find", "sort", "comm"])

@@ -29,12 +29,15 @@ printf '@@ control %s\n' "$control"
 """
 
 # Reads only until the first match in a file. Named is what was not seen to hold the mark and is
-# still there, whether it has none or could not be read; the last line says how many have it.
+# still there, whether it has none or could not be read; the last line says how many have it, a
+# control that this makes among them: a place without a file yet has at least that one.
 UNMARKED = r"""
-found=$(mktemp) && list=$(mktemp) && marked=$(mktemp) || exit 1
-trap 'rm -f "$found" "$list" "$marked"' EXIT
+found=$(mktemp) && list=$(mktemp) && marked=$(mktemp) && control=$(mktemp) || exit 1
+trap 'rm -f "$found" "$list" "$marked" "$control"' EXIT
 export LC_ALL=C
-{find} -print0 >"$found" && sort -z "$found" >"$list" || exit 1
+printf '%s' {mark} >"$control"
+{find} -print0 >"$found" && printf '%s\0' "$control" >>"$found" || exit 1
+sort -z "$found" >"$list" || exit 1
 xargs -0 -r grep -slaZE '^{mark}' <"$list" | sort -z >"$marked"
 comm -z -23 "$list" "$marked" >"$found" || exit 1
 xargs -0 -r ls -1d -- <"$found" 2>/dev/null
