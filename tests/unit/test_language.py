@@ -27,7 +27,7 @@ from koseki_ops.cli import cli
 from koseki_ops.core import language
 from koseki_ops.core.command_language import in_language
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.core.language import CATALOGUE, PACKAGE, SAID_BY, VARIABLE, _, ngettext
+from koseki_ops.core.language import CATALOGUE, CHOSEN_BY, PACKAGE, VARIABLE, _, ngettext
 from koseki_ops.plan.pydantic_faults import SENTENCES
 from koseki_ops.plan.site import project_root
 from koseki_ops.reference.commands import commands
@@ -390,7 +390,7 @@ def test_the_language_is_what_the_locale_says(environment: dict[str, str], expec
     assert language.language_of(environment) == expected
 
 
-@given(st.dictionaries(st.sampled_from(SAID_BY[1:]), st.text()))
+@given(st.dictionaries(st.sampled_from(CHOSEN_BY[1:]), st.text()))
 def test_any_locale_is_a_language(environment: dict[str, str]) -> None:
     """Whatever stands in its variables."""
     assert language.language_of(environment) in language.LANGUAGES

@@ -106,17 +106,32 @@ def texts(node: ast.expr, names: Names) -> list[str]:
             return texts(value, names)
         case ast.BinOp(left=left, op=ast.Add(), right=right):
             return [texts(left, names)[0] + texts(right, names)[0]]
+        case ast.Call(func=ast.Attribute(value=text, attr="format"), keywords=given):
+            values = {str(row.arg): texts(row.value, names)[0] for row in given}
+            return [filled(form, values) for form in texts(text, names)]
+    return [text for one in choices(node, names) for text in texts(one, names)] or [VALUE]
+
+
+def filled(form: str, values: Mapping[str, str]) -> str:
+    """Return a message with its places filled in."""
+    return re.sub(r"\{(\w+)[^}]*\}", lambda match: values.get(match[1], VALUE), form)
+
+
+def choices(node: ast.expr, names: Names) -> list[ast.expr]:
+    """Return the expressions of which an expression is one."""
     found: list[ast.expr] = []
     match node:
+        case ast.Call(func=ast.Name(id="_" | "N_" | "ngettext"), args=forms):
+            found = forms[:2]
         case ast.IfExp(body=body, orelse=orelse):
             found = [body, orelse]
         case ast.BoolOp(values=values):
             found = values
         case ast.Name(id=name) | ast.Call(func=ast.Name(id=name)):
             found = names.get(name, [])
-        case ast.Starred(value=ast.Name(id=name)):
+        case ast.Starred(value=ast.Name(id=name) | ast.Call(args=[_, ast.Name(id=name)])):
             found = [row.elts[-1] for row in names.get(name, []) if isinstance(row, ast.Tuple)]
-    return [text for one in found for text in texts(one, names)] or [VALUE]
+    return found
 
 
 def names_in(tree: ast.AST) -> Names:

@@ -34,7 +34,7 @@ def language_option(command: Callable[..., Any]) -> Callable[..., Any]:
         is_eager=True,
         expose_value=False,
         callback=_chosen,
-        help="Language of messages (default: as LC_ALL, LC_MESSAGES or LANG say, else English).",
+        help="Language of messages (default: by LC_ALL, LC_MESSAGES or LANG, else English).",
     )(command)
 
 

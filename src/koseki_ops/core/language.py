@@ -18,7 +18,7 @@ VARIABLE = "KOSEKI_LANG"
 ENGLISH, JAPANESE = "en", "ja"
 LANGUAGES = (JAPANESE, ENGLISH)
 # Where an environment says it, the first one that is set: POSIX's order, after our own.
-SAID_BY = (VARIABLE, "LC_ALL", "LC_MESSAGES", "LANG")
+CHOSEN_BY = (VARIABLE, "LC_ALL", "LC_MESSAGES", "LANG")
 # By its own place: whoever asks for help waits for no machinery that could look into archives.
 PACKAGE = Path(__file__).parents[1]
 CATALOGUE = "locale/ja/LC_MESSAGES/koseki.po"
@@ -31,7 +31,7 @@ def language_of(environment: Mapping[str, str]) -> str:
 
     What `KOSEKI_LANG` says is returned as it is: who set it meant it, and is told when it is wrong.
     """
-    name = next((name for name in SAID_BY if environment.get(name)), "")
+    name = next((name for name in CHOSEN_BY if environment.get(name)), "")
     value = environment.get(name, "")
     if name == VARIABLE:
         return value
