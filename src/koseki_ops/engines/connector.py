@@ -127,7 +127,7 @@ class KosekiConnector(BaseConnector):
                 ).format(host=self.host.name, release=release, wanted=wanted)
             )
         sources = self.host.data.get("time_sources", {})
-        # The clock of a host that asks nobody is set by the ground.
+        # The clock of a host that asks nobody is set by the baseline.
         if any(sources.get(group) for group in self.host.groups) and (
             apart := clocks_apart(clock, asked, time.time())
         ):
