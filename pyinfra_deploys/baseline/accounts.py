@@ -13,6 +13,7 @@ from pyinfra_deploys.baseline.operations import Commands, File, ShellAnswer, ask
 from pyinfra_deploys.baseline.templates import render
 
 from koseki_ops.drift.judge.declared import Declared
+from koseki_ops.plan.model import AccountPolicy
 from koseki_ops.plan.site import Site
 from koseki_ops.trust.secrets import load_secrets
 from koseki_ops.trust.ssh_ca import WATCH_PRINCIPAL, watch_addresses
@@ -136,6 +137,30 @@ def principals(data: HostData, today: date) -> tuple[File, ...]:
     )
 
 
+def _login_rules(policy: AccountPolicy) -> tuple[File, ...]:
+    """Return the files that say how good a password is, and when whoever guesses is locked out."""
+    return (
+        File(
+            "/etc/security/pwquality.conf.d/koseki.conf",
+            render(
+                "/etc/security/pwquality.conf",
+                length=policy.password_min_length,
+                classes=policy.password_min_classes,
+            ),
+        ),
+        File(
+            "/etc/security/faillock.conf",
+            render(
+                "/etc/security/faillock.conf",
+                attempts=policy.lockout_attempts,
+                seconds=policy.lockout_seconds,
+            ),
+        ),
+        File("/usr/share/pam-configs/koseki-faillock-preauth", PREAUTH),
+        File("/usr/share/pam-configs/koseki-faillock", AUTHFAIL),
+    )
+
+
 @deploy("Keep accounts: the engines', the operators', nobody else's")
 def accounts(data: HostData, today: date) -> None:
     """Keep groups, accounts, sudo, password quality and lockout."""
@@ -171,26 +196,7 @@ def accounts(data: HostData, today: date) -> None:
     )
     put_files(
         name="Keep password quality and lockout",
-        files=(
-            File(
-                "/etc/security/pwquality.conf.d/koseki.conf",
-                render(
-                    "/etc/security/pwquality.conf",
-                    length=policy.password_min_length,
-                    classes=policy.password_min_classes,
-                ),
-            ),
-            File(
-                "/etc/security/faillock.conf",
-                render(
-                    "/etc/security/faillock.conf",
-                    attempts=policy.lockout_attempts,
-                    seconds=policy.lockout_seconds,
-                ),
-            ),
-            File("/usr/share/pam-configs/koseki-faillock-preauth", PREAUTH),
-            File("/usr/share/pam-configs/koseki-faillock", AUTHFAIL),
-        ),
+        files=_login_rules(policy),
         then="DEBIAN_FRONTEND=noninteractive pam-auth-update --package",
     )
     for account in data.operators(today):

@@ -41,36 +41,62 @@ def _owned(vault: Vault) -> list[tuple[str, str, dict[str, str]]]:
     ]
 
 
+def _question(vault: Vault) -> str:
+    """Return the command that tells how a vault's account and room are."""
+    account, root = vault.account, shlex.quote(vault.root)
+    return (
+        f'echo "$(getent passwd {account} | cut -d: -f1,7 | tr : " ") '
+        f"$(id -nG {account} 2>/dev/null | tr ' ' '\\n' | grep -x {VAULT_GROUP}) "
+        f"$(stat -c '%a %U' {root} 2>/dev/null) "
+        f"$(stat -c '%a %U' {root}/repo 2>/dev/null)\""
+    )
+
+
+def _change(vault: Vault) -> str:
+    """Return the command that makes a vault's account and room, or mends them."""
+    account, root = vault.account, shlex.quote(vault.root)
+    return (
+        f"getent passwd {account} >/dev/null || useradd --system --user-group "
+        f"--home-dir / --no-create-home {account}; "
+        f"usermod --shell /usr/sbin/nologin --groups {VAULT_GROUP} {account}; "
+        f"usermod --lock {account}; mkdir -p {root}/repo; chown root:root {root}; "
+        f"chmod 0755 {root}; chown {account}:{account} {root}/repo; chmod 0700 {root}/repo"
+    )
+
+
+def _seal_files(data: HostData, vaults: list[Vault]) -> list[File]:
+    """Return the program that seals, when it runs, and what it is to seal."""
+    if not vaults:
+        return []
+    seal, render = data.plan.vault_seal, environment(HERE / "templates")
+    programs = program_files(data.site.root, "koseki_seal")
+    return [
+        *(File(file.path, file.source.read_bytes(), file.mode) for file in programs),
+        File(SERVICE, render(SERVICE)),
+        File(TIMER, render(TIMER, minutes=seal.every_minutes)),
+        *(
+            File(
+                f"/etc/koseki/vaults/{vault.name}.conf",
+                f"ROOT={vault.root}\nACCOUNT={vault.account}\n"
+                f"KEEP_GENERATIONS={seal.keep_generations}\nKEEP_DAYS={seal.keep_days}\n",
+            )
+            for vault in vaults
+        ),
+    ]
+
+
 @deploy("Keep the vaults")
 def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
     """On a vault's host: account, room, door, seal; on any other nothing."""
     render = environment(HERE / "templates")
-    seal = data.plan.vault_seal
-    wanted, change = [], []
-    for vault in vaults:
-        wanted.append(
-            f"{vault.account} /usr/sbin/nologin {VAULT_GROUP} 755 root 700 {vault.account}"
-        )
-        root, account = shlex.quote(vault.root), vault.account
-        change.append(
-            f"getent passwd {account} >/dev/null || useradd --system --user-group "
-            f"--home-dir / --no-create-home {account}; "
-            f"usermod --shell /usr/sbin/nologin --groups {VAULT_GROUP} {account}; "
-            f"usermod --lock {account}; mkdir -p {root}/repo; chown root:root {root}; "
-            f"chmod 0755 {root}; chown {account}:{account} {root}/repo; chmod 0700 {root}/repo"
-        )
-    questions = [
-        f'echo "$(getent passwd {v.account} | cut -d: -f1,7 | tr : " ") '
-        f"$(id -nG {v.account} 2>/dev/null | tr ' ' '\\n' | grep -x {VAULT_GROUP}) "
-        f"$(stat -c '%a %U' {shlex.quote(v.root)} 2>/dev/null) "
-        f"$(stat -c '%a %U' {shlex.quote(v.root)}/repo 2>/dev/null)\""
-        for v in vaults
-    ]
     ensure(
         name="Keep the vault's account and room",
-        question="; ".join(questions) or ":",
-        wanted=wanted,
-        change="; ".join(change) or ":",
+        question="; ".join(map(_question, vaults)) or ":",
+        wanted=[
+            f"{vault.account} /usr/sbin/nologin {VAULT_GROUP} 755 root 700 {vault.account}"
+            for vault in vaults
+        ],
+        change="; ".join(map(_change, vaults)) or ":",
         owns=[owned for vault in vaults for owned in _owned(vault)],
     )
     keys = f"{OWNER}{admitted_uploads(data.site, data.inventory, data.name)}"
@@ -88,24 +114,7 @@ def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
     units = [f"koseki-seal@{vault.name}.timer" for vault in vaults]
     put_files(
         name="Keep the seal",
-        files=[
-            *(
-                File(file.path, file.source.read_bytes(), file.mode)
-                for file in program_files(data.site.root, "koseki_seal")
-            ),
-            File(SERVICE, render(SERVICE)),
-            File(TIMER, render(TIMER, minutes=seal.every_minutes)),
-            *(
-                File(
-                    f"/etc/koseki/vaults/{vault.name}.conf",
-                    f"ROOT={vault.root}\nACCOUNT={vault.account}\n"
-                    f"KEEP_GENERATIONS={seal.keep_generations}\nKEEP_DAYS={seal.keep_days}\n",
-                )
-                for vault in vaults
-            ),
-        ]
-        if vaults
-        else [],
+        files=_seal_files(data, vaults),
         then="systemctl daemon-reload",
     )
     ensure(

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
@@ -51,6 +51,35 @@ def mitogen() -> dict[str, str]:
     return {"ANSIBLE_STRATEGY": "mitogen_unbound"}
 
 
+def _logged(
+    argv: Sequence[str], folder: Path, variables: Mapping[str, str], log: Path, progress: OnProgress
+) -> tuple[int, str]:
+    """Run the engine with its output in a log; return its exit code and its last line of errors.
+
+    Its lines that begin with `> ` are progress.
+    """
+    last = ""
+    with (
+        log.open("w", encoding="utf-8") as kept,
+        engine(argv, cwd=folder, env=variables, stdout=kept, stderr=subprocess.PIPE) as process,
+    ):
+        for line in process.stderr or ():
+            if line.startswith("> "):
+                progress(line[2:].rstrip())
+            elif line.strip():
+                kept.write(printable(line))
+                last = line.strip()
+    return process.returncode, last
+
+
+def _broken_off(last: str, log: Path) -> KosekiError:
+    return KosekiError(
+        _("ansible-playbook broke off"),
+        last,
+        _("read {log}, then run `koseki apply` again").format(log=log),
+    )
+
+
 def run_playbook(
     site: Site,
     playbook: str,
@@ -74,6 +103,7 @@ def run_playbook(
     rest = {f"{role}_at_rest": True for role in ROLES_WITH_SERVICES}
     argv += ["--extra-vars", json.dumps(rest)] if at_rest else []
     argv.append(str(site.root / playbook))
+    log = site.state / "ansible.log"
     with tempfile.TemporaryDirectory() as folder:
         summary = Path(folder) / "summary.json"
         variables = environment(site, accelerated=accelerated) | {
@@ -81,26 +111,9 @@ def run_playbook(
             "KOSEKI_SUMMARY_FILE": str(summary),
             "KOSEKI_DECLARED_DIR": folder,
         }
-        log = site.state / "ansible.log"
-        with (
-            log.open("w", encoding="utf-8") as kept,
-            engine(
-                argv, cwd=site.root, env=variables, stdout=kept, stderr=subprocess.PIPE
-            ) as process,
-        ):
-            tail = [""]
-            for line in process.stderr or ():
-                if line.startswith("> "):
-                    progress(line[2:].rstrip())
-                elif line.strip():
-                    kept.write(printable(line))
-                    tail.append(line.strip())
+        code, last = _logged(argv, site.root, variables, log, progress)
         if not summary.exists():
-            raise KosekiError(
-                _("ansible-playbook broke off"),
-                tail[-1],
-                _("read {log}, then run `koseki apply` again").format(log=log),
-            )
+            raise _broken_off(last, log)
         rows = json.loads(summary.read_text(encoding="utf-8"))
         kept_back = [
             json.loads(path.read_text(encoding="utf-8")) for path in Path(folder).glob("tmp*.json")
@@ -108,10 +121,6 @@ def run_playbook(
     hosts = {name: HostResult(**row) for name, row in rows.items()}
     for row in kept_back:
         merge(hosts[row["host"]].declared, row["declared"])
-    if process.returncode and not any(host.failed or host.unreachable for host in hosts.values()):
-        raise KosekiError(
-            _("ansible-playbook broke off"),
-            tail[-1],
-            _("read {log}, then run `koseki apply` again").format(log=log),
-        )
+    if code and not any(host.failed or host.unreachable for host in hosts.values()):
+        raise _broken_off(last, log)
     return EngineResult(ENGINE, hosts, time.monotonic() - started)
