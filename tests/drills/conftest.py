@@ -105,7 +105,8 @@ UMASK = 0o077
 
 def environment(site: Site) -> dict[str, str]:
     """Return what `koseki` is started with to mean a site."""
-    own = {"KOSEKI_NAME": site.name, "KOSEKI_ROOT": str(site.root)}
+    # In the language in which the drills read what it says.
+    own = {"KOSEKI_NAME": site.name, "KOSEKI_ROOT": str(site.root), "KOSEKI_LANG": "en"}
     return {**os.environ, **SET_FOR_OTHERS, **own}
 
 

@@ -9,6 +9,8 @@ import coverage
 import pytest
 from hypothesis import HealthCheck, settings
 
+from koseki_ops.core.language import CHOSEN_BY
+
 # What whoever runs the tests tells the tests themselves; see test_golden.py.
 FOR_TESTS = "KOSEKI_WRITE_GOLDEN"
 # With this in its environment any Python that starts here has its branches counted.
@@ -34,14 +36,14 @@ def pytest_configure() -> None:
     """Forget the toolkit's settings before any test, or what it starts, can inherit them.
 
     `.ci/run` says since when it runs, an administrator names his lab: either changed what a test
-    of the very same setting saw.
+    of the very same setting saw. Sentences are English, whoever calls.
     """
     # A busy machine is no counterexample.
     settings.register_profile(
         "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     settings.load_profile("any machine")
-    for name in [name for name in os.environ if name.startswith("KOSEKI_")]:
+    for name in [name for name in os.environ if name.startswith("KOSEKI_") or name in CHOSEN_BY]:
         if name != FOR_TESTS:
             del os.environ[name]
 
