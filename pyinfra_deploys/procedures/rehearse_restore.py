@@ -21,12 +21,12 @@ ON_HOST = "/run/koseki-rehearse-restore"
 
 
 @operation()
-def rehearse(put_files: str, words: Sequence[str]) -> Commands:
+def rehearse(place: str, words: Sequence[str]) -> Commands:
     """On the host `place`: run the program with these words, and take it away; elsewhere nothing.
 
     Every host passes every step, so that one host's step waits for the other's before it.
     """
-    if host.name != put_files:
+    if host.name != place:
         return
     yield FileUploadCommand(str(PROGRAM), ON_HOST)
     yield StringCommand(f"sh {ON_HOST} {' '.join(words)}; code=$?; rm {ON_HOST}; exit $code")
@@ -34,11 +34,11 @@ def rehearse(put_files: str, words: Sequence[str]) -> Commands:
 
 rehearse(
     name="Name this moment in the log",
-    put_files=host.data.marks,
+    place=host.data.marks,
     words=["mark", host.data.rehearsal],
 )
 rehearse(
     name="Restore every vault's copy beside the running server",
-    put_files=host.data.restores,
+    place=host.data.restores,
     words=["restore", host.data.rehearsal, *str(host.data.repositories).split(",")],
 )

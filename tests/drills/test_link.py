@@ -167,9 +167,14 @@ def sql(platform: Platform, statement: str) -> str:
 
 
 def comes(platform: Platform, flow: str, number: int, seconds: float = 60) -> None:
-    """Wait until a number is the next of its flow."""
+    """Wait until a number is the next of its flow; seconds: of patience for each step on the way.
+
+    How many a busy machine applies in a minute is no promise; that one follows the other is.
+    """
     ask = f"SELECT next_sequence FROM link.flows WHERE flow = '{flow}'"  # noqa: S608 - our own words
-    wait_for(lambda: sql(platform, ask) == str(number), f"{flow} {number}", seconds)
+    while (last := sql(platform, ask)) != str(number):
+        what = f"{flow} {number}, {last} is the next"
+        wait_for(lambda: sql(platform, ask) != last, what, seconds)
 
 
 def status(platform: Platform) -> dict[str, Any]:
