@@ -19,7 +19,7 @@ from koseki_ops.plan.host_programs import program_files
 from koseki_ops.plan.model import Vault
 from koseki_ops.trust.ssh_ca import admitted_uploads
 
-HERE = Path(__file__).parent
+render = environment(Path(__file__).parent / "templates")
 OWNER = "# Managed by koseki (pyinfra, vault/). Do not edit.\n"
 SSHD = "/etc/ssh/sshd_config.d/20-koseki-vault.conf"
 SERVICE = "/etc/systemd/system/koseki-seal@.service"
@@ -68,7 +68,7 @@ def _seal_files(data: HostData, vaults: list[Vault]) -> list[File]:
     """Return the program that seals, when it runs, and what it is to seal."""
     if not vaults:
         return []
-    seal, render = data.plan.vault_seal, environment(HERE / "templates")
+    seal = data.plan.vault_seal
     programs = program_files(data.site.root, "koseki_seal")
     return [
         *(File(file.path, file.source.read_bytes(), file.mode) for file in programs),
@@ -88,7 +88,6 @@ def _seal_files(data: HostData, vaults: list[Vault]) -> list[File]:
 @deploy("Keep the vaults")
 def vault_rooms(data: HostData, vaults: list[Vault]) -> None:
     """On a vault's host: account, room, door, seal; on any other nothing."""
-    render = environment(HERE / "templates")
     ensure(
         name="Keep the vault's account and room",
         question="; ".join(map(_question, vaults)) or ":",

@@ -148,10 +148,10 @@ class KosekiConnector(BaseConnector):
             code, out, _ignored = self._run(" ".join(AS_ROOT), program.encode())
             self.prefetch.take(code, out)
 
-    def _first_answer(self, reason: str) -> tuple[str, float, dict[str, int]]:
+    def _first_answer(self, answer: str) -> tuple[str, float, dict[str, int]]:
         """Return what a host said at the first contact: release, clock, and KiB left by place."""
         try:
-            release, clock, *rooms = reason.splitlines()
+            release, clock, *rooms = answer.splitlines()
             split = [room.split(maxsplit=1) for room in rooms]
             left = {in_short(place): int(free) for free, place in split}
             return in_short(release), number(clock), left
@@ -160,7 +160,7 @@ class KosekiConnector(BaseConnector):
                 _(
                     "{host} has no known kind ({reason}): look at the host; nothing was "
                     "changed there"
-                ).format(host=self.host.name, reason=in_short(reason, 80))
+                ).format(host=self.host.name, reason=in_short(answer, 80))
             ) from error
 
     def _run(self, command: str, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
@@ -293,14 +293,14 @@ def _send(stream: Any, stdin: bytes) -> None:  # noqa: ANN401 - a pipe's end, ge
     stream.close()
 
 
-def _hear(stream: Any, reason: bytearray, end: Callable[[], None] | None = None) -> None:  # noqa: ANN401 - as above
+def _hear(stream: Any, kept: bytearray, end: Callable[[], None] | None = None) -> None:  # noqa: ANN401 - as above
     """Take what comes. end: ends the program when that is too much; without it the end is kept."""
     make_nonblocking(stream.fileno())
     while chunk := nb_read(stream.fileno(), CHUNK):
-        reason += chunk
+        kept += chunk
         if end is None:
-            del reason[:-ERROR_BYTES]
-        elif len(reason) > ANSWER_BYTES:
+            del kept[:-ERROR_BYTES]
+        elif len(kept) > ANSWER_BYTES:
             end()
             return
 
@@ -322,10 +322,10 @@ def clocks_apart(there: float, asked: float, answered: float) -> str:
     if seconds_apart(there, asked, answered) <= CLOCK_SECONDS:
         return ""
     return _(
-        "its clock shows {moment}, this machine's {moment2}: what is signed "
+        "its clock shows {there}, this machine's {here}: what is signed "
         "here would not hold there; set the one that is wrong (`date --set`), "
         "then run it again"
-    ).format(moment=_moment(there), moment2=_moment(answered))
+    ).format(there=_moment(there), here=_moment(answered))
 
 
 def _moment(at: float) -> str:

@@ -126,10 +126,10 @@ class _BootTest:
     def _suites(self, name: str, suites: Sequence[str]) -> None:
         with self._stage(f"{name}: {', '.join(suites)}") as stage:
             stage.results = verify(self.lab.site, suites, [self.host])
-            if unreachable_reason := stage.results.unreachable:
+            if unreachable := stage.results.unreachable:
                 raise KosekiError(
                     _("{host} did not answer").format(host=self.host),
-                    str(unreachable_reason),
+                    str(unreachable),
                     _("read {console}").format(console=self.console),
                 )
             shutil.copyfile(Reports.of(self.lab.site).html, self.reports / stage.page)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.formatting import in_short
-from koseki_ops.core.subprocesses import TIMED_OUT, Bounds, hear
+from koseki_ops.core.subprocesses import ANSWER_BYTES, TIMED_OUT, Bounds, hear
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import argv
@@ -18,8 +18,6 @@ from koseki_ops.verify.batch import CommandResult, Question, assemble, parse
 # Longer than any question may take: the host ends a question, this ends a host.
 HOST_SECONDS = 90
 LATE_SECONDS = 75
-# A host answers a few megabytes; one that sends without end is cut off here.
-ANSWER_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
