@@ -13,7 +13,7 @@ from koseki_ops.core.subprocesses import ANSWER_BYTES, TIMED_OUT, Bounds, hear
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import argv
-from koseki_ops.verify.batch import CommandResult, Question, assemble, parse
+from koseki_ops.verify.batch import CommandResult, Question, assemble, parse, request
 
 # Longer than any question may take: the host ends a question, this ends a host.
 HOST_SECONDS = 90
@@ -37,8 +37,11 @@ class HostResults:
 def shell_of(site: Site, host: str) -> list[str]:
     """Return the command that reads a program on standard input and runs it there as root.
 
-    The workstation of a lab is the lab's network namespace.
+    The workstation of a lab is the lab's network namespace. The watch names no command: whatever it
+    names, one program answers.
     """
+    if site.watch_host:
+        return argv(site, host)
     if host != WORKSTATION:
         return argv(site, host, "sudo -n sh")
     if site.is_lab:
@@ -65,7 +68,7 @@ def ask(site: Site, host: str, questions: Mapping[str, Question]) -> HostResults
 
 
 def _ask_once(site: Site, host: str, questions: Mapping[str, Question]) -> HostResults:
-    program, names = assemble(questions)
+    program, names = request(questions) if site.watch_host else assemble(questions)
     asked_at = time.time()
     heard = hear(shell_of(site, host), program.encode(), Bounds(HOST_SECONDS, ANSWER_BYTES))
     answered_at = time.time()

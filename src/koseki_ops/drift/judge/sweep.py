@@ -58,7 +58,12 @@ def observe(
     extra: files beside the usual places, by host; meanwhile: done while they begin to answer.
     """
     key = manifests.hash_key(site)
-    programs = {host: probe.assemble(key, paths, bounds.patience) for host, paths in extra.items()}
+    programs = {
+        host: probe.question(key, paths, bounds.patience, bounds.host_seconds)
+        if site.watch_host
+        else probe.assemble(key, paths, bounds.patience)
+        for host, paths in extra.items()
+    }
     seen: dict[str, Observed] = {}
 
     def read(reply: Reply) -> None:
@@ -375,8 +380,10 @@ def _showable(site: Site, found: Finding) -> bool:
         return False
     if found.place == "content":
         return _content_path(site, found.expected).is_file()
+    # What nobody declared may hold anything: whoever only watches does not read it.
     return (
-        found.cause is Cause.UNMANAGED
+        site.watch_host is None
+        and found.cause is Cause.UNMANAGED
         and found.seen.startswith("file ")
         and ("keyed:" not in found.seen)
     )
