@@ -22,12 +22,14 @@ def git(
     owns the checkout, it is trusted: what asks here was started out of it.
     """
     argv = ["git", "-C", str(root), "-c", f"safe.directory={root.resolve()}", *words]
-    return ask(argv, answers=answers, error=error or _not_told)
 
+    def failed(reason: str) -> KosekiError:
+        return KosekiError(
+            _("git cannot say what this checkout is made of"),
+            reason,
+            _("remove the cause that `git -C {root} status` names, or work in a new clone").format(
+                root=root
+            ),
+        )
 
-def _not_told(reason: str) -> KosekiError:
-    return KosekiError(
-        _("git cannot say what this checkout is made of"),
-        reason,
-        _("remove the cause that git names, then run the command again"),
-    )
+    return ask(argv, answers=answers, error=error or failed)
