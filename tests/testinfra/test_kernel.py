@@ -66,7 +66,7 @@ for module in {modules}; do
 done
 """
 # Asked for as a plugged-in stick does, then by hand, past modprobe's refusal.
-KNOCK = """
+ATTEMPT = """
 modprobe usb-storage
 echo "modprobe $?"
 insmod "$(modinfo -F filename usb-storage)" 2>&1 | grep -o 'Operation not permitted'
@@ -133,7 +133,7 @@ def questions(plan: Plan, host: str) -> Questions:
         "command line": "cat /proc/cmdline",
         "lockdown": "cat /sys/kernel/security/lockdown",
         "modules": Question(MODULES.format(modules=modules), aside=True),
-        "knock": KNOCK,
+        "attempt": ATTEMPT,
         "boot loader": BOOT_LOADER,
         "boot rights": f"{MENU}stat -c '%n %a %U %G' ${{menu%/*}} $menu",
         "secure boot": SECURE_BOOT,
@@ -259,7 +259,7 @@ def test_usb_storage_cannot_be_loaded(facts: Facts) -> None:
     if facts.container:
         not_verified(NO_KERNEL)
     expect(
-        facts["knock"].lines,
+        facts["attempt"].lines,
         ["modprobe 1", "Operation not permitted"],
         f"{facts.remedy}; restart this host with the boot loader's own entry",
     )
@@ -367,7 +367,7 @@ def test_the_engines_are_recorded_as_persons_are(plan: Plan, facts: Facts) -> No
 
 @on_hosts("all")
 def test_no_way_to_unseal_is_unrecorded(facts: Facts) -> None:
-    """Both calls by which a file loses its immutable flag are recorded (K-09)."""
+    """Both calls by which a file loses its immutable flag are recorded (K-04)."""
     calls = {"a1=0x40086602", "a1=0x401c5820"}
     sealed = [line for line in facts["audit file"].lines if line.endswith("-F key=sealed")]
     seen = {call for call in calls if any(f" -F {call} " in line for line in sealed)}
