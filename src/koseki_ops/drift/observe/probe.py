@@ -78,7 +78,7 @@ def question(key: str, extra: Iterable[str], patience: int, seconds: float) -> P
 
 
 def policy_text() -> str:
-    """Return what a sweep looks at, as assignments of the shell; `scope` is the name of them all."""
+    """Return what a sweep looks at, as assignments of the shell; `scope` names them all."""
     values = {
         "scope": scope(),
         "roots": " ".join(policy.ROOTS),
