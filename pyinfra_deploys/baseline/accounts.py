@@ -163,6 +163,23 @@ def _login_rules(policy: AccountPolicy) -> tuple[File, ...]:
     )
 
 
+def _answering_account() -> None:
+    """Keep the account that the watch enters: sshd starts one program by its shell, and no other."""
+    ensure(
+        name="Keep the account that answers the watch",
+        question=account_question([INSPECTOR]),
+        wanted=[f"{INSPECTOR} /bin/sh - 99999 - {SSH_GROUP}"],
+        change=f"getent passwd {INSPECTOR} >/dev/null || "
+        f"useradd --system --user-group --home-dir / --no-create-home {INSPECTOR}; "
+        f"usermod --password '*' --shell /bin/sh --expiredate '' --groups {SSH_GROUP} "
+        f"{INSPECTOR} && chage -M 99999 {INSPECTOR}",
+        owns=[
+            ("user", INSPECTOR, {"shell": "/bin/sh", "password": "locked", "expires": ""}),
+            ("group", INSPECTOR, {}),
+        ],
+    )
+
+
 @deploy("Keep accounts: the engines', the operators', nobody else's")
 def accounts(data: HostData, today: date) -> None:
     """Keep groups, accounts, sudo, password quality and lockout."""
@@ -201,20 +218,7 @@ def accounts(data: HostData, today: date) -> None:
         f"{automation} && chage -M 99999 {automation}",
         owns=[("user", automation, {"shell": "/bin/bash", "password": "locked", "expires": ""})],
     )
-    # sshd starts the one program that answers the watch by the account's shell; it opens no other.
-    ensure(
-        name="Keep the account that answers the watch",
-        question=account_question([INSPECTOR]),
-        wanted=[f"{INSPECTOR} /bin/sh - 99999 - {SSH_GROUP}"],
-        change=f"getent passwd {INSPECTOR} >/dev/null || "
-        f"useradd --system --user-group --home-dir / --no-create-home {INSPECTOR}; "
-        f"usermod --password '*' --shell /bin/sh --expiredate '' --groups {SSH_GROUP} "
-        f"{INSPECTOR} && chage -M 99999 {INSPECTOR}",
-        owns=[
-            ("user", INSPECTOR, {"shell": "/bin/sh", "password": "locked", "expires": ""}),
-            ("group", INSPECTOR, {}),
-        ],
-    )
+    _answering_account()
     put_files(
         name="Keep password quality and lockout",
         files=_login_rules(policy),

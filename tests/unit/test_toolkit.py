@@ -13,6 +13,8 @@ import pytest
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.results import EngineResult, HostResult
 from koseki_ops.core.subprocesses import run
+from koseki_ops.drift.judge.sweep import showable
+from koseki_ops.drift.model import Cause, Finding, Verdict
 from koseki_ops.engines.apply import prepare
 from koseki_ops.plan.inventory import WORKSTATION, Inventory
 from koseki_ops.plan.revision import INPUTS, inputs_of
@@ -188,6 +190,20 @@ def test_what_an_apply_is_made_from_is_the_same_there(
     here, there = inputs_of(control_node), inputs_of(watch_host)
     assert here.files["inventories/lab/group_vars/all/secrets.yml"]
     assert (here.tree, here.files) == (there.tree, there.files)
+
+
+def test_what_nobody_declared_is_not_read_there(watch_host: Site, control_node: Site) -> None:
+    """It may hold anything: the control node alone fetches its content to show it."""
+    found = Finding(
+        "primary1",
+        "file",
+        "/etc/stray",
+        Verdict.DRIFTED,
+        Cause.UNMANAGED,
+        seen="file 644 root:root",
+    )
+    assert showable(control_node, found)
+    assert not showable(watch_host, found)
 
 
 def test_it_changes_nothing(watch_host: Site) -> None:

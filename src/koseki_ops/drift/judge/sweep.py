@@ -352,7 +352,7 @@ def _add_sessions(
     account: the engines' own, which is on every host all the time.
     """
     wanted = {
-        part.host: [f.name for f in part.findings if _showable(site, f)][:SHOWN_FILES]
+        part.host: [f.name for f in part.findings if showable(site, f)][:SHOWN_FILES]
         for part in parts
         if any(f.answer is Verdict.DRIFTED for f in part.findings)
     }
@@ -370,12 +370,13 @@ def _add_sessions(
             if found.answer is not Verdict.DRIFTED:
                 continue
             shown = ""
-            if found.name in there.contents and _showable(site, found):
+            if found.name in there.contents and showable(site, found):
                 shown = _diff(site, found, there.contents[found.name], secrets)
             part.findings[number] = replace(found, diff=shown, logged_in=tuple(sorted(people)))
 
 
-def _showable(site: Site, found: Finding) -> bool:
+def showable(site: Site, found: Finding) -> bool:
+    """Say whether the content of what differs is fetched to be shown."""
     if found.kind not in FILES or found.answer is not Verdict.DRIFTED:
         return False
     if found.place == "content":
