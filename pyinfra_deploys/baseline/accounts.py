@@ -164,7 +164,7 @@ def _login_rules(policy: AccountPolicy) -> tuple[File, ...]:
 
 
 def _answering_account() -> None:
-    """Keep the account that the watch enters: sshd starts one program by its shell, and no other."""
+    """Keep the account that the watch enters: sshd starts one program by its shell."""
     ensure(
         name="Keep the account that answers the watch",
         question=account_question([INSPECTOR]),
