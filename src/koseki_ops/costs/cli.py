@@ -65,12 +65,12 @@ def compute_command(
     Example: koseki costs compute management --fiscal-year 2016
     """
     agreement, platform = open_agreement(site, file)
-    towns, year = platform.municipalities, year_of(fiscal_year)
+    municipalities, year = platform.municipalities, year_of(fiscal_year)
     wanted = [agreement.item(name) for name in items] or agreement.items
     divisions = [
         division
         for item in wanted
-        for division in divide(agreement, towns, item, year, day_of(as_of))
+        for division in divide(agreement, municipalities, item, year, day_of(as_of))
     ]
     for division in divisions:
         _print(division, agreement)
@@ -80,7 +80,7 @@ def compute_command(
 
 @costs_group.command("explain")
 @click.argument("item")
-@click.argument("town", metavar="MUNICIPALITY")
+@click.argument("municipality", metavar="MUNICIPALITY")
 @year_option
 @as_of_option
 @agreement_option
@@ -90,7 +90,7 @@ def explain_command(
     site: Site,
     *,
     item: str,
-    town: str,
+    municipality: str,
     fiscal_year: str | None,
     as_of: str | None,
     file: Path | None,
@@ -101,13 +101,13 @@ def explain_command(
     Example: koseki costs explain servers-2015 大鹿村
     """
     agreement, platform = open_agreement(site, file)
-    towns, year = platform.municipalities, year_of(fiscal_year)
-    code = code_of(towns, town)
-    divisions = divide(agreement, towns, agreement.item(item), year, day_of(as_of))
+    municipalities, year = platform.municipalities, year_of(fiscal_year)
+    code = code_of(municipalities, municipality)
+    divisions = divide(agreement, municipalities, agreement.item(item), year, day_of(as_of))
     found = [(d, share) for d in divisions for share in d.shares if share.code6 == code]
     if not found:
         raise KosekiError(
-            _("{town} has no share of {item}").format(town=town, item=item),
+            _("{municipality} has no share of {item}").format(municipality=municipality, item=item),
             _("it took no part"),
             _("choose another item or year: `koseki costs compute` lists the shares"),
         )
@@ -138,7 +138,7 @@ def compare_command(
     Example: koseki costs compare --before 2016-03-31
     """
     agreement, platform = open_agreement(site, file)
-    towns, year = platform.municipalities, year_of(fiscal_year)
+    municipalities, year = platform.municipalities, year_of(fiscal_year)
     rows = []
     for item in agreement.items:
         if year is not None and item.kind == "once":
@@ -146,7 +146,8 @@ def compare_command(
         old, new = (
             {(d.name, s.code6): (s.name, s.yen) for d in divisions for s in d.shares}
             for divisions in (
-                divide(agreement, towns, item, year, day) for day in (day_of(before), day_of(after))
+                divide(agreement, municipalities, item, year, day)
+                for day in (day_of(before), day_of(after))
             )
         )
         for key in [*old, *(key for key in new if key not in old)]:
