@@ -216,7 +216,7 @@ def nothing_due(agreement: Agreement, fiscal_year: int) -> KosekiError:
 def _is_due(item: Item, fiscal_year: int) -> bool:
     if not item.due and not item.due_in_year:
         raise KosekiError(
-            _("the agreement does not say when an item is due"),
+            _("the agreement names no day on which an item is due"),
             item.id,
             _("add `due` (a fee: `due_in_year`) and `moved` to it"),
         )

@@ -44,7 +44,7 @@ def bill_command(
     """
     service = CostService.open(site, file)
     bill = service.draft(year_of(fiscal_year), "planned" if planned else "notice", by)
-    _say_drafted(bill, as_json=as_json)
+    _print_drafted(bill, as_json=as_json)
 
 
 @click.command("settle")
@@ -65,10 +65,10 @@ def settle_command(
     """
     service = CostService.open(site, file)
     bill = service.draft(year_of(fiscal_year), "settlement", by, day_of(due))
-    _say_drafted(bill, as_json=as_json)
+    _print_drafted(bill, as_json=as_json)
 
 
-def _say_drafted(bill: Bill, *, as_json: bool) -> None:
+def _print_drafted(bill: Bill, *, as_json: bool) -> None:
     for code6 in dict.fromkeys(line.code6 for line in bill.lines):
         note = _("  (the host, not billed)") if code6 == bill.host else ""
         click.echo(f"  {code6} {bill.names[code6]}  {bill.balance(code6):>15,}{note}")
@@ -76,7 +76,7 @@ def _say_drafted(bill: Bill, *, as_json: bool) -> None:
     click.echo(
         _(
             "{number}: {total:,} yen in all; to issue it, another operator runs "
-            "`koseki costs approve {number} --by`"
+            "`koseki costs approve {number} --by OPERATOR`"
         ).format(number=bill.number, total=total)
     )
     if as_json:
@@ -126,7 +126,7 @@ def pay_command(
     file: Path | None,
     as_json: bool,
 ) -> None:
-    """Note that a municipality paid (納入), or was paid back what a settlement says.
+    """Note that a municipality paid (納入), or got back what a settlement returns.
 
     Exit 0: it is recorded; 2: it was refused, and nothing was.
 
@@ -135,7 +135,7 @@ def pay_command(
     service = CostService.open(site, file)
     payment = service.pay(number, municipality, whole_of(yen), day_of(on), by)
     click.echo(
-        _("payment {payment} is recorded; by mistake? `koseki costs unpay {payment} --by`").format(
+        _("payment {payment} is recorded; by mistake? `koseki costs unpay {payment}`").format(
             payment=payment
         )
     )
@@ -179,7 +179,7 @@ def status_command(
     found = service.findings(years)
     entries = [entry for entry in service.book.entries.values() if entry.bill.fiscal_year in years]
     for entry in entries:
-        _say_entry(entry)
+        _print_entry(entry)
     for finding in found:
         click.echo(f"koseki: {finding.fiscal_year}: {finding.what}: {finding.remedy}", err=True)
     click.echo(
@@ -198,7 +198,7 @@ def status_command(
     sys.exit(1 if found else 0)
 
 
-def _say_entry(entry: Entry) -> None:
+def _print_entry(entry: Entry) -> None:
     bill = entry.bill
     issued = (
         _("issued on {day}, approved by {by}").format(day=entry.issued_on, by=entry.approved_by)

@@ -182,7 +182,7 @@ class Book:
         elif event == ISSUED:
             entry = self.entries[record["number"]]
             if entry.digest != record["draft"]:
-                raise ValueError(f"{record['number']} was drafted otherwise")
+                raise LookupError(record["draft"])
             entry.issued_on = date.fromisoformat(record["on"])
             entry.approved_by = record["by"]
         elif event == PAID:
@@ -200,4 +200,4 @@ class Book:
             payment = self.payment(record["payment"])
             self.entries[payment.bill].payments.remove(payment)
         else:
-            raise ValueError(f"an event of another kind: {event}")
+            raise LookupError(event)

@@ -119,7 +119,7 @@ class CostService:
             )
             if not bill.same_figures(again):
                 raise KosekiError(
-                    _("the agreement or the plan says something else than the draft"),
+                    _("the agreement or the plan differs from the draft"),
                     number,
                     _("draft it again, and let that be approved: {command}").format(
                         command=_command(bill)
@@ -142,9 +142,9 @@ class CostService:
             raise KosekiError(
                 _("a bill is approved by another person than its maker"),
                 by,
-                _("let another operator approve it: `koseki costs approve {number} --by`").format(
-                    number=bill.number
-                ),
+                _(
+                    "let another operator approve it: `koseki costs approve {number} --by OPERATOR`"
+                ).format(number=bill.number),
             )
         drafts = [
             other.bill.number
@@ -155,7 +155,7 @@ class CostService:
             raise KosekiError(
                 _("a newer draft stands in its place"),
                 bill.number,
-                _("approve that one: `koseki costs approve {number} --by`").format(
+                _("approve that one: `koseki costs approve {number} --by OPERATOR`").format(
                     number=drafts[-1]
                 ),
             )
@@ -314,9 +314,9 @@ def stage_name(stage: Stage) -> str:
 def command(year: int, stage: Stage) -> str:
     """Return the command that drafts a stage of a fiscal year."""
     if stage == "settlement":
-        return f"`koseki costs settle {year} --due --by`"
+        return f"`koseki costs settle {year} --due DATE --by OPERATOR`"
     planned = " --planned" if stage == "planned" else ""
-    return f"`koseki costs bill {year}{planned} --by`"
+    return f"`koseki costs bill {year}{planned} --by OPERATOR`"
 
 
 def _command(bill: Bill) -> str:
