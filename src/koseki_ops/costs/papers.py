@@ -7,26 +7,21 @@ fraction with its quotient and remainder: quotient × denominator + remainder = 
 
 from __future__ import annotations
 
-import csv
-import io
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
 from math import gcd
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from koseki_ops.calendar.eras import in_era, year_in_era
 from koseki_ops.calendar.months import FIRST_MONTH
-from koseki_ops.core import subprocesses
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.core.files import write_atomic
 from koseki_ops.core.language import _
 from koseki_ops.costs.bills import Bill, Line, Months, Part, Portion
 from koseki_ops.costs.book import Book, Entry
+from koseki_ops.report.papers import pdf, table, write
 from koseki_ops.report.picture import environment
 
 CALCULATION, PAYMENT = "算定書", "納入書"
@@ -35,10 +30,6 @@ LETTERS: Mapping[str, str] = {
     "notice": "負担金通知書",
     "settlement": "精算書",
 }
-# Spreadsheets of an office know UTF-8 by this.
-BOM = "\ufeff"
-# The printer's own files carry no time of the clock.
-EPOCH = {"SOURCE_DATE_EPOCH": "0"}
 METHODS = {
     "months": "C × S × M ÷ Σ(S × M)　S：単独で更新した場合の費用　M：利用月数",
     "alone": "C × S ÷ ΣS　S：単独で更新した場合の費用（利用月数によらない）",
@@ -147,17 +138,7 @@ def printed(book: Book, entry: Entry, codes: Sequence[str], folder: Path) -> lis
         contents[f"{bill.number}-{name}.pdf"] = pdf(html)
     contents[f"{bill.number}-{CALCULATION}.csv"] = table(_calculation_rows(bill))
     contents[f"{bill.number}-明細.csv"] = table(_line_rows(entry))
-    for name, content in contents.items():
-        path = folder / name
-        if path.exists() and path.read_bytes() != content:
-            raise KosekiError(
-                _("another file of this name is there"),
-                str(path),
-                _("keep it, and print into another folder (`--to`)"),
-            )
-    for name, content in contents.items():
-        write_atomic(folder / name, content)
-    return [folder / name for name in contents]
+    return write(contents, folder)
 
 
 def _wanted(bill: Bill) -> Iterator[tuple[str, str]]:
@@ -177,6 +158,7 @@ def _values(book: Book, entry: Entry, codes: Sequence[str]) -> dict[str, Any]:
         "day": entry.issued_on or bill.made_on,
         "before": book.entry(bill.settles) if bill.settles else None,
         "methods": METHODS,
+        "footer": bill.number if entry.issued_on else f"{bill.number}　案（未決裁）",
         "by_code": [
             (code, [line for line in bill.lines if line.code6 == code])
             for code in dict.fromkeys(line.code6 for line in bill.lines)
@@ -188,7 +170,7 @@ def _values(book: Book, entry: Entry, codes: Sequence[str]) -> dict[str, Any]:
         ),
         "weighted": weighted,
         "monthly": monthly,
-        "first_of": lambda part: sum(share.instalments[0] for share in part.shares),
+        "sum_of": lambda part, place: sum(share.instalments[place] for share in part.shares),
         "era": in_era,
         "fiscal_year": fiscal_year_in_era,
         "month": _month_in_era,
@@ -221,21 +203,6 @@ def fiscal_year_in_era(year: int) -> str:
 def _month_in_era(written: str) -> str:
     day = date.fromisoformat(f"{written}-01")
     return f"{year_in_era(day)}{day.month}月"
-
-
-def pdf(html: str) -> bytes:
-    """Return a page as PDF, by WeasyPrint; it brings along all that it needs."""
-    with TemporaryDirectory(prefix="koseki-paper-") as folder:
-        path = Path(folder) / "paper.pdf"
-        subprocesses.run(["weasyprint", "-q", "-", str(path)], html, {**os.environ, **EPOCH})
-        return path.read_bytes()
-
-
-def table(rows: Iterator[Sequence[object]]) -> bytes:
-    """Return rows as CSV: UTF-8 with its mark, lines as offices' spreadsheets want them."""
-    made = io.StringIO()
-    csv.writer(made, lineterminator="\r\n").writerows(rows)
-    return f"{BOM}{made.getvalue()}".encode()
 
 
 def _calculation_rows(bill: Bill) -> Iterator[Sequence[object]]:
