@@ -208,7 +208,7 @@ def test_what_git_cannot_say_is_not_that_there_is_none(checkout: Site) -> None:
     commit_one(checkout)
     assert committed_waivers(checkout)
     shutil.rmtree(checkout.root / ".git" / "objects")
-    with pytest.raises(KosekiError, match="git cannot say"):
+    with pytest.raises(KosekiError, match="git cannot read"):
         committed_waivers(checkout)
 
 

@@ -25,7 +25,7 @@ def git(
 
     def failed(reason: str) -> KosekiError:
         return KosekiError(
-            _("git cannot say what this checkout is made of"),
+            _("git cannot read this checkout"),
             reason,
             _("remove the cause that `git -C {root} status` names, or work in a new clone").format(
                 root=root
