@@ -577,6 +577,7 @@ def test_a_rehearsal_takes_a_leader_and_one_beside(
         ([LEADS], [], "no member is not a synchronous standby"),
         ([LEADS, member(OTHER, "Replica", "streaming")], [OTHER], f"{OTHER} is not a synchronous"),
         ([LEADS, member(OTHER, "Sync Standby", "starting")], [], "no member is not a synchronous"),
+        ([LEADS, FOLLOWS], ["application1"], "application1 is not a synchronous standby"),
     ],
 )
 def test_the_lead_goes_only_to_a_synchronous_standby(

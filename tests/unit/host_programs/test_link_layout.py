@@ -109,7 +109,10 @@ REFUSALS = {
     "no day": ("malformed", altered(lambda body: body.replace(b"04-01", b"04-31"))),
     "another layout": ("malformed", altered(lambda body: body.replace(b"stand-in-1", b"x"))),
     "wrong check digit": ("check-digit", composed(record(resident="12345678900"))),
-    "wrong municipality": ("wrong-municipality", composed(record(), name=replace(NAME, code6="204170"))),
+    "wrong municipality": (
+        "wrong-municipality",
+        composed(record(), name=replace(NAME, code6="204170")),
+    ),
     "municipality's check digit": ("check-digit", composed(name=replace(NAME, code6="202054"))),
     "municipality's code as a number": ("malformed", header(municipality=202053)),
     "municipality's code as a list": ("malformed", header(municipality=["202053"])),
