@@ -10,7 +10,6 @@ import os
 import shlex
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ import click
 from koseki_ops.bench import engines, image, link
 from koseki_ops.bench.table import Row, at_least, at_most, spread
 from koseki_ops.core.progress import OnProgress, Progress
+from koseki_ops.core.subprocesses import ask
 from koseki_ops.drift.judge import manifest
 from koseki_ops.drift.judge.sweep import sweep
 from koseki_ops.drift.model import Verdict
@@ -168,13 +168,7 @@ class Bench:
             self._run([str(program), "-y", "--sudo", "@koseki/lab", deploy], variables)
 
     def _run(self, argv: list[str], variables: dict[str, str]) -> None:
-        done = subprocess.run(
-            argv, cwd=self.site.root, env=variables, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise click.ClickException(
-                f"{argv[0]} failed: {done.stdout[-300:]}{done.stderr[-300:]}"
-            )
+        ask(argv, cwd=self.site.root, env=variables)
 
     def all_suites(self) -> list[Row]:
         """All suites on all hosts."""

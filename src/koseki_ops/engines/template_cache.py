@@ -55,8 +55,9 @@ def share_templates(folder: Path) -> None:
         **options: Any,  # noqa: ANN401
     ) -> CodeType | str:
         if not isinstance(source, str) or name or filename or more or options:
-            made.code = compile_template(self, source, name, filename, *more, **options)
-            return made.code
+            code: CodeType | str = compile_template(self, source, name, filename, *more, **options)
+            made.code = code
+            return code
         bucket = bucket_of(self, "template", source)
         if bucket.code is None:
             bucket.code = compile_template(self, source)
@@ -70,7 +71,7 @@ def share_templates(folder: Path) -> None:
     ) -> TemplateExpression:
         bucket = bucket_of(self, "expression", source)
         if bucket.code is None:
-            expression = compile_expression(self, source, undefined_to_none)
+            expression: TemplateExpression = compile_expression(self, source, undefined_to_none)
             bucket.code = made.code
             cache.set_bucket(bucket)
             return expression
