@@ -1,4 +1,4 @@
-"""A call of `koseki`, as a message, a remedy or a document has it, and what the tree knows of it."""
+"""A call of `koseki`, as a message, a remedy or a document has it, against the command tree."""
 
 from __future__ import annotations
 
