@@ -81,7 +81,7 @@ def test_ssh_itself_reads_the_configuration(site: Site, inventory: Inventory) ->
     done = call("config")
     assert (done.exit_code, done.output.strip()) == (0, str(site.ssh_config))
     shown = subprocess.run(
-        ["ssh", "-G", "-F", site.ssh_config, HOST], capture_output=True, text=True, check=True
+        ["ssh", "-G", "-F", str(site.ssh_config), HOST], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     wanted = {
         f"hostname {inventory.address_of(HOST, site.origin)}",
