@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from koseki_ops.calendar.business_days import Office
 from koseki_ops.cli import cli
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.foreign import loads
 from koseki_ops.costs import bills, papers
 from koseki_ops.costs.bills import Bill
 from koseki_ops.costs.book import Book
@@ -514,8 +515,18 @@ def test_what_is_recorded_is_read_back_digit_by_digit(alone: list[int], cost: in
         rest=0,
         instalments=[1],
     )
-    again = bills.Portion.model_validate(json.loads(portion.model_dump_json()))
+    again = bills.Portion.model_validate(loads(portion.model_dump_json()))
     assert again == portion
+    run = bills.Months(
+        first="2016-04",
+        last="2017-03",
+        count=12,
+        percent=8,
+        monthly=Fraction(cost, 12),
+        whole=whole * 10**25,
+        codes=["202053"],
+    )
+    assert bills.Months.model_validate(loads(run.model_dump_json())) == run
     assert again.exact == Fraction(cost * alone[0], whole)
 
 
