@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import functools
 import io
 import json
 from collections.abc import Callable
@@ -478,7 +479,7 @@ def test_status_says_what_is_there_and_what_is_late(site: Site) -> None:
 def test_a_share_is_checked_by_quotient_and_remainder(site: Site) -> None:
     """Both readings of the year in which six join: what a calculator gives is what is billed."""
     for reading in ("year", "month"):
-        corrected(site, lambda said, by=reading: said.update(fee_by=by))
+        corrected(site, functools.partial(dict.update, fee_by=reading))
         (part,) = [
             part
             for part in service(site).draft(2017, "planned", MAKER).parts
