@@ -44,6 +44,7 @@ NAMED = re.compile(
 )
 # Where a remedy is not written at the site, but comes with what was caught: file, and why.
 HANDED_ON = {
+    "bench/duplicates.py": "the remedy of the finding that should not be there",
     "costs/model.py": "the rule of the model that was broken says how the value is right",
     "plan/rules.py": "the rule that was broken says how the value is right",
     "drift/scheduled.py": "the remedy of the error that is reported, and what it cost",

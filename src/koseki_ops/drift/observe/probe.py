@@ -59,8 +59,8 @@ def assemble(key: str, extra: Iterable[str] = (), patience: int = 1) -> Program:
     long as usual each part may take.
     """
     mark = _mark_of_an_answer()
-    told = {"mark": mark, "key": key, "patience": str(patience), "extra": _extra(extra)}
-    return Program(_assignments(told) + policy_text() + probe_text(), mark)
+    reported = {"mark": mark, "key": key, "patience": str(patience), "extra": _extra(extra)}
+    return Program(_assignments(reported) + policy_text() + probe_text(), mark)
 
 
 def question(key: str, extra: Iterable[str], patience: int, seconds: float) -> Program:
