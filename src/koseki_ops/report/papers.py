@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +28,8 @@ def pdf(html: str) -> bytes:
     """Return a page as PDF, by WeasyPrint; it brings along all that it needs."""
     with TemporaryDirectory(prefix="koseki-paper-") as folder:
         path = Path(folder) / "paper.pdf"
-        subprocesses.run(["weasyprint", "-q", "-", str(path)], html, {**os.environ, **EPOCH})
+        program = str(Path(sys.executable).with_name("weasyprint"))
+        subprocesses.run([program, "-q", "-", str(path)], html, {**os.environ, **EPOCH})
         return path.read_bytes()
 
 
