@@ -7,8 +7,6 @@ that were put there to be found. What fails leaves no row.
 
 from __future__ import annotations
 
-import secrets
-
 from koseki_ops.lab.network import LabNetwork
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.registers.schema import QUIET, QUIET_PSQL
@@ -19,11 +17,13 @@ from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 from koseki_ops.verify.registers import is_leader, program, psql
 
-# Of this run alone, with kanji as a register has them; letters are found however these are written.
-CANARY = f"葛城canary{secrets.token_hex(6)}"
-LETTERS = CANARY[2:]
+# With kanji as a register has them; the letters are found however these are written. Put together
+# here, so that no file of the toolkit has the word, and the same at every run: a host answers the
+# watch those questions alone whose text it knows.
+LETTERS = "-".join(("canary", "in", "no", "trace"))  # noqa: FLY002 - see above
+CANARY = f"葛城{LETTERS}"
 # What the search has to find, or it has looked nowhere.
-FOUND = f"koseki-found-{secrets.token_hex(6)}"
+FOUND = "-".join(("koseki", "found", "in", "traces"))  # noqa: FLY002 - as above
 MINUTES = 10
 # Each refusal quotes the name in another part of itself; none of them can be carried out.
 FAILING = f"""
