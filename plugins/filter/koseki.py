@@ -9,7 +9,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.plan import for_ansible, municipalities
+from koseki_ops.plan import for_ansible, municipalities, shares
 from koseki_ops.plan.days import effective_day, today_in
 from koseki_ops.plan.for_ansible import (
     lines_of,
@@ -108,6 +108,11 @@ def municipality_names(rows: object) -> list[dict[str, str]]:
     return for_ansible.municipality_names(municipalities_of(rows))
 
 
+def promised_connections(rows: object, operators: list[str]) -> int:
+    """Return how many connections the roles of municipalities and operators may hold together."""
+    return shares.promised_connections(municipalities_of(rows), len(operators))
+
+
 def takeovers(rows: object) -> list[dict[str, str]]:
     """Return who stands in for whom among municipalities that have joined."""
     return for_ansible.takeovers(municipalities_of(rows))
@@ -177,6 +182,7 @@ class FilterModule:
             "koseki_left": gone,
             "koseki_municipality_names": municipality_names,
             "koseki_client_certificates": for_ansible.client_certificates,
+            "koseki_doors": for_ansible.doors,
             "koseki_link_certificates": for_ansible.link_certificates,
             "koseki_exchanges": exchanges,
             "koseki_exchange_folders": for_ansible.exchange_folders,
@@ -187,6 +193,7 @@ class FilterModule:
             "koseki_instances": instances,
             "koseki_subnets": subnets,
             "koseki_operators_on": working,
+            "koseki_promised_connections": promised_connections,
             "koseki_takeovers": takeovers,
             "koseki_takeover_instances": takeover_instances,
             "koseki_package_names": package_names,

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
@@ -233,6 +234,7 @@ def test_files_are_applied_in_order_or_set_aside(platform: Platform, registry: R
     assert status(platform)["quarantine"] == []
 
     each_bad_file_is_set_aside(platform, registry)
+    no_journal_has_a_word_of_it(platform)
     what_is_applied_stays(registry)
 
     # By hand: nothing moves until somebody says so, with a reason.
@@ -318,6 +320,16 @@ def each_bad_file_is_set_aside(platform: Platform, registry: Registry) -> None:
     settled = sorted(row["code"] for row in rows if not row["open"])
     assert settled == ["duplicate", "name", "name"]
     assert entries(platform) == before
+
+
+def no_journal_has_a_word_of_it(platform: Platform) -> None:
+    """Neither what a file held nor what its sender called it; that one was set aside is told."""
+    words = "見[本木]村|みほん|unknown-00000001"
+    for host in (HOST, *platform.lab.inventory.hosts_in("databases")):
+        said = "journalctl --sync; journalctl --since=-30min --no-pager --output=export"
+        seen = platform.sh(host, f"{said} | grep -aE '{words}|^MESSAGE=quarantined'", check=False)
+        assert not re.search(words, seen), seen[:2000]
+        assert "quarantined a file of another name: name" in seen or host != HOST, seen[:2000]
 
 
 def what_is_applied_stays(registry: Registry) -> None:

@@ -29,6 +29,7 @@ AS_WHO_STANDS_IN = (
     "PGSSLROOTCERT=/etc/koseki/pki/ca.crt "
     f"PGSSLCERT=/etc/koseki/municipalities/takeover-{SLUG}/client.crt "
     f"PGSSLKEY=/etc/koseki/municipalities/takeover-{SLUG}/client.key "
+    f"nsenter --net=/run/netns/koseki-takeover-{SLUG} "
     f"setpriv --reuid=koseki-takeover-{SLUG} --regid=koseki-takeover-{SLUG} --clear-groups "
     f"psql -XAtq 'host=127.0.0.1 port={PORTS.proxy_leader} dbname=koseki_{SLUG}' -c \"{{}}\" 2>&1"
 )

@@ -281,10 +281,16 @@ def test_no_key_is_on_two_hosts(plan: Plan, everywhere: Everywhere) -> None:
 def test_each_municipality_has_a_key_of_its_own(
     plan: Plan, facts: Facts, everywhere: Everywhere
 ) -> None:
-    """A municipality's certificate names its role; only its own Unix user reads the key (K-01)."""
+    """A municipality's certificate names its role; only its own Unix user reads the key (K-01).
+
+    The application's key is on the application's hosts alone: who reads what a registry sends
+    cannot be the application.
+    """
     found = own(facts, authority(everywhere))
     keys = {Path(file.path): file for file in kept(facts["keys"].text)}
-    roles = {"client": "app"}
+    roles = {}
+    if plan.is_in(facts.host, "application"):
+        roles["client"] = "app"
     if plan.is_in(facts.host, "registry_link"):
         roles["link"] = "link"
     for municipality in plan.joined:

@@ -77,6 +77,11 @@ def source_host(plan: Plan, source: str, target: str) -> str:
     return hosts[(slugs.index(source) + slugs.index(target)) % len(hosts)]
 
 
+def role_on(plan: Plan, host: str) -> str:
+    """Return whose key a client host has: its applications' (app), or its engines' (link)."""
+    return "app" if plan.is_in(host, "application") else "link"
+
+
 def attempts(plan: Plan, host: str, source: Municipality) -> str:
     """Return a municipality's attempts: at its own database both ways, then at each to be tried.
 
@@ -94,7 +99,8 @@ def attempts(plan: Plan, host: str, source: Municipality) -> str:
         if municipality != source and source_host(plan, source.slug, municipality.slug) == host
     }
     who = "select current_database(), current_user, pg_is_in_recovery()"
-    one = f'{psql(plan, source)} "host=127.0.0.1 port=$2 dbname=$3" -c "{who}" 2>&1'
+    session = psql(plan, source, role_on(plan, host))
+    one = f'{session} "host=127.0.0.1 port=$2 dbname=$3" -c "{who}" 2>&1'
     lines = [f"attempt '{name}' {port} {database}" for name, (port, database) in ways.items()]
     return "\n".join([f'attempt() {{ echo "@@ $1"; {one}; }}', *lines, ":"])
 
@@ -153,22 +159,26 @@ def met(facts: Facts, source: str, announced: str) -> str:
 
 
 @on_hosts("db_clients")
-def test_each_municipality_enters_its_own(facts: Facts, municipality: Municipality) -> None:
+def test_each_municipality_enters_its_own(
+    plan: Plan, facts: Facts, municipality: Municipality
+) -> None:
     """With its certificate, through the proxy, as its own role; writes reach the leader (K-01)."""
     expect(
         met(facts, municipality.slug, LEADER),
-        f"{municipality.database}|{municipality.database}_app|f",
+        f"{municipality.database}|{municipality.database}_{role_on(plan, facts.host)}|f",
         f"run `koseki apply --limit databases --limit {facts.host}`",
         "haproxy",
     )
 
 
 @on_hosts("db_clients")
-def test_reads_go_to_the_second_recording(facts: Facts, municipality: Municipality) -> None:
+def test_reads_go_to_the_second_recording(
+    plan: Plan, facts: Facts, municipality: Municipality
+) -> None:
     """The reading port leads to a replica, so that 副 carries its part (K-03)."""
     expect(
         met(facts, municipality.slug, REPLICA),
-        f"{municipality.database}|{municipality.database}_app|t",
+        f"{municipality.database}|{municipality.database}_{role_on(plan, facts.host)}|t",
         "see whether a replica runs (`koseki verify replication`)",
         "haproxy",
     )

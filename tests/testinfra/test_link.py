@@ -220,6 +220,9 @@ def attempts_program(plan: Plan) -> str:
         (first.slug, first.netns, first.registry, name, key, "account")
         for name in ("root", plan.platform.automation_account, f"koseki-{first.slug}")
     ]
+    # The lines take turns: one registry's address may not begin more than a few at once.
+    turns = {line: iter(range(len(rows))) for line in slugs}
+    rows = [row for _, row in sorted((next(turns[row[0]]), row) for row in rows)]
     told = {
         "address": plan.address(host, WORKSTATION),
         "port": plan.platform.link_policy.port,

@@ -61,6 +61,7 @@ ATTEMPT = (
     "PGSSLROOTCERT=/etc/koseki/pki/ca.crt "
     "PGSSLCERT=/etc/koseki/municipalities/takeover-{slug}/client.crt "
     "PGSSLKEY=/etc/koseki/municipalities/takeover-{slug}/client.key "
+    "nsenter --net=/run/netns/koseki-takeover-{slug} "
     "setpriv --reuid=koseki-takeover-{slug} --regid=koseki-takeover-{slug} --clear-groups "
     "psql -XAtq 'host=127.0.0.1 port={port} dbname=koseki_{slug}' "
     "-c 'select current_user' 2>&1"

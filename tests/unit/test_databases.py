@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.days import effective_day, today_in
 from koseki_ops.plan.for_ansible import (
     client_certificates,
+    doors,
     instances,
     municipality_names,
     takeover_instances,
@@ -20,8 +22,18 @@ from koseki_ops.plan.for_ansible import (
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Municipality
 from koseki_ops.plan.municipalities import active, left
+from koseki_ops.plan.shares import (
+    APPLICATION,
+    LINK,
+    OPERATOR,
+    TAKEOVER,
+    Share,
+    promised_connections,
+)
 from koseki_ops.registers.schema import (
     PLATFORM_SCHEMA,
+    QUIET,
+    QUIET_PSQL,
     municipality_statements,
     platform_file_statements,
     platform_files,
@@ -30,7 +42,8 @@ from koseki_ops.registers.schema import (
     sealed_statements,
 )
 
-PLAN = Inventory(Path(__file__).resolve().parents[2] / "inventories/iida").platform
+PROJECT = Path(__file__).resolve().parents[2]
+PLAN = Inventory(PROJECT / "inventories/iida").platform
 
 
 def municipality(slug: str, **values: Any) -> Municipality:  # noqa: ANN401 - any column
@@ -52,6 +65,8 @@ def cluster() -> dict[str, Any]:
         "databases": {"postgres": {}, "template1": {}},
         "public_connect": ["postgres", "template1"],
         "connect": {},
+        "limits": {},
+        "settings": {},
     }
 
 
@@ -69,7 +84,24 @@ def settled() -> dict[str, Any]:
             for kind in ("application", "link")
         ),
     ]
+    shares = {
+        "operator_sousa01": OPERATOR,
+        stand_in: TAKEOVER,
+        **{municipality["application"]: APPLICATION for municipality in MUNICIPALITIES},
+        **{municipality["link"]: LINK for municipality in MUNICIPALITIES},
+    }
+    audit = [
+        "pgaudit.log=read, write, ddl, role",
+        "pgaudit.log_statement=off",
+        "pgaudit.log_relation=on",
+    ]
     return {
+        "limits": {name: share.connections for name, share in shares.items()},
+        "settings": {
+            name: [f"{key}={value}" for key, value in share.settings.items()]
+            + (audit if share is OPERATOR else [])
+            for name, share in shares.items()
+        },
         "roles": ["postgres", "rewinder", *groups, "operator_sousa01", stand_in, *names],
         "logins": ["postgres", "operator_sousa01", *enter],
         "members": [*enter, *(municipality["correct"] for municipality in MUNICIPALITIES)],
@@ -135,17 +167,79 @@ def test_a_stranger_is_shown_out() -> None:
 def test_an_operator_comes_without_a_right_and_goes_with_all() -> None:
     """A role of one's own that is in nothing; who is no operator any more loses it (K-05, K-11)."""
     said = platform_statements(settled(), ["sousa02"])
-    assert said[0] == "CREATE ROLE operator_sousa02 LOGIN CONNECTION LIMIT 5"
+    assert said[0] == "CREATE ROLE operator_sousa02 LOGIN CONNECTION LIMIT 3"
     assert said[-1] == "DROP ROLE operator_sousa01"
     assert not any("GRANT" in line for line in said)
     assert "ALTER ROLE operator_sousa02 SET pgaudit.log_statement = 'off'" in said
+
+
+@pytest.mark.parametrize(
+    ("role", "share"),
+    [
+        ("koseki_iida_app", APPLICATION),
+        ("koseki_oshika_link", LINK),
+        ("operator_sousa01", OPERATOR),
+    ],
+)
+def test_each_role_keeps_its_share(role: str, share: Share) -> None:
+    """What a role of an older platform lacks, or somebody changed, is said; nothing else (K-01)."""
+    state = settled()
+    state["limits"][role] = 20
+    state["settings"][role] = [
+        row
+        for row in state["settings"][role]
+        if not row.startswith(("temp_file_limit", "statement"))
+    ] + ["statement_timeout=0"]
+    said = platform_statements(state, ["sousa01"]) + municipality_statements(MUNICIPALITIES, state)
+    assert said == [
+        f"ALTER ROLE {role} CONNECTION LIMIT {share.connections}",
+        f"ALTER ROLE {role} SET temp_file_limit = '{share.settings['temp_file_limit']}'",
+        f"ALTER ROLE {role} SET statement_timeout = '{share.settings['statement_timeout']}'",
+    ]
+
+
+def test_no_more_connections_are_promised_than_there_are() -> None:
+    """The sum of all shares stays below the servers' own number, for the whole plan (K-01)."""
+    rows = [row.model_copy(update={"joined_on": date(2020, 1, 1)}) for row in PLAN.municipalities]
+    told = yaml.safe_load(
+        (PROJECT / "roles/postgresql/defaults/main.yml").read_text(encoding="utf-8")
+    )
+    spare = told["postgresql_max_connections"] - told["postgresql_own_connections"]
+    assert len(rows) == 14
+    assert promised_connections(rows, len(PLAN.operators)) <= spare
+
+
+def test_each_municipality_has_its_own_doors() -> None:
+    """In a network of its own, with as many connections as its role has (K-01)."""
+    assert doors(MUNICIPALITIES, "link") == [
+        {"name": "koseki-iida", "connections": LINK.connections},
+        {"name": "koseki-oshika", "connections": LINK.connections},
+    ]
+
+
+def test_a_step_of_a_release_tells_nothing_of_a_register() -> None:
+    """Before its first word each session is told to keep errors to a code; no platform file is."""
+    release = {"version": "1", "schema": [{"number": 1, "file": "0001-a.sql", "sha256": "x"}]}
+    said = schema_statements(
+        {**release, "sql": {"0001-a.sql": "SELECT 1;"}},
+        MUNICIPALITIES,
+        {"leads": True, "databases": []},
+    ).split("\n")
+    for row in MUNICIPALITIES:
+        place = said.index(f"\\connect {row['database']}")
+        assert said[place - 1] == QUIET_PSQL
+        assert said[place + 1 : place + 3] == QUIET.split("\n")
 
 
 def test_only_the_clause_brings_a_role_that_stands_in() -> None:
     """Where the plan says so it is there, without a way in; where it does not, it goes (K-06)."""
     said = municipality_statements(MUNICIPALITIES, cluster())
     assert [line for line in said if "_takeover" in line] == [
-        "CREATE ROLE koseki_oshika_takeover LOGIN CONNECTION LIMIT 10",
+        "CREATE ROLE koseki_oshika_takeover LOGIN CONNECTION LIMIT 7",
+        *(
+            f"ALTER ROLE koseki_oshika_takeover SET {key} = '{value}'"
+            for key, value in TAKEOVER.settings.items()
+        ),
         "GRANT koseki_takeover TO koseki_oshika_takeover",
     ]
     without = [{**municipality, "takeover": ""} for municipality in MUNICIPALITIES]
@@ -257,6 +351,7 @@ APPLIED = {
     "0002-requests.sql": "71af5a449b8869b1d3f9eab6ce66c59f889fa7f3394613bdf591f23433ffaa6c",
     "0010-link.sql": "53760c4daec6cda8e5494ee0f246300783f9872ed48bc0e58007321f48d3dd96",
     "0020-takeovers.sql": "ca83f331793a2e70b17a2b9c575749e7ee0e12bf8ead5e95ace4cc8ebf4fa714",
+    "0030-public.sql": "87964702f9c9516d49877058e6477d57dcfec2bbbe36c9f17c3598fee8d71a32",
 }
 
 

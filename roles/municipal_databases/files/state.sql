@@ -2,6 +2,10 @@
 SELECT json_build_object(
   'roles', (SELECT coalesce(json_agg(rolname), '[]') FROM pg_roles),
   'logins', (SELECT coalesce(json_agg(rolname), '[]') FROM pg_roles WHERE rolcanlogin),
+  'limits', (SELECT coalesce(json_object_agg(rolname, rolconnlimit), '{}') FROM pg_roles),
+  'settings', (SELECT coalesce(json_object_agg(rolname, setconfig), '{}')
+                 FROM pg_db_role_setting JOIN pg_roles r ON r.oid = setrole
+                WHERE setdatabase = 0),
   'members', (SELECT coalesce(json_agg(m.rolname), '[]')
                 FROM pg_auth_members a
                 JOIN pg_roles g ON g.oid = a.roleid

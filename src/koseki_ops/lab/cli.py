@@ -17,9 +17,10 @@ from koseki_ops.lab.lab import Lab
 from koseki_ops.plan.cli_options import json_option, lab_option, print_json
 from koseki_ops.plan.site import Site
 
-# As the municipality's own Unix user, with what its instance is told.
+# As the municipality's own Unix user, in its network, with what its instance is told.
 IMPORT = """
 systemd-run --quiet --pipe --wait --collect --uid=koseki-{slug} --working-directory=/ \
+  -p NetworkNamespacePath=/run/netns/koseki-{slug} \
   -p EnvironmentFile=/etc/koseki/application/{slug}.env \
   /opt/koseki/current/bin/import-invented {count}
 """

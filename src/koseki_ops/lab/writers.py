@@ -38,12 +38,16 @@ done
 
 @dataclass(frozen=True)
 class Writer:
-    """A writer: the host it runs on, the Unix user it is, how it connects, its first number."""
+    """A writer: the host it runs on, the Unix user it is, how it connects, its first number.
+
+    network: the network namespace that it is in; empty: the host's.
+    """
 
     host: str
     user: str
     connection: str
     first: int
+    network: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ def municipality_writer(lab: Lab, slug: str) -> Writer:
         "connect_timeout=2 sslmode=verify-ca sslrootcert=/etc/koseki/pki/ca.crt "
         f"sslcert={own.certificate} sslkey={own.key}"
     )
-    return Writer(lab.inventory.hosts_in("application")[0], names.unix_user, connection, 0)
+    host = lab.inventory.hosts_in("application")[0]
+    return Writer(host, names.unix_user, connection, 0, names.network)
 
 
 def server_writer(lab: Lab, host: str, slug: str) -> Writer:
@@ -82,7 +87,12 @@ def start(lab: Lab, writer: Writer, pause: float = 0.1) -> None:
     prepare = f"rm -rf {FOLDER}; mkdir {FOLDER}; chown {writer.user} {FOLDER}"
     _run(lab, writer.host, ["sh", "-c", prepare])
     unit = ["systemd-run", "--quiet", "--collect", f"--unit={UNIT}", f"--uid={writer.user}"]
-    _run(lab, writer.host, [*unit, "--working-directory=/", "sh", "-c", script])
+    inside = [f"--property=NetworkNamespacePath=/run/netns/{writer.network}"]
+    _run(
+        lab,
+        writer.host,
+        [*unit, *(inside if writer.network else []), "--working-directory=/", "sh", "-c", script],
+    )
 
 
 def stop(lab: Lab, writer: Writer) -> None:

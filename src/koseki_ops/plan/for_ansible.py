@@ -21,6 +21,7 @@ from koseki_ops.plan.model import (
 )
 from koseki_ops.plan.municipalities import cut_off
 from koseki_ops.plan.naming import EXCHANGES, key_of
+from koseki_ops.plan.shares import SHARES
 
 MUNICIPALITIES = TypeAdapter(list[Municipality])
 LINES = TypeAdapter(dict[str, Line])
@@ -137,6 +138,15 @@ def client_certificates(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any
         }
         for row in rows
     ]
+
+
+def doors(rows: Iterable[Mapping[str, str]], kind: str) -> list[dict[str, Any]]:
+    """Return each municipality's network on a host, and how many connections it may hold there.
+
+    rows: as `municipality_names` or `takeovers` gives them; kind: one of `shares.SHARES`.
+    """
+    held = SHARES[kind].connections
+    return [{"name": row["unix_user"], "connections": held} for row in rows]
 
 
 def link_certificates(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:

@@ -83,6 +83,11 @@ class Names:
         return f"koseki-{self.slug}"
 
     @property
+    def network(self) -> str:
+        """The network namespace of its programs on a host, which is theirs alone."""
+        return self.unix_user
+
+    @property
     def takeover_instance(self) -> str:
         """The instance that issues for it while it is cut off."""
         return f"takeover-{self.slug}"

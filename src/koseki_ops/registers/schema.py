@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
+from koseki_ops.plan.shares import APPLICATION, LINK, OPERATOR, TAKEOVER, Share
 
 TEMPLATE = "koseki_template"
 COMMON_ROLE = "koseki_application"
@@ -21,17 +22,22 @@ OPERATOR_PREFIX = "operator_"
 END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'"
 # Below the checkout: the SQL of every municipality's database that is the platform's own.
 PLATFORM_SCHEMA = "platform_schema"
+# What a step of a release quotes of a register goes to no log and no console: an error is told by
+# its SQLSTATE and its line (docs/releases.md). Said anew in each session.
+QUIET = "SET log_min_messages = log;\nSET client_min_messages = error;"
+QUIET_PSQL = "\\set VERBOSITY sqlstate"
 PLATFORM_FILE = re.compile(r"[0-9]{4}-[a-z][a-z-]*\.sql")
 
 
 def platform_statements(state: Mapping[str, Any], operators: Sequence[str]) -> list[str]:
     """Return the SQL that is missing before any municipality: template, operators, closed doors.
 
-    state: what `state.sql` of the role reports (roles, those that may log in, members of the common
-    roles, tablespaces, databases with owner, tablespace and whether they are open, who may connect
-    where); operators: who may work on the databases' hosts.
+    state: what `state.sql` of the role reports (roles, those that may log in, how many connections
+    each may hold and what its sessions begin with, members of the common roles, tablespaces,
+    databases with owner, tablespace and whether they are open, who may connect where); operators:
+    who may work on the databases' hosts.
     """
-    spec = _operators(state["roles"], [f"{OPERATOR_PREFIX}{name}" for name in operators])
+    spec = _operators(state, [f"{OPERATOR_PREFIX}{name}" for name in operators])
     spec += [
         f"CREATE ROLE {name} NOLOGIN"
         for name in (COMMON_ROLE, LINK_ROLE, TAKEOVER_ROLE)
@@ -53,7 +59,8 @@ def municipality_statements(
 ) -> list[str]:
     """Return the SQL that is missing for the municipalities, in order; empty when all is right.
 
-    tenants: as `for_ansible.municipality_names` gives them; state: as for `platform_statements`.
+    municipalities: as `for_ansible.municipality_names` gives them; state: as for
+    `platform_statements`.
     """
     roles, members = set(state["roles"]), set(state["members"])
     return [
@@ -91,16 +98,34 @@ def sealed_statements(left: Sequence[Mapping[str, str]], state: Mapping[str, Any
     return spec
 
 
-def _operators(roles: Sequence[str], operators: Sequence[str]) -> list[str]:
+def _operators(state: Mapping[str, Any], operators: Sequence[str]) -> list[str]:
     """Return what brings one role a person, which can do nothing without an open request (K-05)."""
+    # Which tables a person read or changed is noted; the statement, with names in it, is not.
+    audit = {
+        "pgaudit.log": "read, write, ddl, role",
+        "pgaudit.log_statement": "off",
+        "pgaudit.log_relation": "on",
+    }
+    share = replace(OPERATOR, settings={**audit, **OPERATOR.settings})
+    spec = [line for name in operators for line in _login(name, share, state)]
+    there = (name for name in state["roles"] if name.startswith(OPERATOR_PREFIX))
+    return spec + [f"DROP ROLE {name}" for name in sorted(set(there) - set(operators))]
+
+
+def _login(name: str, share: Share, state: Mapping[str, Any]) -> list[str]:
+    """Return what is missing of a role that logs in: itself, and the bounds of what it may take."""
+    limit = f"CONNECTION LIMIT {share.connections}"
     spec = []
-    for name in (name for name in operators if name not in roles):
-        spec.append(f"CREATE ROLE {name} LOGIN CONNECTION LIMIT 5")
-        # Which tables a person read or changed is noted; the statement, with names in it, is not.
-        audit = {"log": "read, write, ddl, role", "log_statement": "off", "log_relation": "on"}
-        spec += [f"ALTER ROLE {name} SET pgaudit.{key} = '{row}'" for key, row in audit.items()]
-    left = [name for name in roles if name.startswith(OPERATOR_PREFIX) and name not in operators]
-    return spec + [f"DROP ROLE {name}" for name in sorted(left)]
+    if name not in state["roles"]:
+        spec.append(f"CREATE ROLE {name} LOGIN {limit}")
+    elif state["limits"].get(name) != share.connections:
+        spec.append(f"ALTER ROLE {name} {limit}")
+    held = state["settings"].get(name, [])
+    return spec + [
+        f"ALTER ROLE {name} SET {key} = '{value}'"
+        for key, value in share.settings.items()
+        if f"{key}={value}" not in held
+    ]
 
 
 def _closed(databases: Sequence[str], public_connect: Sequence[str]) -> list[str]:
@@ -159,26 +184,25 @@ def _roles(
 ) -> list[str]:
     """Return what brings a municipality its roles, and each what all of its kind may do."""
     takeover, left = municipality["takeover"], f"{municipality['database']}_takeover"
-    kinds = {
-        municipality["owner"]: "NOLOGIN",
-        municipality["application"]: "LOGIN CONNECTION LIMIT 20",
-        municipality["link"]: "LOGIN CONNECTION LIMIT 6",
-        municipality["read"]: "NOLOGIN",
-        municipality["correct"]: "NOLOGIN",
+    groups = [municipality[kind] for kind in ("owner", "read", "correct")]
+    logins = {
+        municipality["application"]: APPLICATION,
+        municipality["link"]: LINK,
         # It may enter while a takeover is declared, and until then nothing.
-        **({takeover: "LOGIN CONNECTION LIMIT 10"} if takeover else {}),
+        **({takeover: TAKEOVER} if takeover else {}),
     }
     # Who corrects may do what the application may, and no more.
     common = {municipality["application"]: COMMON_ROLE, municipality["correct"]: COMMON_ROLE}
     common |= {municipality["link"]: LINK_ROLE}
     common |= {takeover: TAKEOVER_ROLE} if takeover else {}
     return [
-        *(f"CREATE ROLE {name} {kind}" for name, kind in kinds.items() if name not in roles),
+        *(f"CREATE ROLE {name} NOLOGIN" for name in groups if name not in roles),
+        *(line for name, share in logins.items() for line in _login(name, share, state)),
         # What was sealed when the municipality left is opened again.
         *(
             f"ALTER ROLE {name} LOGIN"
-            for name, kind in kinds.items()
-            if kind.startswith("LOGIN") and name in roles and name not in state["logins"]
+            for name in logins
+            if name in roles and name not in state["logins"]
         ),
         *(f"GRANT {group} TO {name}" for name, group in common.items() if name not in members),
         *([f"DROP ROLE {left}"] if left in roles and not takeover else []),
@@ -290,7 +314,14 @@ def _missing(
                     ),
                     _("restore the file, and put the change into a new `NNNN-name.sql`"),
                 )
-        if missing:
+        if missing and migrations.by_owner:
+            parts += [
+                QUIET_PSQL,
+                f"\\connect {municipality['database']}",
+                QUIET,
+                migrations.header(),
+            ]
+        elif missing:
             parts += [f"\\connect {municipality['database']}", migrations.header()]
         if missing and not migrations.by_owner:
             parts += [f"\\set {name} {value}" for name, value in sorted(municipality.items())]

@@ -29,10 +29,10 @@ def verify_command(
     """Ask the running hosts what is true and hold it against the inventory; changes nothing.
 
     Without SUITE all suites run: accounts, application, backup, certificates, databases, etcd,
-    flows, gateway, isolation, kernel, link, locks, packages, replication, requests, schedule,
-    ssh, takeover, text, time, vault. An HTML report and a JUnit file are left in
-    var/<site>/reports/. Exit 0: all holds; 1: something does not; 2: the question was wrong or a
-    host did not answer (the others were asked).
+    flows, gateway, isolation, kernel, keys, link, locks, packages, replication, requests,
+    schedule, shares, ssh, takeover, text, time, traces, vault. An HTML report and a JUnit file
+    are left in var/<site>/reports/. Exit 0: all holds; 1: something does not; 2: the question
+    was wrong or a host did not answer (the others were asked).
 
     Example: koseki verify replication backup --limit databases
     """

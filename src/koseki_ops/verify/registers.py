@@ -14,14 +14,20 @@ def program(plan: Plan) -> str:
     return f"/usr/lib/postgresql/{plan.platform.postgresql_version}/bin/psql"
 
 
-def psql(plan: Plan, municipality: Municipality) -> str:
-    """Return a municipality's psql: as its own Unix user, with its own certificate."""
+def psql(plan: Plan, municipality: Municipality, kind: str = "app") -> str:
+    """Return a municipality's psql: as its own Unix user, with its own certificate.
+
+    kind: whose role and key: its application's (app), or its engine's (link).
+    """
+    name = {"app": "client", "link": "link"}[kind]
     keys = f"/etc/koseki/municipalities/{municipality.slug}"
     user = f"koseki-{municipality.slug}"
     return (
-        f"cd / && env PGUSER={municipality.database}_app PGSSLMODE=verify-ca "
+        f"cd / && env PGUSER={municipality.database}_{kind} PGSSLMODE=verify-ca "
         f"PGCONNECT_TIMEOUT={ANSWER_SECONDS} PGSSLROOTCERT=/etc/koseki/pki/ca.crt "
-        f"PGSSLCERT={keys}/client.crt PGSSLKEY={keys}/client.key "
+        f"PGSSLCERT={keys}/{name}.crt PGSSLKEY={keys}/{name}.key "
+        # In its own network: there alone are its doors to the databases.
+        f"nsenter --net=/run/netns/{user} "
         f"setpriv --reuid={user} --regid={user} --clear-groups {program(plan)} -XAtq"
     )
 

@@ -75,11 +75,11 @@ class Engine:
     def _drop(self, file: str, refused: Refused) -> None:
         """Remove a file of `in/`, and say why where its sender reads it."""
         try:
-            kept = self.folders.drop(file, _reason(refused))
+            self.folders.drop(file, _reason(refused))
         except FileNotFoundError:
             return
         self._note_refused(refused)
-        print(f"removed {kept}: {refused}", flush=True)
+        print(f"removed {self._told(file)}: {refused}", flush=True)
 
     def _clear(self, folder: str, refused: Refused) -> None:
         """Remove a folder of `in/`, or say once that it stays."""
@@ -89,7 +89,7 @@ class Engine:
             return
         if kept:
             self._note_refused(refused)
-            print(f"refused {kept}: {refused}", flush=True)
+            print(f"refused a folder: {refused}", flush=True)
 
     def _note_refused(self, refused: Refused) -> None:
         """Write into the ledger what has no name of the layout."""
@@ -213,10 +213,17 @@ class Engine:
             self.ledger.note(cursor, entry)
         keep = self.folders.quarantined() < self.settings.folder_mb << 20
         try:
-            kept = self.folders.set_aside(file, _reason(refused), taken=taken, keep=keep)
+            self.folders.set_aside(file, _reason(refused), taken=taken, keep=keep)
         except FileNotFoundError:
             return
-        print(f"quarantined {kept}: {refused}", flush=True)
+        print(f"quarantined {self._told(file)}: {refused}", flush=True)
+
+    def _told(self, file: str) -> str:
+        """Return a name for the journal: any but the layout's may be a person's."""
+        try:
+            return self.layout.file_name(self.name_of(file))
+        except Refused:
+            return "a file of another name"
 
     def _note_gap(self, flow: str, comes: int, waits: int) -> None:
         """Say once, where the registry reads it, which number is missing."""
