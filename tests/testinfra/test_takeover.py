@@ -18,7 +18,7 @@ from koseki_ops.trust.terminals import stand_ins_of
 from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
-from koseki_ops.verify.registers import is_leader
+from koseki_ops.verify.registers import SUPERUSER, is_leader
 
 NOBODY = "nobody"
 # A header that changes with the second and says nothing.
@@ -83,8 +83,7 @@ def questions(plan: Plan, host: str) -> Questions:
         asks = "".join(
             f"\\connect {t.database}\n{TOWN.format(seconds=SECONDS)}" for t in plan.towns
         )
-        command = "runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1"
-        asked["told"] = f"cd / && {command} <<'SQL'\n{asks}SQL\n"
+        asked["told"] = f"cd / && {SUPERUSER} <<'SQL'\n{asks}SQL\n"
     if plan.is_in(host, "application"):
         for town in plan.cut_off_towns:
             asked[f"stand-in {town.slug}"] = KNOCK.format(

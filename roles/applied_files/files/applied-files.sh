@@ -4,6 +4,8 @@
 set -eu
 table=$1
 shift
+# What a municipality's role put into its database is not found before PostgreSQL's own.
+export PGOPTIONS='-c search_path=pg_catalog'
 
 ask='SELECT NOT pg_is_in_recovery()'
 if ! getent passwd postgres >/dev/null ||
