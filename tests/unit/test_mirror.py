@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.site import Site
+from koseki_ops.supply import mirror
 from koseki_ops.supply.mirror import (
     KEYRING,
     Source,
@@ -19,12 +23,14 @@ from koseki_ops.supply.mirror import (
     parse_sources,
     plain_name,
     upstream_lines,
+    valid_until,
     verify_mirror,
 )
 
 HERE = "http://upstream.invalid/debian"
 SECURITY = "http://upstream.invalid/security"
 VENDOR = "http://vendor.invalid/apt"
+LONG_AGO = "Thu, 01 Jan 2026 00:00:00 +0000"
 
 DEB822 = f"""\
 # This machine's own.
@@ -144,3 +150,25 @@ def test_there_must_be_a_mirror(tmp_path: Path) -> None:
     """Before the first build, the remedy is to build."""
     with pytest.raises(KosekiError, match="run `koseki mirror build`"):
         verify_mirror(Site(tmp_path, "lab", "lab"))
+
+
+def test_the_signed_lists_have_an_end(tmp_path: Path) -> None:
+    """What was once right is not right for ever; lists from before they had one end as well."""
+    site = Site(tmp_path, "lab", "lab")
+    folder = mirror_folder(site)
+    (folder / "pool").mkdir(parents=True)
+    mirror.write_suite(folder, "trixie", {})
+    mirror.sign_suites(site, folder, ["trixie"])
+    days = timedelta(days=mirror.VALID_DAYS)
+    now = datetime.now(UTC)
+    assert now < valid_until(site) - days + timedelta(minutes=1) < now + timedelta(minutes=2)
+    release = folder / "dists/trixie/Release"
+    text = release.read_text(encoding="utf-8")
+    assert "Valid-Until: " in text
+    old = re.sub(r"^Valid-Until: .*\n", "", text, flags=re.MULTILINE)
+    release.write_text(re.sub(r"^Date: .*$", f"Date: {LONG_AGO}", old, flags=re.MULTILINE))
+    mirror.sign_suites(site, folder, ["trixie"])
+    assert valid_until(site) == parsedate_to_datetime(LONG_AGO) + days
+    rewrite(folder / "dists/trixie/InRelease", lambda old: old.replace(b"2026", b"2036"))
+    with pytest.raises(KosekiError, match="not signed by the platform's key"):
+        valid_until(site)

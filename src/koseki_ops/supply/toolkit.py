@@ -69,9 +69,12 @@ NOTED = (
     "link/*.pub",
     "drift/signing.pub",
     "drift/waivers.signed",
+    # By it a sweep tells that a rehearsal is overdue.
+    "evidence/rehearsals.jsonl*",
     # The second opinion holds the running release against the signed one; never its signing key.
     "release/*.tar.gz",
     "release/*.tar.gz.sig",
+    "release/*.tar.gz.city.sig",
     "release/allowed_signers",
     # With it what is secret on a host is compared without being known.
     "drift/hash.key",
