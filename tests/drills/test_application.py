@@ -48,7 +48,7 @@ with open("/run/koseki-asker.json", "w") as file:
 # What a release's SQL could try: each begins with a schema of its own, so that what is left of a
 # half is seen. {file}: what a shell would make. All of it once worked, or would have, in a
 # superuser's psql.
-TOWN = "oshika"
+MUNICIPALITY = "oshika"
 HOSTILE = (
     "SELECT 1; \\! touch {file}",
     "SELECT 'touch {file}' \\g |sh",
@@ -160,11 +160,15 @@ def test_releases_come_and_go_without_a_failed_request(platform: Platform) -> No
 
 
 def bring(platform: Platform, leader: str, number: int, texts: tuple[str, ...]) -> list[str]:
-    """Bring each text to a town's database as the release's next file; return how each ended."""
+    """Bring each text to a database as the release's next file; return how each ended."""
     parts = []
     for text in texts:
         file = {"number": number, "file": "schema/drill.sql", "sha256": "a", "sql": text}
-        row = {"database": f"koseki_{TOWN}", "owner": f"koseki_{TOWN}_owner", "files": [file]}
+        row = {
+            "database": f"koseki_{MUNICIPALITY}",
+            "owner": f"koseki_{MUNICIPALITY}_owner",
+            "files": [file],
+        }
         work = json.dumps({"release": "1.0.0", "databases": [row]})
         parts.append(f"koseki-schema <<'WORK' 2>&1; echo \"@@ $?\"\n{work}\nWORK\n")
     said = platform.sh(leader, "\n".join(parts))
@@ -177,7 +181,7 @@ def test_a_releases_sql_reaches_nothing_but_its_own(platform: Platform) -> None:
     leader, file = str(platform.leader()), "/var/tmp/hostile"  # noqa: S108 - what must not be there
     psql = "cd / && runuser -u postgres -- psql -XqtA --set=ON_ERROR_STOP=1"
     asked = "SELECT max(number) + 1 FROM platform.schema_files"
-    number = int(platform.sh(leader, f"{psql} -d koseki_{TOWN} -c '{asked}'"))
+    number = int(platform.sh(leader, f"{psql} -d koseki_{MUNICIPALITY} -c '{asked}'"))
     before = platform.sh(leader, f"{psql} <<'SQL'\n{OTHERS}SQL\n")
     texts = tuple(
         "CREATE SCHEMA hostile;\n" + text.replace("{file}", file).replace("{number}", str(number))
@@ -194,12 +198,12 @@ def test_a_releases_sql_reaches_nothing_but_its_own(platform: Platform) -> None:
     try:
         assert bring(platform, leader, number, (right,))[0][0] == "0"
         seen = f"SELECT x, file FROM drill.a, platform.schema_files WHERE number = {number}"  # noqa: S608 - ours
-        told = platform.sh(leader, f'{psql} -d koseki_{TOWN} -c "{seen}"')
+        told = platform.sh(leader, f'{psql} -d koseki_{MUNICIPALITY} -c "{seen}"')
         assert told.strip() == "1|schema/drill.sql"
     finally:
         noted = f"DELETE FROM platform.schema_files WHERE number = {number}"  # noqa: S608 - ours
         undone = f'-c "DROP SCHEMA IF EXISTS drill CASCADE" -c "{noted}"'
-        platform.sh(leader, f"{psql} -d koseki_{TOWN} {undone}")
+        platform.sh(leader, f"{psql} -d koseki_{MUNICIPALITY} {undone}")
 
 
 @pytest.mark.drill

@@ -62,12 +62,12 @@ def compute_command(
 
     Example: koseki costs compute management --fiscal-year 2016
     """
-    agreement, towns = _open(site, file)
+    agreement, municipalities = _open(site, file)
     wanted = [agreement.item(name) for name in items] or agreement.items
     divisions = [
         division
         for item in wanted
-        for division in divide(agreement, towns, item, fiscal_year, _day(as_of))
+        for division in divide(agreement, municipalities, item, fiscal_year, _day(as_of))
     ]
     for division in divisions:
         _print(division, agreement)
@@ -77,7 +77,7 @@ def compute_command(
 
 @costs_group.command("explain")
 @click.argument("item")
-@click.argument("town", metavar="MUNICIPALITY")
+@click.argument("municipality", metavar="MUNICIPALITY")
 @year_option
 @as_of_option
 @agreement_option
@@ -87,7 +87,7 @@ def explain_command(
     site: Site,
     *,
     item: str,
-    town: str,
+    municipality: str,
     fiscal_year: int | None,
     as_of: str | None,
     file: Path | None,
@@ -97,13 +97,13 @@ def explain_command(
 
     Example: koseki costs explain servers-2015 大鹿村
     """
-    agreement, towns = _open(site, file)
-    code = _code_of(towns, town)
-    divisions = divide(agreement, towns, agreement.item(item), fiscal_year, _day(as_of))
+    agreement, municipalities = _open(site, file)
+    code = _code_of(municipalities, municipality)
+    divisions = divide(agreement, municipalities, agreement.item(item), fiscal_year, _day(as_of))
     found = [(d, share) for d in divisions for share in d.shares if share.code6 == code]
     if not found:
         raise KosekiError(
-            _("{town} has no share of {item}").format(town=town, item=item),
+            _("{municipality} has no share of {item}").format(municipality=municipality, item=item),
             _("it took no part"),
             _("choose another item or year: `koseki costs compute` lists the shares"),
         )
@@ -133,7 +133,7 @@ def compare_command(
 
     Example: koseki costs compare --before 2016-03-31
     """
-    agreement, towns = _open(site, file)
+    agreement, municipalities = _open(site, file)
     rows = []
     for item in agreement.items:
         if fiscal_year is not None and item.kind == "once":
@@ -141,7 +141,7 @@ def compare_command(
         old, new = (
             {(d.name, s.code6): (s.name, s.yen) for d in divisions for s in d.shares}
             for divisions in (
-                divide(agreement, towns, item, fiscal_year, day)
+                divide(agreement, municipalities, item, fiscal_year, day)
                 for day in (_day(before), _day(after))
             )
         )
@@ -160,8 +160,8 @@ def compare_command(
 def _open(site: Site, file: Path | None) -> tuple[Agreement, list[Municipality]]:
     platform = load_platform(Inventory(site.inventory))
     path = file or site.root / "agreements" / f"{site.inventory_name}.yml"
-    towns = platform.municipalities
-    return load_agreement(path, [town.code6 for town in towns]), towns
+    municipalities = platform.municipalities
+    return load_agreement(path, [row.code6 for row in municipalities]), municipalities
 
 
 def _day(given: str | None) -> date | None:
@@ -173,10 +173,10 @@ def _day(given: str | None) -> date | None:
         raise KosekiError(_("not a date"), given, _("write it as `2016-03-31`")) from error
 
 
-def _code_of(towns: list[Municipality], given: str) -> str:
-    for town in towns:
-        if given in {town.code6, town.slug, town.name}:
-            return town.code6
+def _code_of(municipalities: list[Municipality], given: str) -> str:
+    for municipality in municipalities:
+        if given in {municipality.code6, municipality.slug, municipality.name}:
+            return municipality.code6
     raise KosekiError(
         _("there is no such municipality"),
         given,

@@ -99,15 +99,16 @@ def _moved(agreed: date, item: Item, office: Office) -> date | None:
 
 def divide(
     agreement: Agreement,
-    towns: Sequence[Municipality],
+    municipalities: Sequence[Municipality],
     item: Item,
     fiscal_year: int | None = None,
     as_of: date | None = None,
 ) -> list[Division]:
     """Divide an item: one division, or one for each fiscal year of a fee.
 
-    towns: all of the plan, in its order; fiscal_year: that one alone; as_of: with what was known on
-    that day (None: with everything). Raises KosekiError where the agreement leaves something open.
+    municipalities: all of the plan, in its order; fiscal_year: that one alone; as_of: with what was
+    known on that day (None: with everything). Raises KosekiError where the agreement leaves
+    something open.
     """
     day = as_of or date.max
     amount = max(known(item.amounts, day), key=lambda row: row.known_on, default=None)
@@ -124,7 +125,7 @@ def divide(
                 str(fiscal_year),
                 _("leave --fiscal-year out"),
             )
-        return [_once(agreement, towns, item, amount, day)]
+        return [_once(agreement, municipalities, item, amount, day)]
     years = fiscal_years(item.first_day, item.last_day)
     if fiscal_year is not None and fiscal_year not in years:
         raise KosekiError(
@@ -135,12 +136,12 @@ def divide(
             ),
         )
     wanted = years if fiscal_year is None else [fiscal_year]
-    return [_fee(agreement, towns, item, amount, day, year) for year in wanted]
+    return [_fee(agreement, municipalities, item, amount, day, year) for year in wanted]
 
 
 def _once(
     agreement: Agreement,
-    towns: Sequence[Municipality],
+    municipalities: Sequence[Municipality],
     item: Item,
     amount: Amount,
     day: date,
@@ -151,19 +152,25 @@ def _once(
     estimate = _estimate(agreement, item.first_day, day)
     span = list(months(item.first_day, item.last_day))
     if item.by_months:
-        counts = {town.code6: _months(agreement, item, town, span) for town in towns}
+        counts = {
+            municipality.code6: _months(agreement, item, municipality, span)
+            for municipality in municipalities
+        }
     else:
-        counts = {town.code6: int(town.takes_part(item.first_day, item.last_day)) for town in towns}
-    alone = _alone(estimate, towns, counts)
+        counts = {
+            municipality.code6: int(municipality.takes_part(item.first_day, item.last_day))
+            for municipality in municipalities
+        }
+    alone = _alone(estimate, municipalities, counts)
     exact, whole = _weighted(Fraction(cost), alone, counts, item, _span(item))
     reading = "C·S·M/Σ(S·M)" if item.by_months else "C·S/ΣS"
     division = Division(item, None, cost, reading, whole, amount, estimate)
-    return _filled(division, agreement, towns, exact, counts)
+    return _filled(division, agreement, municipalities, exact, counts)
 
 
 def _fee(
     agreement: Agreement,
-    towns: Sequence[Municipality],
+    municipalities: Sequence[Municipality],
     item: Item,
     amount: Amount,
     day: date,
@@ -173,21 +180,27 @@ def _fee(
     estimate = _estimate(agreement, max(item.first_day, span[0].first_day), day)
     twelfth = {month: _twelfth(agreement, item, amount, month) for month in span}
     cost = sum(twelfth.values(), Fraction()).__floor__()
-    counts = {town.code6: _months(agreement, item, town, span) for town in towns}
-    alone = _alone(estimate, towns, counts)
+    counts = {
+        municipality.code6: _months(agreement, item, municipality, span)
+        for municipality in municipalities
+    }
+    alone = _alone(estimate, municipalities, counts)
     if agreement.fee_by == "year":
         exact, whole = _weighted(Fraction(cost), alone, counts, item, str(year))
         reading = N_("C·S·M/Σ(S·M), M of the fiscal year")
     else:
         exact = dict.fromkeys(counts, Fraction())
         for month, part in twelfth.items():
-            present = {town.code6: _months(agreement, item, town, [month]) for town in towns}
+            present = {
+                municipality.code6: _months(agreement, item, municipality, [month])
+                for municipality in municipalities
+            }
             parts, _ = _weighted(part, alone, present, item, str(month))
             exact = {code: exact[code] + parts[code] for code in exact}
         whole = 0
         reading = N_("for each month C/12·S/ΣS of those who took part in it")
     division = Division(item, year, cost, reading, whole, amount, estimate)
-    return _filled(division, agreement, towns, exact, counts)
+    return _filled(division, agreement, municipalities, exact, counts)
 
 
 def _weighted(
@@ -207,7 +220,7 @@ def _weighted(
 def _filled(
     division: Division,
     agreement: Agreement,
-    towns: Sequence[Municipality],
+    municipalities: Sequence[Municipality],
     exact: Mapping[str, Fraction],
     counts: Mapping[str, int],
 ) -> Division:
@@ -215,14 +228,14 @@ def _filled(
     alone = {row.code6: row.yen for row in division.estimate.alone}
     cut = {code: part.__floor__() for code, part in exact.items()}
     left = division.cost - sum(cut.values())
-    for town in towns:
-        code = town.code6
+    for municipality in municipalities:
+        code = municipality.code6
         yen = cut[code] + (left if code == agreement.host else 0)
         if counts[code] or yen:
             division.shares.append(
                 Share(
                     code,
-                    town.name,
+                    municipality.name,
                     alone.get(code, 0),
                     counts[code],
                     exact[code],
@@ -233,20 +246,22 @@ def _filled(
     return division
 
 
-def _months(agreement: Agreement, item: Item, town: Municipality, span: Sequence[Month]) -> int:
+def _months(
+    agreement: Agreement, item: Item, municipality: Municipality, span: Sequence[Month]
+) -> int:
     """Return in how many months of a span a municipality used an item."""
     count = 0
     for month in span:
         begins = max(month.first_day, item.first_day)
         ends = min(month.last_day, item.last_day)
-        if not town.takes_part(begins, ends):
+        if not municipality.takes_part(begins, ends):
             continue
-        if town.is_active(begins) and town.is_active(ends):
+        if municipality.is_active(begins) and municipality.is_active(ends):
             count += 1
         elif agreement.part_months is None:
             raise KosekiError(
-                _("{town} takes part in {id} on some days of a month only").format(
-                    town=town.name, id=item.id
+                _("{municipality} takes part in {id} on some days of a month only").format(
+                    municipality=municipality.name, id=item.id
                 ),
                 str(month),
                 _("the agreement needs a rule: part_months: counted or left_out"),
@@ -269,19 +284,19 @@ def _estimate(agreement: Agreement, basis: date, day: date) -> Estimate:
 
 
 def _alone(
-    estimate: Estimate, towns: Sequence[Municipality], counts: Mapping[str, int]
+    estimate: Estimate, municipalities: Sequence[Municipality], counts: Mapping[str, int]
 ) -> dict[str, int]:
     found = {row.code6: row.yen for row in estimate.alone}
-    for town in towns:
-        if counts[town.code6] and town.code6 not in found:
+    for municipality in municipalities:
+        if counts[municipality.code6] and municipality.code6 not in found:
             raise KosekiError(
                 _("the estimate {source} has no row for a municipality that takes part").format(
                     source=estimate.source
                 ),
-                f"{town.code6} {town.name}",
+                f"{municipality.code6} {municipality.name}",
                 _("add what it would have paid alone to `alone` of the estimate"),
             )
-    return {town.code6: found.get(town.code6, 0) for town in towns}
+    return {municipality.code6: found.get(municipality.code6, 0) for municipality in municipalities}
 
 
 def _twelfth(agreement: Agreement, item: Item, amount: Amount, month: Month) -> Fraction:

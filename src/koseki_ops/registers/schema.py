@@ -60,36 +60,42 @@ def platform_statements(state: Mapping[str, Any], operators: Sequence[str]) -> l
     return spec
 
 
-def tenant_statements(tenants: Sequence[Mapping[str, str]], state: Mapping[str, Any]) -> list[str]:
+def municipality_statements(
+    municipalities: Sequence[Mapping[str, str]], state: Mapping[str, Any]
+) -> list[str]:
     """Return the SQL that is missing for the municipalities, in order; empty when all is right.
 
-    tenants: as `municipalities.tenants` gives them; state: as for `platform_statements`.
+    tenants: as `for_ansible.municipality_names` gives them; state: as for `platform_statements`.
     """
     roles, members = set(state["roles"]), set(state["members"])
-    return [statement for tenant in tenants for statement in _tenant(tenant, state, roles, members)]
+    return [
+        statement
+        for municipality in municipalities
+        for statement in _municipality(municipality, state, roles, members)
+    ]
 
 
 def sealed_statements(left: Sequence[Mapping[str, str]], state: Mapping[str, Any]) -> list[str]:
     """Return the SQL that closes the databases of municipalities that have left; their data stays.
 
-    left: as `municipalities.tenants` gives them; state: as for `platform_statements`. Nobody can
-    connect to a sealed database, the superuser included, until it is opened on purpose.
+    left: as `for_ansible.municipality_names` gives them; state: as for `platform_statements`.
+    Nobody can connect to a sealed database, the superuser included, until it is opened on purpose.
     """
     spec = []
-    for tenant in left:
-        there = state["databases"].get(tenant["database"])
+    for municipality in left:
+        there = state["databases"].get(municipality["database"])
         spec += [
             f"ALTER ROLE {role} NOLOGIN"
             for role in sorted(state["logins"])
-            if role.startswith(f"{tenant['database']}_")
+            if role.startswith(f"{municipality['database']}_")
         ]
         if there is None:
             continue
-        name = tenant["database"]
+        name = municipality["database"]
         spec += [
             f"REVOKE ALL ON DATABASE {name} FROM {role}"
             for role in sorted(state["connect"].get(name, []))
-            if role != tenant["owner"]
+            if role != municipality["owner"]
         ]
         if there["open"]:
             spec.append(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
@@ -115,33 +121,39 @@ def _closed(databases: Sequence[str], public_connect: Sequence[str]) -> list[str
     ]
 
 
-def _tenant(
-    tenant: Mapping[str, str], state: Mapping[str, Any], roles: set[str], members: set[str]
+def _municipality(
+    municipality: Mapping[str, str], state: Mapping[str, Any], roles: set[str], members: set[str]
 ) -> list[str]:
-    spec = _roles(tenant, state, roles, members)
-    owner, application, database = tenant["owner"], tenant["application"], tenant["database"]
+    spec = _roles(municipality, state, roles, members)
+    owner, application, database = (
+        municipality["owner"],
+        municipality["application"],
+        municipality["database"],
+    )
     # Those of an open request (docs/requests.md), without a login: it lends them to an operator.
-    scopes = (tenant["read"], tenant["correct"])
-    if tenant["tablespace"] not in state["tablespaces"]:
-        folder = tenant["folder"]
-        spec.append(f"CREATE TABLESPACE {tenant['tablespace']} OWNER {owner} LOCATION '{folder}'")
+    scopes = (municipality["read"], municipality["correct"])
+    if municipality["tablespace"] not in state["tablespaces"]:
+        folder = municipality["folder"]
+        spec.append(
+            f"CREATE TABLESPACE {municipality['tablespace']} OWNER {owner} LOCATION '{folder}'"
+        )
     there = state["databases"].get(database)
     if there is None:
         spec.append(
             f"CREATE DATABASE {database} OWNER {owner} TEMPLATE {TEMPLATE} "
-            f"TABLESPACE {tenant['tablespace']}"
+            f"TABLESPACE {municipality['tablespace']}"
         )
     else:
         if there["owner"] != owner:
             spec.append(f"ALTER DATABASE {database} OWNER TO {owner}")
-        if there["tablespace"] != tenant["tablespace"]:
-            spec.append(f"ALTER DATABASE {database} SET TABLESPACE {tenant['tablespace']}")
+        if there["tablespace"] != municipality["tablespace"]:
+            spec.append(f"ALTER DATABASE {database} SET TABLESPACE {municipality['tablespace']}")
         if not there["open"]:
             spec.append(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
     if there is None or database in state["public_connect"]:
         spec.append(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
     may_connect = set(state["connect"].get(database, []))
-    entitled = (application, tenant["link"], *scopes)
+    entitled = (application, municipality["link"], *scopes)
     spec += [
         f"GRANT CONNECT ON DATABASE {database} TO {name}"
         for name in entitled
@@ -155,23 +167,23 @@ def _tenant(
 
 
 def _roles(
-    tenant: Mapping[str, str], state: Mapping[str, Any], roles: set[str], members: set[str]
+    municipality: Mapping[str, str], state: Mapping[str, Any], roles: set[str], members: set[str]
 ) -> list[str]:
     """Return what brings a municipality its roles, and each what all of its kind may do."""
-    takeover, left = tenant["takeover"], f"{tenant['database']}_takeover"
+    takeover, left = municipality["takeover"], f"{municipality['database']}_takeover"
     kinds = {
         # As whom a release's SQL comes, from the leader itself alone.
-        tenant["owner"]: "LOGIN",
-        tenant["application"]: "LOGIN CONNECTION LIMIT 20",
-        tenant["link"]: "LOGIN CONNECTION LIMIT 6",
-        tenant["read"]: "NOLOGIN",
-        tenant["correct"]: "NOLOGIN",
+        municipality["owner"]: "LOGIN",
+        municipality["application"]: "LOGIN CONNECTION LIMIT 20",
+        municipality["link"]: "LOGIN CONNECTION LIMIT 6",
+        municipality["read"]: "NOLOGIN",
+        municipality["correct"]: "NOLOGIN",
         # It may enter while a takeover is declared, and until then nothing.
         **({takeover: "LOGIN CONNECTION LIMIT 10"} if takeover else {}),
     }
     # Who corrects may do what the application may, and no more.
-    common = {tenant["application"]: COMMON_ROLE, tenant["correct"]: COMMON_ROLE}
-    common |= {tenant["link"]: LINK_ROLE}
+    common = {municipality["application"]: COMMON_ROLE, municipality["correct"]: COMMON_ROLE}
+    common |= {municipality["link"]: LINK_ROLE}
     common |= {takeover: TAKEOVER_ROLE} if takeover else {}
     return [
         *(f"CREATE ROLE {name} {kind}" for name, kind in kinds.items() if name not in roles),
@@ -187,7 +199,7 @@ def _roles(
 
 
 def schema_work(
-    release: Mapping[str, Any], tenants: Sequence[Mapping[str, str]], seen: Mapping[str, Any]
+    release: Mapping[str, Any], municipalities: Sequence[Mapping[str, str]], seen: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return what `koseki-schema` on the leader is to apply of a release; empty when all is so.
 
@@ -196,8 +208,8 @@ def schema_work(
     """
     files = [{**row, "sql": release["sql"][row["file"]]} for row in release["schema"]]
     databases = [
-        {"database": tenant["database"], "owner": tenant["owner"], "files": missing}
-        for tenant, missing in _missing(files, tenants, seen)
+        {"database": municipality["database"], "owner": municipality["owner"], "files": missing}
+        for municipality, missing in _missing(files, municipalities, seen)
     ]
     return {"release": release["version"], "databases": databases} if databases else {}
 
@@ -231,7 +243,7 @@ def platform_files(folder: Path) -> list[dict[str, Any]]:
 
 
 def platform_file_statements(
-    folder: Path, tenants: Sequence[Mapping[str, str]], seen: Mapping[str, Any]
+    folder: Path, municipalities: Sequence[Mapping[str, str]], seen: Mapping[str, Any]
 ) -> str:
     """Return the psql script that brings the platform's own SQL to each database; empty when so.
 
@@ -239,10 +251,10 @@ def platform_file_statements(
     folder: as for `platform_files`; seen: as for `_missing`.
     """
     parts = []
-    for tenant, missing in _missing(platform_files(folder), tenants, seen):
-        parts += [f"\\connect {tenant['database']}", NOTED]
-        # A file may say `:"owner"`: psql knows the tenant's names.
-        parts += [f"\\set {name} {value}" for name, value in sorted(tenant.items())]
+    for municipality, missing in _missing(platform_files(folder), municipalities, seen):
+        parts += [f"\\connect {municipality['database']}", NOTED]
+        # A file may say `:"owner"`: psql knows the municipality's names.
+        parts += [f"\\set {name} {value}" for name, value in sorted(municipality.items())]
         for row in missing:
             noted = f"{row['number']}, '{row['file']}', '{row['sha256']}'"
             parts += [
@@ -256,10 +268,10 @@ def platform_file_statements(
 
 def _missing(
     files: Sequence[Mapping[str, Any]],
-    tenants: Sequence[Mapping[str, str]],
+    municipalities: Sequence[Mapping[str, str]],
     seen: Mapping[str, Any],
 ) -> list[tuple[Mapping[str, str], list[Mapping[str, Any]]]]:
-    """Return the tenants whose databases lack some of these files, and which.
+    """Return the municipalities whose databases lack some of these files, and which.
 
     files: number, file, sha256 and sql of each, in order; seen: what the role applied_files finds:
     whether this host leads; the hash of each applied file by number and database. Nothing is
@@ -269,16 +281,18 @@ def _missing(
         return []
     applied = {name: files for row in seen["databases"] for name, files in row.items()}
     found = []
-    for tenant in tenants:
-        there = applied.get(tenant["database"], {})
+    for municipality in municipalities:
+        there = applied.get(municipality["database"], {})
         missing = [row for row in files if str(row["number"]) not in there]
         for row in files:
             if there.get(str(row["number"]), row["sha256"]) != row["sha256"]:
                 raise KosekiError(
                     _("a schema file that was applied has changed"),
-                    _("{file} in {database}").format(file=row["file"], database=tenant["database"]),
+                    _("{file} in {database}").format(
+                        file=row["file"], database=municipality["database"]
+                    ),
                     _("restore the file, and put the change into a new `NNNN-name.sql`"),
                 )
         if missing:
-            found.append((tenant, missing))
+            found.append((municipality, missing))
     return found

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
-from koseki_ops.core.subprocesses import Bounds, hear, run
+from koseki_ops.core.subprocesses import ask, run
 
 KEY, SIGNERS = "signing_key", "allowed_signers"
 
@@ -61,16 +60,17 @@ def sign(path: Path, key: Path, namespace: str, tail: str = ".sig") -> Path:
                 _("name a file that exists, as `koseki release sign -h` shows"),
             )
     signature = path.with_name(path.name + tail)
-    argv = ["ssh-keygen", "-q", "-Y", "sign", "-n", namespace, "-f", str(key)]
-    done = hear(argv, path.read_bytes(), Bounds())
-    if done.code:
-        raise KosekiError(
-            _("the file could not be signed"),
-            done.err.decode(errors="replace").strip()[-80:],
-            _("name a key that this account can use, with `--key`"),
-        )
-    signature.write_bytes(done.out)
+    argv = ["ssh-keygen", "-q", "-Y", "sign", "-n", namespace, "-f", key]
+    signature.write_bytes(ask(argv, stdin=path.read_bytes(), error=_not_signed).out)
     return signature
+
+
+def _not_signed(reason: str) -> KosekiError:
+    return KosekiError(
+        _("the file could not be signed"),
+        reason,
+        _("name a key that this account can use, with `--key`"),
+    )
 
 
 def is_signed(path: Path, signers: Path, namespace: str) -> bool:
@@ -81,12 +81,8 @@ def is_signed(path: Path, signers: Path, namespace: str) -> bool:
     argv = ["ssh-keygen", "-Y", "verify", "-n", namespace, "-f", str(signers)]
     for who in {line.split()[0] for line in signers.read_text(encoding="ascii").splitlines()}:
         with path.open("rb") as file:
-            done = subprocess.run(
-                [*argv, "-I", who, "-s", str(signature)],
-                stdin=file,
-                capture_output=True,
-                check=False,
-            )
-        if done.returncode == 0:
+            # 255: it is none of theirs, or none at all.
+            done = ask([*argv, "-I", who, "-s", signature], answers=(0, 255), stdin=file)
+        if done.code == 0:
             return True
     return False
