@@ -131,8 +131,9 @@ def questions(plan: Plan, host: str) -> Questions:
 def later_questions(plan: Plan, host: str, everywhere: Everywhere) -> Questions:
     """Once the canary is archived: read it back, and look for it in every raw byte."""
     if plan.is_in(host, "databases") and plan.joined:
+        read = f"-d {plan.joined[0].database} -c '{READ_NOTE.format(id=PROBE_ID)}'"
         return {
-            "note": f"{SUPERUSER} -d {plan.joined[0].database} -c '{READ_NOTE.format(id=PROBE_ID)}'",
+            "note": f"{SUPERUSER} {read}",
             "archiver": f"{SUPERUSER} -c '{ARCHIVER}'",
         }
     if host == WORKSTATION:

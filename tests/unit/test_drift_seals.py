@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from drift_samples import HOSTS, NOW, QUARTER, sweep
-from koseki_ops.drift.history.seals import Witness, applied, changes, retained
+from koseki_ops.drift.history.seals import Expected, applied, changes, retained
 from koseki_ops.drift.history.store import Store
 from koseki_ops.drift.model import Finding, HostSweep, SealLink, Verdict
 from koseki_ops.drift.observe import probe
@@ -135,7 +135,7 @@ def test_root_of_the_vault_cannot_undo_what_was_witnessed(
     assert places(watch.look(vault.answer())) >= wanted - {"order"}
 
 
-def test_an_older_copy_of_all_is_told(vault: Vault, watch: Watch, tmp_path: Path) -> None:
+def test_an_older_copy_of_all_is_listed(vault: Vault, watch: Watch, tmp_path: Path) -> None:
     """Rolled back, the chain is whole: only who remembers its head can tell (K-04)."""
     shutil.copytree(vault.folder, tmp_path / "before")
     vault.seal()
@@ -192,10 +192,10 @@ def test_the_history_tells_it_from_its_rows_alone(vault: Vault, watch: Watch) ->
 
 def test_changes_tell_what_is_owed_in_few_words() -> None:
     """A row holds what is new, and what is owed no more; both together give all of it."""
-    before = {VAULT: Witness(1.0, {"a": "1", "b": "2"})}
+    before = {VAULT: Expected(1.0, {"a": "1", "b": "2"})}
     for after in (
-        {VAULT: Witness(1.0, {"b": "2", "c": "3"})},
-        {VAULT: Witness(2.0, {"b": "2"})},
+        {VAULT: Expected(1.0, {"b": "2", "c": "3"})},
+        {VAULT: Expected(2.0, {"b": "2"})},
         before,
     ):
         told = changes(before, after)

@@ -60,7 +60,7 @@ def sign(path: Path, key: Path, namespace: str, tail: str = ".sig") -> Path:
                 _("name a file that exists, as `koseki release sign -h` shows"),
             )
     signature = path.with_name(path.name + tail)
-    argv = ["ssh-keygen", "-q", "-Y", "sign", "-n", namespace, "-f", key]
+    argv = ["ssh-keygen", "-q", "-Y", "sign", "-n", namespace, "-f", str(key)]
     signature.write_bytes(ask(argv, stdin=path.read_bytes(), error=_not_signed).out)
     return signature
 

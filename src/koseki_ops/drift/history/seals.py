@@ -33,7 +33,7 @@ class Sealing:
 
 
 @dataclass(frozen=True)
-class Witness:
+class Expected:
     """What is remembered of one vault.
 
     born: when its host was first met (seconds since the epoch), as the signed manifest says: a host
@@ -52,31 +52,31 @@ def retained(stamps: Collection[str], sealing: Sealing) -> set[str]:
     return {*ordered[-sealing.generations :], *(first_of_day[day] for day in days)}
 
 
-def witness(
-    sweep: Sweep, known: Mapping[str, Witness], sealing: Sealing
-) -> tuple[list[Finding], dict[str, Witness]]:
+def compare_seals(
+    sweep: Sweep, known: Mapping[str, Expected], sealing: Sealing
+) -> tuple[list[Finding], dict[str, Expected]]:
     """Return what does not agree with what is known of vaults, and what is known from now on."""
     hosts = {host.host: host for host in sweep.hosts}
     findings: list[Finding] = []
-    after: dict[str, Witness] = {}
+    after: dict[str, Expected] = {}
     for vault, name in sealing.vaults.items():
-        before, host = known.get(vault, Witness()), hosts.get(name)
+        before, host = known.get(vault, Expected()), hosts.get(name)
         if host is None or not host.answered:
             after[vault] = before
             continue
         if host.seals is None:
             after[vault] = before
             if before.hashes:
-                findings.append(_finding(name, vault, why="the sealed generations were not told"))
+                findings.append(_finding(name, vault, why="its answer has no sealed generations"))
             continue
         if host.born > before.born:
-            before = Witness(host.born)
+            before = Expected(host.born)
         links = host.seals.get(vault, ())
         findings += [
             _finding(name, vault, place=place, expected=expected, seen=seen)
             for place, expected, seen in faults(before.hashes, links, sealing)
         ]
-        after[vault] = Witness(before.born, _owed(before.hashes, links, sealing))
+        after[vault] = Expected(before.born, _owed(before.hashes, links, sealing))
     return findings, after
 
 
@@ -107,17 +107,17 @@ def faults(
         yield (
             "generations",
             f"{len(known)} as they were sealed, until {newest}",
-            _told(gone, "gone"),
+            _listed(gone, "gone"),
         )
     if other:
-        yield "content", f"{known[other[0]][:16]} of {other[0]}", _told(other, "written anew")
+        yield "content", f"{known[other[0]][:16]} of {other[0]}", _listed(other, "written anew")
     if slipped:
-        yield "order", f"nothing new before {newest}", _told(slipped, "put in between")
+        yield "order", f"nothing new before {newest}", _listed(slipped, "put in between")
     if broken:
-        yield "chain", "each generation names the one before", _told(broken, "naming another")
+        yield "chain", "each generation names the one before", _listed(broken, "naming another")
 
 
-def _told(stamps: list[str], what: str) -> str:
+def _listed(stamps: list[str], what: str) -> str:
     shown = ", ".join(sorted(stamps)[:SHOWN])
     more = f" and {len(stamps) - SHOWN} more" if len(stamps) > SHOWN else ""
     return f"{len(stamps)} {what}: {shown}{more}"
@@ -134,11 +134,11 @@ def _owed(known: Mapping[str, str], links: Sequence[SealLink], sealing: Sealing)
     }
 
 
-def changes(before: Mapping[str, Witness], after: Mapping[str, Witness]) -> dict[str, Any]:
+def changes(before: Mapping[str, Expected], after: Mapping[str, Expected]) -> dict[str, Any]:
     """Return what of the witnesses changed, as plain data; `applied` takes it."""
     found: dict[str, Any] = {}
     for vault, now in after.items():
-        old = before.get(vault, Witness())
+        old = before.get(vault, Expected())
         start = old.hashes if old.born == now.born else {}
         new = {stamp: value for stamp, value in now.hashes.items() if start.get(stamp) != value}
         gone = [stamp for stamp in start if stamp not in now.hashes]
@@ -148,14 +148,14 @@ def changes(before: Mapping[str, Witness], after: Mapping[str, Witness]) -> dict
 
 
 def applied(
-    before: Mapping[str, Witness], plain: Mapping[str, dict[str, Any]]
-) -> dict[str, Witness]:
+    before: Mapping[str, Expected], plain: Mapping[str, dict[str, Any]]
+) -> dict[str, Expected]:
     """Return the witnesses after changes as `changes` tells them."""
     after = dict(before)
     for vault, row in plain.items():
-        old = before.get(vault, Witness())
+        old = before.get(vault, Expected())
         start = dict(old.hashes) if old.born == row["born"] else {}
         for stamp in row["gone"]:
             start.pop(stamp, None)
-        after[vault] = Witness(float(row["born"]), start | row["new"])
+        after[vault] = Expected(float(row["born"]), start | row["new"])
     return after

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Self
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_private
 from koseki_ops.core.language import N_, _
-from koseki_ops.drift.history.seals import Sealing, Witness, applied, changes, witness
+from koseki_ops.drift.history.seals import Expected, Sealing, applied, changes, compare_seals
 from koseki_ops.drift.history.waivers import (
     Terms,
     WaiverStatus,
@@ -81,7 +81,7 @@ class Known:
     findings: dict[str, Finding] = field(default_factory=dict)
     unseen: frozenset[str] = frozenset()
     terms: dict[str, Terms] = field(default_factory=dict)
-    seals: dict[str, Witness] = field(default_factory=dict)
+    seals: dict[str, Expected] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ class Store:
             if outside is None:
                 self._write_head_file(0, GENESIS, self._signature(0, GENESIS))
             before = self._known_at(connection, last.number if last else 0)
-            found, seals = witness(sweep, before.seals, self.sealing)
+            found, seals = compare_seals(sweep, before.seals, self.sealing)
             sweep = replace(sweep, findings=(*sweep.findings, *found))
             sweep, self.waiver_statuses = apply_waivers(
                 _with_beginnings(sweep, before), self.waivers, self.committed, before.terms
