@@ -25,6 +25,7 @@ from koseki_ops.plan.model import Municipality, check_digit
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "agreements/iida.yml"
 BEGAN, ENDS = date(2015, 11, 1), date(2020, 10, 31)
+DEADLINES = {"planned": "02-10", "notice": "11-05", "final": "02-15", "moved": "previous"}
 
 
 def code_of(number: int) -> str:
@@ -57,6 +58,8 @@ def agreement(alone: dict[str, int], item: dict[str, Any], **more: Any) -> Agree
         "host": next(iter(alone)),
         "part_months": "counted",
         "fee_by": "year",
+        "deadlines": DEADLINES,
+        "terms": [{"first_day": str(BEGAN), "last_day": str(ENDS), "source": "規約"}],
         "tax_rates": [
             {"valid_from": "2014-04-01", "percent": 8},
             {"valid_from": "2019-10-01", "percent": 10},

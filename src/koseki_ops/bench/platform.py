@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from koseki_ops.bench import engines, image, link
+from koseki_ops.bench import costs, duplicates, engines, image, link
 from koseki_ops.bench.table import Row, at_least, at_most, spread
 from koseki_ops.core.progress import OnProgress, Progress
 from koseki_ops.core.subprocesses import ask
@@ -63,11 +63,13 @@ PARTS = (
     "memory",
     "link",
     "image",
+    "costs",
+    "duplicates",
     "outage",
     "fresh",
 )
 # These make what they measure; the others stand on what `green` has made.
-ALONE = frozenset({"lab", "drift-fleet", "image", "fresh"})
+ALONE = frozenset({"lab", "drift-fleet", "image", "costs", "duplicates", "fresh"})
 # How often a writer's row comes under the sweeps of the soak, in seconds, and how long a member may
 # take to come back there.
 SOAK_PAUSE, SOAK_RETURN_SECONDS = 0.05, 180
@@ -510,6 +512,8 @@ def main(only: tuple[str, ...], runs: int, bound: float, sweeps: int) -> None:
         "memory": bench.memory,
         "link": lambda: link.measure(bench.lab, bench.runs),
         "image": lambda: image.measure(bench.site, os.environ),
+        "costs": lambda: costs.measure(bench.site),
+        "duplicates": lambda: duplicates.measure(bench.site),
         "outage": bench.outages,
         "fresh": bench.fresh,
     }

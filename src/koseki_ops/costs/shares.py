@@ -8,12 +8,14 @@ divided fiscal year by fiscal year, by one of two readings that the agreement na
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import date
 from fractions import Fraction
+from itertools import groupby
 
 from koseki_ops.calendar.business_days import NotPublishedError, Office
-from koseki_ops.calendar.months import MONTHS, Month, fiscal_years, months
+from koseki_ops.calendar.months import MONTHS, Month, day_in, fiscal_years, months
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import N_, _
 from koseki_ops.costs.model import Agreement, Amount, Estimate, Item, TaxRate, known
@@ -45,11 +47,29 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Run:
+    """Months of a fee, one after the other, that cost the same and in which the same took part.
+
+    percent: of the tax on top, None where the amount has it; monthly: what each costs, with tax;
+    whole: ΣS of those who took part, codes.
+    """
+
+    first: Month
+    last: Month
+    count: int
+    percent: int | None
+    monthly: Fraction
+    whole: int
+    codes: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Division:
     """How one item, or one fiscal year of a fee, is divided.
 
     cost: C in yen, with tax; reading: how it was divided, in words; whole: Σ(S·M), 0 where there is
-    one for each month; amount, estimate: the rows that it rests on.
+    one for each month; amount, estimate: the rows that it rests on; percent: of the tax on top of
+    what is paid once, None where the amount has it; runs: of a fee.
     """
 
     item: Item
@@ -59,6 +79,8 @@ class Division:
     whole: int
     amount: Amount
     estimate: Estimate
+    percent: int | None = None
+    runs: tuple[Run, ...] = ()
     shares: list[Share] = field(default_factory=list)
 
     @property
@@ -85,9 +107,15 @@ class Due:
     day: date | None
 
 
-def due_days(item: Item, office: Office) -> list[Due]:
-    """Return when each instalment is due; nothing where the agreement names no days."""
-    return [Due(agreed, _moved(agreed, item, office)) for agreed in item.due]
+def due_days(item: Item, office: Office, fiscal_year: int | None = None) -> list[Due]:
+    """Return when each instalment is due; nothing where the agreement names no days.
+
+    fiscal_year: of a fee, which has its days in each.
+    """
+    named = item.due
+    if fiscal_year is not None:
+        named = sorted(day_in(fiscal_year, written) for written in item.due_in_year)
+    return [Due(agreed, _moved(agreed, item, office)) for agreed in named]
 
 
 def _moved(agreed: date, item: Item, office: Office) -> date | None:
@@ -146,9 +174,10 @@ def _once(
     amount: Amount,
     day: date,
 ) -> Division:
-    cost = amount.yen
+    cost, percent = amount.yen, None
     if item.taxed_on is not None:
-        cost = _taxed(Fraction(cost), _rate(agreement.tax_rates, item.taxed_on)).__floor__()
+        percent = _rate(agreement.tax_rates, item.taxed_on)
+        cost = _taxed(Fraction(cost), percent).__floor__()
     estimate = _estimate(agreement, item.first_day, day)
     span = list(months(item.first_day, item.last_day))
     if item.by_months:
@@ -164,7 +193,7 @@ def _once(
     alone = _alone(estimate, municipalities, counts)
     exact, whole = _weighted(Fraction(cost), alone, counts, item, _span(item))
     reading = "C·S·M/Σ(S·M)" if item.by_months else "C·S/ΣS"
-    division = Division(item, None, cost, reading, whole, amount, estimate)
+    division = Division(item, None, cost, reading, whole, amount, estimate, percent)
     return _filled(division, agreement, municipalities, exact, counts)
 
 
@@ -178,29 +207,53 @@ def _fee(
 ) -> Division:
     span = [m for m in months(item.first_day, item.last_day) if m.fiscal_year == year]
     estimate = _estimate(agreement, max(item.first_day, span[0].first_day), day)
-    twelfth = {month: _twelfth(agreement, item, amount, month) for month in span}
-    cost = sum(twelfth.values(), Fraction()).__floor__()
+    present = {
+        month: {row.code6 for row in municipalities if _months(agreement, item, row, [month])}
+        for month in span
+    }
     counts = {
-        municipality.code6: _months(agreement, item, municipality, span)
-        for municipality in municipalities
+        row.code6: sum(row.code6 in there for there in present.values()) for row in municipalities
     }
     alone = _alone(estimate, municipalities, counts)
+    runs = _runs(agreement, item, amount, present, alone)
+    cost = sum((run.monthly * run.count for run in runs), Fraction()).__floor__()
     if agreement.fee_by == "year":
         exact, whole = _weighted(Fraction(cost), alone, counts, item, str(year))
         reading = N_("C·S·M/Σ(S·M), M of the fiscal year")
     else:
-        exact = dict.fromkeys(counts, Fraction())
-        for month, part in twelfth.items():
-            present = {
-                municipality.code6: _months(agreement, item, municipality, [month])
-                for municipality in municipalities
-            }
-            parts, _ = _weighted(part, alone, present, item, str(month))
+        exact, whole = dict.fromkeys(counts, Fraction()), 0
+        for run in runs:
+            there = {code: int(code in run.codes) for code in counts}
+            paid = run.monthly * run.count
+            parts, _whole = _weighted(paid, alone, there, item, str(run.first))
             exact = {code: exact[code] + parts[code] for code in exact}
-        whole = 0
         reading = N_("for each month C/12·S/ΣS of those who took part in it")
-    division = Division(item, year, cost, reading, whole, amount, estimate)
+    division = Division(item, year, cost, reading, whole, amount, estimate, runs=runs)
     return _filled(division, agreement, municipalities, exact, counts)
+
+
+def _runs(
+    agreement: Agreement,
+    item: Item,
+    amount: Amount,
+    present: Mapping[Month, AbstractSet[str]],
+    alone: Mapping[str, int],
+) -> tuple[Run, ...]:
+    """Put months together that cost the same and in which the same took part."""
+
+    def alike(month: Month) -> tuple[int | None, AbstractSet[str]]:
+        taxed = item.tax == "excluded"
+        percent = _rate(agreement.tax_rates, month.first_day) if taxed else None
+        return percent, present[month]
+
+    found = []
+    for (percent, codes), group in groupby(present, alike):
+        same, monthly = list(group), Fraction(amount.yen, MONTHS)
+        if percent is not None:
+            monthly = _taxed(monthly, percent)
+        whole = sum(alone[code] for code in codes)
+        found.append(Run(same[0], same[-1], len(same), percent, monthly, whole, frozenset(codes)))
+    return tuple(found)
 
 
 def _weighted(
@@ -212,9 +265,9 @@ def _weighted(
         raise KosekiError(
             _("nobody took part in {id}").format(id=item.id),
             when,
-            _("correct its `from_day` and `to_day` in the agreement"),
+            _("correct its `first_day` and `last_day` in the agreement"),
         )
-    return {code: cost * alone[code] * n / whole for code, n in counts.items()}, whole
+    return {code: Fraction(cost * alone[code] * n, whole) for code, n in counts.items()}, whole
 
 
 def _filled(
@@ -299,16 +352,8 @@ def _alone(
     return {municipality.code6: found.get(municipality.code6, 0) for municipality in municipalities}
 
 
-def _twelfth(agreement: Agreement, item: Item, amount: Amount, month: Month) -> Fraction:
-    """Return the part of a year's fee that is due for a month, with the tax of that month."""
-    part = Fraction(amount.yen, MONTHS)
-    if item.tax == "included":
-        return part
-    return _taxed(part, _rate(agreement.tax_rates, month.first_day))
-
-
 def _taxed(yen: Fraction, percent: int) -> Fraction:
-    return yen * (HUNDRED + percent) / HUNDRED
+    return Fraction(yen * (HUNDRED + percent), HUNDRED)
 
 
 def _rate(rates: Sequence[TaxRate], day: date) -> int:

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,7 +14,7 @@ import click
 from koseki_ops.calendar.months import Month
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
-from koseki_ops.duplicates import report
+from koseki_ops.duplicates import book, report
 from koseki_ops.duplicates.adapter import Folders
 from koseki_ops.duplicates.events import Event, to_record
 from koseki_ops.duplicates.layout import Unconvertible
@@ -23,6 +24,7 @@ from koseki_ops.duplicates.service import Decision, DuplicateService, span
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.model import Municipality
 from koseki_ops.plan.site import Site
+from koseki_ops.report.papers import write
 
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
@@ -154,6 +156,34 @@ def explain_command(
         print_json({"code6": row.code6, "day": wanted.isoformat(), "attempts": rows,
                     "wrong": [finding.what for finding in wrong]})  # fmt: skip
     sys.exit(1 if wrong else 0)
+
+
+@duplicate_group.command("print")
+@click.argument("municipality", metavar="MUNICIPALITY")
+@click.option("--month", required=True, metavar="MONTH", help="Which month, as 2026-11.")
+@click.option(
+    "--to", "folder", required=True, type=click.Path(path_type=Path), help="Into this folder."
+)
+@at_option
+@site_options
+@json_option
+def print_command(
+    site: Site, *, municipality: str, month: str, folder: Path, at: str | None, as_json: bool
+) -> None:
+    """Print a month of the book 副本データ送信管理簿 as PDF and CSV, a line for each attempt.
+
+    A file that is there with another content is not overwritten. Exit 0: printed; 2: refused.
+
+    Example: koseki duplicate print 売木村 --month 2026-11 --to /srv/books
+    """
+    service = DuplicateService.open(site, at)
+    row, wanted = service.municipality(municipality), _month(month)
+    service.history.read()
+    written = write(book.papers(service, row, wanted), folder)
+    for path in written:
+        click.echo(str(path))
+    if as_json:
+        print_json({"files": [str(path) for path in written]})
 
 
 @duplicate_group.command("resend")
