@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import json
 import re
 import shutil
 import stat
@@ -212,10 +213,11 @@ def test_the_mirror_holds_what_the_plan_needs_and_no_more(site: Site, upstream: 
     assert {path.name for path in (mirror_folder(site) / "pool").iterdir()} == CITY
     key = site.var / "keys/mirror/signing-key.asc"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
-    assert call(mirror_group, "verify", "--json").output.splitlines() == [
-        "4 packages, every hash and the signature are right",
-        '{"packages": 4}',
-    ]
+    end = valid_until(site)
+    first, second, last = call(mirror_group, "verify", "--json").output.splitlines()
+    assert first == "4 packages, every hash and the signature are right"
+    assert second == f"its lists hold until {end.date()}"
+    assert json.loads(last) == {"packages": 4, "valid_until": end.isoformat()}
     assert beside(site) == set()
 
 

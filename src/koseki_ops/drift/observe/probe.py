@@ -34,8 +34,8 @@ LISTENER = re.compile(r'\("([^"]*)",pid=(\d+)')
 # Ports that a program gets when it names none (ip_local_port_range).
 EPHEMERAL = 32768
 FULL_KIB = 4096
-# Of a vault's generations: what is kept by default is fifty times less.
-MOST_GENERATIONS = 5000
+# Of a vault's generations: what is kept by default is a hundred times less.
+MOST_GENERATIONS = 10_000
 GENERATION = r"/srv/vault/([a-z0-9-]{1,40})-sealed/generations/(\d{8}T\d{6}Z)\.(manifest|expired)"
 HASHED = re.compile(rf"([0-9a-f]{{64}})  {GENERATION}")
 NAMED = re.compile(rf"{GENERATION} (hash|previous) ([0-9a-f]{{64}}|-)")
