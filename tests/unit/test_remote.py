@@ -116,8 +116,8 @@ def test_a_watch_host_needs_a_certificate_that_has_not_run_out(
     key = files_of(site).automation_key
     certified = key.with_name("automation-cert.pub")
     ensure_site_ssh(watch, inventory)
-    signed = ["ssh-keygen", "-q", "-s", files_of(site).user_ca, "-I", "watch", "-n", "watch"]
-    subprocess.run([*signed, "-V", "-3d:-1d", key.with_suffix(".pub")], check=True)
+    signed = ["ssh-keygen", "-q", "-s", str(files_of(site).user_ca), "-I", "watch", "-n", "watch"]
+    subprocess.run([*signed, "-V", "-3d:-1d", str(key.with_suffix(".pub"))], check=True)
     with pytest.raises(KosekiError, match="has expired") as refused:
         ensure_site_ssh(watch, inventory)
     assert f"run `koseki apply --limit {WATCH}` on the control node" in str(refused.value)
