@@ -379,10 +379,10 @@ def valid_until(site: Site) -> datetime:
         fields = dict(re.findall(r"^(Date|Valid-Until): (.+)$", text, re.MULTILINE))
         try:
             made = parsedate_to_datetime(fields["Date"])
-            said = parsedate_to_datetime(fields["Valid-Until"]) if "Valid-Until" in fields else None
+            end = parsedate_to_datetime(fields["Valid-Until"]) if "Valid-Until" in fields else None
         except (KeyError, ValueError) as error:
             raise _altered(base / "InRelease", _("without a date")) from error
-        ends.append(said or made + timedelta(days=VALID_DAYS))
+        ends.append(end or made + timedelta(days=VALID_DAYS))
     if not ends:
         raise KosekiError(
             _("there is no package mirror"), str(folder), _("run `koseki mirror build`")

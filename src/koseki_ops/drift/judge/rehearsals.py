@@ -54,9 +54,9 @@ def overdue(
         if host not in since:
             continue
         days = int((now - max(last.get(vault.name, 0.0), since[host])) / DAY)
-        said = f"its copy was last restored {days} days ago: that it can be is not verified"
+        reason = f"its copy was last restored {days} days ago: that it can be is not verified"
         if why:
-            said = f"the record of rehearsals cannot be believed: {why}"
+            reason = f"the record of rehearsals cannot be believed: {why}"
         if why or days > plan.backup_policy.rehearse_within_days:
             repair = f"koseki restore rehearse --vault {vault.name}"
             found.append(
@@ -66,7 +66,7 @@ def overdue(
                     vault.name,
                     Verdict.NOT_VERIFIED,
                     Cause.UNKNOWN,
-                    why=said,
+                    why=reason,
                     repair="koseki evidence verify" if why else repair,
                 )
             )

@@ -618,7 +618,7 @@ def _status(state: State, content: str) -> None:
 
 def _seals(state: State, content: str) -> None:
     """Read the generations of each vault; what is told twice counts once."""
-    told: dict[str, dict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
+    answers: dict[str, dict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
     kept: set[tuple[str, str]] = set()
     for line in content.splitlines():
         if not line.strip():
@@ -626,17 +626,17 @@ def _seals(state: State, content: str) -> None:
         hashed, named = HASHED.fullmatch(line), NAMED.fullmatch(line)
         if hashed:
             vault, stamp = hashed[2], hashed[3]
-            told[vault][stamp]["hash"] = hashed[1]
+            answers[vault][stamp]["hash"] = hashed[1]
             kept.add((vault, stamp))
         elif named and (named[3] == "expired" or named[4] == "previous"):
             vault, stamp = named[1], named[2]
             # An expiry that broke off left both; the manifest speaks for itself.
-            told[vault][stamp].setdefault(named[4], "" if named[5] == "-" else named[5])
+            answers[vault][stamp].setdefault(named[4], "" if named[5] == "-" else named[5])
             if named[3] == "manifest":
                 kept.add((vault, stamp))
         else:
             raise ValueError(f"no generation: {line[:80]!r}")
-    for vault, stamps in told.items():
+    for vault, stamps in answers.items():
         if len(stamps) > MOST_GENERATIONS:
             raise ValueError(f"{len(stamps)} generations of {vault[:40]}")
         state.seals[vault] = tuple(

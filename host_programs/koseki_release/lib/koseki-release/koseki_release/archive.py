@@ -87,9 +87,9 @@ def signing_key(part: str, content: bytes, signature: Path, signers: Path) -> st
         raise Refused(f"the release is not signed by the {part} ({signature} is missing): {again}")
     over = ["-n", NAMESPACE, "-s", str(signature)]
     done = run(["ssh-keygen", "-Y", "verify", "-I", part, "-f", str(signers), *over], content)
-    said = re.search(rb" key (SHA256:\S+)\s*$", done.stdout)
-    if done.returncode == 0 and said:
-        return said[1].decode()
+    found = re.search(rb" key (SHA256:\S+)\s*$", done.stdout)
+    if done.returncode == 0 and found:
+        return found[1].decode()
     if run(["ssh-keygen", "-Y", "check-novalidate", *over], content).returncode:
         raise Refused(
             f"the release is not what the {part} signed ({signature.name}): "

@@ -26,9 +26,9 @@ def main() -> int:
         return NOT_DONE
     except psycopg2.Error as error:
         # Its class alone: a detail of the server's may hold a row.
-        said = error.pgcode or type(error).__name__
+        reason = error.pgcode or type(error).__name__
         print(
-            f"koseki-schema: {row['database']} could not be entered as its owner ({said}): "
+            f"koseki-schema: {row['database']} could not be entered as its owner ({reason}): "
             "run `koseki apply`, and read `journalctl -u patroni` on the leader",
             file=sys.stderr,
         )

@@ -40,10 +40,10 @@ def apply(database: str, owner: str, release: str, file: Mapping[str, Any]) -> N
         cursor.execute("SELECT platform.note_schema_file(%s, %s, %s, %s)", noted)
         session.commit()
     except psycopg2.Error as error:
-        said = error.diag.message_primary or type(error).__name__
+        reason = error.diag.message_primary or type(error).__name__
         raise Refused(
             f"the database refused {file['file']} in {database} "
-            f"({error.pgcode or 'no answer'}: {said}): nothing of it stays; "
+            f"({error.pgcode or 'no answer'}: {reason}): nothing of it stays; "
             "have the release corrected, or run `koseki apply` again"
         ) from None
     finally:
