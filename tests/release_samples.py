@@ -30,5 +30,5 @@ def source(folder: Path, version: str = "1.0.0", package: str = "base-files") ->
 def signed(site: Site, folder: Path) -> Path:
     """Build and sign a release from a source."""
     archive = release.build(folder, release.folder_of(site))
-    release.sign(archive, release.folder_of(site) / "signing_key")
+    release.sign_all(site, archive)
     return archive

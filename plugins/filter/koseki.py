@@ -27,7 +27,7 @@ from koseki_ops.registers.schema import (
     municipality_statements,
     platform_file_statements,
     platform_statements,
-    schema_statements,
+    schema_work,
     sealed_statements,
 )
 from koseki_ops.supply import release
@@ -75,10 +75,12 @@ def verified(archive: str, signers: str) -> dict[str, Any]:
         raise AnsibleFilterError(str(error)) from error
 
 
-def schema(found: dict[str, Any], names: list[dict[str, str]], seen: dict[str, Any]) -> str:
-    """Return the SQL of a verified release that is missing."""
+def schema(
+    found: dict[str, Any], municipalities: list[dict[str, str]], seen: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what of a verified release's SQL is missing."""
     try:
-        return schema_statements(found, names, seen)
+        return schema_work(found, municipalities, seen)
     except KosekiError as error:
         raise AnsibleFilterError(str(error)) from error
 
@@ -198,7 +200,7 @@ class FilterModule:
             "koseki_takeover_instances": takeover_instances,
             "koseki_package_names": package_names,
             "koseki_release": verified,
-            "koseki_schema_statements": schema,
+            "koseki_schema_work": schema,
             "koseki_repositories": repositories,
             "koseki_difference": difference,
             "koseki_tree": tree,

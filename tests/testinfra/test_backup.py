@@ -21,7 +21,7 @@ from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import STANZA, Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 from koseki_ops.verify.raw import Searched, search, unmarked
-from koseki_ops.verify.registers import is_leader
+from koseki_ops.verify.registers import SUPERUSER, is_leader
 from koseki_ops.verify.wal import Segment, findable, gaps
 
 CIPHER = "aes-256-cbc"
@@ -38,9 +38,8 @@ PROBE_ID = -1
 ARCHIVE_SECONDS = 15
 UPLOADED = "uploaded"
 
-PSQL = "runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1"
 PGBACKREST = f"cd / && runuser -u postgres -- pgbackrest --stanza={STANZA} --log-level-console=off"
-LEADER_ONLY = f"[ \"$({PSQL} -c 'select pg_is_in_recovery()')\" = f ] || exit 0\n"
+LEADER_ONLY = f"[ \"$({SUPERUSER} -c 'select pg_is_in_recovery()')\" = f ] || exit 0\n"
 # Not an update: of an update the log holds only what differs from the row before, and a canary
 # that is not whole in the log would be found in no vault, encrypted or not. The log may be closed
 # by others at any moment: the row lies in the segment that was written to before it and after it.
@@ -104,7 +103,7 @@ def questions(plan: Plan, host: str) -> Questions:
         return {}
     asked: dict[str, str | Question] = {
         "books": Question(books(plan), aside=True),
-        "settings": f"{PSQL} -c 'show archive_command'",
+        "settings": f"{SUPERUSER} -c 'show archive_command'",
         "configuration": "cat /etc/pgbackrest/pgbackrest.conf /etc/pgbackrest.conf"
         " | grep -v cipher-pass",
         "permissions": "stat -c '%n %U %G %a' /etc/pgbackrest/pgbackrest.conf",
@@ -116,7 +115,7 @@ def questions(plan: Plan, host: str) -> Questions:
         asked["canary"] = Question(
             WRITE_CANARY.format(
                 leader_only=LEADER_ONLY,
-                psql=PSQL,
+                psql=SUPERUSER,
                 pgbackrest=PGBACKREST,
                 database=plan.joined[0].database,
                 id=PROBE_ID,
@@ -133,9 +132,10 @@ def questions(plan: Plan, host: str) -> Questions:
 def later_questions(plan: Plan, host: str, everywhere: Everywhere) -> Questions:
     """Once the canary is archived: read it back, and look for it in every raw byte."""
     if plan.is_in(host, "databases") and plan.joined:
+        read = f"-d {plan.joined[0].database} -c '{READ_NOTE.format(id=PROBE_ID)}'"
         return {
-            "note": f"{PSQL} -d {plan.joined[0].database} -c '{READ_NOTE.format(id=PROBE_ID)}'",
-            "archiver": f"{PSQL} -c '{ARCHIVER}'",
+            "note": f"{SUPERUSER} {read}",
+            "archiver": f"{SUPERUSER} -c '{ARCHIVER}'",
         }
     if host == WORKSTATION:
         return {}
@@ -156,7 +156,7 @@ def later_questions(plan: Plan, host: str, everywhere: Everywhere) -> Questions:
 def books(plan: Plan) -> str:
     """Return the command that lists what both repositories hold, by parts."""
     info = f"{PGBACKREST} info --output=json"
-    parts = {"confirmed": f'{PSQL} -c "{CONFIRMED}"', "info": info}
+    parts = {"confirmed": f'{SUPERUSER} -c "{CONFIRMED}"', "info": info}
     for number in repositories(plan):
         listing = f"{PGBACKREST} --repo={number} repo-ls --output=json"
         parts[f"archive {number}"] = f"{listing} --recurse archive/{STANZA}"

@@ -32,6 +32,9 @@ COMMON_ROLE = "koseki_application"
 # Groups without a login: the platform's own probe table, the link, and the series of a takeover.
 GROUP_ROLES = {COMMON_ROLE, "koseki_link", "koseki_takeover"}
 LOGINS = ("app", "link")
+# As whom a release's SQL comes, from the databases' hosts themselves alone.
+OWNER = "owner"
+RELEASES = "koseki-release"
 # Roles of persons: what they may is the suite requests'.
 OPERATOR = "operator_"
 # What announces a municipality's own database in a session, by one of its two ways: no slug is so.
@@ -58,8 +61,11 @@ select json_build_object(
       from pg_roles, pg_database where rolcanlogin and not rolsuper and datallowconn
       and has_database_privilege(rolname, datname, 'CONNECT')),
   'hba', (select json_agg(json_build_object('type', type, 'database', database,
-      'user', user_name, 'address', address, 'method', auth_method, 'error', error)
-      order by line_number) from pg_hba_file_rules)
+      'user', user_name, 'address', address, 'method', auth_method, 'options', options,
+      'error', error)
+      order by line_number) from pg_hba_file_rules),
+  'ident', (select coalesce(json_agg(json_build_array(pg_username, sys_name)), '[]')
+      from pg_ident_file_mappings)
 );
 SQL
 """
@@ -195,10 +201,11 @@ def test_the_catalogue_lets_no_municipality_into_another(
         for role, name in pairs
         if not role.startswith(OPERATOR) and role != f"{name}_takeover"
     }
+    kinds = (*LOGINS, OWNER)
     wanted = {
         (f"{municipality.database}_{kind}", municipality.database)
         for municipality in plan.joined
-        for kind in LOGINS
+        for kind in kinds
     }
     municipalities = {municipality.database for municipality in plan.joined}
     of_municipalities = {
@@ -208,7 +215,7 @@ def test_the_catalogue_lets_no_municipality_into_another(
     roles = {
         f"{municipality.database}_{kind}"
         for municipality in plan.platform.municipalities
-        for kind in LOGINS
+        for kind in kinds
     }
     elsewhere = {pair for pair in seen if pair[0] in roles} - wanted
     expect(elsewhere, set(), "revoke CONNECT from PUBLIC: run `koseki apply --limit databases`")
@@ -258,15 +265,16 @@ def test_what_a_municipality_left_behind_is_sealed(plan: Plan, everywhere: Every
 
 
 def test_roles_can_do_their_part_only(plan: Plan, everywhere: Everywhere) -> None:
-    """Only postgres is superuser; owners cannot log in; nobody has a password to lose (K-11)."""
+    """Only postgres is superuser; nobody has a password to lose (K-11)."""
     roles = catalog(plan, everywhere)["roles"]
     expect(
         {n for n, row in roles.items() if row["super"]},
         {"postgres"},
         "by hand: find out who made the others superusers, and alter them",
     )
-    kinds = ("owner", "read", "correct", *LOGINS)
-    wanted = {f"{t.database}_{kind}": kind in LOGINS for t in plan.joined for kind in kinds}
+    kinds = (OWNER, "read", "correct", *LOGINS)
+    able = (OWNER, *LOGINS)
+    wanted = {f"{t.database}_{kind}": kind in able for t in plan.joined for kind in kinds}
     wanted |= {f"{municipality.database}_takeover": True for municipality in plan.cut_off}
     gone = {municipality.database for municipality in plan.gone}
     seen = {
@@ -276,8 +284,8 @@ def test_roles_can_do_their_part_only(plan: Plan, everywhere: Everywhere) -> Non
         and name not in GROUP_ROLES
         and name.rsplit("_", 1)[0] not in gone
     }
-    able = [name for name in sorted(GROUP_ROLES) if roles.get(name, {}).get("login")]
-    expect(able, [], "by hand: alter these roles with nologin: they are groups")
+    open_groups = [name for name in sorted(GROUP_ROLES) if roles.get(name, {}).get("login")]
+    expect(open_groups, [], "by hand: alter these roles with nologin: they are groups")
     expect(seen, wanted, "run `koseki apply --limit databases`")
     powers = ("createdb", "createrole", "replication", "bypass", "password")
     strong = {
@@ -330,6 +338,30 @@ def test_the_list_of_doors_has_no_wide_one(plan: Plan, facts: Facts) -> None:
         facts.remedy,
         "patroni",
     )
+
+
+@on_hosts("databases")
+def test_a_releases_sql_has_one_door(plan: Plan, facts: Facts) -> None:
+    """An owner comes over this host's socket, as the program that brings releases alone (K-08)."""
+    owners = {f"{municipality.database}_{OWNER}" for municipality in plan.platform.municipalities}
+    doors = [
+        (rule["type"], rule["database"], rule["user"], rule["method"], rule["options"])
+        for rule in facts["catalog"].json["hba"]
+        if owners & set(rule["user"])
+    ]
+    wanted = [
+        (
+            "local",
+            [municipality.database],
+            [f"{municipality.database}_{OWNER}"],
+            "peer",
+            ["map=releases"],
+        )
+        for municipality in plan.joined
+    ]
+    expect(doors, wanted, facts.remedy, "patroni")
+    mapped = {name for name, account in facts["catalog"].json["ident"] if account != RELEASES}
+    expect(sorted(mapped & owners), [], facts.remedy, "patroni")
 
 
 @on_hosts("databases")

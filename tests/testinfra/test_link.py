@@ -22,7 +22,7 @@ from koseki_ops.verify.connections import OPEN, SHUT, UNREACHABLE, from_origin, 
 from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
-from koseki_ops.verify.registers import is_leader
+from koseki_ops.verify.registers import SUPERUSER, is_leader
 
 EXCHANGE = "koseki-exchange.service"
 ENGINE, RECONCILE = "koseki-link@{}.service", "koseki-link-reconcile@{}"
@@ -173,9 +173,7 @@ def questions(plan: Plan, host: str) -> Questions:
         }
     if plan.is_in(host, "databases"):
         books = "".join(BOOKS.format(database=t.database, slug=t.slug) for t in plan.joined)
-        return {
-            "books": f"runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 <<'SQL'\n{books}SQL"
-        }
+        return {"books": f"{SUPERUSER} <<'SQL'\n{books}SQL"}
     if not plan.is_in(host, "registry_link"):
         return {}
     slugs = [municipality.slug for municipality in plan.joined]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
 from koseki_ops.plan.inventory import WORKSTATION
-from koseki_ops.supply.mirror import KEYRING, mirror_folder
+from koseki_ops.supply.mirror import KEYRING, VALID_DAYS, mirror_folder, valid_until
 from koseki_ops.verify.apt import switched_on
 from koseki_ops.verify.expect import check, expect
 from koseki_ops.verify.expectations import Plan
@@ -122,6 +123,17 @@ def test_everything_came_from_the_mirror(plan: Plan, facts: Facts) -> None:
         strangers,
         set(),
         "by hand: purge what no suite has, or list it in packages.yml; `koseki mirror build`",
+    )
+
+
+def test_the_mirror_is_not_frozen(plan: Plan) -> None:
+    """An old mirror is as well signed as a new one: what is mended since is not in it (K-08)."""
+    left = valid_until(plan.site) - datetime.now(UTC)
+    check(
+        left > timedelta(days=VALID_DAYS / 3),
+        f"lists that hold for more than {VALID_DAYS // 3} days",
+        f"{left.days} days are left",
+        "run `koseki mirror build --refresh`, then `koseki apply`",
     )
 
 

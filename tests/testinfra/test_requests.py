@@ -15,7 +15,7 @@ from koseki_ops.plan.model import Municipality
 from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
-from koseki_ops.verify.registers import is_leader, program
+from koseki_ops.verify.registers import SUPERUSER, is_leader, program
 
 TIMER, SERVICE = "koseki-requests.timer", "koseki-requests.service"
 PREFIX = "operator_"
@@ -87,7 +87,7 @@ def questions(plan: Plan, host: str) -> Questions:
     asks = "".join(
         f"\\connect {t.database}\n{IN_DATABASE.format(seconds=SECONDS)}" for t in plan.joined
     )
-    told = f"runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 <<'SQL'\n{CLUSTER}{asks}SQL\n"
+    told = f"{SUPERUSER} <<'SQL'\n{CLUSTER}{asks}SQL\n"
     asked = {"told": f"cd / && {told}", "timer": STATE}
     if plan.joined:
         for name in workers(plan, host)[:1]:

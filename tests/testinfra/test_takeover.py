@@ -19,7 +19,7 @@ from koseki_ops.trust.terminals import stand_ins_of
 from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
-from koseki_ops.verify.registers import is_leader
+from koseki_ops.verify.registers import SUPERUSER, is_leader
 
 NOBODY = "nobody"
 # A header that changes with the second and says nothing.
@@ -85,8 +85,7 @@ def questions(plan: Plan, host: str) -> Questions:
         asks = "".join(
             f"\\connect {t.database}\n{IN_DATABASE.format(seconds=SECONDS)}" for t in plan.joined
         )
-        command = "runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1"
-        asked["told"] = f"cd / && {command} <<'SQL'\n{asks}SQL\n"
+        asked["told"] = f"cd / && {SUPERUSER} <<'SQL'\n{asks}SQL\n"
     if plan.is_in(host, "application"):
         for municipality in plan.cut_off:
             asked[f"stand-in {municipality.slug}"] = ATTEMPT.format(

@@ -26,19 +26,18 @@ from koseki_ops.plan.shares import (
     APPLICATION,
     LINK,
     OPERATOR,
+    OWNER,
     TAKEOVER,
     Share,
     promised_connections,
 )
 from koseki_ops.registers.schema import (
     PLATFORM_SCHEMA,
-    QUIET,
-    QUIET_PSQL,
     municipality_statements,
     platform_file_statements,
     platform_files,
     platform_statements,
-    schema_statements,
+    schema_work,
     sealed_statements,
 )
 
@@ -61,6 +60,7 @@ def cluster() -> dict[str, Any]:
         "roles": ["postgres", "recorder", "rewinder"],
         "logins": ["postgres", "recorder", "rewinder"],
         "members": [],
+        "superuser_settings": [],
         "tablespaces": ["pg_default"],
         "databases": {"postgres": {}, "template1": {}},
         "public_connect": ["postgres", "template1"],
@@ -87,6 +87,7 @@ def settled() -> dict[str, Any]:
     shares = {
         "operator_sousa01": OPERATOR,
         stand_in: TAKEOVER,
+        **{municipality["owner"]: OWNER for municipality in MUNICIPALITIES},
         **{municipality["application"]: APPLICATION for municipality in MUNICIPALITIES},
         **{municipality["link"]: LINK for municipality in MUNICIPALITIES},
     }
@@ -95,6 +96,7 @@ def settled() -> dict[str, Any]:
         "pgaudit.log_statement=off",
         "pgaudit.log_relation=on",
     ]
+    owners = [municipality["owner"] for municipality in MUNICIPALITIES]
     return {
         "limits": {name: share.connections for name, share in shares.items()},
         "settings": {
@@ -103,8 +105,9 @@ def settled() -> dict[str, Any]:
             for name, share in shares.items()
         },
         "roles": ["postgres", "rewinder", *groups, "operator_sousa01", stand_in, *names],
-        "logins": ["postgres", "operator_sousa01", *enter],
+        "logins": ["postgres", "operator_sousa01", *owners, *enter],
         "members": [*enter, *(municipality["correct"] for municipality in MUNICIPALITIES)],
+        "superuser_settings": ["search_path=pg_catalog"],
         "tablespaces": [municipality["tablespace"] for municipality in MUNICIPALITIES],
         "databases": {
             "koseki_template": {},
@@ -138,7 +141,7 @@ def test_roles_come_before_what_they_own() -> None:
     """An owner, then its tablespace, then its database, then who may connect."""
     said = municipality_statements(MUNICIPALITIES, cluster())
     order = [
-        "CREATE ROLE koseki_iida_owner NOLOGIN",
+        "CREATE ROLE koseki_iida_owner LOGIN",
         "CREATE TABLESPACE koseki_iida OWNER koseki_iida_owner",
         "CREATE DATABASE koseki_iida OWNER koseki_iida_owner",
         "REVOKE ALL ON DATABASE koseki_iida FROM PUBLIC",
@@ -217,20 +220,6 @@ def test_each_municipality_has_its_own_doors() -> None:
     ]
 
 
-def test_a_step_of_a_release_tells_nothing_of_a_register() -> None:
-    """Before its first word each session is told to keep errors to a code; no platform file is."""
-    release = {"version": "1", "schema": [{"number": 1, "file": "0001-a.sql", "sha256": "x"}]}
-    said = schema_statements(
-        {**release, "sql": {"0001-a.sql": "SELECT 1;"}},
-        MUNICIPALITIES,
-        {"leads": True, "databases": []},
-    ).split("\n")
-    for row in MUNICIPALITIES:
-        place = said.index(f"\\connect {row['database']}")
-        assert said[place - 1] == QUIET_PSQL
-        assert said[place + 1 : place + 3] == QUIET.split("\n")
-
-
 def test_only_the_clause_brings_a_role_that_stands_in() -> None:
     """Where the plan says so it is there, without a way in; where it does not, it goes (K-06)."""
     said = municipality_statements(MUNICIPALITIES, cluster())
@@ -259,18 +248,21 @@ def test_what_a_municipality_leaves_behind_is_sealed_and_can_be_opened_again() -
     """All its roles are shut out, nobody connects, nothing is dropped; and all of it goes back."""
     state, (oshika,) = settled(), MUNICIPALITIES[1:]
     said = sealed_statements([oshika], state)
-    kinds = ("app", "link", "takeover")
-    assert said[:3] == [f"ALTER ROLE koseki_oshika_{kind} NOLOGIN" for kind in kinds]
+    kinds = ("app", "link", "owner", "takeover")
+    assert said[:4] == [f"ALTER ROLE koseki_oshika_{kind} NOLOGIN" for kind in kinds]
     assert "REVOKE ALL ON DATABASE koseki_oshika FROM koseki_oshika_correct" in said
     assert "ALTER DATABASE koseki_oshika ALLOW_CONNECTIONS false" in said
     assert not any("DROP" in statement for statement in said)
 
-    state["logins"] = ["postgres", "koseki_iida_app", "koseki_iida_link"]
+    state["logins"] = ["postgres", "koseki_iida_owner", "koseki_iida_app", "koseki_iida_link"]
     state["connect"]["koseki_oshika"] = []
     state["databases"]["koseki_oshika"]["open"] = False
     assert sealed_statements([oshika], state) == []
     assert municipality_statements(MUNICIPALITIES, state) == [
-        *(f"ALTER ROLE koseki_oshika_{kind} LOGIN" for kind in kinds),
+        *(
+            f"ALTER ROLE koseki_oshika_{kind} LOGIN"
+            for kind in ("owner", "app", "link", "takeover")
+        ),
         "ALTER DATABASE koseki_oshika ALLOW_CONNECTIONS true",
         *(
             f"GRANT CONNECT ON DATABASE koseki_oshika TO koseki_oshika_{kind}"
@@ -309,7 +301,7 @@ def test_each_key_belongs_to_its_municipality() -> None:
     assert iida["key"] != oshika["key"]
 
 
-RELEASE = {
+RELEASE: dict[str, Any] = {
     "version": "1.0.0",
     "schema": [{"number": 1, "file": "schema/0001-a.sql", "sha256": "aa"}],
     "sql": {"schema/0001-a.sql": "CREATE SCHEMA own;"},
@@ -322,26 +314,41 @@ def seen(**databases: dict[str, str]) -> dict[str, Any]:
 
 
 def test_a_schema_file_is_applied_once_as_the_owner() -> None:
-    """Where it is missing, in one transaction with its note; where it is there, nothing is said."""
-    said = schema_statements(
-        RELEASE, MUNICIPALITIES, seen(koseki_iida={"1": "aa"}, koseki_oshika={})
-    )
-    assert "koseki_iida" not in said
-    order = ["\\connect koseki_oshika", "BEGIN;", "SET LOCAL ROLE koseki_oshika_owner;"]
-    order += ["CREATE SCHEMA own;", "RESET ROLE;", "INSERT INTO platform.schema_files", "COMMIT;"]
-    places = [said.index(part) for part in order]
-    assert places == sorted(places)
+    """Where it is missing, by whom it is; where it is there, nothing is to be done (K-08)."""
+    work = schema_work(RELEASE, MUNICIPALITIES, seen(koseki_iida={"1": "aa"}, koseki_oshika={}))
+    (file,) = RELEASE["schema"]
+    assert work == {
+        "release": "1.0.0",
+        "databases": [
+            {
+                "database": "koseki_oshika",
+                "owner": "koseki_oshika_owner",
+                "files": [{**file, "sql": "CREATE SCHEMA own;"}],
+            }
+        ],
+    }
+    done = seen(koseki_iida={"1": "aa"}, koseki_oshika={"1": "aa"})
+    assert schema_work(RELEASE, MUNICIPALITIES, done) == {}
 
 
 def test_only_the_leader_is_told() -> None:
     """A replica hears nothing: it records what the leader does."""
-    assert schema_statements(RELEASE, MUNICIPALITIES, {"leads": False, "databases": {}}) == ""
+    assert schema_work(RELEASE, MUNICIPALITIES, {"leads": False, "databases": {}}) == {}
 
 
 def test_an_applied_schema_file_does_not_change() -> None:
     """What was applied under a number stays what it was."""
     with pytest.raises(KosekiError, match="has changed"):
-        schema_statements(RELEASE, MUNICIPALITIES, seen(koseki_iida={"1": "bb"}, koseki_oshika={}))
+        schema_work(RELEASE, MUNICIPALITIES, seen(koseki_iida={"1": "bb"}, koseki_oshika={}))
+
+
+def test_a_superusers_session_finds_what_is_postgresqls_own() -> None:
+    """Whatever a municipality's role puts into its database is not looked at first (K-01)."""
+    pinned = "ALTER ROLE postgres SET search_path = pg_catalog"
+    assert pinned in platform_statements(cluster(), [])
+    state = settled()
+    state["superuser_settings"] = ["search_path=public"]
+    assert platform_statements(state, ["sousa01"]) == [pinned]
 
 
 OWN_SQL = Path(__file__).resolve().parents[2] / PLATFORM_SCHEMA
@@ -352,6 +359,7 @@ APPLIED = {
     "0010-link.sql": "53760c4daec6cda8e5494ee0f246300783f9872ed48bc0e58007321f48d3dd96",
     "0020-takeovers.sql": "ca83f331793a2e70b17a2b9c575749e7ee0e12bf8ead5e95ace4cc8ebf4fa714",
     "0030-public.sql": "87964702f9c9516d49877058e6477d57dcfec2bbbe36c9f17c3598fee8d71a32",
+    "0040-schema-files.sql": "b18cdda3c3401658e5906c0b7da259e9af9df11608544dc947b79c31e3b61828",
 }
 
 

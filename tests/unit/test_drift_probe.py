@@ -56,6 +56,7 @@ PARTS = {
     + "\n"
     + json.dumps({"leads": True, "lag": 5, "replicas": 1})
     + "\n",
+    "seals": "",
     "status": "",
     "cost": "0m0.01s 0m0.02s\n0m0.30s 0m0.10s\n2048\n",
 }

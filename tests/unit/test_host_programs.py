@@ -120,7 +120,7 @@ def test_what_the_roles_bring_is_all_that_there_is(tmp_path: Path) -> None:
         for task in yaml.safe_load(path.read_text(encoding="utf-8"))
         if "koseki_host_program" in str(task.get("loop")) and "copy" in str(list(task))
     ]
-    assert len(tasks) == 6
+    assert len(tasks) == 7
     found = " + ".join(f"({task['loop'].strip(' {}')})" for task in tasks)
     play = {
         "hosts": "localhost",

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import json
+import re
 import shutil
 import stat
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
@@ -29,6 +33,7 @@ from koseki_ops.supply.mirror import (
     parse_sources,
     plain_name,
     upstream_lines,
+    valid_until,
     verify_mirror,
 )
 from koseki_ops.supply.mirror_cli import mirror_group
@@ -38,6 +43,7 @@ HOST = "workstation1"
 HERE = "http://upstream.invalid/debian"
 SECURITY = "http://upstream.invalid/security"
 VENDOR = "http://vendor.invalid/apt"
+LONG_AGO = "Thu, 01 Jan 2026 00:00:00 +0000"
 
 DEB822 = f"""\
 # This machine's own.
@@ -207,10 +213,11 @@ def test_the_mirror_holds_what_the_plan_needs_and_no_more(site: Site, upstream: 
     assert {path.name for path in (mirror_folder(site) / "pool").iterdir()} == CITY
     key = site.var / "keys/mirror/signing-key.asc"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
-    assert call(mirror_group, "verify", "--json").output.splitlines() == [
-        "4 packages, every hash and the signature are right",
-        '{"packages": 4}',
-    ]
+    end = valid_until(site)
+    first, second, last = call(mirror_group, "verify", "--json").output.splitlines()
+    assert first == "4 packages, every hash and the signature are right"
+    assert second == f"its lists hold until {end.date()}"
+    assert json.loads(last) == {"packages": 4, "valid_until": end.isoformat()}
     assert beside(site) == set()
 
 
@@ -267,7 +274,7 @@ def test_what_upstream_gives_wrong_changes_nothing(
     assert beside(built) == set()
 
 
-@pytest.mark.parametrize("step", ["_sign", "_verify_folder"])
+@pytest.mark.parametrize("step", ["sign_suites", "_verify_folder"])
 def test_an_interrupted_build_changes_nothing(
     built: Site, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -493,3 +500,25 @@ def test_there_must_be_a_mirror(tmp_path: Path) -> None:
     """Before the first build, the remedy is to build."""
     with pytest.raises(KosekiError, match="run `koseki mirror build`"):
         verify_mirror(Site(tmp_path, "lab", "lab"))
+
+
+def test_the_signed_lists_have_an_end(tmp_path: Path) -> None:
+    """What was once right is not right for ever; lists from before they had one end as well."""
+    site = Site(tmp_path, "lab", "lab")
+    folder = mirror_folder(site)
+    (folder / "pool").mkdir(parents=True)
+    mirror.write_suite(folder, "trixie", {})
+    mirror.sign_suites(site, folder, ["trixie"])
+    days = timedelta(days=mirror.VALID_DAYS)
+    now = datetime.now(UTC)
+    assert now < valid_until(site) - days + timedelta(minutes=1) < now + timedelta(minutes=2)
+    release = folder / "dists/trixie/Release"
+    text = release.read_text(encoding="utf-8")
+    assert "Valid-Until: " in text
+    old = re.sub(r"^Valid-Until: .*\n", "", text, flags=re.MULTILINE)
+    release.write_text(re.sub(r"^Date: .*$", f"Date: {LONG_AGO}", old, flags=re.MULTILINE))
+    mirror.sign_suites(site, folder, ["trixie"])
+    assert valid_until(site) == parsedate_to_datetime(LONG_AGO) + days
+    rewrite(folder / "dists/trixie/InRelease", lambda old: old.replace(b"2026", b"2036"))
+    with pytest.raises(KosekiError, match="not signed by the platform's key"):
+        valid_until(site)

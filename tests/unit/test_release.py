@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import subprocess
 import tarfile
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.site import Site
 from koseki_ops.supply import release
+from koseki_ops.trust import signatures
 from release_samples import signed, source
 
 pytestmark = pytest.mark.usefixtures("counted_programs")
@@ -23,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def site(tmp_path: Path) -> Site:
     """A site with a signing key of its own."""
     made = Site(tmp_path, "lab", "lab")
-    release.make_key(made)
+    for part in release.TAILS:
+        release.make_key(made, part)
     return made
 
 
@@ -44,7 +47,8 @@ def test_the_same_source_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_a_signed_release_is_verified(site: Site, tmp_path: Path) -> None:
     """Signer, version and SQL are known once the signature holds."""
     found = release.verify(signed(site, source(tmp_path / "a")), release.signers_of(site))
-    assert (found["signer"], found["version"], found["schema_version"]) == ("releases", "1.0.0", 1)
+    assert (found["version"], found["schema_version"]) == ("1.0.0", 1)
+    assert re.fullmatch(r"vendor SHA256:\S+, city SHA256:\S+", found["signer"])
     assert found["sql"] == {"schema/0001-first.sql": "CREATE SCHEMA own;\n"}
 
 
@@ -54,17 +58,47 @@ def test_the_stand_in_is_a_release(site: Site) -> None:
     assert found["name"] == release.STAND_IN_NAME
 
 
-def test_an_unsigned_release_is_refused(site: Site, tmp_path: Path) -> None:
-    """Without a signature nothing is read."""
-    archive = release.build(source(tmp_path / "a"), release.folder_of(site))
-    assert "is not signed" in refusal(site, archive)
+@pytest.mark.parametrize("part", list(release.TAILS))
+def test_a_release_without_a_parts_signature_is_refused(
+    site: Site, tmp_path: Path, part: str
+) -> None:
+    """Neither who wrote it nor who runs it brings it to a host alone; nothing of it is read."""
+    archive = signed(site, source(tmp_path / "a"))
+    archive.with_name(archive.name + release.TAILS[part]).unlink()
+    assert f"is not signed by the {part}" in refusal(site, archive)
 
 
-def test_a_strangers_signature_is_refused(site: Site, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", list(release.TAILS))
+def test_a_strangers_signature_is_refused(site: Site, tmp_path: Path, part: str) -> None:
     """A signature by a key that is not on the list counts as none."""
-    archive = release.build(source(tmp_path / "a"), release.folder_of(site))
-    release.sign(archive, release.make_key(Site(tmp_path / "stranger", "lab", "lab")))
-    assert "signed by nobody who may" in refusal(site, archive)
+    archive = signed(site, source(tmp_path / "a"))
+    stranger = release.make_key(Site(tmp_path / "stranger", "lab", "lab"), part)
+    release.sign(archive, stranger, part)
+    assert f"signed by nobody who may as the {part}" in refusal(site, archive)
+
+
+def test_the_other_parts_signature_is_a_strangers(site: Site, tmp_path: Path) -> None:
+    """The vendor's key does not sign for the city, nor its signature under the city's name."""
+    archive = signed(site, source(tmp_path / "a"))
+    release.sign(archive, release.key_of(site, release.VENDOR), release.CITY)
+    assert "signed by nobody who may as the city" in refusal(site, archive)
+
+
+def test_one_key_does_not_sign_twice(site: Site, tmp_path: Path) -> None:
+    """Where the list names one key for both, two signatures by it are one."""
+    archive = signed(site, source(tmp_path / "a"))
+    key = release.key_of(site, release.VENDOR)
+    signatures.allow(release.signers_of(site), release.CITY, release.NAMESPACE, key)
+    release.sign(archive, key, release.CITY)
+    assert "one key signed the release for vendor and city" in refusal(site, archive)
+
+
+def test_a_list_from_before_there_were_two_is_added_to(tmp_path: Path) -> None:
+    """A lab of before has one key under another name; it stays what it was, and signs as vendor."""
+    site = Site(tmp_path, "lab", "lab")
+    signatures.make_key(release.folder_of(site), "lab", "releases", release.NAMESPACE)
+    archive = signed(site, source(tmp_path / "a"))
+    assert release.verify(archive, release.signers_of(site))["version"] == "1.0.0"
 
 
 def test_one_changed_byte_is_refused(site: Site, tmp_path: Path) -> None:
@@ -73,13 +107,14 @@ def test_one_changed_byte_is_refused(site: Site, tmp_path: Path) -> None:
     content = bytearray(archive.read_bytes())
     content[-1] ^= 1
     archive.write_bytes(content)
-    assert "is not what releases signed" in refusal(site, archive)
+    assert "is not what the vendor signed" in refusal(site, archive)
 
 
 def test_a_signature_for_another_purpose_is_refused(site: Site, tmp_path: Path) -> None:
     """The key's signature under a letter is no signature of a release."""
-    archive = release.build(source(tmp_path / "a"), release.folder_of(site))
-    key = release.folder_of(site) / "signing_key"
+    archive = signed(site, source(tmp_path / "a"))
+    archive.with_name(f"{archive.name}.sig").unlink()
+    key = release.key_of(site, release.VENDOR)
     argv = ["ssh-keygen", "-q", "-Y", "sign", "-n", "file", "-f", str(key), str(archive)]
     subprocess.run(argv, check=True, capture_output=True)
     assert "signed for another purpose" in refusal(site, archive)
@@ -95,7 +130,7 @@ def test_nothing_leaves_its_folder(site: Site, tmp_path: Path, name: str) -> Non
         member.type = tarfile.SYMTYPE if name == "link" else tarfile.REGTYPE
         packed.addfile(member, io.BytesIO())
     archive.write_bytes(gzip.compress(content.getvalue()))
-    release.sign(archive, release.folder_of(site) / "signing_key")
+    release.sign_all(site, archive)
     assert "is no plain file in its place" in refusal(site, archive)
 
 

@@ -4,6 +4,8 @@
 set -eu
 table=$1
 shift
+# What a municipality's role put into its database is not found before PostgreSQL's own.
+export PGOPTIONS='-c search_path=pg_catalog'
 
 leads=
 # Before there is a server here there is nobody to ask; one that answers has to say what it is.

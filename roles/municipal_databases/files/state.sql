@@ -11,6 +11,9 @@ SELECT json_build_object(
                 JOIN pg_roles g ON g.oid = a.roleid
                  AND g.rolname IN ('koseki_application', 'koseki_link', 'koseki_takeover')
                 JOIN pg_roles m ON m.oid = a.member),
+  'superuser_settings', (SELECT coalesce(json_agg(pair), '[]')
+                           FROM pg_db_role_setting, unnest(setconfig) AS pair
+                          WHERE setrole = 'postgres'::regrole AND setdatabase = 0),
   'tablespaces', (SELECT json_agg(spcname) FROM pg_tablespace),
   'databases', (SELECT json_object_agg(d.datname, json_build_object(
                          'owner', pg_get_userbyid(d.datdba), 'tablespace', t.spcname,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -65,6 +65,21 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class SealLink:
+    """One generation of a vault's sealed chain, as its host tells it.
+
+    stamp: when it was sealed, as its name says; hash: of its manifest, empty when it was made while
+    the host was asked; previous: the hash of the one before that it names, empty when not told;
+    kept: whether its manifest is there, and not only what the chain needs of it.
+    """
+
+    stamp: str
+    hash: str
+    previous: str
+    kept: bool
+
+
+@dataclass(frozen=True)
 class HostSweep:
     """What one host's part in a sweep was.
 
@@ -73,7 +88,9 @@ class HostSweep:
     that is not the present one; seconds, cpu_seconds, memory_kib: of the probe; measures: figures
     that are shown but not compared (`replication_lag_bytes`, `backup_age_seconds`, …); adopted:
     whether its first manifest took it as it was found; not_applicable: how many kernel parameters
-    were not verified because the host is a container, whose kernel is the machine's below it.
+    were not verified because the host is a container, whose kernel is the machine's below it;
+    seals: the sealed chains of its vaults by name, None when they were not told: not kept with it,
+    the history remembers them; born: when it was first met, in seconds since the epoch.
     """
 
     host: str
@@ -88,10 +105,13 @@ class HostSweep:
     measures: dict[str, float] = field(default_factory=dict)
     adopted: bool = False
     not_applicable: int = 0
+    seals: dict[str, tuple[SealLink, ...]] | None = None
+    born: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data; histories and readers know `not_applicable` as `beyond`."""
-        plain = asdict(self)
+        plain = asdict(replace(self, seals=None))
+        del plain["seals"], plain["born"]
         plain["beyond"] = plain.pop("not_applicable")
         return plain
 

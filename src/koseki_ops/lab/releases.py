@@ -45,7 +45,7 @@ def prepare(
         name, sql = schema
         (source / "schema" / name).write_text(sql, encoding="utf-8")
     archive = release.build(source, release.folder_of(site))
-    release.sign(archive, release.make_key(site))
+    release.sign_all(site, archive)
 
 
 def switch(site: Site, host: str, version: str) -> subprocess.CompletedProcess[str]:

@@ -49,7 +49,7 @@ class Names:
 
     @property
     def owner_role(self) -> str:
-        """The role that owns its schema; nobody logs in by it."""
+        """The role that owns its schema; a release's files come as it, from the leader alone."""
         return f"{self.database}_owner"
 
     @property

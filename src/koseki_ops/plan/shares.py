@@ -45,6 +45,8 @@ def _share(connections: int, temp_file: str, statement: str, idle: str, transact
 APPLICATION = _share(13, "256MB", "5min", "2min", "15min")
 # An engine has one, waits on another; a command and the reconciliation have one each.
 LINK = _share(5, "512MB", "10min", "5min", "30min")
+# A release's files come one after the other, in one database after the other.
+OWNER = _share(1, "1GB", "10min", "1min", "15min")
 TAKEOVER = _share(7, "256MB", "1min", "1min", "5min")
 OPERATOR = _share(3, "1GB", "30min", "10min", "2h")
 SHARES = {"application": APPLICATION, "link": LINK, "takeover": TAKEOVER}
@@ -53,6 +55,7 @@ SHARES = {"application": APPLICATION, "link": LINK, "takeover": TAKEOVER}
 def promised_connections(joined: Iterable[Municipality], operators: int) -> int:
     """Return how many connections all roles together may hold on one server.
 
+    The owners are counted once: one program comes as each of them in turn.
     joined: the municipalities that have joined; operators: how many persons have a role.
     """
     municipalities = list(joined)
@@ -62,4 +65,5 @@ def promised_connections(joined: Iterable[Municipality], operators: int) -> int:
         each * len(municipalities)
         + TAKEOVER.connections * stand_ins
         + OPERATOR.connections * operators
+        + OWNER.connections
     )

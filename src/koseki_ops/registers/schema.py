@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
-from koseki_ops.plan.shares import APPLICATION, LINK, OPERATOR, TAKEOVER, Share
+from koseki_ops.plan.shares import APPLICATION, LINK, OPERATOR, OWNER, TAKEOVER, Share
 
 TEMPLATE = "koseki_template"
 COMMON_ROLE = "koseki_application"
@@ -22,11 +22,18 @@ OPERATOR_PREFIX = "operator_"
 END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'"
 # Below the checkout: the SQL of every municipality's database that is the platform's own.
 PLATFORM_SCHEMA = "platform_schema"
-# What a step of a release quotes of a register goes to no log and no console: an error is told by
-# its SQLSTATE and its line (docs/releases.md). Said anew in each session.
-QUIET = "SET log_min_messages = log;\nSET client_min_messages = error;"
-QUIET_PSQL = "\\set VERBOSITY sqlstate"
 PLATFORM_FILE = re.compile(r"[0-9]{4}-[a-z][a-z-]*\.sql")
+# Where a database notes which of them it has: there before the first of them.
+NOTED = f"""CREATE TABLE IF NOT EXISTS platform.platform_files (
+  number int PRIMARY KEY,
+  file text NOT NULL,
+  sha256 text NOT NULL,
+  at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+GRANT SELECT ON platform.platform_files TO {COMMON_ROLE};"""
+# Whose sessions enter every municipality's database finds there what is PostgreSQL's own, whatever
+# a municipality's role has put in the way (CVE-2018-1058).
+PINNED_PATH = "pg_catalog"
 
 
 def platform_statements(state: Mapping[str, Any], operators: Sequence[str]) -> list[str]:
@@ -43,6 +50,8 @@ def platform_statements(state: Mapping[str, Any], operators: Sequence[str]) -> l
         for name in (COMMON_ROLE, LINK_ROLE, TAKEOVER_ROLE)
         if name not in state["roles"]
     ]
+    if f"search_path={PINNED_PATH}" not in state["superuser_settings"]:
+        spec.append(f"ALTER ROLE postgres SET search_path = {PINNED_PATH}")
     spec += _closed(("postgres", "template1"), state["public_connect"])
     # pg_rewind asks the leader through this database; a member that was lost comes back by it.
     if REWIND_ROLE in state["roles"] and REWIND_ROLE not in state["connect"].get("postgres", []):
@@ -184,8 +193,10 @@ def _roles(
 ) -> list[str]:
     """Return what brings a municipality its roles, and each what all of its kind may do."""
     takeover, left = municipality["takeover"], f"{municipality['database']}_takeover"
-    groups = [municipality[kind] for kind in ("owner", "read", "correct")]
+    groups = [municipality[kind] for kind in ("read", "correct")]
     logins = {
+        # As whom a release's SQL comes, from the leader itself alone.
+        municipality["owner"]: OWNER,
         municipality["application"]: APPLICATION,
         municipality["link"]: LINK,
         # It may enter while a takeover is declared, and until then nothing.
@@ -209,45 +220,20 @@ def _roles(
     ]
 
 
-@dataclass(frozen=True)
-class Migrations:
-    """Numbered SQL files, each applied once to a municipality's database and recorded there.
-
-    table: where they are recorded, in the schema platform; columns: what stands there beside
-    number, file and sha256; record: the values of those columns, as SQL; files: number, file,
-    sha256 and sql of each, in order; by_owner: whether they are run as the owner of that
-    database, else as the platform's superuser.
-    """
-
-    table: str
-    columns: str
-    record: str
-    files: Sequence[Mapping[str, Any]]
-    by_owner: bool
-
-    def header(self) -> str:
-        """Return what must be there before the first file: the table is the platform's own."""
-        return f"""CREATE TABLE IF NOT EXISTS platform.{self.table} (
-  number int PRIMARY KEY,
-  file text NOT NULL,
-  sha256 text NOT NULL,{self.columns}
-  at timestamptz NOT NULL DEFAULT clock_timestamp()
-);
-GRANT SELECT ON platform.{self.table} TO {COMMON_ROLE};"""
-
-
-def schema_statements(
+def schema_work(
     release: Mapping[str, Any], municipalities: Sequence[Mapping[str, str]], seen: Mapping[str, Any]
-) -> str:
-    """Return the psql script that brings a release's schema to each database; empty when all is so.
+) -> dict[str, Any]:
+    """Return what `koseki-schema` on the leader is to apply of a release; empty when all is so.
 
     release: a verified release, as `supply.release.verify` gives it; seen: as for `_missing`.
+    Its text goes to the databases' owners as data: no program on the way reads it.
     """
     files = [{**row, "sql": release["sql"][row["file"]]} for row in release["schema"]]
-    columns, record = "\n  release text NOT NULL,", f", '{release['version']}'"
-    return _missing(
-        Migrations("schema_files", columns, record, files, by_owner=True), municipalities, seen
-    )
+    databases = [
+        {"database": municipality["database"], "owner": municipality["owner"], "files": missing}
+        for municipality, missing in _missing(files, municipalities, seen)
+    ]
+    return {"release": release["version"], "databases": databases} if databases else {}
 
 
 def platform_files(folder: Path) -> list[dict[str, Any]]:
@@ -286,26 +272,41 @@ def platform_file_statements(
     They are run by the superuser and stay his: no role of a municipality can alter what they make.
     folder: as for `platform_files`; seen: as for `_missing`.
     """
-    migrations = Migrations("platform_files", "", "", platform_files(folder), by_owner=False)
-    return _missing(migrations, municipalities, seen)
+    parts = []
+    for municipality, missing in _missing(platform_files(folder), municipalities, seen):
+        parts += [f"\\connect {municipality['database']}", NOTED]
+        # A file may say `:"owner"`: psql knows the municipality's names.
+        parts += [f"\\set {name} {value}" for name, value in sorted(municipality.items())]
+        for row in missing:
+            noted = f"{row['number']}, '{row['file']}', '{row['sha256']}'"
+            parts += [
+                "BEGIN;",
+                row["sql"],
+                f"INSERT INTO platform.platform_files VALUES ({noted});",  # noqa: S608 - our own
+                "COMMIT;",
+            ]
+    return "\n".join(parts)
 
 
 def _missing(
-    migrations: Migrations, municipalities: Sequence[Mapping[str, str]], seen: Mapping[str, Any]
-) -> str:
-    """Return the psql script of the migrations' files that are missing, one transaction a file.
+    files: Sequence[Mapping[str, Any]],
+    municipalities: Sequence[Mapping[str, str]],
+    seen: Mapping[str, Any],
+) -> list[tuple[Mapping[str, str], list[Mapping[str, Any]]]]:
+    """Return the municipalities whose databases lack some of these files, and which.
 
-    seen: what the role applied_files finds: whether this host leads; the hash of each applied file
-    by number and database. A platform's file may say `:"owner"`: psql knows a municipality's names.
+    files: number, file, sha256 and sql of each, in order; seen: what the role applied_files finds:
+    whether this host leads; the hash of each applied file by number and database. Nothing is
+    missing where nobody leads: a replica records what the leader does.
     """
     if not seen["leads"]:
-        return ""
+        return []
     applied = {name: files for row in seen["databases"] for name, files in row.items()}
-    parts = []
+    found = []
     for municipality in municipalities:
         there = applied.get(municipality["database"], {})
-        missing = [row for row in migrations.files if str(row["number"]) not in there]
-        for row in migrations.files:
+        missing = [row for row in files if str(row["number"]) not in there]
+        for row in files:
             if there.get(str(row["number"]), row["sha256"]) != row["sha256"]:
                 raise KosekiError(
                     _("a schema file that was applied has changed"),
@@ -314,25 +315,6 @@ def _missing(
                     ),
                     _("restore the file, and put the change into a new `NNNN-name.sql`"),
                 )
-        if missing and migrations.by_owner:
-            parts += [
-                QUIET_PSQL,
-                f"\\connect {municipality['database']}",
-                QUIET,
-                migrations.header(),
-            ]
-        elif missing:
-            parts += [f"\\connect {municipality['database']}", migrations.header()]
-        if missing and not migrations.by_owner:
-            parts += [f"\\set {name} {value}" for name, value in sorted(municipality.items())]
-        for row in missing:
-            noted = f"{row['number']}, '{row['file']}', '{row['sha256']}'{migrations.record}"
-            parts += [
-                "BEGIN;",
-                *([f"SET LOCAL ROLE {municipality['owner']};"] if migrations.by_owner else []),
-                row["sql"],
-                *(["RESET ROLE;"] if migrations.by_owner else []),
-                f"INSERT INTO platform.{migrations.table} VALUES ({noted});",  # noqa: S608 - our own
-                "COMMIT;",
-            ]
-    return "\n".join(parts)
+        if missing:
+            found.append((municipality, missing))
+    return found

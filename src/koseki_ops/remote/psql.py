@@ -13,7 +13,11 @@ from koseki_ops.plan.site import Site
 from koseki_ops.remote.cluster import leader
 from koseki_ops.remote.run import run
 
-PSQL = "cd / && sudo -n -u postgres psql -XqtA --set=ON_ERROR_STOP=1 --dbname=postgres --file=-"
+# In a municipality's database only what is PostgreSQL's own is found without a schema's name.
+PSQL = (
+    "cd / && sudo -n -u postgres env PGOPTIONS='-c search_path=pg_catalog' "
+    "psql -XqtA --set=ON_ERROR_STOP=1 --dbname=postgres --file=-"
+)
 LEADER = "the databases' leader"
 # How psql says what the server refused: file, line, then the server's own sentence.
 REFUSED = re.compile(r"^psql:.*?: ERROR:  (.*)$", re.MULTILINE)

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote
@@ -35,6 +37,9 @@ VAULT_SUITE = "vault"
 # The datacenter's hosts take nothing else; their packages are pushed to them.
 VAULT_CONCERNS = (*chain.from_iterable(k.packages for k in HOST_KINDS if not k.in_city), "image")
 UPSTREAM_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+# As long as what upstream had is taken for what it has: apt on the hosts refuses lists that are
+# older, a nightly verification tells it before.
+VALID_DAYS = 45
 # Every Debian host has these, whatever else it has.
 ESSENTIAL = ("apt", "?essential", "?priority(required)")
 
@@ -145,7 +150,8 @@ def build_mirror(
     """Collect what the inventory needs into a signed repository; return whether it was built.
 
     Built aside and put in place in one step: an interrupted build changes nothing. With the
-    same inventory and an intact mirror nothing is asked of anybody, unless `refresh`.
+    same inventory and an intact mirror that still holds nothing is asked of anybody, unless
+    `refresh`.
     """
     inventory = Inventory(site.inventory)
     release = inventory.platform.debian_release
@@ -155,7 +161,9 @@ def build_mirror(
     inputs = hashlib.sha256(json.dumps([packages, lines, release]).encode()).hexdigest()
     folder = mirror_folder(site)
     record = folder / RECORD
-    if not refresh and record.exists() and json.loads(record.read_text())["inputs"] == inputs:
+    known = record.exists() and json.loads(record.read_text())["inputs"] == inputs
+    # What has ended is no answer to what upstream has today.
+    if not refresh and known and valid_until(site) > datetime.now(UTC):
         verify_mirror(site)
         on_progress(_("package mirror: complete"))
         return False
@@ -173,8 +181,8 @@ def build_mirror(
             _fetch([*apt, "install", "-qq", "--yes", "--download-only", *ESSENTIAL, *vault])
             _fill_pool(apt, union, aside / "pool")
         for suite, files in wanted.items():
-            _write_suite(aside, suite, files)
-        _sign(site, aside, list(wanted))
+            write_suite(aside, suite, files)
+        sign_suites(site, aside, list(wanted))
         (aside / RECORD).write_text(json.dumps({"inputs": inputs, "packages": len(union)}))
         _verify_folder(aside)
         old = folder.with_name(f".mirror-old.{os.getpid()}")
@@ -284,7 +292,8 @@ def _not_listed(reason: str) -> KosekiError:
     )
 
 
-def _write_suite(folder: Path, suite: str, files: dict[str, str]) -> None:
+def write_suite(folder: Path, suite: str, files: dict[str, str]) -> None:
+    """Write a suite's lists, with an end: files: those of the pool that are in it, by name."""
     architecture = run(["dpkg", "--print-architecture"]).strip()
     place = folder / "dists" / suite / "main" / f"binary-{architecture}"
     place.mkdir(parents=True)
@@ -298,6 +307,8 @@ def _write_suite(folder: Path, suite: str, files: dict[str, str]) -> None:
     (place / "Packages").write_bytes(index)
     (place / "Packages.xz").write_bytes(lzma.compress(index, preset=6))
     fields = {
+        # In seconds; apt-ftparchive makes the moment of it, Valid-Until.
+        "ValidTime": str(VALID_DAYS * 86_400),
         "Origin": "koseki",
         "Label": "koseki",
         "Suite": suite,
@@ -310,7 +321,7 @@ def _write_suite(folder: Path, suite: str, files: dict[str, str]) -> None:
     (base / "Release").write_text(run(["apt-ftparchive", *options, "release", str(base)]))
 
 
-def _sign(site: Site, folder: Path, suites: list[str]) -> None:
+def sign_suites(site: Site, folder: Path, suites: list[str]) -> None:
     """Sign each suite's Release with the platform's key, which is made at first use."""
     stored = _signing_key(site)
     # A short path of its own: gpg's agent makes a socket there.
@@ -353,6 +364,30 @@ def verify_mirror(site: Site) -> int:
     if site.watch_host:
         return len(_all_listed(folder))
     return _verify_folder(folder)
+
+
+def valid_until(site: Site) -> datetime:
+    """Return until when the mirror's signed lists hold, the earliest of them.
+
+    One from before they had an end ends as long after it was made as a new one does. Raises
+    KosekiError when a list is not signed, or says neither.
+    """
+    folder = mirror_folder(site)
+    ends = []
+    for base in (folder / "dists").iterdir():
+        text = _signed_text(base / "InRelease", folder / KEYRING)
+        fields = dict(re.findall(r"^(Date|Valid-Until): (.+)$", text, re.MULTILINE))
+        try:
+            made = parsedate_to_datetime(fields["Date"])
+            end = parsedate_to_datetime(fields["Valid-Until"]) if "Valid-Until" in fields else None
+        except (KeyError, ValueError) as error:
+            raise _altered(base / "InRelease", _("without a date")) from error
+        ends.append(end or made + timedelta(days=VALID_DAYS))
+    if not ends:
+        raise KosekiError(
+            _("there is no package mirror"), str(folder), _("run `koseki mirror build`")
+        )
+    return min(ends)
 
 
 def _altered(path: Path, why: str) -> KosekiError:

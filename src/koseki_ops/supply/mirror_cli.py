@@ -12,7 +12,7 @@ from koseki_ops.core.language import _
 from koseki_ops.core.progress import Progress
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.site import Site
-from koseki_ops.supply.mirror import build_mirror, mirror_folder, verify_mirror
+from koseki_ops.supply.mirror import build_mirror, mirror_folder, valid_until, verify_mirror
 from koseki_ops.supply.toolkit import build_wheelhouse
 
 
@@ -49,8 +49,10 @@ def verify_command(site: Site, *, as_json: bool) -> None:
     """
     count = verify_mirror(site)
     click.echo(_("{count} packages, every hash and the signature are right").format(count=count))
+    end = valid_until(site)
+    click.echo(_("its lists hold until {end}").format(end=end.date().isoformat()))
     if as_json:
-        print_json({"packages": count})
+        print_json({"packages": count, "valid_until": end.isoformat()})
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

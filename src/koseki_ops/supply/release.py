@@ -29,6 +29,11 @@ SOURCE_FILE, MANIFEST = "release.yml", "manifest.json"
 FORMAT = 1
 PROGRAM = "host_programs/koseki_release/sbin/koseki-release"
 STAND_IN, STAND_IN_NAME = "sample_application", "sample-application"
+# Who has to sign, what stands behind an archive's name in the name of that signature, and where the
+# site's own key for it lies, if it lies here at all (docs/releases.md).
+VENDOR, CITY = "vendor", "city"
+TAILS = {VENDOR: ".sig", CITY: ".city.sig"}
+KEY_FOLDERS = {VENDOR: ".", CITY: CITY}
 KEYS = {"name", "version", "packages", "start", "health", "schema"}
 
 
@@ -122,19 +127,37 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def make_key(site: Site) -> Path:
-    """Make a site's signing key and allow it, unless there is one; return the private key."""
-    return signatures.make_key(folder_of(site), site.name, "releases", NAMESPACE)
+def key_of(site: Site, part: str) -> Path:
+    """Return where a site's own key of a part (vendor or city) lies, whether it is there or not."""
+    return folder_of(site) / KEY_FOLDERS[part] / signatures.KEY
 
 
-def sign(archive: Path, key: Path) -> Path:
-    """Sign an archive; return the signature's path beside it."""
-    return signatures.sign(archive, key, NAMESPACE)
+def make_key(site: Site, part: str) -> Path:
+    """Make a site's key of a part unless there is one; allow it unless some key has that part."""
+    key, signers = key_of(site, part), signers_of(site)
+    signatures.make_pair(key, f"{site.name} releases, {part}")
+    listed = signers.read_text(encoding="ascii").splitlines() if signers.exists() else []
+    if part not in {line.partition(" ")[0] for line in listed}:
+        signatures.allow(signers, part, NAMESPACE, key)
+    return key
+
+
+def sign(archive: Path, key: Path, part: str) -> Path:
+    """Sign an archive as vendor or as city; return the signature's path beside it."""
+    return signatures.sign(archive, key, NAMESPACE, TAILS[part])
+
+
+def sign_all(site: Site, archive: Path) -> None:
+    """Sign an archive for every part with the site's own keys, as a lab alone may."""
+    for part in TAILS:
+        sign(archive, make_key(site, part), part)
 
 
 def verify(archive: Path, signers: Path) -> dict[str, Any]:
     """Return a release's signer, hash, manifest and SQL; KosekiError when it may not be used."""
-    state = [path.stat().st_mtime_ns if path.exists() else 0 for path in (archive, signers)]
+    signed = [archive.with_name(archive.name + tail) for tail in TAILS.values()]
+    parts = (archive, signers, *signed)
+    state = [path.stat().st_mtime_ns if path.exists() else 0 for path in parts]
     return dict(_verified(archive, signers, tuple(state)))
 
 
@@ -154,12 +177,11 @@ def _verified(archive: Path, signers: Path, _state: tuple[int, ...]) -> dict[str
 
 def ensure_stand_in(site: Site) -> None:
     """Build and sign the stand-in for a lab, unless the same bytes lie there signed."""
-    key = make_key(site)
     folder = folder_of(site)
     fresh = build(site.root / STAND_IN, folder / "build")
     archive = folder / fresh.name
-    signature = archive.with_name(archive.name + ".sig")
     same = archive.exists() and archive.read_bytes() == fresh.read_bytes()
-    if not (same and signature.exists()):
+    signed = all(archive.with_name(archive.name + tail).exists() for tail in TAILS.values())
+    if not (same and signed):
         fresh.replace(archive)
-        sign(archive, key)
+        sign_all(site, archive)

@@ -13,6 +13,14 @@ from koseki_ops.supply import release
 
 file_argument = click.argument("file", type=click.Path(path_type=Path))
 
+part_option = click.option(
+    "--as",
+    "part",
+    type=click.Choice(list(release.TAILS)),
+    required=True,
+    help="Who signs: whoever wrote the release, or whoever runs it.",
+)
+
 
 @click.group("release")
 def release_group() -> None:
@@ -33,25 +41,27 @@ def build_command(site: Site, source: Path, output: Path | None) -> None:
 
 
 @release_group.command("key")
+@part_option
 @site_options
-def key_command(site: Site) -> None:
-    """Make the site's signing key and allow it, unless there is one. In production: offline.
+def key_command(site: Site, part: str) -> None:
+    """Make a signing key and allow it, unless there is one. In production: offline, each its own.
 
-    Example: koseki release key
+    Example: koseki release key --as city
     """
-    click.echo(release.make_key(site))
+    click.echo(release.make_key(site, part))
 
 
 @release_group.command("sign")
 @file_argument
+@part_option
 @click.option("--key", type=click.Path(path_type=Path), help="Private key (default: the site's).")
 @site_options
-def sign_command(site: Site, file: Path, key: Path | None) -> None:
-    """Sign an archive; the signature lies beside it as FILE.sig.
+def sign_command(site: Site, file: Path, part: str, key: Path | None) -> None:
+    """Sign an archive: the vendor's signature is FILE.sig beside it, the city's FILE.city.sig.
 
-    Example: koseki release sign var/lab/release/sample-application-1.1.0.tar.gz
+    Example: koseki release sign --as city var/lab/release/sample-application-1.1.0.tar.gz
     """
-    click.echo(release.sign(file, key or release.folder_of(site) / "signing_key"))
+    click.echo(release.sign(file, key or release.key_of(site, part), part))
 
 
 @release_group.command("verify")

@@ -17,6 +17,14 @@ def make_key(folder: Path, site: str, signer: str, namespace: str) -> Path:
     signer: who signs, as `releases`; namespace: what may be signed, as `koseki-release`.
     """
     key, signers = folder / KEY, folder / SIGNERS
+    make_pair(key, f"{site} {signer}")
+    if not signers.exists():
+        allow(signers, signer, namespace, key)
+    return key
+
+
+def make_pair(key: Path, comment: str) -> None:
+    """Make a key of this name unless there is one; comment: what stands beside the public half."""
     if not key.exists():
         key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         run(
@@ -28,21 +36,22 @@ def make_key(folder: Path, site: str, signer: str, namespace: str) -> Path:
                 "-N",
                 "",
                 "-C",
-                f"{site} {signer}",
+                comment,
                 "-f",
                 str(key),
             ]
         )
-    if not signers.exists():
-        public = key.with_suffix(".pub").read_text(encoding="ascii").split()
-        signers.write_text(
-            f'{signer} namespaces="{namespace}" {public[0]} {public[1]}\n', encoding="ascii"
-        )
-    return key
 
 
-def sign(path: Path, key: Path, namespace: str) -> Path:
-    """Sign a file; return the signature's path beside it."""
+def allow(signers: Path, signer: str, namespace: str, key: Path) -> None:
+    """Add who may sign by a key, and for what, to the end of a list of signers."""
+    public = key.with_suffix(".pub").read_text(encoding="ascii").split()
+    with signers.open("a", encoding="ascii") as file:
+        file.write(f'{signer} namespaces="{namespace}" {public[0]} {public[1]}\n')
+
+
+def sign(path: Path, key: Path, namespace: str, tail: str = ".sig") -> Path:
+    """Sign a file; return the signature's path beside it: its name and tail."""
     for needed, what in ((path, _("file to sign")), (key, _("signing key"))):
         if not needed.is_file():
             raise KosekiError(
@@ -50,10 +59,18 @@ def sign(path: Path, key: Path, namespace: str) -> Path:
                 str(needed),
                 _("name a file that exists, as `koseki release sign -h` shows"),
             )
-    signature = path.with_name(path.name + ".sig")
-    signature.unlink(missing_ok=True)
-    run(["ssh-keygen", "-q", "-Y", "sign", "-n", namespace, "-f", str(key), str(path)])
+    signature = path.with_name(path.name + tail)
+    argv = ["ssh-keygen", "-q", "-Y", "sign", "-n", namespace, "-f", str(key)]
+    signature.write_bytes(ask(argv, stdin=path.read_bytes(), error=_not_signed).out)
     return signature
+
+
+def _not_signed(reason: str) -> KosekiError:
+    return KosekiError(
+        _("the file could not be signed"),
+        reason,
+        _("name a key that this account can use, with `--key`"),
+    )
 
 
 def is_signed(path: Path, signers: Path, namespace: str) -> bool:

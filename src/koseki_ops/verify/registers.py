@@ -7,6 +7,12 @@ from koseki_ops.verify.batch import ANSWER_SECONDS
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Facts
 
+# The superuser's psql, which enters municipalities' databases: nothing that their roles made there
+# is called by an unqualified name.
+SUPERUSER = (
+    "runuser -u postgres -- env PGOPTIONS='-c search_path=pg_catalog' psql -XAtq -v ON_ERROR_STOP=1"
+)
+
 
 def program(plan: Plan) -> str:
     """Return where psql lies on a host."""

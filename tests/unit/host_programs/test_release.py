@@ -26,7 +26,7 @@ from koseki_release import (
     record,
     unpacked,
 )
-from koseki_release.archive import digest
+from koseki_release.archive import TAILS, digest, open_release
 from release_samples import signed, source
 
 
@@ -34,7 +34,8 @@ from release_samples import signed, source
 def site(tmp_path: Path) -> Site:
     """A site with a signing key of its own."""
     made = Site(tmp_path, "lab", "lab")
-    release.make_key(made)
+    for part in release.TAILS:
+        release.make_key(made, part)
     return made
 
 
@@ -51,7 +52,7 @@ def home(tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def ask(archive: Path, version: str, *, allow_downgrade: bool = False) -> list[str]:
     """Bring an archive to the host, ask what it would do; return that."""
-    for tail in ("", ".sig"):
+    for tail in TAILS:
         target = Path(f"{places.INCOMING}{tail}")
         target.write_bytes(Path(f"{archive}{tail}").read_bytes())
     wanted = convergence.DesiredState(
@@ -76,6 +77,43 @@ def test_going_back_by_mistake_is_refused(site: Site, tmp_path: Path) -> None:
     with pytest.raises(errors.Refused, match=r"1\.10\.0 is running and 1\.9\.0 is older"):
         ask(archive, "1.9.0")
     assert ask(archive, "1.9.0", allow_downgrade=True)[-1].startswith("switch from 1.10.0")
+
+
+def test_what_a_moved_link_hides_the_record_remembers(site: Site, tmp_path: Path) -> None:
+    """Whoever makes an older release the running one by hand does not make it the right one."""
+    archive = signed(site, source(tmp_path / "a", "1.9.0"))
+    log = places.STATE / "record.jsonl"
+    for version, result in (("1.10.0", "ok"), ("1.11.0", "failed")):
+        record.record(log, {"action": "switch", "version": version, "result": result})
+    (places.BASE / "current").symlink_to("releases/1.8.0")
+    with pytest.raises(errors.Refused, match=r"1\.10\.0 was the last .* and 1\.9\.0 is older"):
+        ask(archive, "1.9.0")
+    (places.BASE / "current").unlink()
+    with pytest.raises(errors.Refused, match=r"1\.10\.0 was the last"):
+        ask(archive, "1.9.0")
+    assert ask(archive, "1.9.0", allow_downgrade=True)
+    record.record(log, {"action": "switch", "version": "1.9.0", "result": "ok"})
+    assert ask(archive, "1.9.0"), "once chosen on purpose it is the last"
+
+
+def test_a_kept_archive_gets_the_signature_that_it_lacks(site: Site, tmp_path: Path) -> None:
+    """What was released before two had to sign is asked for again, and kept with both."""
+    archive = signed(site, source(tmp_path / "a"))
+    wanted = convergence.DesiredState(
+        "1.0.0", digest(archive.read_bytes()), {"iida": {"A": "1"}}, "test"
+    )
+    for tail in ("", ".sig"):
+        Path(f"{places.STATE / '1.0.0.tar.gz'}{tail}").write_bytes(
+            Path(f"{archive}{tail}").read_bytes()
+        )
+    host = convergence.Host(wanted, check=False)
+    host.converge()
+    assert host.needs_archive
+    for tail in TAILS:
+        Path(f"{places.INCOMING}{tail}").write_bytes(Path(f"{archive}{tail}").read_bytes())
+    host.keep_archive(open_release(places.INCOMING, places.SIGNERS), places.STATE / "1.0.0.tar.gz")
+    assert open_release(places.STATE / "1.0.0.tar.gz", places.SIGNERS).version == "1.0.0"
+    assert not places.INCOMING.exists()
 
 
 def test_a_missing_package_is_named(site: Site, tmp_path: Path) -> None:
@@ -178,7 +216,7 @@ class Machine:
         )
         (made / "run").write_text(text, encoding="utf-8")
         archive = signed(self.site, made)
-        for tail in ("", ".sig"):
+        for tail in TAILS:
             Path(f"{places.INCOMING}{tail}").write_bytes(Path(f"{archive}{tail}").read_bytes())
         return self.host(version, archive, **more)
 
@@ -357,7 +395,8 @@ def test_the_command_answers_in_json_or_refuses(
     if code:
         words = [words[0], str(machine.folder / words[1])]
         Path(words[1]).write_bytes(b"no archive")
-        Path(f"{words[1]}.sig").write_bytes(b"no signature")
+        for tail in release.TAILS.values():
+            Path(f"{words[1]}{tail}").write_bytes(b"no signature")
     monkeypatch.setattr(sys, "argv", ["koseki-release", *words])
     before = os.umask(0o077)
     try:

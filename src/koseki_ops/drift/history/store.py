@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Self
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_private
 from koseki_ops.core.language import N_, _
+from koseki_ops.drift.history.seals import Expected, Sealing, applied, changes, compare_seals
 from koseki_ops.drift.history.waivers import (
     Terms,
     WaiverStatus,
@@ -60,6 +61,7 @@ CREATE TABLE IF NOT EXISTS head (
 COMMIT;
 """
 TABLES = 2
+NO_VAULTS = Sealing({}, 1, 1)
 # The name of a finding that says that no item of its kind could be asked.
 EVERY = "*"
 COLUMNS = "number, at, holds, drifted, not_verified, waived, body, hash"
@@ -73,12 +75,13 @@ class Known:
     """What the history knows after a row.
 
     findings: by id, also those of hosts that did not answer since; unseen: the ids of these; terms:
-    with which terms each waiver first stood.
+    with which terms each waiver first stood; seals: what is owed of each vault, by its name.
     """
 
     findings: dict[str, Finding] = field(default_factory=dict)
     unseen: frozenset[str] = frozenset()
     terms: dict[str, Terms] = field(default_factory=dict)
+    seals: dict[str, Expected] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -178,17 +181,19 @@ class Store:
         hosts: Collection[str],
         waivers: Sequence[Waiver] = (),
         committed: Sequence[Terms] = (),
+        sealing: Sealing = NO_VAULTS,
     ) -> None:
         """Use a folder; nothing is made before the first append.
 
         hosts: those of the plan; what was found on any other is over. committed: the terms of the
-        waivers in the inventory's commit.
+        waivers in the inventory's commit; sealing: where vaults are, and what they keep.
         """
         self.folder = folder
         self.site = site
         self.hosts = frozenset(hosts)
         self.waivers = tuple(waivers)
         self.committed = tuple(committed)
+        self.sealing = sealing
         self.waiver_statuses: list[WaiverStatus] = []
         self.known = Known()
 
@@ -200,7 +205,7 @@ class Store:
             waivers = _granted(inventory)
         hosts = [*inventory.hosts, WORKSTATION]
         committed = committed_waivers(site) if waivers else ()
-        return cls(site.drift, site.name, hosts, waivers, committed)
+        return cls(site.drift, site.name, hosts, waivers, committed, _sealing(inventory))
 
     @property
     def database(self) -> Path:
@@ -227,10 +232,12 @@ class Store:
             if outside is None:
                 self._write_head_file(0, GENESIS, self._signature(0, GENESIS))
             before = self._known_at(connection, last.number if last else 0)
+            found, seals = compare_seals(sweep, before.seals, self.sealing)
+            sweep = replace(sweep, findings=(*sweep.findings, *found))
             sweep, self.waiver_statuses = apply_waivers(
                 _with_beginnings(sweep, before), self.waivers, self.committed, before.terms
             )
-            self.known = _after(before, sweep, self.hosts, self._terms())
+            self.known = replace(_after(before, sweep, self.hosts, self._terms()), seals=seals)
             row = self._row(sweep, before, last)
             connection.execute(
                 f"INSERT INTO sweeps ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?)",  # noqa: S608 - our own constant
@@ -547,6 +554,7 @@ class Store:
             "ended": [i for i in start.findings if i not in after.findings],
             "unseen": sorted(after.unseen),
             "terms": {i: t for i, t in after.terms.items() if start.terms.get(i) != t},
+            "seals": changes(start.seals, after.seals),
             "said": [status.fault for status in self.waiver_statuses if status.fault],
         }
         body = zlib.compress(json.dumps(content).encode(), 9)
@@ -581,6 +589,13 @@ def _granted(inventory: Inventory) -> Sequence[Waiver]:
     return load_platform(inventory).waivers
 
 
+def _sealing(inventory: Inventory) -> Sealing:
+    """Return where an inventory's vaults are and what they keep."""
+    plan = inventory.platform
+    hosts = {vault.name: inventory.hosts_in(vault.group)[0] for vault in plan.vaults}
+    return Sealing(hosts, plan.vault_seal.keep_generations, plan.vault_seal.keep_days)
+
+
 def _hosts(content: dict[str, Any]) -> tuple[HostSweep, ...]:
     return tuple(HostSweep.from_json(row) for row in content["hosts"])
 
@@ -603,7 +618,9 @@ def _applied(known: Known, content: dict[str, Any]) -> Known:
     for row in content["changed"]:
         finding = finding_from(row)
         findings[finding.id] = finding
-    return Known(findings, frozenset(content["unseen"]), start.terms | content["terms"])
+    # A row may be older than the witnesses.
+    seals = applied(start.seals, content.get("seals", {}))
+    return Known(findings, frozenset(content["unseen"]), start.terms | content["terms"], seals)
 
 
 def _with_beginnings(sweep: Sweep, before: Known) -> Sweep:

@@ -32,6 +32,7 @@ from koseki_ops.drift.observe.items import (
     pack,
     unpack,
 )
+from koseki_ops.drift.observe.policy import VOLATILE_SETTINGS
 from koseki_ops.drift.observe.probe import scope
 from koseki_ops.evidence import site_key
 from koseki_ops.plan.revision import Inputs
@@ -51,7 +52,8 @@ class Manifest:
 
     by: which engine declared an item, by kind and name; adopted: taken as found from a host that
     was not bare; unasked: parts that the host did not answer when it was made; scope: which
-    questions it answers.
+    questions it answers; born: when this host was first met, bare or to be adopted (seconds since
+    the epoch; 0 for one that was met before that was noted).
     """
 
     host: str
@@ -62,6 +64,7 @@ class Manifest:
     adopted: bool = False
     unasked: dict[str, str] = field(default_factory=dict)
     scope: str = ""
+    born: float = 0.0
 
     @property
     def extra(self) -> list[str]:
@@ -104,6 +107,7 @@ def write(site: Site, manifest: Manifest) -> None:
             "files": manifest.inputs.files,
             "made_at": manifest.made_at,
             "adopted": manifest.adopted,
+            "born": manifest.born,
             "unasked": manifest.unasked,
             "scope": manifest.scope,
             "by": manifest.by,
@@ -147,6 +151,7 @@ def read(site: Site, host: str) -> Manifest | None:
         plain["adopted"],
         plain["unasked"],
         plain["scope"],
+        plain.get("born", 0.0),
     )
 
 
@@ -174,6 +179,7 @@ def compile_manifest(
         previous = None
     adopted = previous is None and not applied.bare
     made = Manifest(host, inputs, time.time(), {}, adopted=adopted, scope=scope())
+    made.born = previous.born if previous else made.made_at
     made.adopted = adopted or bool(previous and previous.adopted)
     sources = {
         (kind, name): engine
@@ -227,7 +233,13 @@ def _below(kind: str, name: str, after: State) -> bool:
 
 
 def _dropped(kind: str, name: str, previous: Manifest | None, applied: Applied) -> bool:
-    """Say whether the baseline declared it last time and, asked again, does no more."""
+    """Say whether nobody is asked for it any more.
+
+    What the baseline declared last time and, asked again, does no more; a setting that sweeps have
+    ceased to compare.
+    """
+    if kind == "setting" and name in VOLATILE_SETTINGS:
+        return True
     source = previous.by.get(kind, {}).get(name) if previous else None
     return source == "baseline" and source in applied.engines
 

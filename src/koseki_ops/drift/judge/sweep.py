@@ -16,6 +16,7 @@ from koseki_ops.drift.judge.causes import diff, finding, on_host
 from koseki_ops.drift.judge.compare import clock_difference, compare, days_left
 from koseki_ops.drift.judge.declared import Rows
 from koseki_ops.drift.judge.manifest import Applied, Manifest, TamperedError
+from koseki_ops.drift.judge.rehearsals import overdue
 from koseki_ops.drift.model import Cause, Finding, HostSweep, Sweep, Verdict
 from koseki_ops.drift.observe import probe
 from koseki_ops.drift.observe.items import FILES, State
@@ -141,6 +142,7 @@ def sweep(
         part.observed = seen[part.host]
         _judge_alone(site, part, present, renew, secrets)
     _look_again(site, parts, bounds, lambda part: _judge_alone(site, part, present, renew, secrets))
+    _add_rehearsals(site, inventory, parts, at)
     _add_sessions(site, parts, inventory.platform.automation_account, secrets)
     return Sweep(
         site=site.name,
@@ -150,6 +152,14 @@ def sweep(
         hosts=tuple(_host_sweep(part, present) for part in parts),
         findings=tuple(f for part in parts for f in part.findings),
     )
+
+
+def _add_rehearsals(site: Site, inventory: Inventory, parts: list[Part], now: float) -> None:
+    """Tell of each vault whose copy has not been restored for too long."""
+    since = {p.host: p.manifest.born or p.manifest.made_at for p in parts if p.manifest}
+    by_host = {part.host: part for part in parts}
+    for found in overdue(site, inventory, since, now):
+        by_host[found.host].findings.append(found)
 
 
 def _look_again(
@@ -337,6 +347,8 @@ def _host_sweep(part: Part, present: Inputs) -> HostSweep:
         measures=measures,
         adopted=bool(manifest and manifest.adopted),
         not_applicable=state.not_applicable if state else 0,
+        seals=state.seals if state and "seals" not in state.failed else None,
+        born=manifest.born if manifest else 0.0,
     )
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from koseki_ops.drift.model import SealLink
+
 # Stands for any value in an expected field.
 ANY = "*"
 # What an engine was called before, in signed manifests and in marks that are still on hosts.
@@ -120,7 +122,8 @@ class State:
     items: by kind and name; failed: why a part of the answer is missing, by part; clock: the host's
     (seconds since the epoch); container: its kind, empty for none; marks: which inventory each
     engine was last run from; measures: figures that are shown, not compared; full: file systems
-    without room; leads: whether the database takes writes here, None without an answer; beyond: how
+    without room; leads: whether the database takes writes here, None without an answer; seals: the
+    sealed chain of each vault here, oldest first; beyond: how
     many kernel parameters belong to the machine below this container.
     """
 
@@ -134,6 +137,7 @@ class State:
     cpu_seconds: float = 0.0
     memory_kib: int = 0
     leads: bool | None = None
+    seals: dict[str, tuple[SealLink, ...]] = field(default_factory=dict)
     not_applicable: int = 0
 
     def add(self, kind: str, name: str, fields: Sequence[str]) -> None:

@@ -153,6 +153,7 @@ VOLATILE_SETTINGS = frozenset(
         "recovery_target_timeline",
         "recovery_target_xid",
         "restore_command",
+        "search_path",
         "session_authorization",
         "statement_timeout",
         "synchronous_standby_names",

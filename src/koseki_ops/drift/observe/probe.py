@@ -26,6 +26,7 @@ from typing import Any
 
 from koseki_ops.core.foreign import loads, number
 from koseki_ops.core.formatting import in_short
+from koseki_ops.drift.model import SealLink
 from koseki_ops.drift.observe import policy
 from koseki_ops.drift.observe.items import FILES, FORMER_ENGINES, State, pack
 
@@ -36,6 +37,11 @@ LISTENER = re.compile(r'\("([^"]*)",pid=(\d+)')
 # Ports that a program gets when it names none (ip_local_port_range).
 EPHEMERAL = 32768
 FULL_KIB = 4096
+# Of a vault's generations: what is kept by default is a hundred times less.
+MOST_GENERATIONS = 10_000
+GENERATION = r"/srv/vault/([a-z0-9-]{1,40})-sealed/generations/(\d{8}T\d{6}Z)\.(manifest|expired)"
+HASHED = re.compile(rf"([0-9a-f]{{64}})  {GENERATION}")
+NAMED = re.compile(rf"{GENERATION} (hash|previous) ([0-9a-f]{{64}}|-)")
 # As much is said of why a part is not verified.
 SHOWN_LENGTH = 200
 
@@ -610,6 +616,35 @@ def _status(state: State, content: str) -> None:
         )
 
 
+def _seals(state: State, content: str) -> None:
+    """Read the generations of each vault; what is told twice counts once."""
+    answers: dict[str, dict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
+    kept: set[tuple[str, str]] = set()
+    for line in content.splitlines():
+        if not line.strip():
+            continue
+        hashed, named = HASHED.fullmatch(line), NAMED.fullmatch(line)
+        if hashed:
+            vault, stamp = hashed[2], hashed[3]
+            answers[vault][stamp]["hash"] = hashed[1]
+            kept.add((vault, stamp))
+        elif named and (named[3] == "expired" or named[4] == "previous"):
+            vault, stamp = named[1], named[2]
+            # An expiry that broke off left both; the manifest speaks for itself.
+            answers[vault][stamp].setdefault(named[4], "" if named[5] == "-" else named[5])
+            if named[3] == "manifest":
+                kept.add((vault, stamp))
+        else:
+            raise ValueError(f"no generation: {line[:80]!r}")
+    for vault, stamps in answers.items():
+        if len(stamps) > MOST_GENERATIONS:
+            raise ValueError(f"{len(stamps)} generations of {vault[:40]}")
+        state.seals[vault] = tuple(
+            SealLink(stamp, row.get("hash", ""), row.get("previous", ""), (vault, stamp) in kept)
+            for stamp, row in sorted(stamps.items())
+        )
+
+
 def _cost(state: State, content: str) -> None:
     shell, children, memory = content.splitlines()[:3]
     for word in (*shell.split(), *children.split()):
@@ -642,6 +677,7 @@ READERS: dict[str, Callable[[State, str], None]] = {
     "certificates": _certificates,
     "etcd": _etcd,
     "database": _database,
+    "seals": _seals,
     "status": _status,
     "cost": _cost,
 }

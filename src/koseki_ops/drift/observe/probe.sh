@@ -140,12 +140,23 @@ part_etcd() {
 part_database() {
     [ "$servers" ] || { echo absent; return 0; }
     export PGCONNECT_TIMEOUT=$((4 * patience)) PGDATABASE=postgres
-    export PGOPTIONS="-c statement_timeout=$((8000 * patience)) -c default_transaction_read_only=on"
+    export PGOPTIONS="-c statement_timeout=$((8000 * patience)) -c default_transaction_read_only=on -c search_path=pg_catalog"
     cd /
     databases=$(as_postgres timeout $((8 * patience)) psql -XqtA -v ON_ERROR_STOP=1 -c "SELECT format('\\connect %s', quote_ident(datname)) FROM pg_database WHERE datallowconn AND datname !~ '[[:cntrl:]]' ORDER BY datname") || return
     { printf '%s\n' "$cluster_questions"
         printf '%s\n' "$databases" | while IFS= read -r line; do printf '%s\n%s\n' "$line" "$database_questions"; done
     } | as_postgres timeout $((12 * patience)) psql -XqtA -v ON_ERROR_STOP=1
+}
+# Of each generation the hash, and what its head names. Hashed first: one that is made meanwhile has
+# no hash, and is the next sweep's; one whose time is over meanwhile is a reason to ask again.
+ask_seals() {
+    timeout $((10 * patience)) find $found -ignore_readdir_race -maxdepth 1 -type f -name '*.manifest' -exec sha256sum -- {} + &&
+        find $found -ignore_readdir_race -maxdepth 1 -type f \( -name '*.manifest' -o -name '*.expired' \) \
+            -exec awk 'FNR > 5 { nextfile } /^(hash|previous) / { print FILENAME, $1, $2 }' {} +
+}
+part_seals() {
+    there $sealed
+    if [ "$found" ]; then ask_seals || { sleep 1 && ask_seals; }; fi
 }
 part_status() { if [ -e /var/lib/koseki/backup-status.json ]; then cat /var/lib/koseki/backup-status.json; fi; }
 part_cost() {
@@ -166,12 +177,13 @@ while IFS=: read -r _ _ _ _ _ home shell; do
 done </etc/passwd
 set +f
 keyfiles="$keyfiles $(echo /etc/ssh/vault-keys/*)"
+sealed=$(echo /srv/vault/*-sealed/generations)
 servers=
 for path in /usr/lib/postgresql/*/bin/postgres; do [ -x "$path" ] && servers=$path; done
 set -f
 
 for name in host mark files hashes secrets flags rights programs packages services accounts keys \
-    mounts kernel firewall sockets certificates etcd database status cost; do
+    mounts kernel firewall sockets certificates etcd database seals status cost; do
     part "$name"
 done
 printf '%s whole\n' "$mark"

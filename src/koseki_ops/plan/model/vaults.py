@@ -50,6 +50,8 @@ class BackupPolicy(Table):
     """When a differential one is made."""
     incremental_calendar: str
     """When an incremental one is made."""
+    rehearse_within_days: Positive
+    """Within how many days each vault's copy is to be restored; later, every sweep tells."""
     lag_wanted_minutes: Positive
     """How far the second backup should be behind at most; no host's content comes from it."""
     lag_alarm_minutes: Positive

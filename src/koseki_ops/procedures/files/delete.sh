@@ -3,6 +3,8 @@
 set -euo pipefail
 
 database=$1
+# Nothing that the municipality's own roles left there is called by the superuser.
+export PGOPTIONS='-c search_path=pg_catalog'
 cd /
 runuser -u postgres -- psql -Xq -v ON_ERROR_STOP=1 -v database="$database" <<'SQL'
 DROP DATABASE IF EXISTS :"database" WITH (FORCE);

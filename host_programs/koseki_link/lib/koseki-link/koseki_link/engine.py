@@ -79,7 +79,7 @@ class Engine:
         except FileNotFoundError:
             return
         self._note_refused(refused)
-        print(f"removed {self._told(file)}: {refused}", flush=True)
+        print(f"removed {self._sentence(file)}: {refused}", flush=True)
 
     def _clear(self, folder: str, refused: Refused) -> None:
         """Remove a folder of `in/`, or say once that it stays."""
@@ -216,9 +216,9 @@ class Engine:
             self.folders.set_aside(file, _reason(refused), taken=taken, keep=keep)
         except FileNotFoundError:
             return
-        print(f"quarantined {self._told(file)}: {refused}", flush=True)
+        print(f"quarantined {self._sentence(file)}: {refused}", flush=True)
 
-    def _told(self, file: str) -> str:
+    def _sentence(self, file: str) -> str:
         """Return a name for the journal: any but the layout's may be a person's."""
         try:
             return self.layout.file_name(self.name_of(file))

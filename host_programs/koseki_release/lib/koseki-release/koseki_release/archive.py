@@ -1,4 +1,4 @@
-"""An archive and its signature: nothing of it is read before every byte was verified."""
+"""An archive and its signatures: nothing of it is read before every byte was verified."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ from koseki_release.processes import run
 
 NAMESPACE = "koseki-release"
 FORMAT = 1
+# Who has to sign, and what stands behind an archive's name in the name of that signature.
+SIGNATURES = {"vendor": ".sig", "city": ".city.sig"}
+# The archive comes last: with it a host has all that it needs to verify.
+TAILS = (*SIGNATURES.values(), "")
 MANIFEST, START = "manifest.json", "koseki-start"
 ARCHIVE_BYTES = 256 * 1024 * 1024
 # What becomes of reading an archive that is none.
@@ -24,7 +28,7 @@ MALFORMED = (tarfile.TarError, OSError, EOFError, KeyError, ValueError, TypeErro
 
 @dataclass(frozen=True)
 class Release:
-    """A verified archive: its bytes' digest, who signed it, its manifest, its files."""
+    """A verified archive: by which keys it is signed, its bytes' digest, its manifest and files."""
 
     signer: str
     sha256: str
@@ -38,7 +42,7 @@ class Release:
 
 
 def open_release(archive: Path, signers: Path) -> Release:
-    """Return a release after its signature, manifest and every file were verified."""
+    """Return a release after its signatures, manifest and every file were verified."""
     for path, what in ((archive, "release"), (signers, "list of allowed signers")):
         if not path.is_file():
             raise Refused(f"there is no such {what} ({path}): name an existing file")
@@ -46,7 +50,7 @@ def open_release(archive: Path, signers: Path) -> Release:
         raise Refused(f"the release is larger than {ARCHIVE_BYTES >> 20} MiB ({archive.name})")
     # Read once: what is verified is what is unpacked.
     content = archive.read_bytes()
-    signer = signer_of(content, archive, signers)
+    signer = signers_of(content, archive, signers)
     try:
         files, modes = members(content)
         manifest = json.loads(files.pop(MANIFEST))
@@ -58,26 +62,43 @@ def open_release(archive: Path, signers: Path) -> Release:
     return Release(signer, hashlib.sha256(content).hexdigest(), manifest, files)
 
 
-def signer_of(content: bytes, archive: Path, signers: Path) -> str:
-    """Return who signed these bytes; Refused when nobody did, a stranger did, or they changed."""
-    signature = archive.with_name(archive.name + ".sig")
-    if not signature.is_file():
-        raise Refused(f"the release is not signed ({signature} is missing): `koseki release sign`")
-    find = ["ssh-keygen", "-Y", "find-principals", "-s", str(signature), "-f", str(signers)]
-    found = run(find)
-    names = found.stdout.decode().split()
-    if found.returncode or not names:
+def signers_of(content: bytes, archive: Path, signers: Path) -> str:
+    """Return by which key each part signed these bytes; Refused unless every one of them did.
+
+    Neither who wrote a release nor who runs it brings it here alone: a part that both could play
+    with one key would be one signature twice.
+    """
+    keys = {
+        part: signing_key(part, content, archive.with_name(archive.name + tail), signers)
+        for part, tail in SIGNATURES.items()
+    }
+    if len(set(keys.values())) < len(keys):
         raise Refused(
-            f"the release is signed by nobody who may ({archive.name}): "
-            f"have it signed by a key of {signers}"
+            f"one key signed the release for {' and '.join(keys)} ({keys['city']}): "
+            "have each sign with a key of its own"
         )
-    check = ["ssh-keygen", "-Y", "verify", "-n", NAMESPACE, "-f", str(signers)]
-    if run([*check, "-I", names[0], "-s", str(signature)], content).returncode:
+    return ", ".join(f"{part} {key}" for part, key in keys.items())
+
+
+def signing_key(part: str, content: bytes, signature: Path, signers: Path) -> str:
+    """Return the fingerprint of the key by which a part signed; Refused when it did not."""
+    again = f"`koseki release sign --as {part}`"
+    if not signature.is_file():
+        raise Refused(f"the release is not signed by the {part} ({signature} is missing): {again}")
+    over = ["-n", NAMESPACE, "-s", str(signature)]
+    done = run(["ssh-keygen", "-Y", "verify", "-I", part, "-f", str(signers), *over], content)
+    found = re.search(rb" key (SHA256:\S+)\s*$", done.stdout)
+    if done.returncode == 0 and found:
+        return found[1].decode()
+    if run(["ssh-keygen", "-Y", "check-novalidate", *over], content).returncode:
         raise Refused(
-            f"the release is not what {names[0]} signed ({archive.name}): "
+            f"the release is not what the {part} signed ({signature.name}): "
             "it was altered, or signed for another purpose; fetch it again"
         )
-    return names[0]
+    raise Refused(
+        f"the release is signed by nobody who may as the {part} ({signature.name}): "
+        f"have it signed by a key that {signers} names `{part}`"
+    )
 
 
 def members(content: bytes) -> tuple[dict[str, bytes], dict[str, int]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import koseki_release
 from koseki_release import __version__, places
-from koseki_release.archive import MANIFEST, open_release
+from koseki_release.archive import MANIFEST, TAILS, open_release
 from koseki_release.convergence import DesiredState, Host
 from koseki_release.errors import Refused, RolledBack
 from koseki_release.instances import ask_health, instances, known_instances
@@ -97,7 +97,7 @@ def converge(*, check: bool) -> dict[str, Any]:
         except Refused as error:
             if not check:
                 # What was refused does not stay.
-                for tail in ("", ".sig"):
+                for tail in TAILS:
                     Path(f"{places.INCOMING}{tail}").unlink(missing_ok=True)
                 if not isinstance(error, RolledBack):
                     row = {"action": "refuse", "version": wanted.version, "who": wanted.who}

@@ -9,11 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from koseki_release import places
-from koseki_release.archive import MANIFEST, START, Release, digest, open_release, version_of
+from koseki_release.archive import (
+    MANIFEST,
+    START,
+    TAILS,
+    Release,
+    digest,
+    open_release,
+    version_of,
+)
 from koseki_release.errors import Refused, RolledBack
 from koseki_release.instances import environment_text, instances, known_instances, restart
 from koseki_release.processes import run, systemctl
-from koseki_release.record import record
+from koseki_release.record import last_chosen, record
 from koseki_release.unpacked import altered, current, kept, manifest_bytes, point, start_script
 
 
@@ -50,7 +58,7 @@ class Host:
         archive = kept(wanted.version)
         if places.INCOMING.exists() and digest(places.INCOMING.read_bytes()) == wanted.sha256:
             archive = places.INCOMING
-        elif not archive.exists() or digest(archive.read_bytes()) != wanted.sha256:
+        elif not is_kept(archive) or digest(archive.read_bytes()) != wanted.sha256:
             if not self.check:
                 places.STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.needs_archive = True
@@ -62,15 +70,7 @@ class Host:
                 "name the version that was built"
             )
         before = current()
-        if (
-            before
-            and version_of(wanted.version) < version_of(before)
-            and not wanted.allow_downgrade
-        ):
-            raise Refused(
-                f"{before} is running and {wanted.version} is older: to go back on purpose, set "
-                "allow_downgrade with this version"
-            )
+        self.reject_downgrade(before)
         missing = [name for name in release.manifest["packages"] if not installed(name)]
         if missing:
             raise Refused(
@@ -84,6 +84,21 @@ class Host:
             return
         self.sockets()
         self.switch(release, before, touched)
+
+    def reject_downgrade(self, before: str | None) -> None:
+        """Refuse an older release than the one that runs, or than the last that was chosen here.
+
+        The record remembers what a folder that was emptied, or a link that was moved, does not.
+        """
+        chosen = last_chosen(self.log)
+        if self.wanted.allow_downgrade:
+            return
+        for version, why in ((before, "is running"), (chosen, "was the last to be chosen here")):
+            if version and version_of(self.wanted.version) < version_of(version):
+                raise Refused(
+                    f"{version} {why} and {self.wanted.version} is older: to go back on purpose, "
+                    "set allow_downgrade with this version"
+                )
 
     def note_switch(self, before: str | None) -> None:
         """Say under check what a switch would be."""
@@ -132,14 +147,14 @@ class Host:
 
     def keep_archive(self, release: Release, archive: Path) -> None:
         """Keep archive and signature, so that what is unpacked can always be proved."""
-        if archive.exists() and digest(archive.read_bytes()) == release.sha256:
-            return
-        if archive.exists() and (places.BASE / "releases" / release.version).exists():
+        same = archive.exists() and digest(archive.read_bytes()) == release.sha256
+        if archive.exists() and not same and (places.BASE / "releases" / release.version).exists():
             raise Refused(
                 f"another archive of {release.version} was released here before: "
                 "give what changed a version of its own"
             )
-        for tail in (".sig", ""):
+        # The same archive may have come with a signature that was not asked for before.
+        for tail in TAILS:
             Path(f"{places.INCOMING}{tail}").rename(f"{archive}{tail}")
 
     def environments(self) -> set[str]:
@@ -227,6 +242,11 @@ class Host:
         raise RolledBack(
             f"{why}: every instance runs {version} again; see the journal of that instance"
         )
+
+
+def is_kept(archive: Path) -> bool:
+    """Say whether an archive is kept with all its signatures."""
+    return all(Path(f"{archive}{tail}").exists() for tail in TAILS)
 
 
 def installed(package: str) -> bool:

@@ -27,6 +27,16 @@ def record(path: Path, row: dict[str, Any]) -> None:
     run(["logger", "--tag", "koseki-release", json.dumps(full, ensure_ascii=False)])
 
 
+def last_chosen(path: Path) -> str | None:
+    """Return the version that was switched to last and ran; None before the first."""
+    chosen = None
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        row = json.loads(line)
+        if row["action"] == "switch" and row["result"] == "ok":
+            chosen = str(row["version"])
+    return chosen
+
+
 def broken_link(path: Path) -> int | None:
     """Return the number of the first row of a record that does not follow the one before."""
     before = ""
