@@ -24,7 +24,6 @@ from koseki_ops.supply import release, toolkit
 from koseki_ops.supply.mirror import verify_mirror
 from koseki_ops.trust import authorities, terminals
 from koseki_ops.trust.secrets import load_secrets
-from koseki_ops.trust.x509 import open_authority
 
 DEPLOYS = (
     "pyinfra_deploys/baseline/deploy.py",
@@ -63,7 +62,7 @@ def prepare(site: Site, inventory: Inventory) -> None:
     # A host that keeps watch is no authority: it has what an apply left there.
     if not site.watch_host:
         days = platform.certificate_policy.authority_days
-        open_authority(site.state / "pki", str(secrets["pki_ca_passphrase"]), days)
+        authorities.ensure_internal(site, str(secrets["pki_ca_passphrase"]), days)
         terminals.ensure_authority(site, platform)
         if site.is_lab:
             terminals.ensure_stand_ins(site, platform)

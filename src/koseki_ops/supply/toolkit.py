@@ -62,6 +62,8 @@ NOTED = (
     "ssh/hosts/*.pub",
     "ssh/uploads/*.pub",
     "pki/ca.crt",
+    "cluster/ca.crt",
+    "roles/ca.crt",
     "drift/manifests/*.json",
     # By the contents that the manifests speak of differences are shown.
     "drift/contents/*/*",
@@ -83,7 +85,7 @@ NOT_KNOWN = "Permission denied"
 # `backup` nothing is since uploads are certified.
 HANDED = (
     "mirror */drift/manifests */drift/contents */ssh/hosts */ssh/uploads */backup */pki "
-    "*/terminals */link"
+    "*/cluster */roles */terminals */link"
 )
 TAKE_OVER = (
     f"set -e; umask 077; cd {STATE}; rm -rf .new; mkdir .new; "
