@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from koseki_ops.duplicates import events
 from koseki_ops.duplicates.layout import Record
-from koseki_ops.duplicates.model import Key, Kind, Policy, Row, Town
+from koseki_ops.duplicates.model import Key, Kind, MunicipalityState, Policy, Row
 from koseki_ops.duplicates.rules import apply
 
 ZONE = ZoneInfo("Asia/Tokyo")
@@ -93,17 +93,17 @@ def whole(key: Key, count: int = 3) -> list[events.Event]:
     ]
 
 
-def town_after(*happened: events.Event, code6: str = URUGI) -> Town:
+def municipality_after(*happened: events.Event, code6: str = URUGI) -> MunicipalityState:
     """Return a municipality after these events, each held to the rules."""
-    town = Town(code6)
+    municipality = MunicipalityState(code6)
     for event in happened:
-        town = apply(town, event, POLICY)
-    return town
+        municipality = apply(municipality, event, POLICY)
+    return municipality
 
 
-def row(town: Town, key: Key) -> Row:
+def row(municipality: MunicipalityState, key: Key) -> Row:
     """Return a row."""
-    return town.rows[key]
+    return municipality.rows[key]
 
 
 def records(count: int, first: int = 1) -> Sequence[Record]:

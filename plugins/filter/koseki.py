@@ -24,11 +24,11 @@ from koseki_ops.plan.revision import inputs_of
 from koseki_ops.plan.site import Site, project_root
 from koseki_ops.registers.schema import (
     PLATFORM_SCHEMA,
+    municipality_statements,
     platform_file_statements,
     platform_statements,
     schema_statements,
     sealed_statements,
-    tenant_statements,
 )
 from koseki_ops.supply import release
 
@@ -75,18 +75,18 @@ def verified(archive: str, signers: str) -> dict[str, Any]:
         raise AnsibleFilterError(str(error)) from error
 
 
-def schema(found: dict[str, Any], towns: list[dict[str, str]], seen: dict[str, Any]) -> str:
+def schema(found: dict[str, Any], names: list[dict[str, str]], seen: dict[str, Any]) -> str:
     """Return the SQL of a verified release that is missing."""
     try:
-        return schema_statements(found, towns, seen)
+        return schema_statements(found, names, seen)
     except KosekiError as error:
         raise AnsibleFilterError(str(error)) from error
 
 
-def platform_sql(towns: list[dict[str, str]], seen: dict[str, Any]) -> str:
+def platform_sql(names: list[dict[str, str]], seen: dict[str, Any]) -> str:
     """Return the platform's own SQL that is missing."""
     try:
-        return platform_file_statements(project_root() / PLATFORM_SCHEMA, towns, seen)
+        return platform_file_statements(project_root() / PLATFORM_SCHEMA, names, seen)
     except KosekiError as error:
         raise AnsibleFilterError(str(error)) from error
 
@@ -103,9 +103,9 @@ def gone(rows: object, effective_date: str, timezone: str) -> list[dict[str, Any
     return for_ansible.rows_of(municipalities.left(municipalities_of(rows), day))
 
 
-def tenants(rows: object) -> list[dict[str, str]]:
+def municipality_names(rows: object) -> list[dict[str, str]]:
     """Return what each municipality is called."""
-    return for_ansible.tenants(municipalities_of(rows))
+    return for_ansible.municipality_names(municipalities_of(rows))
 
 
 def takeovers(rows: object) -> list[dict[str, str]]:
@@ -122,8 +122,8 @@ def exchanges(
     rows: object, lines: object, policy: object, ports: object, authority: str
 ) -> list[dict[str, Any]]:
     """Return the exchange of files of each municipality."""
-    towns, link = municipalities_of(rows), link_policy_of(policy)
-    return for_ansible.exchanges(towns, lines_of(lines), link, ports_of(ports), authority)
+    active, link = municipalities_of(rows), link_policy_of(policy)
+    return for_ansible.exchanges(active, lines_of(lines), link, ports_of(ports), authority)
 
 
 def instances(rows: object, ports: object, authority: str) -> dict[str, dict[str, str]]:
@@ -175,14 +175,14 @@ class FilterModule:
         return {
             "koseki_active": joined,
             "koseki_left": gone,
-            "koseki_tenants": tenants,
+            "koseki_municipality_names": municipality_names,
             "koseki_client_certificates": for_ansible.client_certificates,
             "koseki_link_certificates": for_ansible.link_certificates,
             "koseki_exchanges": exchanges,
             "koseki_exchange_folders": for_ansible.exchange_folders,
             "koseki_platform_statements": platform_statements,
             "koseki_platform_file_statements": platform_sql,
-            "koseki_tenant_statements": tenant_statements,
+            "koseki_municipality_statements": municipality_statements,
             "koseki_sealed_statements": sealed_statements,
             "koseki_instances": instances,
             "koseki_subnets": subnets,

@@ -59,10 +59,14 @@ def read(path: str) -> str:
         return file.read()
 
 
+def output_of(argv: list[str]) -> str:
+    """Return what a program printed; its failure is ours."""
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout  # noqa: TID251 - the toolkit is not on hosts
+
+
 def public_key(path: str) -> str:
     """Return the public half of a private key."""
-    argv = ["openssl", "pkey", "-in", path, "-pubout"]
-    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    return output_of(["openssl", "pkey", "-in", path, "-pubout"])
 
 
 class Host:
@@ -120,7 +124,7 @@ class Host:
             if not self.module.check_mode:
                 argv = ["openssl", "genpkey", "-algorithm", "EC"]
                 argv += ["-pkeyopt", "ec_paramgen_curve:P-256"]
-                made = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+                made = output_of(argv)
             self.write(entry["key"], made, KEY_MODE, owner, group)
         else:
             self.rights(entry["key"], KEY_MODE, owner, group)

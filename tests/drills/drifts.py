@@ -323,15 +323,15 @@ def of_databases(manifests: Mapping[str, Manifest], leader: str, each: int) -> I
     """Yield drifts of the cluster: made on the leader, seen on every member."""
     members = [host for host, manifest in manifests.items() if manifest.items.get("role")]
     members.sort(key=lambda host: host != leader)
-    towns = sorted(
+    municipalities = sorted(
         name
         for name in manifests[leader].items["database"]
         if name not in {"postgres", "template0", "template1", "koseki_template"}
     )[:each]
-    for number, town in enumerate(towns):
+    for number, municipality in enumerate(municipalities):
         for script, kind, name, cause, place in (
-            *of_cluster(number, town),
-            *of_one_database(town),
+            *of_cluster(number, municipality),
+            *of_one_database(municipality),
         ):
             for turn, host in enumerate(members):
                 yield Seed(host, ":" if turn else script, kind, name, cause, place)
@@ -339,7 +339,7 @@ def of_databases(manifests: Mapping[str, Manifest], leader: str, each: int) -> I
         yield from of_a_member(host, each)
 
 
-def of_cluster(number: int, town: str) -> Iterator[tuple[str, str, str, Cause, str]]:
+def of_cluster(number: int, municipality: str) -> Iterator[tuple[str, str, str, Cause, str]]:
     """Yield drifts of what all databases share: script, kind, name, cause and place of each."""
     role, member, database = f"seeded_{number}", f"m_{number}", f"seeded_{number}"
     yield psql(f"CREATE ROLE {role}"), "role", role, UNMANAGED, ""
@@ -352,27 +352,39 @@ def of_cluster(number: int, town: str) -> Iterator[tuple[str, str, str, Cause, s
     )
     yield ":", "role", member, UNMANAGED, ""
     yield psql(f"CREATE DATABASE {database}"), "database", database, UNMANAGED, ""
-    limit = f"ALTER DATABASE {town} CONNECTION LIMIT 7"
-    yield psql(limit), "database", town, CHANGED, "attributes"
-    public = f"GRANT CONNECT ON DATABASE {town} TO PUBLIC"
-    yield psql(public), "database", town, CHANGED, "grants"
-    yield psql(f"ALTER ROLE {town}_app CREATEDB"), "role", f"{town}_app", CHANGED, ""
-    memory = f"ALTER ROLE {town}_app SET work_mem = '64MB'"
-    yield psql(memory), "role setting", f"{town}_app in all: work_mem", UNMANAGED, ""
+    limit = f"ALTER DATABASE {municipality} CONNECTION LIMIT 7"
+    yield psql(limit), "database", municipality, CHANGED, "attributes"
+    public = f"GRANT CONNECT ON DATABASE {municipality} TO PUBLIC"
+    yield psql(public), "database", municipality, CHANGED, "grants"
+    yield (
+        psql(f"ALTER ROLE {municipality}_app CREATEDB"),
+        "role",
+        f"{municipality}_app",
+        CHANGED,
+        "",
+    )
+    memory = f"ALTER ROLE {municipality}_app SET work_mem = '64MB'"
+    yield psql(memory), "role setting", f"{municipality}_app in all: work_mem", UNMANAGED, ""
 
 
-def of_one_database(town: str) -> Iterator[tuple[str, str, str, Cause, str]]:
+def of_one_database(municipality: str) -> Iterator[tuple[str, str, str, Cause, str]]:
     """Yield drifts in a municipality's own database, as `of_cluster` does."""
-    yield psql("CREATE SCHEMA seeded", town), "schema", f"{town} seeded", UNMANAGED, ""
-    table = psql("CREATE TABLE public.seeded (x int)", town)
-    yield table, "grant", f"{town} public.seeded", UNMANAGED, ""
-    public = psql("GRANT SELECT ON platform.probe TO PUBLIC", town)
-    yield public, "grant", f"{town} platform.probe", CHANGED, "grants"
+    yield (
+        psql("CREATE SCHEMA seeded", municipality),
+        "schema",
+        f"{municipality} seeded",
+        UNMANAGED,
+        "",
+    )
+    table = psql("CREATE TABLE public.seeded (x int)", municipality)
+    yield table, "grant", f"{municipality} public.seeded", UNMANAGED, ""
+    public = psql("GRANT SELECT ON platform.probe TO PUBLIC", municipality)
+    yield public, "grant", f"{municipality} platform.probe", CHANGED, "grants"
     function = "CREATE FUNCTION public.seeded() RETURNS int LANGUAGE sql SECURITY DEFINER "
-    definer = psql(f"{function}AS 'SELECT 1'", town)
-    yield definer, "definer", f"{town} seeded()", UNMANAGED, ""
-    extension = psql("CREATE EXTENSION pgcrypto", town)
-    yield extension, "extension", f"{town} pgcrypto", UNMANAGED, ""
+    definer = psql(f"{function}AS 'SELECT 1'", municipality)
+    yield definer, "definer", f"{municipality} seeded()", UNMANAGED, ""
+    extension = psql("CREATE EXTENSION pgcrypto", municipality)
+    yield extension, "extension", f"{municipality} pgcrypto", UNMANAGED, ""
 
 
 def of_a_member(host: str, each: int) -> Iterator[Seed]:

@@ -12,7 +12,7 @@ import pytest
 from drills.conftest import Platform
 from koseki_ops.trust.terminals import stand_ins_of
 
-TOWN, NAME, KANA = "oshika", "葛󠄂𠮷", "かつよし"
+SLUG, NAME, KANA = "oshika", "葛󠄂𠮷", "かつよし"
 # Run as a module from here, so that it finds what the browser's own tests start theirs with.
 PROGRAM, TESTS = "drills.counter", Path(__file__).parents[1]
 # What the printed certificate says, read on a host that has the tool.
@@ -28,14 +28,14 @@ def test_a_clerk_files_approves_and_prints(registers: Platform, tmp_path: Path) 
         "folder": str(tmp_path),
         "url": f"https://{address}",
         "authority": str(site.state / "pki/ca.crt"),
-        "key": str(stand_ins_of(site) / f"{TOWN}-01"),
+        "key": str(stand_ins_of(site) / f"{SLUG}-01"),
         "kana": "よしれい",
         "name": NAME,
         "name_kana": KANA,
     }
     argv = ["unshare", "--mount", "env", f"HOME={tmp_path}", sys.executable, "-m", PROGRAM]
     done = subprocess.run(
-        registers.lab.terminal_argv(TOWN, [*argv, json.dumps(told)]),
+        registers.lab.terminal_argv(SLUG, [*argv, json.dumps(told)]),
         cwd=TESTS,
         capture_output=True,
         text=True,

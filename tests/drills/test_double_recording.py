@@ -13,7 +13,7 @@ import pytest
 from drills.conftest import Platform, playbook, settled, wait_for
 from koseki_ops.lab import writers
 
-TOWN = "iida"
+SLUG = "iida"
 LEADS, RECORDS_ALONG = "primary1", "secondary1"
 # 副 is missed when its key in etcd has run out (20 s) and Patroni has gone round its loop: until
 # then writes wait either way, and whoever goes on alone does so soon after.
@@ -23,10 +23,10 @@ MISSED_SECONDS = 45
 @pytest.fixture
 def writer(platform: Platform) -> Iterator[writers.Writer]:
     """A municipality that writes through the proxy all the while."""
-    town = writers.town_writer(platform.lab, TOWN)
-    yield town
-    writers.stop(platform.lab, town)
-    writers.clear(platform.lab, LEADS, TOWN, town)
+    municipality = writers.municipality_writer(platform.lab, SLUG)
+    yield municipality
+    writers.stop(platform.lab, municipality)
+    writers.clear(platform.lab, LEADS, SLUG, municipality)
 
 
 @pytest.mark.drill
@@ -55,4 +55,4 @@ def test_the_second_recording_is_lost(
     wait_for(lambda: writers.acknowledged_since(lab, writer, back_at), "writes go on", 60)
     rows = {row.number for row in writers.acknowledged(lab, writer)}
     assert platform.leader() == LEADS
-    assert rows - writers.present(lab, LEADS, TOWN, writer) == set()
+    assert rows - writers.present(lab, LEADS, SLUG, writer) == set()

@@ -16,7 +16,7 @@ from drills.corelock import cores
 from koseki_ops.lab import writers
 from koseki_ops.lab.writers import Acknowledged
 
-TOWN = "iida"
+SLUG = "iida"
 LOST, OTHER = "primary1", "secondary1"
 LOAD_SECONDS = 8
 REMOTE = "remote-backup1"
@@ -31,7 +31,7 @@ SQL
 IN_VAULT = (
     "cd / && runuser -u postgres -- pgbackrest --stanza=koseki --repo={} repo-ls --recurse archive"
 )
-RECONCILE = f"koseki-link-reconcile@{TOWN}.service"
+RECONCILE = f"koseki-link-reconcile@{SLUG}.service"
 
 
 def kill(platform: Platform) -> None:
@@ -69,9 +69,9 @@ def test_the_leader_is_lost_under_load(
     """No acknowledged row is missing, one leader at a time, the old one rejoins by itself."""
     lab = platform.lab
     assert platform.leader() == LOST
-    town = writers.town_writer(lab, TOWN)
-    servers = {host: writers.server_writer(lab, host, TOWN) for host in (LOST, OTHER)}
-    for writer in (town, *servers.values()):
+    municipality = writers.municipality_writer(lab, SLUG)
+    servers = {host: writers.server_writer(lab, host, SLUG) for host in (LOST, OTHER)}
+    for writer in (municipality, *servers.values()):
         writers.start(lab, writer)
     time.sleep(LOAD_SECONDS)
 
@@ -79,7 +79,7 @@ def test_the_leader_is_lost_under_load(
     with cores(1):
         lost_at = time.time()
         lose(platform)
-        wait_for(lambda: writers.acknowledged_since(lab, town, lost_at), "writes go on", 60)
+        wait_for(lambda: writers.acknowledged_since(lab, municipality, lost_at), "writes go on", 60)
     time.sleep(LOAD_SECONDS)
 
     # A machine that lost its power lost its log in /run; what it was acknowledged is in the rows.
@@ -90,24 +90,24 @@ def test_the_leader_is_lost_under_load(
         assert not overlap(by_server[LOST], by_server[OTHER]), "two leaders accepted writes"
     mend(platform)
     settled(platform)
-    writers.stop(lab, town)
+    writers.stop(lab, municipality)
     for host, writer in servers.items():
         if lose is cut or host == OTHER:
             writers.stop(lab, writer)
 
     assert platform.leader() == OTHER
-    rows = writers.acknowledged(lab, town)
-    missing = {row.number for row in rows} - writers.present(lab, OTHER, TOWN, town)
+    rows = writers.acknowledged(lab, municipality)
+    missing = {row.number for row in rows} - writers.present(lab, OTHER, SLUG, municipality)
     assert not missing, f"acknowledged and lost: {sorted(missing)[:10]}"
     for host, found in by_server.items():
-        gone = {row.number for row in found} - writers.present(lab, OTHER, TOWN, servers[host])
+        gone = {row.number for row in found} - writers.present(lab, OTHER, SLUG, servers[host])
         assert not gone, f"acknowledged by {host} and lost: {sorted(gone)[:10]}"
     print(f"\noutage after {lose.__name__}: {writers.outage(rows):.1f} s, {len(rows)} rows written")
 
     platform.koseki("switchover", LOST)
     assert platform.leader() == LOST
-    for writer in (town, *servers.values()):
-        writers.clear(lab, LOST, TOWN, writer)
+    for writer in (municipality, *servers.values()):
+        writers.clear(lab, LOST, SLUG, writer)
     platform.green(*DISTURBED)
 
 

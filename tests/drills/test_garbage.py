@@ -26,7 +26,7 @@ from koseki_sample.routes import ROUTES
 
 PROGRAM = Path(__file__).with_name("garbage.py")
 # Town by town, side by side, since each waits for answers most of the time.
-TOWNS = (
+SLUGS = (
     "takamori", "neba", "shimojo", "yasuoka", "takagi", "toyooka", "anan", "achi", "hiraya",
     "urugi",
 )  # fmt: skip
@@ -64,7 +64,7 @@ def thrown(platform: Platform, slug: str) -> dict[str, object]:
         "authority": str(platform.site.state / "pki/ca.crt"),
         "key": str(stand_ins_of(platform.site) / f"{slug}-01"),
         "others": words_of_others(platform, slug),
-        "seed": TOWNS.index(slug),
+        "seed": SLUGS.index(slug),
         "count": COUNT,
     }
     done = subprocess.run(
@@ -80,9 +80,9 @@ def thrown(platform: Platform, slug: str) -> dict[str, object]:
 @pytest.mark.drill
 def test_garbage_is_refused_cleanly(registers: Platform) -> None:
     """No 5xx but the gateway's own refusal, no name or code of another town, and all goes on."""
-    with ThreadPoolExecutor(len(TOWNS)) as towns:
-        found = list(towns.map(lambda slug: thrown(registers, slug), TOWNS))
-    assert [row["bad"] for row in found] == [[]] * len(TOWNS), found
+    with ThreadPoolExecutor(len(SLUGS)) as pool:
+        found = list(pool.map(lambda slug: thrown(registers, slug), SLUGS))
+    assert [row["bad"] for row in found] == [[]] * len(SLUGS), found
     answered = counters.work(registers.lab, counters.HEALTH, each=0.5, seconds=3, afresh=True)
     assert answered.wrong == {}
     assert answered.took

@@ -11,22 +11,22 @@ import pytest
 
 from drills.conftest import Platform, leader_lost
 from koseki_ops.lab import counters
-from koseki_ops.lab.plan import certificate, own_file, town
+from koseki_ops.lab.plan import certificate, municipality, own_file
 from koseki_ops.trust.terminals import stand_ins_of
 
-TOWN = "urugi"
-DATABASE = f"koseki_{TOWN}"
+SLUG = "urugi"
+DATABASE = f"koseki_{SLUG}"
 
 
-def knock(platform: Platform) -> str:
+def attempt(platform: Platform) -> str:
     """Return what the town's own terminal gets: a status, or 000 when there is none."""
-    key = stand_ins_of(platform.site) / f"{TOWN}-01"
+    key = stand_ins_of(platform.site) / f"{SLUG}-01"
     address = platform.lab.inventory.shared["host_addresses"]["application1"]["city"]
     argv = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "5"]
     argv += ["--cacert", str(platform.site.state / "pki/ca.crt"), "--cert", f"{key}.crt"]
     argv += ["--key", f"{key}.key", f"https://{address}/health"]
     done = subprocess.run(
-        platform.lab.terminal_argv(TOWN, argv), capture_output=True, text=True, check=False
+        platform.lab.terminal_argv(SLUG, argv), capture_output=True, text=True, check=False
     )
     return done.stdout
 
@@ -39,20 +39,22 @@ def count(platform: Platform) -> int:
 
 @pytest.mark.drill
 @pytest.mark.leaves
-def test_a_town_leaves_with_its_data_and_joins_anew(registers: Platform, tmp_path: Path) -> None:
+def test_a_municipality_leaves_with_its_data_and_joins_anew(
+    registers: Platform, tmp_path: Path
+) -> None:
     """Closed and sealed, handed over whole, deleted when confirmed; in again, whoever dies."""
     platform = registers
     there = count(platform)
     assert there > 0
-    key, pem = certificate(TOWN, tmp_path)
-    assert knock(platform) == "200"
+    key, pem = certificate(SLUG, tmp_path)
+    assert attempt(platform) == "200"
 
-    others = counters.at_work(platform.lab, each=1.0, afresh=True, without=[TOWN])
+    others = counters.at_work(platform.lab, each=1.0, afresh=True, without=[SLUG])
     with own_file(platform.site, "municipalities.yml") as plan, others as seen:
-        town(plan, TOWN, left_on="2026-01-01")
-        said = platform.report("withdraw", TOWN, "--to", str(tmp_path), "--recipient", str(pem))
+        municipality(plan, SLUG, left_on="2026-01-01")
+        said = platform.report("withdraw", SLUG, "--to", str(tmp_path), "--recipient", str(pem))
         assert (said["failed"], said["export"]["rows"]["koseki.registers"]) == (0, there)
-        assert knock(platform) in {"000", "403"}
+        assert attempt(platform) in {"000", "403"}
         closed = platform.lab.exec(
             str(platform.leader()),
             ["runuser", "-u", "postgres", "--", "psql", "-d", DATABASE, "-c", "SELECT 1"],
@@ -62,25 +64,25 @@ def test_a_town_leaves_with_its_data_and_joins_anew(registers: Platform, tmp_pat
         platform.koseki("drift")
 
         said = platform.report(
-            "withdraw", TOWN, "--delete", "--confirmation", "確認-1", "--by", "sousa01",
+            "withdraw", SLUG, "--delete", "--confirmation", "確認-1", "--by", "sousa01",
             "--approver", "sousa02",
         )  # fmt: skip
         assert said["failed"] == 0
-        refused = platform.koseki("enroll", TOWN, check=False)
+        refused = platform.koseki("enroll", SLUG, check=False)
         assert (refused.returncode, "has left" in refused.stderr) == (2, True)
 
     assert (seen.wrong, len(seen.took) > 100) == ({}, True)
 
-    others = counters.at_work(platform.lab, each=1.0, afresh=True, without=[TOWN])
+    others = counters.at_work(platform.lab, each=1.0, afresh=True, without=[SLUG])
     with own_file(platform.site, "municipalities.yml") as plan:
-        town(plan, TOWN, left_on=None)
+        municipality(plan, SLUG, left_on=None)
         # The leader's power is cut while it joins; what was begun is ended by the same command.
-        leader_lost(platform, "services: Deploy the municipalities' databases", 2, "enroll", TOWN)
+        leader_lost(platform, "services: Deploy the municipalities' databases", 2, "enroll", SLUG)
         with others as seen:
-            assert platform.report("enroll", TOWN)["failed"] == 0
-        assert knock(platform) == "200"
+            assert platform.report("enroll", SLUG)["failed"] == 0
+        assert attempt(platform) == "200"
         assert count(platform) == 0
-        assert platform.report("enroll", TOWN)["changed"] == 0
+        assert platform.report("enroll", SLUG)["changed"] == 0
     assert seen.wrong == {}
     assert len(seen.took) > 100
 

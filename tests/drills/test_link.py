@@ -23,8 +23,8 @@ from koseki_ops.registers.link.service import stand_in_of
 from koseki_sample.invented import SURVIVORS
 
 HOST = "registry-link1"
-TOWN, CODE = "iida", "202053"
-ENGINE = f"koseki-link@{TOWN}.service"
+SLUG, CODE = "iida", "202053"
+ENGINE = f"koseki-link@{SLUG}.service"
 LAYOUT = StandIn()
 KILLS, KILLED_FILES, KILLED_RECORDS = 100, 200, 3000
 # Runs beside the engine and kills its main process, over and over, at a moment of its life that is
@@ -98,7 +98,7 @@ class Registry:
 
     platform: Platform
     folder: Path
-    slug: str = TOWN
+    slug: str = SLUG
 
     def batch(self, lines: Sequence[str], *, check: bool = True) -> str:
         """Run OpenSSH's own sftp, and return what it said."""
@@ -157,7 +157,7 @@ def sql(platform: Platform, statement: str) -> str:
         if not state.running or state.host not in hosts:
             continue
         ask = (
-            f"runuser -u postgres -- psql -XqtA -d koseki_{TOWN} <<'SQL'\n"
+            f"runuser -u postgres -- psql -XqtA -d koseki_{SLUG} <<'SQL'\n"
             f"SELECT pg_is_in_recovery();\n{statement}\nSQL"
         )
         recovers, _, said = platform.sh(state.host, ask, check=False).partition("\n")
@@ -179,8 +179,8 @@ def comes(platform: Platform, flow: str, number: int, seconds: float = 60) -> No
 
 def status(platform: Platform) -> dict[str, Any]:
     """Return what `koseki link status` says of the town."""
-    (town,) = platform.report("link", "status", TOWN)["towns"]
-    return dict(town)
+    (municipality,) = platform.report("link", "status", SLUG)["towns"]
+    return dict(municipality)
 
 
 def entries(platform: Platform) -> tuple[int, int]:
@@ -197,7 +197,7 @@ def tell(platform: Platform, flow: str, *records: dict[str, str]) -> None:
     )
     sql(
         platform,
-        f"SET ROLE koseki_{TOWN}_app; INSERT INTO link.outbox (flow, record) VALUES {rows};",  # noqa: S608 - our own words
+        f"SET ROLE koseki_{SLUG}_app; INSERT INTO link.outbox (flow, record) VALUES {rows};",  # noqa: S608 - our own words
     )
 
 
@@ -236,17 +236,17 @@ def test_files_are_applied_in_order_or_set_aside(platform: Platform, registry: R
     what_is_applied_stays(registry)
 
     # By hand: nothing moves until somebody says so, with a reason.
-    platform.koseki("link", "manual", TOWN, "address-change", *BY)
+    platform.koseki("link", "manual", SLUG, "address-change", *BY)
     name, good = file("address-change", 4, [person(70)])
     before = entries(platform)
     registry.send((name, good), file("address-change", 5, [person(71)]))
     time.sleep(1)
     assert entries(platform) == before
-    refused = platform.koseki("link", "manual", TOWN, "address-change", *BY, check=False)
+    refused = platform.koseki("link", "manual", SLUG, "address-change", *BY, check=False)
     assert refused.returncode == 2
-    platform.koseki("link", "release", TOWN, name, *BY)
+    platform.koseki("link", "release", SLUG, name, *BY)
     assert entries(platform)[0] == before[0] + 1
-    platform.koseki("link", "automatic", TOWN, "address-change", *BY)
+    platform.koseki("link", "automatic", SLUG, "address-change", *BY)
     comes(platform, "address-change", 6)
     stands = [row["code"] for row in status(platform)["quarantine"] if row["open"]]
     assert stands == ["application"], "statement 1 was never sent right"
@@ -263,7 +263,7 @@ def what_is_too_much_is_refused(platform: Platform, registry: Registry) -> None:
     (registry.folder / "endless").touch()
     os.truncate(registry.folder / "endless", LONGEST + 1)
     registry.batch([f"put {registry.folder}/endless in/endless.part"], check=False)
-    size = f"stat -c %s /srv/koseki/exchange/{TOWN}/in/endless.part"
+    size = f"stat -c %s /srv/koseki/exchange/{SLUG}/in/endless.part"
     assert int(platform.sh(HOST, size)) <= LONGEST
     # From here on an upload may stand still for some seconds, and in/ may hold one MiB.
     platform.sh(
@@ -344,7 +344,7 @@ def what_is_sent_is_what_was_told(platform: Platform, registry: Registry) -> Non
         wait_for(lambda: registry_has(registry, wanted), wanted)  # noqa: B023 - asked at once
         assert registry.fetch(wanted) == content
         registry.batch([f"rm out/{wanted}"])
-        platform.koseki("link", "resend", TOWN, flow, "1", *BY)
+        platform.koseki("link", "resend", SLUG, flow, "1", *BY)
         assert registry.fetch(wanted) == content
     told = approve_a_filing(platform)
     wanted, content = file("resident-record", 2, [told])
@@ -372,7 +372,7 @@ def approve_a_filing(platform: Platform) -> dict[str, str]:
         f" VALUES ({row}) RETURNING id",
     )
     form = {"kind": "転籍", "register": number, "honseki": HARD, "operator": "操作者一"}
-    program = FILE_IT.format(slug=TOWN, form=form)
+    program = FILE_IT.format(slug=SLUG, form=form)
     said = platform.sh("application1", f"python3 - <<'PYTHON'\n{program}\nPYTHON")
     assert said.split() == ["303", "303"], said
     return {
@@ -395,7 +395,7 @@ def test_nothing_is_lost_or_applied_twice(platform: Platform, registry: Registry
         )
         for number in range(1, KILLED_FILES + 1)
     ]
-    work = f"/srv/koseki/exchange/{TOWN}/work"
+    work = f"/srv/koseki/exchange/{SLUG}/work"
     with ThreadPoolExecutor(1) as beside:
         killer = f"python3 - {ENGINE} {work} {KILLS} <<'PYTHON'\n{KILLER}\nPYTHON"
         killed = beside.submit(platform.sh, HOST, killer)
@@ -419,7 +419,7 @@ def test_nothing_is_lost_or_applied_twice(platform: Platform, registry: Registry
     comes(platform, "address-change", KILLED_FILES + 2, 120)
     wanted += rows
     assert entries(platform) == (wanted, wanted)
-    left = platform.sh(HOST, f"ls /srv/koseki/exchange/{TOWN}/in /srv/koseki/exchange/{TOWN}/work")
+    left = platform.sh(HOST, f"ls /srv/koseki/exchange/{SLUG}/in /srv/koseki/exchange/{SLUG}/work")
     assert "jsonl" not in left, left
     platform.lab.start(leader)
 
@@ -440,7 +440,7 @@ def a_difference_is_found(platform: Platform, registry: Registry) -> None:
     statement = [{"resident": key, "digest": value} for key, value in told.items()]
     registry.send(file("statement", 1, statement))
     comes(platform, "statement", 2)
-    unit = f"koseki-link-reconcile@{TOWN}.service"
+    unit = f"koseki-link-reconcile@{SLUG}.service"
     platform.sh(HOST, f"systemctl start {unit}")
     statement[0] = {**statement[0], "digest": "0" * 64}
     statement[2] = {**statement[2], "resident": STRANGER}
@@ -456,7 +456,7 @@ def a_difference_is_found(platform: Platform, registry: Registry) -> None:
     ]
     red = platform.report("verify", "link", check=False)
     assert red["failed"] == 1
-    assert platform.failures() == [f"test_link.py::test_registry_and_register_agree[{HOST}-{TOWN}]"]
+    assert platform.failures() == [f"test_link.py::test_registry_and_register_agree[{HOST}-{SLUG}]"]
 
 
 def applying(platform: Platform, leader: str) -> str:

@@ -16,23 +16,23 @@ ENDS_WITHIN = SECONDS + 120
 ASKED = ("--requester", "大鹿村住民課", "--approver", "sousa02", "--basis", "演習")
 
 
-def psql(town: str, statement: str) -> str:
+def psql(municipality: str, statement: str) -> str:
     """Return the command by which the person asks a town's database, as themselves."""
     return (
         f"cd / && setpriv --reuid={PERSON} --regid={PERSON} --clear-groups psql -XAtq "
-        f'-d koseki_{town} -U operator_{PERSON} -c "{statement}" 2>&1'
+        f'-d koseki_{municipality} -U operator_{PERSON} -c "{statement}" 2>&1'
     )
 
 
 @pytest.mark.drill
-def test_a_request_opens_one_town_and_ends_by_itself(platform: Platform) -> None:
+def test_a_request_opens_one_municipality_and_ends_by_itself(platform: Platform) -> None:
     """Before, elsewhere, beyond its scope and after its end: refused, and all of it is listed."""
     leader = platform.leader()
     assert leader
     count = "select count(*) >= 0 from koseki.registers"
 
-    def said(town: str, statement: str = count) -> str:
-        return platform.sh(leader, psql(town, statement), check=False).strip()
+    def said(municipality: str, statement: str = count) -> str:
+        return platform.sh(leader, psql(municipality, statement), check=False).strip()
 
     assert "permission denied for database" in said("oshika")
     end = soon(SECONDS)

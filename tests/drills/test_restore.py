@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import pytest
 
 from drills.conftest import Platform, wait_for
-from drills.test_link import TOWN, Registry, sql
+from drills.test_link import SLUG, Registry, sql
 from koseki_ops.plan.host_programs import HOST_PROGRAMS
 from koseki_ops.procedures.rehearse_restore import Rehearsal
 from koseki_ops.trust.terminals import stand_ins_of
@@ -26,7 +26,7 @@ REGISTERED = (
     " WHERE id BETWEEN 18 AND 20 ORDER BY id"
 )
 DIGESTS = 'say_digests "$3" --host="$ROOM" --port="$PORT"\n'
-ALSO = f'ask --host="$ROOM" --port="$PORT" --dbname=koseki_{TOWN} --command="{REGISTERED}"\n'
+ALSO = f'ask --host="$ROOM" --port="$PORT" --dbname=koseki_{SLUG} --command="{REGISTERED}"\n'
 # Reads a PDF and says what it shows of the characters that are named.
 READ = "print(json.dumps(shown(sys.stdin.buffer.read(), json.loads(sys.argv[1]))))"
 BUNDLES = "find /srv/vault/remote/repo/backup/koseki -path '*/bundle/*' -type f"
@@ -43,7 +43,7 @@ def rehearsed(platform: Platform, code: int) -> dict[str, Rehearsal]:
 
 def ask(platform: Platform, path: str, **form: str) -> tuple[int, bytes]:
     """Ask the gateway as the town's terminal does, with a form when there is one."""
-    key = stand_ins_of(platform.site) / f"{TOWN}-01"
+    key = stand_ins_of(platform.site) / f"{SLUG}-01"
     address = platform.lab.inventory.shared["host_addresses"]["application1"]["city"]
     argv = [
         "curl",
@@ -56,7 +56,7 @@ def ask(platform: Platform, path: str, **form: str) -> tuple[int, bytes]:
     argv += ["--cert", f"{key}.crt", "--key", f"{key}.key", f"https://{address}{path}"]
     argv += ["--data", urlencode(form)] if form else []
     done = subprocess.run(
-        platform.lab.terminal_argv(TOWN, argv), capture_output=True, check=True, timeout=60
+        platform.lab.terminal_argv(SLUG, argv), capture_output=True, check=True, timeout=60
     )
     body, _, status = done.stdout.rpartition(b"\n")
     return int(status), body
@@ -129,10 +129,10 @@ def test_every_copy_is_restored_and_a_broken_one_is_told(registers: Platform) ->
     platform = registers
     insert = f"insert into platform.probe (id, note) values (4400, '{HARD_TEXT}')"  # noqa: S608 - a constant of our own
     platform.sh("primary1", f'runuser -u postgres -- psql -XAtqd koseki_oshika -c "{insert}"')
-    towns = len(platform.lab.inventory.shared["municipalities"])
+    municipalities = len(platform.lab.inventory.shared["municipalities"])
     for row in rehearsed(platform, 0).values():
         assert row.holds
-        assert len(row.equal) >= towns
+        assert len(row.equal) >= municipalities
         assert "koseki_oshika" in row.equal
     left = platform.sh("secondary1", "ls /var/lib/postgresql && find /run -name '*rehears*'")
     version = str(platform.lab.inventory.platform.postgresql_version)

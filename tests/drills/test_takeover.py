@@ -16,7 +16,7 @@ from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.trust.terminals import stand_ins_of
 
-TOWN, HOST, OTHER = "oshika", "iida", "takamori"
+SLUG, HOST, OTHER = "oshika", "iida", "takamori"
 APPLICATION = "application1"
 # Long enough for what is done under it on a busy machine; then a minute at most, and some.
 SECONDS = 40
@@ -25,12 +25,12 @@ DECLARED = ("--by", "sousa01", "--approver", "sousa02", "--cause", "演習：回
 REFUSED = 403
 PORTS = Inventory(Site.open().inventory).platform.service_ports
 AS_WHO_STANDS_IN = (
-    f"cd / && PGUSER=koseki_{TOWN}_takeover PGSSLMODE=verify-ca "
+    f"cd / && PGUSER=koseki_{SLUG}_takeover PGSSLMODE=verify-ca "
     "PGSSLROOTCERT=/etc/koseki/pki/ca.crt "
-    f"PGSSLCERT=/etc/koseki/municipalities/takeover-{TOWN}/client.crt "
-    f"PGSSLKEY=/etc/koseki/municipalities/takeover-{TOWN}/client.key "
-    f"setpriv --reuid=koseki-takeover-{TOWN} --regid=koseki-takeover-{TOWN} --clear-groups "
-    f"psql -XAtq 'host=127.0.0.1 port={PORTS.proxy_leader} dbname=koseki_{TOWN}' -c \"{{}}\" 2>&1"
+    f"PGSSLCERT=/etc/koseki/municipalities/takeover-{SLUG}/client.crt "
+    f"PGSSLKEY=/etc/koseki/municipalities/takeover-{SLUG}/client.key "
+    f"setpriv --reuid=koseki-takeover-{SLUG} --regid=koseki-takeover-{SLUG} --clear-groups "
+    f"psql -XAtq 'host=127.0.0.1 port={PORTS.proxy_leader} dbname=koseki_{SLUG}' -c \"{{}}\" 2>&1"
 )
 
 
@@ -75,35 +75,35 @@ def test_the_host_municipality_issues_while_it_is_declared(registers: Platform) 
     platform = registers
     leader = platform.leader()
     assert leader
-    before = ask(platform, HOST, f"/takeover/{TOWN}/")
+    before = ask(platform, HOST, f"/takeover/{SLUG}/")
     assert before.status == REFUSED
     none = platform.koseki("takeover", "declare", "高森町", *DECLARED, "--hours", "1", check=False)
     assert (none.returncode, "allows no takeover" in none.stderr) == (2, True), none.stderr
     end = soon(SECONDS)
     platform.koseki("takeover", "declare", "大鹿村", *DECLARED, "--until", end.isoformat())
 
-    shown = ask(platform, HOST, f"/takeover/{TOWN}/?kana=%E3%81%82")
+    shown = ask(platform, HOST, f"/takeover/{SLUG}/?kana=%E3%81%82")
     found = re.search(r'href="registers/(\d+)"', shown.body.decode())
     assert shown.status == 200, shown
     assert "大鹿村　戸籍" in shown.body.decode()
     number = found.group(1) if found else "1"
-    issue = f"/takeover/{TOWN}/registers/{number}/certificates"
+    issue = f"/takeover/{SLUG}/registers/{number}/certificates"
     issued = ask(platform, HOST, issue, "--data", "operator=sousa02")
     assert issued.status == 200, issued
     printed = base64.b64encode(issued.body).decode()
     text = platform.sh(APPLICATION, f"echo {printed} | base64 -d | pdftotext - -")
-    (plan,) = (row.takeover for row in platform.lab.inventory.platform.towns if row.takeover)
+    (plan,) = (row.takeover for row in platform.lab.inventory.platform.joined if row.takeover)
     assert "データ時点" in text
     assert "大鹿村代行第1号" in text
     for said in (plan.margin_note, plan.signatory):
         assert said in "".join(text.split()), text
-    assert ask(platform, HOST, f"/takeover/{TOWN}/filings", "--data", "kind=x").status != 200
+    assert ask(platform, HOST, f"/takeover/{SLUG}/filings", "--data", "kind=x").status != 200
     nobody_else_gets_more(platform, before)
     swept = platform.koseki("drift", "--limit", leader, check=False)
     assert "membership" not in swept.stdout, swept.stdout
     # From here on nobody does anything.
     over = "a takeover that ends by itself"
-    wait_for(lambda: ask(platform, HOST, f"/takeover/{TOWN}/") == before, over, ENDS_WITHIN)
+    wait_for(lambda: ask(platform, HOST, f"/takeover/{SLUG}/") == before, over, ENDS_WITHIN)
     assert datetime.now(UTC) >= end
     wait_for(
         lambda: standing(platform)["takeovers"][0]["ended_by"] == "the clock",
@@ -122,7 +122,7 @@ def test_the_host_municipality_issues_while_it_is_declared(registers: Platform) 
 def nobody_else_gets_more(platform: Platform, before: Answer) -> None:
     """Neither other towns' terminals nor the application itself, while a takeover is declared."""
     # Other towns' terminals, Oshika's own among them, get the refusal from before.
-    assert {ask(platform, who, f"/takeover/{TOWN}/") for who in (OTHER, TOWN)} == {before}
+    assert {ask(platform, who, f"/takeover/{SLUG}/") for who in (OTHER, SLUG)} == {before}
     # Whatever the application were told to do, the database lets it read and number, and no more.
     for statement in (
         "update koseki.registers set honseki = honseki",
@@ -158,4 +158,4 @@ def a_taken_document_is_missed(platform: Platform, leader: str) -> None:
 def by_force(platform: Platform, leader: str, *statements: str) -> None:
     """Do to the town's database what nobody may."""
     said = " ".join(f'-c "{statement}"' for statement in statements)
-    platform.sh(leader, f"cd / && runuser -u postgres -- psql -Xqd koseki_{TOWN} {said}")
+    platform.sh(leader, f"cd / && runuser -u postgres -- psql -Xqd koseki_{SLUG} {said}")

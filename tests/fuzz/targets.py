@@ -48,7 +48,7 @@ from koseki_ops.watch.schedule import RUNS, run_states
 from koseki_release import archive
 
 CORPUS = Path(__file__).parent / "corpus"
-MARK, TOWN = "@0123", "202053"
+MARK, CODE = "@0123", "202053"
 # What a reader may say instead of an answer. Of the strict readers of `core` it is ValueError, and
 # whoever calls them makes a sentence of it.
 REFUSALS = (KosekiError, Refused, TamperedError, probe.MalformedError)
@@ -205,12 +205,12 @@ def timers(data: bytes) -> None:
 
 def link_file(body: bytes) -> None:
     """Verify a link file as it came, and with a right end."""
-    layout, name = LinkFile(), Name(TOWN, "address-change", 1)
+    layout, name = LinkFile(), Name(CODE, "address-change", 1)
     sealed = body + b'{"sha256":"%s"}\n' % hashlib.sha256(body).hexdigest().encode()
     for content in (body, sealed):
         with suppress(Refused):
             path = _file(content)
-            layout.verify(path, name, TOWN, 4096)
+            layout.verify(path, name, CODE, 4096)
             _ = list(layout.records(path))
 
 
@@ -281,7 +281,7 @@ def inventory(data: bytes) -> None:
 
 def agreement(data: bytes) -> None:
     """Read an agreement on shares."""
-    load_agreement(_file(data, "agreement.yml"), [TOWN])
+    load_agreement(_file(data, "agreement.yml"), [CODE])
 
 
 TARGETS: Mapping[str, Target] = {

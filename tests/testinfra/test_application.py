@@ -25,30 +25,30 @@ for process in /proc/[0-9]*; do
     echo "$(stat -c %U "$process") ${folder##*/} $(ls -x "$process/root/etc/koseki/municipalities")"
 done 2>/dev/null
 """
-# Every municipality's account knocks at every other's socket and reaches for its key.
-VISITS = """
+# Every municipality's account connects to every other's socket and reaches for its key.
+ATTEMPTS = """
 python3 - <<'PYTHON'
 import errno, json, os, pwd, socket
 slugs = json.loads('{slugs}')
-for visitor in slugs:
-    account = pwd.getpwnam("koseki-" + visitor)
+for source in slugs:
+    account = pwd.getpwnam("koseki-" + source)
     if os.fork() == 0:
         os.setgroups([])
         os.setgid(account.pw_gid)
         os.setuid(account.pw_uid)
-        for visited in slugs:
+        for target in slugs:
             said = []
             try:
-                socket.socket(socket.AF_UNIX).connect("{sockets}/" + visited + ".sock")
+                socket.socket(socket.AF_UNIX).connect("{sockets}/" + target + ".sock")
                 said.append("inside")
             except OSError as error:
                 said.append(errno.errorcode[error.errno])
             try:
-                open("{keys}/" + visited + "/client.key").close()
+                open("{keys}/" + target + "/client.key").close()
                 said.append("read")
             except OSError as error:
                 said.append(errno.errorcode[error.errno])
-            print(visitor, visited, *said, flush=True)
+            print(source, target, *said, flush=True)
         os._exit(0)
     os.wait()
 PYTHON
@@ -59,14 +59,14 @@ def questions(plan: Plan, host: str) -> Questions:
     """Ask the application's hosts for release, instances, sockets and exposure."""
     if not plan.is_in(host, "application"):
         return {}
-    slugs = [town.slug for town in plan.towns]
+    slugs = [municipality.slug for municipality in plan.joined]
     units = " ".join(f"koseki-application@{slug}.service" for slug in slugs)
     return {
         "status": "koseki-release status",
         "audit": "koseki-release audit",
         "processes": PROCESSES,
         "sockets": f"stat -c '%n %U %G %a' {SOCKETS}/*",
-        "visits": VISITS.format(slugs=json.dumps(slugs), sockets=SOCKETS, keys=KEYS),
+        "attempts": ATTEMPTS.format(slugs=json.dumps(slugs), sockets=SOCKETS, keys=KEYS),
         "security": f"systemd-analyze security --no-pager {units} | grep -F 'Overall exposure'",
         "folders": "find /opt/koseki -ignore_readdir_race ! -type l "
         "! '(' -user root -perm /022 -prune ')' '(' ! -user root -o -perm /022 ')'",
@@ -75,8 +75,8 @@ def questions(plan: Plan, host: str) -> Questions:
 
 def names(plan: Plan) -> list[str]:
     """Return the instances' names: one a municipality, one for each that another may issue for."""
-    stand_ins = [f"takeover-{town.slug}" for town in plan.cut_off_towns]
-    return [*(town.slug for town in plan.towns), *stand_ins]
+    stand_ins = [f"takeover-{municipality.slug}" for municipality in plan.cut_off]
+    return [*(municipality.slug for municipality in plan.joined), *stand_ins]
 
 
 @on_hosts("application")
@@ -109,7 +109,7 @@ def test_the_release_belongs_to_root(facts: Facts) -> None:
 
 
 @on_hosts("application")
-def test_each_town_has_its_instance(plan: Plan, facts: Facts) -> None:
+def test_each_municipality_has_its_instance(plan: Plan, facts: Facts) -> None:
     """One process a municipality, as its own account, of the plan's version (K-01, K-08)."""
     seen = sorted(" ".join(line.split()[:2]) for line in facts["processes"].lines)
     version = plan.platform.application_release.version
@@ -118,17 +118,17 @@ def test_each_town_has_its_instance(plan: Plan, facts: Facts) -> None:
 
 
 @on_hosts("application")
-def test_each_instance_is_healthy(facts: Facts, town: Municipality) -> None:
+def test_each_instance_is_healthy(facts: Facts, municipality: Municipality) -> None:
     """It runs, comes back after a boot, and reaches its database with its schema (K-08)."""
-    seen = facts["status"].json["instances"].get(town.slug, {"ails": "no such instance"})
-    unit = f"koseki-application@{town.slug}"
+    seen = facts["status"].json["instances"].get(municipality.slug, {"ails": "no such instance"})
+    unit = f"koseki-application@{municipality.slug}"
     expect(seen["ails"], "", facts.remedy, unit)
     states = {name: seen[name] for name in ("active", "listening", "enabled")}
     expect(states, dict.fromkeys(states, True), facts.remedy, unit)
 
 
 @on_hosts("application")
-def test_no_instance_of_a_town_that_has_not_joined(plan: Plan, facts: Facts) -> None:
+def test_no_instance_of_a_municipality_that_has_not_joined(plan: Plan, facts: Facts) -> None:
     """What is served is what has joined by the effective date (K-02)."""
     expect(set(facts["status"].json["instances"]), set(names(plan)), facts.remedy)
 
@@ -141,9 +141,9 @@ def test_each_socket_opens_for_the_gateway_only(plan: Plan, facts: Facts) -> Non
 
 
 @on_hosts("application")
-def test_no_town_reaches_another(facts: Facts, pair: tuple[str, str]) -> None:
+def test_no_municipality_reaches_another(facts: Facts, pair: tuple[str, str]) -> None:
     """Neither another's socket nor its key: refused for lack of a right, not by chance (K-01)."""
-    rows = {tuple(line.split()[:2]): line.split()[2:] for line in facts["visits"].lines}
+    rows = {tuple(line.split()[:2]): line.split()[2:] for line in facts["attempts"].lines}
     expect(rows.get(pair, []), ["EACCES", "EACCES"], facts.remedy)
 
 
@@ -155,12 +155,12 @@ def test_each_instance_sees_its_own_keys_only(plan: Plan, facts: Facts) -> None:
 
 
 @on_hosts("application")
-def test_each_instance_is_locked_in(facts: Facts, town: Municipality) -> None:
+def test_each_instance_is_locked_in(facts: Facts, municipality: Municipality) -> None:
     """systemd-analyze counts at most 2.0 of 10 against each instance (K-01)."""
     found = dict(re.findall(r"koseki-application@(\w+)\.service: ([\d.]+)", facts["security"].text))
     check(
-        town.slug in found and float(found[town.slug]) <= EXPOSURE,
+        municipality.slug in found and float(found[municipality.slug]) <= EXPOSURE,
         f"an exposure of at most {EXPOSURE}",
-        found.get(town.slug, facts["security"]),
+        found.get(municipality.slug, facts["security"]),
         facts.remedy,
     )

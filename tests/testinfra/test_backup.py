@@ -111,13 +111,13 @@ def questions(plan: Plan, host: str) -> Questions:
         "failed": "systemctl --failed --no-legend --plain",
         "status": "cat /var/lib/koseki/backup-status.json",
     }
-    if plan.towns:
+    if plan.joined:
         asked["canary"] = Question(
             WRITE_CANARY.format(
                 leader_only=LEADER_ONLY,
                 psql=PSQL,
                 pgbackrest=PGBACKREST,
-                database=plan.towns[0].database,
+                database=plan.joined[0].database,
                 id=PROBE_ID,
                 canary=CANARY,
                 note=NOTE,
@@ -131,9 +131,9 @@ def questions(plan: Plan, host: str) -> Questions:
 
 def later_questions(plan: Plan, host: str, everywhere: Everywhere) -> Questions:
     """Once the canary is archived: read it back, and look for it in every raw byte."""
-    if plan.is_in(host, "databases") and plan.towns:
+    if plan.is_in(host, "databases") and plan.joined:
         return {
-            "note": f"{PSQL} -d {plan.towns[0].database} -c '{READ_NOTE.format(id=PROBE_ID)}'",
+            "note": f"{PSQL} -d {plan.joined[0].database} -c '{READ_NOTE.format(id=PROBE_ID)}'",
             "archiver": f"{PSQL} -c '{ARCHIVER}'",
         }
     if host == WORKSTATION:
@@ -331,7 +331,7 @@ def test_the_log_is_archived_now(plan: Plan, everywhere: Everywhere) -> None:
 
 def test_the_canary_is_in_both_archives(plan: Plan, everywhere: Everywhere) -> None:
     """With the keys the text is found in either archive: what is searched for is there (K-04)."""
-    if not plan.towns:
+    if not plan.joined:
         not_verified("no municipality has joined: there is no table to write a canary to")
     facts = leading(plan, everywhere)
     seen = {line for line in facts["canary"].lines if line.startswith("found")}
@@ -345,7 +345,7 @@ def test_the_canary_is_in_no_raw_byte(plan: Plan, everywhere: Everywhere) -> Non
     The very segment that carries it was read from its first byte, and the text would have been
     recognised: otherwise to find nothing says nothing.
     """
-    if not plan.towns:
+    if not plan.joined:
         not_verified("no municipality has joined: there is no table to write a canary to")
     leader = leading(plan, everywhere)
     segment = next(
@@ -390,7 +390,7 @@ def test_everything_in_the_vaults_is_ciphertext(plan: Plan, everywhere: Everywhe
 @on_hosts("databases")
 def test_text_is_unchanged_on_both_servers(plan: Plan, facts: Facts) -> None:
     """Selectors, rare and private characters come back byte for byte from 正 and 副 (K-19)."""
-    if not plan.towns:
+    if not plan.joined:
         not_verified("no municipality has joined: there is no table to write a text to")
     expect(
         facts["note"].out.removesuffix(b"\n").hex(),

@@ -358,22 +358,24 @@ def test_no_key_is_on_two_hosts(plan: Plan, everywhere: Everywhere) -> None:
 
 
 @on_hosts("db_clients")
-def test_each_town_has_a_key_of_its_own(plan: Plan, facts: Facts, everywhere: Everywhere) -> None:
+def test_each_municipality_has_a_key_of_its_own(
+    plan: Plan, facts: Facts, everywhere: Everywhere
+) -> None:
     """A municipality's certificate names its role; only its own Unix user reads the key (K-01)."""
     found = own(facts, everywhere)
     keys = {Path(file.path): file for file in kept(facts["keys"].text)}
     roles = {"client": "app"}
     if plan.is_in(facts.host, "registry_link"):
         roles["link"] = "link"
-    for town in plan.towns:
-        folder = Path("/etc/koseki/municipalities") / town.slug
+    for municipality in plan.joined:
+        folder = Path("/etc/koseki/municipalities") / municipality.slug
         names = {Path(p).name: common_name(c) for p, c in found.items() if Path(p).parent == folder}
-        wanted = {f"{name}.crt": f"{town.database}_{role}" for name, role in roles.items()}
+        wanted = {f"{name}.crt": f"{municipality.database}_{role}" for name, role in roles.items()}
         expect(names, wanted, facts.remedy)
         for name in roles:
             key = keys.get(folder / f"{name}.key")
             seen = (key.owner, oct(key.mode & 0o077)) if key else "no key"
-            expect(seen, (f"koseki-{town.slug}", "0o0"), facts.remedy)
+            expect(seen, (f"koseki-{municipality.slug}", "0o0"), facts.remedy)
 
 
 def test_the_second_backup_holds_no_key_of_the_platform(plan: Plan, everywhere: Everywhere) -> None:

@@ -1,6 +1,6 @@
 """Databases: one of everything per municipality, and no way from one to another (K-01, K-02).
 
-From the client hosts every municipality really knocks, through the proxy and with its own
+From the client hosts every municipality really connects, through the proxy and with its own
 certificate, at every other municipality's database: 14 times 13 attempts for Iida's plan. Those of
 a municipality are made one after the other, its own database's two ways too: all at once would be a
 hundred processes, and time would be up for some before they had any.
@@ -70,14 +70,14 @@ def clients(plan: Plan) -> list[str]:
     return plan.hosts_in("db_clients")
 
 
-def knocking_host(plan: Plan, visitor: str, visited: str) -> str:
+def source_host(plan: Plan, source: str, target: str) -> str:
     """Return the client host from which an attempt is made: the pairs are shared out evenly."""
-    slugs = [town.slug for town in plan.towns]
+    slugs = [municipality.slug for municipality in plan.joined]
     hosts = clients(plan)
-    return hosts[(slugs.index(visitor) + slugs.index(visited)) % len(hosts)]
+    return hosts[(slugs.index(source) + slugs.index(target)) % len(hosts)]
 
 
-def attempts(plan: Plan, host: str, visitor: Municipality) -> str:
+def attempts(plan: Plan, host: str, source: Municipality) -> str:
     """Return a municipality's attempts: at its own database both ways, then at each to be tried.
 
     One after the other, each a psql of its own: one that connects anew ends with the first refusal
@@ -85,22 +85,22 @@ def attempts(plan: Plan, host: str, visitor: Municipality) -> str:
     """
     leads = plan.ports.proxy_leader
     ways = {
-        LEADER: (leads, visitor.database),
-        REPLICA: (plan.ports.proxy_replica, visitor.database),
+        LEADER: (leads, source.database),
+        REPLICA: (plan.ports.proxy_replica, source.database),
     }
     ways |= {
-        town.slug: (leads, town.database)
-        for town in plan.towns
-        if town != visitor and knocking_host(plan, visitor.slug, town.slug) == host
+        municipality.slug: (leads, municipality.database)
+        for municipality in plan.joined
+        if municipality != source and source_host(plan, source.slug, municipality.slug) == host
     }
     who = "select current_database(), current_user, pg_is_in_recovery()"
-    one = f'{psql(plan, visitor)} "host=127.0.0.1 port=$2 dbname=$3" -c "{who}" 2>&1'
+    one = f'{psql(plan, source)} "host=127.0.0.1 port=$2 dbname=$3" -c "{who}" 2>&1'
     lines = [f"attempt '{name}' {port} {database}" for name, (port, database) in ways.items()]
     return "\n".join([f'attempt() {{ echo "@@ $1"; {one}; }}', *lines, ":"])
 
 
 def questions(plan: Plan, host: str) -> Questions:
-    """Ask the databases for their catalogue, and knock from the client hosts."""
+    """Ask the databases for their catalogue, and connect from the client hosts."""
     if host == WORKSTATION:
         return {}
     asked: dict[str, str | Question] = {}
@@ -109,8 +109,10 @@ def questions(plan: Plan, host: str) -> Questions:
         asked["places"] = "stat -c '%n %U %a' /var/lib/koseki/tablespaces/*"
     if host in clients(plan):
         asked["accounts"] = "getent passwd"
-        for town in plan.towns:
-            asked[f"visits {town.slug}"] = Question(attempts(plan, host, town), aside=True)
+        for municipality in plan.joined:
+            asked[f"attempts of {municipality.slug}"] = Question(
+                attempts(plan, host, municipality), aside=True
+            )
     return asked
 
 
@@ -122,17 +124,19 @@ def catalog(plan: Plan, everywhere: Everywhere) -> dict[str, Any]:
     return not_verified("no database host leads; see the suite replication")
 
 
-def test_no_town_enters_another(plan: Plan, everywhere: Everywhere, pair: tuple[str, str]) -> None:
-    """Knocking with its own certificate at another's database, a town is refused (K-01).
+def test_no_municipality_enters_another(
+    plan: Plan, everywhere: Everywhere, pair: tuple[str, str]
+) -> None:
+    """Connecting with its own certificate at another's database, a town is refused (K-01).
 
     Refused by the server, for who it is: an attempt that failed on the way would prove nothing.
     """
-    visitor, visited = pair
-    host = knocking_host(plan, visitor, visited)
-    seen = met(everywhere[host], visitor, visited)
+    source, target = pair
+    host = source_host(plan, source, target)
+    seen = met(everywhere[host], source, target)
     check(
         any(reason in seen for reason in RIGHT_REASONS),
-        f"{visitor} is refused by {visited}'s database, for lack of a right",
+        f"{source} is refused by {target}'s database, for lack of a right",
         seen,
         "close pg_hba and revoke CONNECT with `koseki apply --limit databases`; report it",
         "patroni",
@@ -140,37 +144,39 @@ def test_no_town_enters_another(plan: Plan, everywhere: Everywhere, pair: tuple[
     )
 
 
-def met(facts: Facts, visitor: str, announced: str) -> str:
+def met(facts: Facts, source: str, announced: str) -> str:
     """Return what one attempt of a session met: an attempt that was not made says nothing."""
-    said = facts[f"visits {visitor}"].text
+    said = facts[f"attempts of {source}"].text
     parts = (part.partition("\n") for part in said.split("@@ ")[1:])
     found = " ".join(rest.strip() for name, _, rest in parts if name.strip() == announced)
     return found.strip() or f"no attempt was made: {said[:200]}"
 
 
 @on_hosts("db_clients")
-def test_each_town_enters_its_own(facts: Facts, town: Municipality) -> None:
+def test_each_municipality_enters_its_own(facts: Facts, municipality: Municipality) -> None:
     """With its certificate, through the proxy, as its own role; writes reach the leader (K-01)."""
     expect(
-        met(facts, town.slug, LEADER),
-        f"{town.database}|{town.database}_app|f",
+        met(facts, municipality.slug, LEADER),
+        f"{municipality.database}|{municipality.database}_app|f",
         f"run `koseki apply --limit databases --limit {facts.host}`",
         "haproxy",
     )
 
 
 @on_hosts("db_clients")
-def test_reads_go_to_the_second_recording(facts: Facts, town: Municipality) -> None:
+def test_reads_go_to_the_second_recording(facts: Facts, municipality: Municipality) -> None:
     """The reading port leads to a replica, so that 副 carries its part (K-03)."""
     expect(
-        met(facts, town.slug, REPLICA),
-        f"{town.database}|{town.database}_app|t",
+        met(facts, municipality.slug, REPLICA),
+        f"{municipality.database}|{municipality.database}_app|t",
         "see whether a replica runs (`koseki verify replication`)",
         "haproxy",
     )
 
 
-def test_the_catalogue_lets_no_town_into_another(plan: Plan, everywhere: Everywhere) -> None:
+def test_the_catalogue_lets_no_municipality_into_another(
+    plan: Plan, everywhere: Everywhere
+) -> None:
     """Beneath the network's lists the database itself grants CONNECT to the owner's role (K-01)."""
     pairs = catalog(plan, everywhere)["may connect"]
     # Persons, and who stands in for a town, come by the suites requests and takeover.
@@ -179,40 +185,55 @@ def test_the_catalogue_lets_no_town_into_another(plan: Plan, everywhere: Everywh
         for role, name in pairs
         if not role.startswith(OPERATOR) and role != f"{name}_takeover"
     }
-    wanted = {(f"{town.database}_{kind}", town.database) for town in plan.towns for kind in LOGINS}
-    towns = {town.database for town in plan.towns}
-    of_towns = {(role, name) for role, name in seen if name in towns or (role, name) in wanted}
-    expect(of_towns, wanted, "revoke CONNECT: run `koseki apply --limit databases`")
-    roles = {f"{town.database}_{kind}" for town in plan.platform.municipalities for kind in LOGINS}
+    wanted = {
+        (f"{municipality.database}_{kind}", municipality.database)
+        for municipality in plan.joined
+        for kind in LOGINS
+    }
+    municipalities = {municipality.database for municipality in plan.joined}
+    of_municipalities = {
+        (role, name) for role, name in seen if name in municipalities or (role, name) in wanted
+    }
+    expect(of_municipalities, wanted, "revoke CONNECT: run `koseki apply --limit databases`")
+    roles = {
+        f"{municipality.database}_{kind}"
+        for municipality in plan.platform.municipalities
+        for kind in LOGINS
+    }
     elsewhere = {pair for pair in seen if pair[0] in roles} - wanted
     expect(elsewhere, set(), "revoke CONNECT from PUBLIC: run `koseki apply --limit databases`")
 
 
-def test_each_active_town_has_its_own_of_everything(plan: Plan, everywhere: Everywhere) -> None:
+def test_each_active_municipality_has_its_own_of_everything(
+    plan: Plan, everywhere: Everywhere
+) -> None:
     """Database, tablespace, owner and login role: one each, for who has joined (K-02)."""
     seen = catalog(plan, everywhere)
     wanted = {
-        town.database: {
-            "owner": f"{town.database}_owner",
-            "tablespace": town.database,
-            "place": f"/var/lib/koseki/tablespaces/{town.code6}",
+        municipality.database: {
+            "owner": f"{municipality.database}_owner",
+            "tablespace": municipality.database,
+            "place": f"/var/lib/koseki/tablespaces/{municipality.code6}",
         }
-        for town in plan.towns
+        for municipality in plan.joined
     }
     registers = {n: row for n, row in seen["databases"].items() if n not in NO_REGISTERS}
     expect(registers, wanted, "run `koseki apply --limit databases`")
-    kept = {town.database: f"/var/lib/koseki/tablespaces/{town.code6}" for town in plan.gone}
+    kept = {
+        municipality.database: f"/var/lib/koseki/tablespaces/{municipality.code6}"
+        for municipality in plan.gone
+    }
     expect(
         {name: place for name, place in (seen["tablespaces"] or {}).items() if name not in kept},
         {name: row["place"] for name, row in wanted.items()},
-        "by hand: one too many belongs to a town that has not joined: look before you drop it",
+        "by hand: one too many belongs to a municipality that has not joined: see what it holds",
     )
 
 
-def test_what_a_town_left_behind_is_sealed(plan: Plan, everywhere: Everywhere) -> None:
+def test_what_a_municipality_left_behind_is_sealed(plan: Plan, everywhere: Everywhere) -> None:
     """Kept until its deletion is confirmed, and open to nobody, no superuser either (K-02)."""
     seen = catalog(plan, everywhere)
-    gone = {town.database for town in plan.gone}
+    gone = {municipality.database for municipality in plan.gone}
     expect(set(seen["sealed"]) - gone, set(), "find out who closed it: `koseki drift`")
     roles = [
         name
@@ -235,9 +256,9 @@ def test_roles_can_do_their_part_only(plan: Plan, everywhere: Everywhere) -> Non
         "by hand: find out who made the others superusers, and alter them",
     )
     kinds = ("owner", "read", "correct", *LOGINS)
-    wanted = {f"{t.database}_{kind}": kind in LOGINS for t in plan.towns for kind in kinds}
-    wanted |= {f"{town.database}_takeover": True for town in plan.cut_off_towns}
-    gone = {town.database for town in plan.gone}
+    wanted = {f"{t.database}_{kind}": kind in LOGINS for t in plan.joined for kind in kinds}
+    wanted |= {f"{municipality.database}_takeover": True for municipality in plan.cut_off}
+    gone = {municipality.database for municipality in plan.gone}
     seen = {
         name: row["login"]
         for name, row in roles.items()
@@ -260,7 +281,7 @@ def test_roles_can_do_their_part_only(plan: Plan, everywhere: Everywhere) -> Non
     )
 
 
-def test_no_role_stands_for_another_town(plan: Plan, everywhere: Everywhere) -> None:
+def test_no_role_stands_for_another_municipality(plan: Plan, everywhere: Everywhere) -> None:
     """A membership across municipalities would be a door behind the wall (K-01)."""
     crossing = [
         f"{member} in {role}"
@@ -281,10 +302,10 @@ def test_the_list_of_doors_has_no_wide_one(plan: Plan, facts: Facts) -> None:
     for rule in rules:
         if rule["method"] == "reject" or rule["type"] == "local":
             continue
-        towns = {town.database for town in plan.platform.municipalities}
-        for_register = set(rule["database"]) & towns or "all" in rule["database"]
-        may = {f"{name}_{kind}" for name in towns for kind in LOGINS}
-        may |= {f"{town.database}_takeover" for town in plan.cut_off_towns}
+        municipalities = {municipality.database for municipality in plan.platform.municipalities}
+        for_register = set(rule["database"]) & municipalities or "all" in rule["database"]
+        may = {f"{name}_{kind}" for name in municipalities for kind in LOGINS}
+        may |= {f"{municipality.database}_takeover" for municipality in plan.cut_off}
         owner, _, _ = rule["user"][0].rpartition("_")
         own = rule["database"] == [owner] and len(rule["user"]) == 1 and rule["user"][0] in may
         if rule["type"] != "hostssl" or rule["method"] != "cert" or (for_register and not own):
@@ -302,9 +323,9 @@ def test_the_list_of_doors_has_no_wide_one(plan: Plan, facts: Facts) -> None:
 
 
 @on_hosts("databases")
-def test_each_town_has_a_disk_area_of_its_own(plan: Plan, facts: Facts) -> None:
+def test_each_municipality_has_a_disk_area_of_its_own(plan: Plan, facts: Facts) -> None:
     """The ministry's condition: an independent area per municipality, on 正 and 副 alike (K-01)."""
-    wanted = {f"/var/lib/koseki/tablespaces/{t.code6} postgres 700" for t in plan.towns}
+    wanted = {f"/var/lib/koseki/tablespaces/{t.code6} postgres 700" for t in plan.joined}
     kept = {f"/var/lib/koseki/tablespaces/{t.code6} postgres 700" for t in plan.gone}
     # Where the area is a volume of its own, ext4's drawer for what a check of it finds.
     kept.add("/var/lib/koseki/tablespaces/lost+found root 700")
@@ -312,12 +333,15 @@ def test_each_town_has_a_disk_area_of_its_own(plan: Plan, facts: Facts) -> None:
 
 
 @on_hosts("db_clients")
-def test_each_town_has_a_unix_account_that_cannot_log_in(plan: Plan, facts: Facts) -> None:
+def test_each_municipality_has_a_unix_account_that_cannot_log_in(plan: Plan, facts: Facts) -> None:
     """Programs of a municipality run as its own account, which is nobody's login (K-01)."""
     rows = {line.split(":")[0]: line.split(":") for line in facts["accounts"].lines}
     seen = {
         name: row[6].rsplit("/", 1)[-1] in {"nologin", "false"}
         for name, row in rows.items()
-        if name.removeprefix("koseki-") in {town.slug for town in plan.platform.municipalities}
+        if name.removeprefix("koseki-")
+        in {municipality.slug for municipality in plan.platform.municipalities}
     }
-    expect(seen, {f"koseki-{town.slug}": True for town in plan.towns}, facts.remedy)
+    expect(
+        seen, {f"koseki-{municipality.slug}": True for municipality in plan.joined}, facts.remedy
+    )

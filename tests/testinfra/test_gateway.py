@@ -1,8 +1,8 @@
 """Gateway: a terminal is admitted by certificate and line together, and to its own town (K-01).
 
-In a lab every town's terminal knocks, with its own certificate and with every other town's, from
-its own line. Elsewhere nobody here stands at a counter: then the host is asked what can be asked
-without one.
+In a lab every municipality's terminal connects, with its own certificate and with every other's,
+from its own line. Elsewhere nobody here stands at a counter: then the host is asked what can be
+asked without one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ UNIT = "nginx.service"
 AUTHORITY = "/etc/koseki/gateway/terminals.pem"
 # What systemd-analyze may count against the unit, of 10.
 EXPOSURE = 2.0
-NOBODY = "nobody"  # who knocks without a certificate
+NOBODY = "nobody"  # who connects without a certificate
 TOO_LARGE = "too large"
 # Asked for in a query and in a path; must be in no log. As a browser sends 葛󠄂.
 CANARY = "%E8%91%9B%F3%A0%84%82-canary-of-a-name"
@@ -52,8 +52,8 @@ LOGGED = {
 # A header that changes with the second and says nothing.
 DATE = re.compile(rb"\r\nDate: [^\r]*")
 
-# Enters one line after the other and knocks with one certificate after the other.
-KNOCKS = """
+# Enters one line after the other and connects with one certificate after the other.
+ATTEMPTS = """
 import hashlib, json, os, re, socket, ssl, sys
 
 told = json.loads(sys.argv[1])
@@ -67,7 +67,7 @@ def context(name):
             made.load_cert_chain(f"{told['keys']}/{name}.crt", f"{told['keys']}/{name}.key")
     return known[name]
 
-def knock(name, request):
+def answer_to(name, request):
     with socket.create_connection((told["address"], 443), told["seconds"]) as plain:
         with context(name).wrap_socket(plain, server_hostname=told["address"]) as door:
             door.sendall(request)
@@ -86,7 +86,7 @@ def attempt(line, name, kind, request):
 
 def once(name, request):
     try:
-        said = knock(name, request)
+        said = answer_to(name, request)
         status = int(said.split(b" ", 2)[1])
         title = re.search(rb"<h1>(.*?)</h1>", said)
         row = {"status": status, "title": title.group(1).decode() if title else ""}
@@ -101,13 +101,13 @@ def asked(method, path, length):
     return f"{head}Content-Length: {length}\\r\\n\\r\\n".encode() + b"x" * length
 
 plain = asked("GET", "/", 0)
-for line, (netns, visitors) in told["lines"].items():
+for line, (netns, names) in told["lines"].items():
     handle = os.open(f"/run/netns/{netns}", os.O_RDONLY)
     os.setns(handle, os.CLONE_NEWNET)
     os.close(handle)
-    for name in visitors:
+    for name in names:
         attempt(line, name, "plain", plain)
-first, (_, visitors) = next(iter(told["lines"].items()))
+first, _ = next(iter(told["lines"].items()))
 handle = os.open(f"/run/netns/{told['lines'][first][0]}", os.O_RDONLY)
 os.setns(handle, os.CLONE_NEWNET)
 for name in told["never"]:
@@ -134,7 +134,7 @@ PYTHON
 
 
 @dataclass(frozen=True)
-class Knock:
+class Attempt:
     """What one attempt met: status (0: no answer at all), a page's title, and what was said."""
 
     status: int
@@ -143,9 +143,9 @@ class Knock:
 
 
 def questions(plan: Plan, host: str) -> Questions:
-    """Ask the application's hosts for configuration and unit, a lab's terminals to knock."""
+    """Ask the application's hosts for configuration and unit, a lab's terminals to connect."""
     if host == WORKSTATION and plan.site.is_lab:
-        return {"knocks": Question(knocks_program(plan), aside=True)}
+        return {"attempts": Question(attempts_program(plan), aside=True)}
     if not plan.is_in(host, "application"):
         return {}
     return {
@@ -172,11 +172,11 @@ def later_questions(plan: Plan, host: str, everywhere: Everywhere) -> Questions:
     }
 
 
-def knocks_program(plan: Plan) -> str:
-    """Return the command by which a lab's terminals knock at the first application host."""
+def attempts_program(plan: Plan) -> str:
+    """Return the command by which a lab's terminals connect to the first application host."""
     (host, *_) = plan.hosts_in("application")
     network = LabNetwork(plan.site.netns, plan.inventory)
-    slugs = [town.slug for town in plan.towns]
+    slugs = [municipality.slug for municipality in plan.joined]
     terminal = {slug: own_terminal(plan, slug) for slug in slugs}
     told = {
         "authority": str(plan.site.state / "pki" / "ca.crt"),
@@ -190,7 +190,7 @@ def knocks_program(plan: Plan) -> str:
         "canary": CANARY,
         "too_large": plan.platform.gateway.body_kb * 1024 + 1,
     }
-    return shlex.join([sys.executable, "-c", KNOCKS, json.dumps(told)])
+    return shlex.join([sys.executable, "-c", ATTEMPTS, json.dumps(told)])
 
 
 def own_terminal(plan: Plan, slug: str) -> str:
@@ -199,29 +199,31 @@ def own_terminal(plan: Plan, slug: str) -> str:
 
 
 @cache
-def _met(text: str) -> dict[tuple[str, str, str], Knock]:
+def _met(text: str) -> dict[tuple[str, str, str], Attempt]:
     rows = [json.loads(line) for line in text.splitlines()]
     return {
-        (row["line"], row["who"], row["kind"]): Knock(
+        (row["line"], row["who"], row["kind"]): Attempt(
             row["status"], row["title"], row.get("said", "")
         )
         for row in rows
     }
 
 
-def knock(plan: Plan, everywhere: Everywhere, line: str, who: str, kind: str = "plain") -> Knock:
+def attempt(
+    plan: Plan, everywhere: Everywhere, line: str, who: str, kind: str = "plain"
+) -> Attempt:
     """Return what one attempt met; not verified where nobody stands at a counter."""
     if not plan.site.is_lab:
-        not_verified("nobody here stands at a counter: knock from a terminal")
-    said = everywhere[WORKSTATION]["knocks"]
+        not_verified("nobody here stands at a counter: try from a terminal")
+    said = everywhere[WORKSTATION]["attempts"]
     found = _met(said.text).get((line, who, kind))
     check(
         found,
-        f"{who} knocking from the line of {line}",
+        f"{who} connecting from the line of {line}",
         said.errors or said,
         "run `koseki verify gateway`",
     )
-    return found or Knock(0, "")
+    return found or Attempt(0, "")
 
 
 def bytes_of(said: str) -> str:
@@ -231,7 +233,7 @@ def bytes_of(said: str) -> str:
 
 def refusal(plan: Plan, everywhere: Everywhere) -> str:
     """Return what whoever has no certificate is told."""
-    found = knock(plan, everywhere, plan.towns[0].slug, NOBODY)
+    found = attempt(plan, everywhere, plan.joined[0].slug, NOBODY)
     expect(found.status, REFUSED, remedy_of(plan), UNIT, plan.hosts_in("application")[0])
     return bytes_of(found.said)
 
@@ -241,15 +243,15 @@ def remedy_of(plan: Plan) -> str:
     return f"run `koseki apply --limit {plan.hosts_in('application')[0]}`, then verify again"
 
 
-def test_each_terminal_reaches_its_own_town(
-    plan: Plan, everywhere: Everywhere, town: Municipality
+def test_each_terminal_reaches_its_own_municipality(
+    plan: Plan, everywhere: Everywhere, municipality: Municipality
 ) -> None:
     """With its certificate, from its line: its own municipality's pages (K-01)."""
-    found = knock(plan, everywhere, town.slug, own_terminal(plan, town.slug))
+    found = attempt(plan, everywhere, municipality.slug, own_terminal(plan, municipality.slug))
     (host, *_) = plan.hosts_in("application")
-    expect(found.status, OK, remedy_of(plan), f"koseki-application@{town.slug}", host)
+    expect(found.status, OK, remedy_of(plan), f"koseki-application@{municipality.slug}", host)
     if plan.platform.application_release.name == STAND_IN_NAME:
-        expect(found.title, f"{town.name}　戸籍", remedy_of(plan), UNIT, host)
+        expect(found.title, f"{municipality.name}　戸籍", remedy_of(plan), UNIT, host)
 
 
 def test_no_terminal_passes_for_another(
@@ -257,7 +259,7 @@ def test_no_terminal_passes_for_another(
 ) -> None:
     """A certificate on another's line: refused, with the bytes that strangers get (K-01)."""
     certificate, line = pair
-    found = knock(plan, everywhere, line, own_terminal(plan, certificate))
+    found = attempt(plan, everywhere, line, own_terminal(plan, certificate))
     (host, *_) = plan.hosts_in("application")
     expect(
         (found.status, bytes_of(found.said)),
@@ -272,7 +274,7 @@ def test_what_was_revoked_or_never_ours_opens_nothing(plan: Plan, everywhere: Ev
     """Revoked, expired or another CA's: refused alike, though names and line are right (K-01)."""
     wanted = (REFUSED, refusal(plan, everywhere))
     for name in NEVER_ADMITTED:
-        found = knock(plan, everywhere, plan.towns[0].slug, name)
+        found = attempt(plan, everywhere, plan.joined[0].slug, name)
         seen = (found.status, bytes_of(found.said))
         check(seen == wanted, f"the refusal for what is {name}", seen, remedy_of(plan), UNIT)
 
@@ -282,14 +284,14 @@ def test_a_refusal_tells_nothing(plan: Plan, everywhere: Everywhere) -> None:
     text = refusal(plan, everywhere)
     words = [word for row in plan.platform.municipalities for word in (row.name, row.slug)]
     expect([word for word in [*words, "certificate", "証明"] if word in text], [], remedy_of(plan))
-    elsewhere = knock(plan, everywhere, plan.towns[0].slug, NOBODY, "query")
+    elsewhere = attempt(plan, everywhere, plan.joined[0].slug, NOBODY, "query")
     expect(bytes_of(elsewhere.said), text, remedy_of(plan), UNIT)
 
 
 def test_a_body_that_is_too_large_is_refused(plan: Plan, everywhere: Everywhere) -> None:
     """One KiB more than the plan's limit does not reach the application (K-08)."""
-    first = plan.towns[0].slug
-    found = knock(plan, everywhere, first, own_terminal(plan, first), TOO_LARGE)
+    first = plan.joined[0].slug
+    found = attempt(plan, everywhere, first, own_terminal(plan, first), TOO_LARGE)
     expect(found.status, CONTENT_TOO_LARGE, remedy_of(plan), UNIT)
 
 

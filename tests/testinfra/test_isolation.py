@@ -1,7 +1,7 @@
 """Isolation: no town's line leads to another's, nor to any door that is not its own (K-01).
 
 182 pairs of towns are tried at each of five layers. Here is the network; the others are where
-what they knock at is: the gateway in `gateway`, socket, process and key in `application`, the
+what they connect to is: the gateway in `gateway`, socket, process and key in `application`, the
 database in `databases`, the file exchange in `link`. In a lab every counter listens and every other
 knocks; elsewhere nobody here stands at a counter.
 """
@@ -33,10 +33,10 @@ SILENT_SECONDS = 4
 
 
 def questions(plan: Plan, host: str) -> Questions:
-    """Let a lab's counters knock."""
+    """Let a lab's counters connect."""
     if host != WORKSTATION or not plan.site.is_lab:
         return {}
-    return {"knocks": Question(program(plan), aside=True)}
+    return {"attempts": Question(program(plan), aside=True)}
 
 
 def counter_address(plan: Plan, slug: str) -> str:
@@ -45,13 +45,17 @@ def counter_address(plan: Plan, slug: str) -> str:
 
 
 def program(plan: Plan) -> str:
-    """Return the command by which every counter knocks at every other and at every host.
+    """Return the command by which every counter connects to every other and at every host.
 
     A door is open on every line meanwhile.
     """
     network = LabNetwork(plan.site.netns, plan.inventory)
-    lines = {town.slug: network.counter(town.slug).netns for town in plan.towns}
-    doors = {town.slug: counter_address(plan, town.slug) for town in plan.towns}
+    lines = {
+        municipality.slug: network.counter(municipality.slug).netns for municipality in plan.joined
+    }
+    doors = {
+        municipality.slug: counter_address(plan, municipality.slug) for municipality in plan.joined
+    }
     jobs = [door(lines[slug], address, DOOR) for slug, address in doors.items()]
     listed = listed_doors(plan)
     for slug, netns in lines.items():
@@ -87,21 +91,23 @@ def hosts(plan: Plan) -> list[tuple[str, str]]:
 
 
 def met(plan: Plan, everywhere: Everywhere) -> dict[tuple[str, str, int], str]:
-    """Return what each knock met; not verified where nobody stands at a counter."""
+    """Return what each attempt met; not verified where nobody stands at a counter."""
     if not plan.site.is_lab:
-        not_verified("nobody here stands at a counter: knock from a terminal")
-    said = everywhere[WORKSTATION]["knocks"]
-    check(said.rc == 0, "counters that knock", said.errors, "run `koseki lab up` once more")
-    found = _by_town(said.text, LabNetwork(plan.site.netns, plan.inventory), plan)
+        not_verified("nobody here stands at a counter: try from a terminal")
+    said = everywhere[WORKSTATION]["attempts"]
+    check(said.rc == 0, "attempts from the counters", said.errors, "run `koseki lab up` once more")
+    found = _by_municipality(said.text, LabNetwork(plan.site.netns, plan.inventory), plan)
     missing = [key for key, word in found.items() if word not in {OPEN, *SHUT}]
     expect(missing, [], "run `koseki verify isolation`: not every attempt was made")
     return found
 
 
-def _by_town(text: str, network: LabNetwork, plan: Plan) -> dict[tuple[str, str, int], str]:
-    towns = {network.counter(town.slug).netns: town.slug for town in plan.towns}
+def _by_municipality(text: str, network: LabNetwork, plan: Plan) -> dict[tuple[str, str, int], str]:
+    municipalities = {
+        network.counter(municipality.slug).netns: municipality.slug for municipality in plan.joined
+    }
     return {
-        (towns[netns], address, port): said
+        (municipalities[netns], address, port): said
         for (netns, address, port), said in outcomes_on_lines(text).items()
     }
 
@@ -113,22 +119,20 @@ def test_no_line_leads_to_another(
 
     An open door at home shows that the silence abroad is the line's, not a closed door's.
     """
-    visitor, visited = pair
+    source, target = pair
     found = met(plan, everywhere)
-    there = counter_address(plan, visited)
-    home = found.get((visited, there, DOOR))
+    there = counter_address(plan, target)
+    home = found.get((target, there, DOOR))
+    expect(home, OPEN, f"run `koseki verify isolation`: nobody listened at the counter of {target}")
     expect(
-        home, OPEN, f"run `koseki verify isolation`: nobody listened at the counter of {visited}"
-    )
-    expect(
-        found.get((visitor, there, DOOR)),
+        found.get((source, there, DOOR)),
         UNREACHABLE,
         "by hand: the lines' carrier routes between municipalities: have it closed",
     )
 
 
 def test_a_line_leads_to_its_own_doors_alone(
-    plan: Plan, everywhere: Everywhere, town: Municipality
+    plan: Plan, everywhere: Everywhere, municipality: Municipality
 ) -> None:
     """Of all hosts and doors of the city only those that the plan lists for counters (K-01)."""
     found = met(plan, everywhere)
@@ -136,6 +140,6 @@ def test_a_line_leads_to_its_own_doors_alone(
         (name, port)
         for address, name in hosts(plan)
         for port in DOORS
-        if found.get((town.slug, address, port)) == OPEN
+        if found.get((municipality.slug, address, port)) == OPEN
     }
     expect(seen, listed_doors(plan), "run `koseki apply --only baseline`, then verify again")

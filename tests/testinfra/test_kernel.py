@@ -66,7 +66,7 @@ for module in {modules}; do
 done
 """
 # Asked for as a plugged-in stick does, then by hand, past modprobe's refusal.
-KNOCK = """
+ATTEMPT = """
 modprobe usb-storage
 echo "modprobe $?"
 insmod "$(modinfo -F filename usb-storage)" 2>&1 | grep -o 'Operation not permitted'
@@ -135,7 +135,7 @@ def questions(plan: Plan, host: str) -> Questions:
         "command line": "cat /proc/cmdline",
         "lockdown": "cat /sys/kernel/security/lockdown",
         "modules": Question(MODULES.format(modules=modules), aside=True),
-        "knock": KNOCK,
+        "attempt": ATTEMPT,
         "boot loader": BOOT_LOADER,
         "boot rights": f"{MENU}stat -c '%n %a %U %G' ${{menu%/*}} $menu",
         "secure boot": SECURE_BOOT,
@@ -260,7 +260,7 @@ def test_usb_storage_cannot_be_loaded(facts: Facts) -> None:
     if facts.container:
         not_verified(NO_KERNEL)
     expect(
-        facts["knock"].lines,
+        facts["attempt"].lines,
         ["modprobe 1", "Operation not permitted"],
         f"{facts.remedy}; restart this host with the boot loader's own entry",
     )

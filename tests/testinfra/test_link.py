@@ -1,7 +1,7 @@
 """Link: each registry enters its own town's exchange and no other; each engine sees its own (K-17).
 
-In a lab every town's registry really knocks, with its own key from its own line, at its own account
-and at every other town's. Elsewhere nobody here is a registry: then the host is asked.
+In a lab every town's registry really connects, with its own key from its own line, to its own
+account and to every other town's. Elsewhere nobody here is a registry: then the host is asked.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ RIGHTS = {
     "INSERT statement",
     "DELETE statement",
 }
-KNOCK_SECONDS = 90
+ATTEMPT_SECONDS = 90
 WORKERS = 12
 
 SHUT_SECONDS = 1.5
 TRIES = 3
 
-# Makes each socket in the namespace it is to come from, where it stays; knocks with several. What
+# Makes each socket in the namespace it is to come from, where it stays; connects with several. What
 # came to no answer, on a busy machine, is no refusal: it is tried again.
-KNOCKS = """
+ATTEMPTS = """
 import json, os, socket, sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -70,8 +70,8 @@ def enter(netns):
     os.setns(handle, os.CLONE_NEWNET)
     os.close(handle)
 
-def knock(netns, source, account, key, others):
-    for attempt in range(told["tries"]):
+def attempt(netns, source, account, key, others):
+    for _ in range(told["tries"]):
         row = once(netns, source, account, key, others)
         if row["answered"]:
             break
@@ -119,7 +119,8 @@ with ThreadPoolExecutor(told["workers"]) as pool:
     begun = []
     for line, netns, source, account, key, kind in told["attempts"]:
         others = told["others"][line] if kind == "own" else []
-        begun.append((line, account, kind, pool.submit(knock, netns, source, account, key, others)))
+        tried = pool.submit(attempt, netns, source, account, key, others)
+        begun.append((line, account, kind, tried))
         while len(begun) > told["workers"]:
             *first, answer = begun.pop(0)
             done(*first, answer.result())
@@ -128,20 +129,20 @@ with ThreadPoolExecutor(told["workers"]) as pool:
 """
 # What an engine's process has before its eyes, and what its account could open without that.
 SEES = """
-for town in {slugs}; do
-    pid=$(systemctl show -P MainPID "koseki-link@$town.service")
-    if [ "$pid" = 0 ]; then echo "$town runs not"; continue; fi
+for slug in {slugs}; do
+    pid=$(systemctl show -P MainPID "koseki-link@$slug.service")
+    if [ "$pid" = 0 ]; then echo "$slug runs not"; continue; fi
     seen=$(nsenter --target "$pid" --mount sh -c 'cd /srv/koseki/exchange && echo * &&
         cd /etc/koseki/municipalities && echo *' | paste -sd' ')
-    echo "$town sees $seen"
-    able=$(setpriv --reuid="koseki-$town" --regid="koseki-$town" --groups="link-$town" sh -c '
+    echo "$slug sees $seen"
+    able=$(setpriv --reuid="koseki-$slug" --regid="koseki-$slug" --groups="link-$slug" sh -c '
         for other in {slugs}; do
             for place in "/srv/koseki/exchange/$other/in" "/srv/koseki/exchange/$other/done" \
                 "/etc/koseki/municipalities/$other/link.key"; do
                 if [ -r "$place" ]; then echo "$other"; fi
             done
         done' | sort -u | paste -sd' ')
-    echo "$town can $able"
+    echo "$slug can $able"
 done
 """
 STATES = """
@@ -151,7 +152,7 @@ FOLDERS = (
     "find /srv/koseki/exchange -ignore_readdir_race -maxdepth 2 -type d -printf '%m %u %g %P\\n'"
 )
 BOOKS = """\\connect {database}
-select json_build_object('town', '{slug}',
+select json_build_object('municipality', '{slug}',
   'flows', (select json_agg(flow order by flow) from link.flows),
   'rights', (select json_agg(privilege_type || ' ' ||
       case table_schema when 'link' then table_name else table_schema || '.' || table_name end)
@@ -162,22 +163,22 @@ select json_build_object('town', '{slug}',
 
 
 def questions(plan: Plan, host: str) -> Questions:
-    """Ask the link's host for units and folders, the leader for the books; knock in a lab."""
+    """Ask the link's host for units and folders, the leader for the books; connect in a lab."""
     if host == WORKSTATION:
         if not plan.site.is_lab:
             return {}
         return {
-            "knocks": Question(knocks_program(plan), aside=True, seconds=KNOCK_SECONDS),
+            "attempts": Question(attempts_program(plan), aside=True, seconds=ATTEMPT_SECONDS),
             "terminal": Question(terminal_program(plan), aside=True),
         }
     if plan.is_in(host, "databases"):
-        books = "".join(BOOKS.format(database=t.database, slug=t.slug) for t in plan.towns)
+        books = "".join(BOOKS.format(database=t.database, slug=t.slug) for t in plan.joined)
         return {
             "books": f"runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 <<'SQL'\n{books}SQL"
         }
     if not plan.is_in(host, "registry_link"):
         return {}
-    slugs = [town.slug for town in plan.towns]
+    slugs = [municipality.slug for municipality in plan.joined]
     units = [EXCHANGE, *(ENGINE.format(slug) for slug in slugs)]
     units += [RECONCILE.format(slug) + end for slug in slugs for end in (".timer", ".service")]
     address = plan.platform.lines[slugs[0]].registry
@@ -197,11 +198,11 @@ def questions(plan: Plan, host: str) -> Questions:
     }
 
 
-def knocks_program(plan: Plan) -> str:
-    """Return the command by which a lab's registries knock at the exchange."""
+def attempts_program(plan: Plan) -> str:
+    """Return the command by which a lab's registries connect to the exchange."""
     (host, *_) = plan.hosts_in("registry_link")
     network = LabNetwork(plan.site.netns, plan.inventory)
-    slugs = [town.slug for town in plan.towns]
+    slugs = [municipality.slug for municipality in plan.joined]
     rows = []
     for line in slugs:
         counter = network.counter(line)
@@ -236,13 +237,13 @@ def knocks_program(plan: Plan) -> str:
             for line in slugs
         },
     }
-    return shlex.join([sys.executable, "-c", KNOCKS, json.dumps(told)])
+    return shlex.join([sys.executable, "-c", ATTEMPTS, json.dumps(told)])
 
 
 def terminal_program(plan: Plan) -> str:
     """Return the command by which the first town's terminal tries the exchange's door."""
     (host, *_) = plan.hosts_in("registry_link")
-    counter = LabNetwork(plan.site.netns, plan.inventory).counter(plan.towns[0].slug)
+    counter = LabNetwork(plan.site.netns, plan.inventory).counter(plan.joined[0].slug)
     address, port = plan.address(host, WORKSTATION), plan.platform.link_policy.port
     return from_origin([f"{address},tcp,{port},{SHUT_SECONDS},{counter.netns},{counter.terminal}"])
 
@@ -253,11 +254,13 @@ def _met(text: str) -> dict[tuple[str, str, str], dict[str, Any]]:
     return {(row["line"], row["account"], row["kind"]): row for row in rows}
 
 
-def knock(plan: Plan, everywhere: Everywhere, line: str, account: str, kind: str) -> dict[str, Any]:
+def attempt(
+    plan: Plan, everywhere: Everywhere, line: str, account: str, kind: str
+) -> dict[str, Any]:
     """Return what one attempt met; not verified where nobody here is a registry."""
     if not plan.site.is_lab:
-        not_verified("nobody here is a registry: knock from one")
-    said = everywhere[WORKSTATION]["knocks"]
+        not_verified("nobody here is a registry: try from one")
+    said = everywhere[WORKSTATION]["attempts"]
     found = _met(said.text).get((line, account, kind))
     check(
         found,
@@ -283,10 +286,10 @@ def remedy_of(plan: Plan) -> str:
 
 
 def test_each_registry_enters_its_own_exchange(
-    plan: Plan, everywhere: Everywhere, town: Municipality
+    plan: Plan, everywhere: Everywhere, municipality: Municipality
 ) -> None:
     """With its key, from its address: its own room, no way out of it, no shell (K-17)."""
-    found = knock(plan, everywhere, town.slug, f"link-{town.slug}", "own")
+    found = attempt(plan, everywhere, municipality.slug, f"link-{municipality.slug}", "own")
     (host, *_) = plan.hosts_in("registry_link")
     seen = (found["said"], found.get("room"), found.get("others"))
     expect(seen, (INSIDE, ROOM, []), remedy_of(plan), EXCHANGE, host)
@@ -297,34 +300,34 @@ def test_no_registry_enters_another_exchange(
 ) -> None:
     """Its key at another town's account: refused (K-01)."""
     line, account = pair
-    found = knock(plan, everywhere, line, f"link-{account}", "key")
+    found = attempt(plan, everywhere, line, f"link-{account}", "key")
     (host, *_) = plan.hosts_in("registry_link")
     expect(found["said"], REFUSED, remedy_of(plan), EXCHANGE, host)
 
 
 def test_a_key_opens_from_its_own_line_only(
-    plan: Plan, everywhere: Everywhere, town: Municipality
+    plan: Plan, everywhere: Everywhere, municipality: Municipality
 ) -> None:
     """The right key for an account, on another town's line: refused (K-01)."""
-    slugs = [row.slug for row in plan.towns]
+    slugs = [row.slug for row in plan.joined]
     if len(slugs) == 1:
-        not_verified("there is one town alone")
-    line = slugs[slugs.index(town.slug) - 1]
-    found = knock(plan, everywhere, line, f"link-{town.slug}", "line")
+        not_verified("there is one municipality alone")
+    line = slugs[slugs.index(municipality.slug) - 1]
+    found = attempt(plan, everywhere, line, f"link-{municipality.slug}", "line")
     expect(found["said"], REFUSED, remedy_of(plan), EXCHANGE)
 
 
 def test_nobody_else_enters_the_exchange(plan: Plan, everywhere: Everywhere) -> None:
     """A counter's terminal does not reach it; it knows no account but the registries' (K-01)."""
-    (first, *_) = [town.slug for town in plan.towns]
+    (first, *_) = [municipality.slug for municipality in plan.joined]
     if not plan.site.is_lab:
-        not_verified("nobody here is a registry: knock from one")
+        not_verified("nobody here is a registry: try from one")
     said = everywhere[WORKSTATION]["terminal"]
     met = list(outcomes_on_lines(said.text).values())
     check(met and {*met} <= {OPEN, *SHUT}, "an attempt", said, "run `koseki verify link`")
     expect(met, [UNREACHABLE], remedy_of(plan), "nftables")
     for name in ("root", plan.platform.automation_account, f"koseki-{first}"):
-        found = knock(plan, everywhere, first, name, "account")
+        found = attempt(plan, everywhere, first, name, "account")
         check(found["said"] == REFUSED, f"{name} is refused", found, remedy_of(plan), EXCHANGE)
 
 
@@ -333,21 +336,24 @@ def test_exchange_and_engines_run(plan: Plan, facts: Facts) -> None:
     """They run, come back after a boot, and read the units that are there (K-17)."""
     seen = states(facts)
     running = [EXCHANGE]
-    for town in plan.towns:
-        running += [ENGINE.format(town.slug), RECONCILE.format(town.slug) + ".timer"]
+    for municipality in plan.joined:
+        running += [
+            ENGINE.format(municipality.slug),
+            RECONCILE.format(municipality.slug) + ".timer",
+        ]
     for unit in running:
         state = [seen.get((unit, f)) for f in ("ActiveState", "UnitFileState", "NeedDaemonReload")]
         expect((unit, state), (unit, ["active", "enabled", "no"]), facts.remedy, unit)
 
 
 @on_hosts("registry_link")
-def test_registry_and_register_agree(facts: Facts, town: Municipality) -> None:
+def test_registry_and_register_agree(facts: Facts, municipality: Municipality) -> None:
     """The last reconciliation found no difference; one that did left its report in out/ (K-17)."""
-    unit = RECONCILE.format(town.slug) + ".service"
+    unit = RECONCILE.format(municipality.slug) + ".service"
     expect(
         (unit, states(facts).get((unit, "Result"))),
         (unit, "success"),
-        f"read the report: `koseki link status {town.slug}`, and docs/link.md",
+        f"read the report: `koseki link status {municipality.slug}`, and docs/link.md",
         unit,
     )
 
@@ -356,8 +362,12 @@ def test_registry_and_register_agree(facts: Facts, town: Municipality) -> None:
 def test_folders_belong_to_whom_the_plan_says(plan: Plan, facts: Facts) -> None:
     """The chroot is root's; the registry writes in/ and out/, the engine the others (K-01)."""
     wanted = {"755 root root"}
-    for town in plan.towns:
-        peer, engine, slug = f"link-{town.slug}", f"koseki-{town.slug}", town.slug
+    for municipality in plan.joined:
+        peer, engine, slug = (
+            f"link-{municipality.slug}",
+            f"koseki-{municipality.slug}",
+            municipality.slug,
+        )
         wanted |= {
             f"750 root {peer} {slug}",
             f"2770 {peer} {peer} {slug}/in",
@@ -366,7 +376,7 @@ def test_folders_belong_to_whom_the_plan_says(plan: Plan, facts: Facts) -> None:
             f"2750 {engine} {peer} {slug}/quarantine",
             f"2700 {engine} {peer} {slug}/work",
         }
-    gone = {town.slug for town in plan.gone}
+    gone = {municipality.slug for municipality in plan.gone}
     lines = {line.split()[-1]: line for line in facts["folders"].lines}
     seen = {line for path, line in lines.items() if path.split("/")[0] not in gone}
     expect(seen, wanted, facts.remedy)
@@ -376,9 +386,9 @@ def test_folders_belong_to_whom_the_plan_says(plan: Plan, facts: Facts) -> None:
 
 
 @on_hosts("registry_link")
-def test_an_engine_sees_its_own_town(facts: Facts, town: Municipality) -> None:
+def test_an_engine_sees_its_own_municipality(facts: Facts, municipality: Municipality) -> None:
     """Neither its process nor its account reaches another town's files or keys (K-01)."""
-    slug = town.slug
+    slug = municipality.slug
     seen = [line for line in facts["sees"].lines if line.startswith(f"{slug} ")]
     expect(seen, [f"{slug} sees {slug} {slug}", f"{slug} can {slug}"], facts.remedy, "koseki-link@")
 
@@ -386,7 +396,11 @@ def test_an_engine_sees_its_own_town(facts: Facts, town: Municipality) -> None:
 @on_hosts("registry_link")
 def test_accounts_of_registries_open_nothing_else(plan: Plan, facts: Facts) -> None:
     """They are in no group but their own, so that the host's own sshd does not know them (K-01)."""
-    expect(facts["groups"].lines, [f"link-{town.slug}" for town in plan.towns], facts.remedy)
+    expect(
+        facts["groups"].lines,
+        [f"link-{municipality.slug}" for municipality in plan.joined],
+        facts.remedy,
+    )
     check(
         "allowgroups" in facts["doors"].text and "link-" not in facts["doors"].text,
         "a list of groups without the registries'",
@@ -401,7 +415,7 @@ def test_the_exchange_carries_files_alone(plan: Plan, facts: Facts) -> None:
     """SFTP in a chroot: no shell, no tunnel, no password, no certificate of a person (K-01)."""
     seen = dict(line.split(" ", 1) for line in facts["sshd"].lines if " " in line)
     wanted = {
-        "chrootdirectory": f"/srv/koseki/exchange/{plan.towns[0].slug}",
+        "chrootdirectory": f"/srv/koseki/exchange/{plan.joined[0].slug}",
         "disableforwarding": "yes",
         "permittty": "no",
         "permitrootlogin": "no",
@@ -449,6 +463,6 @@ def test_the_books_are_there_and_append_only(plan: Plan, everywhere: Everywhere)
     if not hosts:
         not_verified("no database host leads; see the suite replication")
     rows = [json.loads(line) for line in everywhere[hosts[0]]["books"].lines]
-    seen = {row.pop("town"): {**row, "rights": sorted(row["rights"])} for row in rows}
+    seen = {row.pop("municipality"): {**row, "rights": sorted(row["rights"])} for row in rows}
     wanted = {"flows": FLOWS, "rights": sorted(RIGHTS), "owners": ["postgres"]}
-    expect(seen, {town.slug: wanted for town in plan.towns}, "run `koseki apply`")
+    expect(seen, {municipality.slug: wanted for municipality in plan.joined}, "run `koseki apply`")

@@ -1,7 +1,7 @@
 """Requests: a person works in a town's database under an open request alone (K-05).
 
-Read only, except that one person's account knocks once on each server where no request is open:
-a refusal that is not tried and not recorded would prove nothing.
+Read only, except that one person's account tries to enter once on each server where no request is
+open: a refusal that is not tried and not recorded would prove nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ select json_build_object(
   'sessions', (select coalesce(json_agg(json_build_array(usename, datname)), '[]')
       from pg_stat_activity where usename like 'operator\\_%'));
 """
-TOWN = """
+IN_DATABASE = """
 select json_build_object('database', current_database(),
   'open', (select coalesce(json_agg(json_build_array('operator_' || operator,
       current_database() || '_' || scope)), '[]') from platform.requests r
@@ -68,7 +68,7 @@ select json_build_object('database', current_database(),
       where grantee <> 'postgres'::regrole));
 """
 # As the person's own account: admitted under a request, otherwise the server's refusal.
-KNOCK = (
+ATTEMPT = (
     "cd / && setpriv --reuid={name} --regid={name} --clear-groups "
     "{program} -XAtq -d {database} -U operator_{name} -c 'select current_user' 2>&1"
 )
@@ -81,16 +81,18 @@ STATE = (
 
 
 def questions(plan: Plan, host: str) -> Questions:
-    """Ask each server for roles, rights, triggers and timer, and let one person knock."""
+    """Ask each server for roles, rights, triggers and timer, and let one person try to enter."""
     if host == WORKSTATION or not plan.is_in(host, "databases"):
         return {}
-    asks = "".join(f"\\connect {t.database}\n{TOWN.format(seconds=SECONDS)}" for t in plan.towns)
+    asks = "".join(
+        f"\\connect {t.database}\n{IN_DATABASE.format(seconds=SECONDS)}" for t in plan.joined
+    )
     told = f"runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 <<'SQL'\n{CLUSTER}{asks}SQL\n"
     asked = {"told": f"cd / && {told}", "timer": STATE}
-    if plan.towns:
+    if plan.joined:
         for name in workers(plan, host)[:1]:
-            asked["knock"] = KNOCK.format(
-                name=name, database=plan.towns[0].database, program=program(plan)
+            asked["attempt"] = ATTEMPT.format(
+                name=name, database=plan.joined[0].database, program=program(plan)
             )
     return asked
 
@@ -116,9 +118,9 @@ def of_cluster(facts: Facts) -> dict[str, Any]:
     return dict(lines(facts)[0])
 
 
-def of_town(facts: Facts, town: Municipality) -> dict[str, Any]:
+def of_municipality(facts: Facts, municipality: Municipality) -> dict[str, Any]:
     """Return what a server tells of one municipality's database."""
-    return next(row for row in lines(facts)[1:] if row["database"] == town.database)
+    return next(row for row in lines(facts)[1:] if row["database"] == municipality.database)
 
 
 def lines(facts: Facts) -> list[dict[str, Any]]:
@@ -167,7 +169,11 @@ def test_what_a_person_does_is_noted_without_names(plan: Plan, everywhere: Every
 def test_a_person_holds_what_a_request_grants(plan: Plan, everywhere: Everywhere) -> None:
     """Every membership of a person is one open request's, to use and not to hand on (K-05)."""
     facts = leading(plan, everywhere)
-    granted = {tuple(pair) for town in plan.towns for pair in of_town(facts, town)["open"]}
+    granted = {
+        tuple(pair)
+        for municipality in plan.joined
+        for pair in of_municipality(facts, municipality)["open"]
+    }
     seen = {
         (member, role) if not (admin or may_set) else (member, f"{role} with more than its use")
         for member, role, admin, may_set in of_cluster(facts)["holds"]
@@ -182,36 +188,38 @@ def test_a_person_holds_what_a_request_grants(plan: Plan, everywhere: Everywhere
 
 
 def test_only_a_request_opens_the_door(
-    plan: Plan, everywhere: Everywhere, town: Municipality
+    plan: Plan, everywhere: Everywhere, municipality: Municipality
 ) -> None:
     """CONNECT is with whom this town's open requests name, and nobody else (K-05)."""
     facts = leading(plan, everywhere)
-    seen = of_town(facts, town)
+    seen = of_municipality(facts, municipality)
     expect(set(seen["enter"]), {role for role, _ in seen["open"]}, REMEDY, SERVICE, facts.host)
 
 
 @on_hosts("databases")
-def test_the_database_asks_at_every_login(facts: Facts, town: Municipality) -> None:
+def test_the_database_asks_at_every_login(facts: Facts, municipality: Municipality) -> None:
     """The login trigger is there, always on, the superuser's: a late timer opens nothing (K-05)."""
-    seen = [tuple(row) for row in of_town(facts, town)["login"]]
+    seen = [tuple(row) for row in of_municipality(facts, municipality)["login"]]
     expect(seen, [("login", "A", "postgres", "postgres", True)], REMEDY, "patroni")
 
 
 @on_hosts("databases")
-def test_the_register_of_requests_is_only_added_to(facts: Facts, town: Municipality) -> None:
+def test_the_register_of_requests_is_only_added_to(
+    facts: Facts, municipality: Municipality
+) -> None:
     """No row is changed or deleted, and nobody but the superuser may touch the tables (K-05)."""
-    seen = of_town(facts, town)
+    seen = of_municipality(facts, municipality)
     expect(seen["append only"], list(RECORD), REMEDY, "patroni")
     expect(seen["others"], [], "by hand: take back what was granted on these")
 
 
 @on_hosts("databases")
-def test_what_has_expired_has_ended(facts: Facts, town: Municipality) -> None:
+def test_what_has_expired_has_ended(facts: Facts, municipality: Municipality) -> None:
     """The clock's end is written down, and no session outlives its request (K-05)."""
-    seen = of_town(facts, town)
+    seen = of_municipality(facts, municipality)
     expect(seen["unended"], [], f"run `journalctl -u {SERVICE} -n 50` on {facts.host}", SERVICE)
     may = {role for role, _ in seen["open"]}
-    here = {role for role, name in of_cluster(facts)["sessions"] if name == town.database}
+    here = {role for role, name in of_cluster(facts)["sessions"] if name == municipality.database}
     expect(here - may, set(), f"run `journalctl -u {SERVICE} -n 50` on {facts.host}", SERVICE)
 
 
@@ -226,15 +234,17 @@ def test_requests_end_by_the_clock(facts: Facts) -> None:
 
 @on_hosts("databases")
 def test_a_session_without_a_request_is_refused_and_recorded(plan: Plan, facts: Facts) -> None:
-    """A person knocks at a town's database: turned away, with a line in the journal (K-05)."""
-    if not plan.towns or not workers(plan, facts.host):
+    """A person who tries to enter is turned away, with a line in the journal (K-05)."""
+    if not plan.joined or not workers(plan, facts.host):
         not_verified("no municipality has joined, or no operator works here")
     role = f"{PREFIX}{workers(plan, facts.host)[0]}"
-    town = plan.towns[0]
-    if role in {name for name, _ in of_town(facts, town)["open"]}:
-        not_verified(f"a request of {town.slug} is open for {role}")
-    seen = facts["knock"]
+    municipality = plan.joined[0]
+    if role in {name for name, _ in of_municipality(facts, municipality)["open"]}:
+        not_verified(f"a request of {municipality.slug} is open for {role}")
+    seen = facts["attempt"]
     refused = "permission denied for database" in seen.text or "no open request" in seen.text
     check(refused and role not in seen.lines, "a refusal for lack of a request", seen, REMEDY)
-    recorded = [line for line in facts["record"].lines if f"{role}@{town.database} " in line]
+    recorded = [
+        line for line in facts["record"].lines if f"{role}@{municipality.database} " in line
+    ]
     check(recorded, "a line of that refusal", facts["record"], REMEDY, "patroni")

@@ -1,7 +1,8 @@
 """Takeover: nobody reads for another municipality unless that is declared (K-06).
 
-Read only: nothing is declared here. In a lab every town's terminal knocks, from its own line and
-with its own certificate, where the host municipality would issue for the one that is cut off.
+Read only: nothing is declared here. In a lab every municipality's terminal connects, from its own
+line and with its own certificate, where the host municipality would issue for the one that is
+cut off.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ RECORD = ["takeover_documents", "takeover_ends", "takeovers"]
 SHUT = ("permission denied for database", "no takeover of ")
 REMEDY = "run `koseki drift`: it names the command that mends it; find out who changed it"
 END = "by hand: end it (`koseki takeover status` names it), or read koseki-requests' journal"
-TOWN = """
+IN_DATABASE = """
 select json_build_object('database', current_database(),
   'role', (select rolcanlogin and not (rolsuper or rolcreaterole or rolcreatedb or rolreplication
       or rolbypassrls) from pg_roles where rolname = current_database() || '_takeover'),
@@ -55,7 +56,7 @@ select json_build_object('database', current_database(),
       from platform.takeover_documents));
 """
 # As who stands in, with its own key, through the proxy.
-KNOCK = (
+ATTEMPT = (
     "cd / && env PGUSER=koseki_{slug}_takeover PGSSLMODE=verify-ca PGCONNECT_TIMEOUT=10 "
     "PGSSLROOTCERT=/etc/koseki/pki/ca.crt "
     "PGSSLCERT=/etc/koseki/municipalities/takeover-{slug}/client.crt "
@@ -75,26 +76,26 @@ PATIENT = (
 
 
 def questions(plan: Plan, host: str) -> Questions:
-    """Ask the servers for rights and records; let terminals and who stands in knock."""
+    """Ask the servers for rights and records; let terminals and who stands in connect."""
     if host == WORKSTATION:
-        return {"knocks": knocks(plan)} if plan.site.is_lab and plan.cut_off_towns else {}
+        return {"attempts": attempts(plan)} if plan.site.is_lab and plan.cut_off else {}
     asked: dict[str, str] = {}
     if plan.is_in(host, "databases"):
         asks = "".join(
-            f"\\connect {t.database}\n{TOWN.format(seconds=SECONDS)}" for t in plan.towns
+            f"\\connect {t.database}\n{IN_DATABASE.format(seconds=SECONDS)}" for t in plan.joined
         )
         command = "runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1"
         asked["told"] = f"cd / && {command} <<'SQL'\n{asks}SQL\n"
     if plan.is_in(host, "application"):
-        for town in plan.cut_off_towns:
-            asked[f"stand-in {town.slug}"] = KNOCK.format(
-                slug=town.slug, port=plan.ports.proxy_leader
+        for municipality in plan.cut_off:
+            asked[f"stand-in {municipality.slug}"] = ATTEMPT.format(
+                slug=municipality.slug, port=plan.ports.proxy_leader
             )
         asked["keys"] = "cd /etc/koseki/municipalities && ls -d takeover-*"
     return asked
 
 
-def knocks(plan: Plan) -> str:
+def attempts(plan: Plan) -> str:
     """Return the commands by which every terminal of a lab, and nobody, asks for each stand-in."""
     network, keys = LabNetwork(plan.site.netns, plan.inventory), stand_ins_of(plan.site)
     (host, *_) = plan.hosts_in("application")
@@ -102,10 +103,10 @@ def knocks(plan: Plan) -> str:
     authority = plan.site.state / "pki" / "ca.crt"
     terminal = {row.municipality: row.id for row in plan.platform.terminals}
     lines = []
-    for cut_off in plan.cut_off_towns:
+    for cut_off in plan.cut_off:
         for path in (f"/takeover/{cut_off.slug}/", f"/takeover/{cut_off.slug}"):
-            for name in (*(town.slug for town in plan.towns), NOBODY):
-                line = plan.host_town.slug if name == NOBODY else name
+            for name in (*(municipality.slug for municipality in plan.joined), NOBODY):
+                line = plan.host_municipality.slug if name == NOBODY else name
                 own = f"{keys}/{terminal.get(name)}"
                 certificate = [] if name == NOBODY else ["--cert", f"{own}.crt"]
                 certificate += [] if name == NOBODY else ["--key", f"{own}.key"]
@@ -116,12 +117,12 @@ def knocks(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def of_town(facts: Facts, town: Municipality) -> dict[str, Any]:
+def of_municipality(facts: Facts, municipality: Municipality) -> dict[str, Any]:
     """Return what a server tells of one municipality's database."""
     said = facts["told"]
     check(said.rc == 0, "an answer of every database", said, facts.remedy, "patroni", facts.host)
     rows = [json.loads(line) for line in said.lines]
-    return dict(next(row for row in rows if row["database"] == town.database))
+    return dict(next(row for row in rows if row["database"] == municipality.database))
 
 
 def leading(plan: Plan, everywhere: Everywhere) -> Facts:
@@ -132,55 +133,59 @@ def leading(plan: Plan, everywhere: Everywhere) -> Facts:
     return not_verified("no database host leads; see the suite replication")
 
 
-def undeclared(plan: Plan, everywhere: Everywhere, town: Municipality) -> None:
+def undeclared(plan: Plan, everywhere: Everywhere, municipality: Municipality) -> None:
     """End the test where a takeover is declared: what is refused then is another matter."""
-    if of_town(leading(plan, everywhere), town)["declared"]:
-        not_verified(f"a takeover of {town.slug} is declared")
+    if of_municipality(leading(plan, everywhere), municipality)["declared"]:
+        not_verified(f"a takeover of {municipality.slug} is declared")
 
 
 def test_only_the_clause_brings_who_stands_in(
-    plan: Plan, everywhere: Everywhere, town: Municipality
+    plan: Plan, everywhere: Everywhere, municipality: Municipality
 ) -> None:
     """A role where the plan says issued_by_host_in_failure; for every other town none (K-06)."""
-    seen = of_town(leading(plan, everywhere), town)
-    expect(seen["role"], True if town in plan.cut_off_towns else None, REMEDY, "patroni")
+    seen = of_municipality(leading(plan, everywhere), municipality)
+    expect(seen["role"], True if municipality in plan.cut_off else None, REMEDY, "patroni")
 
 
 def test_who_stands_in_holds_a_right_while_it_is_declared(
-    plan: Plan, everywhere: Everywhere, town: Municipality
+    plan: Plan, everywhere: Everywhere, municipality: Municipality
 ) -> None:
     """To read this town alone, by the declaration's row; otherwise just its series (K-06)."""
-    seen = of_town(leading(plan, everywhere), town)
-    wanted = ["koseki_takeover"] if town in plan.cut_off_towns else []
-    wanted = [f"{town.database}_read"] * seen["declared"] + wanted
+    seen = of_municipality(leading(plan, everywhere), municipality)
+    wanted = ["koseki_takeover"] if municipality in plan.cut_off else []
+    wanted = [f"{municipality.database}_read"] * seen["declared"] + wanted
     expect(sorted(seen["holds"]), sorted(wanted), END, "patroni")
 
 
 @on_hosts("databases")
-def test_the_database_asks_who_stands_in(facts: Facts, town: Municipality) -> None:
+def test_the_database_asks_who_stands_in(facts: Facts, municipality: Municipality) -> None:
     """The login trigger is there, always on, the superuser's, in every town's database (K-06)."""
-    seen = [tuple(row) for row in of_town(facts, town)["login"]]
+    seen = [tuple(row) for row in of_municipality(facts, municipality)["login"]]
     expect(seen, [("login", "A", "postgres", "postgres", True)], REMEDY, "patroni")
 
 
 @on_hosts("databases")
-def test_declarations_and_documents_are_only_added(facts: Facts, town: Municipality) -> None:
+def test_declarations_and_documents_are_only_added(
+    facts: Facts, municipality: Municipality
+) -> None:
     """No row of a declaration, its end or an issued document is changed or deleted (K-06)."""
-    expect(of_town(facts, town)["append only"], RECORD, REMEDY, "patroni")
+    expect(of_municipality(facts, municipality)["append only"], RECORD, REMEDY, "patroni")
 
 
 @on_hosts("databases")
-def test_what_has_ended_is_over(facts: Facts, town: Municipality) -> None:
+def test_what_has_ended_is_over(facts: Facts, municipality: Municipality) -> None:
     """The clock's end is written down, and nobody's session outlives it (K-06)."""
-    seen = of_town(facts, town)
+    seen = of_municipality(facts, municipality)
     expect(seen["unended"], 0, END, "koseki-requests")
     if not seen["declared"]:
         expect(seen["sessions"], 0, END, "koseki-requests")
 
 
-def test_issued_numbers_have_no_gap(plan: Plan, everywhere: Everywhere, town: Municipality) -> None:
+def test_issued_numbers_have_no_gap(
+    plan: Plan, everywhere: Everywhere, municipality: Municipality
+) -> None:
     """From one to the last that was taken, each number has its document (K-06)."""
-    seen = of_town(leading(plan, everywhere), town)
+    seen = of_municipality(leading(plan, everywhere), municipality)
     remedy = "run `koseki takeover status`; find out who removed a document"
     expect(seen["numbers"], list(range(1, seen["last"] + 1)), remedy)
 
@@ -190,40 +195,40 @@ def test_who_stands_in_is_refused_by_the_database(
     plan: Plan, everywhere: Everywhere, facts: Facts
 ) -> None:
     """With its own key, through the proxy, while nothing is declared (K-06)."""
-    if not plan.cut_off_towns:
+    if not plan.cut_off:
         not_verified("no municipality that has joined has the clause")
-    for town in plan.cut_off_towns:
-        undeclared(plan, everywhere, town)
-        seen = facts[f"stand-in {town.slug}"]
+    for municipality in plan.cut_off:
+        undeclared(plan, everywhere, municipality)
+        seen = facts[f"stand-in {municipality.slug}"]
         check(any(said in seen.text for said in SHUT), "a refusal", seen, END, "haproxy")
 
 
 @on_hosts("application")
 def test_only_who_stands_in_has_such_a_key(plan: Plan, facts: Facts) -> None:
     """No key to another municipality's registers but that of the clause (K-06)."""
-    wanted = [f"takeover-{town.slug}" for town in plan.cut_off_towns]
+    wanted = [f"takeover-{municipality.slug}" for municipality in plan.cut_off]
     expect(facts["keys"].lines, wanted, f"remove what is too much; {facts.remedy}")
 
 
 def test_undeclared_every_terminal_is_refused_alike(
-    plan: Plan, everywhere: Everywhere, town: Municipality
+    plan: Plan, everywhere: Everywhere, municipality: Municipality
 ) -> None:
     """The host municipality's too: the very bytes that somebody without a certificate gets (K-06).
 
     With and without the last slash, so that not even the path tells that there is such a clause.
     """
-    if not plan.site.is_lab or not plan.cut_off_towns:
-        not_verified("nobody here stands at a counter: knock from a terminal")
-    met = split_knocks(everywhere[WORKSTATION]["knocks"].text)
-    for cut_off in plan.cut_off_towns:
+    if not plan.site.is_lab or not plan.cut_off:
+        not_verified("nobody here stands at a counter: try from a terminal")
+    met = split_attempts(everywhere[WORKSTATION]["attempts"].text)
+    for cut_off in plan.cut_off:
         undeclared(plan, everywhere, cut_off)
         for path in (f"/takeover/{cut_off.slug}/", f"/takeover/{cut_off.slug}"):
-            refusal, seen = met[f"{NOBODY} {path}"], met[f"{town.slug} {path}"]
+            refusal, seen = met[f"{NOBODY} {path}"], met[f"{municipality.slug} {path}"]
             check(" 403 " in refusal.partition("\n")[0], "a refusal of nobody", refusal, REMEDY)
             expect(seen, refusal, REMEDY, "nginx", plan.hosts_in("application")[0])
 
 
-def split_knocks(said: str) -> dict[str, str]:
+def split_attempts(said: str) -> dict[str, str]:
     """Return what each attempt met, by who and path, without the second that it was given in."""
     parts = (part.partition("\n") for part in said.split("@@ ")[1:])
     return {name: DATE.sub("", rest).strip() for name, _, rest in parts}

@@ -53,15 +53,17 @@ def questions(plan: Plan, host: str) -> Questions:
         return {}
     texts = json.dumps({str(n): text.encode().hex() for n, text in enumerate(SURVIVORS)})
     asked: dict[str, str | Question] = {}
-    for town in plan.towns:
-        connection = f"'host=127.0.0.1 port={plan.ports.proxy_leader} dbname={town.database}'"
+    for municipality in plan.joined:
+        connection = (
+            f"'host=127.0.0.1 port={plan.ports.proxy_leader} dbname={municipality.database}'"
+        )
         script = THERE_AND_BACK.format(texts=texts)
-        command = f"{psql(plan, town)} {connection} <<'SQL'\n{script}\nSQL"
-        asked[f"text {town.slug}"] = Question(command, aside=True)
-    if plan.towns and plan.platform.application_release.name == STAND_IN_NAME:
+        command = f"{psql(plan, municipality)} {connection} <<'SQL'\n{script}\nSQL"
+        asked[f"text {municipality.slug}"] = Question(command, aside=True)
+    if plan.joined and plan.platform.application_release.name == STAND_IN_NAME:
         command = PRINT.format(
             forms=FORMS,
-            slug=plan.towns[0].slug,
+            slug=plan.joined[0].slug,
             texts=json.dumps(PRINTABLE).replace("\\", "\\\\"),
             refused=json.dumps(WITHOUT_FORM).replace("\\", "\\\\"),
         )
@@ -70,9 +72,9 @@ def questions(plan: Plan, host: str) -> Questions:
 
 
 @on_hosts("application")
-def test_text_comes_back_from_each_database(facts: Facts, town: Municipality) -> None:
+def test_text_comes_back_from_each_database(facts: Facts, municipality: Municipality) -> None:
     """Through the proxy into the database and back: the same bytes, and no two are one (K-19)."""
-    said = facts[f"text {town.slug}"]
+    said = facts[f"text {municipality.slug}"]
     check(said.rc == 0, "an answer", said, facts.remedy, "haproxy")
     back, distinct, alike = said.lines
     seen = [bytes.fromhex(json.loads(back)[str(n)]).decode() for n in range(len(SURVIVORS))]
@@ -93,7 +95,7 @@ def test_a_print_shows_the_registered_forms(plan: Plan, facts: Facts) -> None:
     if plan.platform.application_release.name != STAND_IN_NAME:
         not_verified("the vendor's release prints in its own way")
     seen = facts["print"].json
-    expect(seen["status"], 200, facts.remedy, f"koseki-application@{plan.towns[0].slug}")
+    expect(seen["status"], 200, facts.remedy, f"koseki-application@{plan.joined[0].slug}")
     lines = [line.strip("\f") for line in seen["text"].splitlines() if line.strip("\f")]
     expect(lines[: len(PRINTABLE)], list(PRINTABLE), facts.remedy)
     expect(seen["wrong"], [], "by hand: these print in another form: see the font's package")

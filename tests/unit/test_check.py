@@ -18,7 +18,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.lab.network import LabNetwork
 from koseki_ops.plan.earlier_form import MOVED, MOVED_IN_ROW
 from koseki_ops.plan.flows import firewall_of
-from koseki_ops.plan.for_ansible import exchanges, instances, subnets, tenants
+from koseki_ops.plan.for_ansible import exchanges, instances, municipality_names, subnets
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import check_digit
 from koseki_ops.plan.rules import check_inventory, load_platform
@@ -48,7 +48,7 @@ def edit(path: Path, change: Edit) -> None:
     path.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
 
 
-def town(index: int, **values: object) -> Edit:
+def municipality(index: int, **values: object) -> Edit:
     """Return an edit of one municipality's row."""
     return lambda content: content["municipalities"][index].update(values)
 
@@ -82,55 +82,55 @@ def waived(**values: object) -> Edit:
 BAD: dict[str, tuple[str, Edit, str, str]] = {
     "wrong check digit": (
         "municipalities.yml",
-        town(0, code6="202054"),
+        municipality(0, code6="202054"),
         "municipalities[0].code6 is '202054'",
         "wrong check digit; 20205 takes 3",
     ),
     "code as integer": (
         "municipalities.yml",
-        town(0, code6=202053),
+        municipality(0, code6=202053),
         "municipalities[0].code6 is 202053",
         "is a string, not a number",
     ),
     "five-digit code": (
         "municipalities.yml",
-        town(0, code6="20205"),
+        municipality(0, code6="20205"),
         "municipalities[0].code6 is '20205'",
         "six digits",
     ),
     "duplicate code": (
         "municipalities.yml",
-        town(1, code6="202053", name="飯田市", kana="いいだし", kind="市"),
+        municipality(1, code6="202053", name="飯田市", kana="いいだし", kind="市"),
         "municipalities[1].code6",
         "municipalities[0] has it already",
     ),
     "下条 for 下條": (
         "municipalities.yml",
-        town(3, name="下条村"),
+        municipality(3, name="下条村"),
         "municipalities[3].name is '下条村'",
         "registered as 下條村",
     ),
     "松川村 for 松川町": (
         "municipalities.yml",
-        town(8, name="松川村", kind="村"),
+        municipality(8, name="松川村", kind="村"),
         "municipalities[8].name is '松川村'",
         "registered as 松川町",
     ),
     "date that is none": (
         "municipalities.yml",
-        town(0, joined_on="2015-11-31"),
+        municipality(0, joined_on="2015-11-31"),
         "municipalities[0].joined_on is '2015-11-31'",
         'written "YYYY-MM-DD"',
     ),
     "left before it joined": (
         "municipalities.yml",
-        town(1, left_on="2015-10-31"),
+        municipality(1, left_on="2015-10-31"),
         "municipalities[1]",
         "left_on is not after joined_on",
     ),
     "the host leaves": (
         "municipalities.yml",
-        town(0, left_on="2026-04-01"),
+        municipality(0, left_on="2026-04-01"),
         "municipalities[0]",
         "cannot leave it",
     ),
@@ -166,7 +166,7 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
     ),
     "misspelt key": (
         "municipalities.yml",
-        town(0, joined="2015-11-01"),
+        municipality(0, joined="2015-11-01"),
         "municipalities[0].joined",
         "no such key",
     ),
@@ -244,25 +244,25 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
     ),
     "terminal under another's name": (
         "municipalities.yml",
-        town(7, terminals=["iida-01"]),
+        municipality(7, terminals=["iida-01"]),
         "municipalities[7] is",
         "is called oshika-NN",
     ),
     "two terminals of one name": (
         "municipalities.yml",
-        town(0, terminals=["iida-01", "iida-01"]),
+        municipality(0, terminals=["iida-01", "iida-01"]),
         "municipalities[0] is",
         "terminals[1] is iida-01, which is there already",
     ),
     "terminal with a free name": (
         "municipalities.yml",
-        town(0, terminals=["counter 1"]),
+        municipality(0, terminals=["counter 1"]),
         "municipalities[0].terminals[0] is 'counter 1'",
         "match pattern",
     ),
     "municipality without a terminal": (
         "municipalities.yml",
-        town(13, terminals=[]),
+        municipality(13, terminals=[]),
         "municipalities[13].terminals is []",
         "at least 1 item",
     ),
@@ -282,7 +282,7 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
     ),
     "takeover without anybody to issue": (
         "municipalities.yml",
-        town(0, host=False),
+        municipality(0, host=False),
         "municipalities is '0 rows with host: true'",
         "exactly one runs the platform",
     ),
@@ -294,7 +294,7 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
     ),
     "signatory with a quote": (
         "municipalities.yml",
-        town(0, signatory="it's"),
+        municipality(0, signatory="it's"),
         'municipalities[0].signatory is "it\'s"',
         "pattern",
     ),
@@ -304,7 +304,7 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
         "gateway.body_kb is 0",
         "greater than 0",
     ),
-    "registry on another town's line": (
+    "registry on another municipality's line": (
         "network.yml",
         lambda content: content["lines"]["neba"].update(registry="10.20.101.21"),
         "lines.neba is",
@@ -500,13 +500,13 @@ BAD: dict[str, tuple[str, Edit, str, str]] = {
     ),
     "kind that the name does not end with": (
         "municipalities.yml",
-        town(0, kind="村"),
+        municipality(0, kind="村"),
         "municipalities[0].kind is '村'",
         "does not end with it",
     ),
     "slug with a dash": (
         "municipalities.yml",
-        town(0, slug="ii-da"),
+        municipality(0, slug="ii-da"),
         "municipalities[0].slug is 'ii-da'",
         "a slug has 2 to 16",
     ),
@@ -724,14 +724,27 @@ def test_a_value_that_was_renamed_is_told_its_name(inventories: Path) -> None:
     )
 
 
+def test_a_filter_that_was_renamed_is_told_its_name(inventories: Path) -> None:
+    """Ansible would say half-way through a run that it has no filter of that name."""
+    path = inventories / "iida/group_vars/databases/postgresql.yml"
+    text = path.read_text(encoding="utf-8").replace("koseki_municipality_names", "koseki_tenants")
+    path.write_text(text, encoding="utf-8")
+    (finding,) = check_inventory(Inventory(inventories / "iida"), TODAY)
+    assert str(finding) == (
+        "inventories/iida/group_vars/databases/postgresql.yml: koseki_tenants is "
+        "'{{ koseki_municipalities_today | koseki_tenants }}': "
+        "it is called koseki_municipality_names now; rename it there"
+    )
+
+
 def test_what_does_not_hold_is_never_used(inventories: Path) -> None:
     """Whoever asks for the typed plan is told the first fault, and how many more there are."""
     path = inventories / "iida/group_vars/all/municipalities.yml"
-    edit(path, town(0, kind="村"))
+    edit(path, municipality(0, kind="村"))
     with pytest.raises(KosekiError, match="the inventory is not valid: municipalities") as one:
         load_platform(Inventory(inventories / "iida"), TODAY)
     assert "more:" not in str(one.value)
-    edit(path, town(1, kind="村"))
+    edit(path, municipality(1, kind="村"))
     with pytest.raises(KosekiError, match=r"and \d+ more: run `koseki check`"):
         load_platform(Inventory(inventories / "iida"), TODAY)
 
@@ -771,7 +784,7 @@ EARLIER: dict[str, tuple[str, Edit, str]] = {
     ),
     "municipalities[].issued_by_host_in_failure": (
         "municipalities.yml",
-        town(7, issued_by_host_in_failure=True),
+        municipality(7, issued_by_host_in_failure=True),
         "takeover replaces it: take issued_by_host_in_failure out",
     ),
 }
@@ -808,7 +821,7 @@ def test_an_inventory_of_the_version_before_gets_one_refusal(
     assert set(MOVED) | {f"municipalities[].{key}" for key in MOVED_IN_ROW} == set(EARLIER)
 
 
-NEW_TOWN = """  - code6: "204820"
+NEW_MUNICIPALITY = """  - code6: "204820"
     name: 松川村
     kana: まつかわむら
     slug: matsukawamura
@@ -830,25 +843,33 @@ def test_a_new_municipality_takes_two_edits(inventories: Path, name: str) -> Non
     """Its row and its line; everything else that it has is made from them."""
     folder = inventories / name / "group_vars/all"
     before = Inventory(inventories / name).platform
-    for file, row in (("municipalities.yml", NEW_TOWN), ("network.yml", NEW_LINE)):
+    for file, row in (("municipalities.yml", NEW_MUNICIPALITY), ("network.yml", NEW_LINE)):
         with (folder / file).open("a", encoding="utf-8") as plan:
             plan.write(row)
         inventory = Inventory(inventories / name)
         holds = check_inventory(inventory, TODAY) == []
         assert holds == (file == "network.yml"), "neither of the two is enough"
     platform = inventory.platform
-    town = platform.municipalities[-1]
-    assert [town.slug for town in platform.towns] == [*(t.slug for t in before.towns), town.slug]
-    assert [row.id for row in platform.terminals[-2:]] == town.terminals
-    assert [row["database"] for row in tenants([town])] == ["koseki_matsukawamura"]
-    assert subnets([town], platform.lines) == {town.slug: ["10.99.0.0/24"]}
+    municipality = platform.municipalities[-1]
+    assert [municipality.slug for municipality in platform.joined] == [
+        *(t.slug for t in before.joined),
+        municipality.slug,
+    ]
+    assert [row.id for row in platform.terminals[-2:]] == municipality.terminals
+    assert [row["database"] for row in municipality_names([municipality])] == [
+        "koseki_matsukawamura"
+    ]
+    assert subnets([municipality], platform.lines) == {municipality.slug: ["10.99.0.0/24"]}
     (exchange,) = exchanges(
-        [town], platform.lines, platform.link_policy, platform.service_ports, "/ca.crt"
+        [municipality], platform.lines, platform.link_policy, platform.service_ports, "/ca.crt"
     )
     assert (exchange["peer"], exchange["account"]) == ("10.99.0.21", "link-matsukawamura")
-    assert instances([town], platform.service_ports, "")[town.slug]["KOSEKI_CODE"] == "204820"
+    assert (
+        instances([municipality], platform.service_ports, "")[municipality.slug]["KOSEKI_CODE"]
+        == "204820"
+    )
     ways = {rule.flow: rule.peers for rule in firewall_of(inventory, "application1").inbound}
     ways |= {rule.flow: rule.peers for rule in firewall_of(inventory, "registry-link1").inbound}
     assert ways["counters"][-1] == "10.99.0.0/24"
     assert ways["exchange"][-1] == "10.99.0.21"
-    assert LabNetwork("koseki-0-lab", inventory).counter(town.slug).registry == "10.99.0.21"
+    assert LabNetwork("koseki-0-lab", inventory).counter(municipality.slug).registry == "10.99.0.21"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.core.subprocesses import cause_in, reason_of, run
+from koseki_ops.core.subprocesses import ask, cause_in, reason_of, run
 
 CASES = {
     "ssh's options": (
@@ -60,6 +60,41 @@ def test_a_program_that_fails_is_named_with_its_reason() -> None:
     assert failed.value.seen == "no room"
     with pytest.raises(KosekiError, match="a program is missing"):
         run(["/nowhere/program"])
+
+
+def test_a_program_that_could_not_say_has_not_said_nothing(tmp_path: Path) -> None:
+    """Missing, not to be started, failing, killed, hanging: none of them is an empty answer."""
+    script = tmp_path / "script"
+    script.write_text("no program\n", encoding="ascii")
+    for argv, reason in (
+        (["/nowhere/program"], "a program is missing"),
+        ([script], "Permission denied"),
+        (["sh", "-c", "echo heard; echo refused >&2; exit 2"], "refused"),
+        (["sh", "-c", "echo heard; exit 3"], "heard"),
+        (["sh", "-c", "exit 4"], "exit 4"),
+        (["sh", "-c", "kill -9 $$"], "exit -9"),
+        (["sleep", "30"], "no answer within 1 s"),
+        (["/bin/sh", str(tmp_path / "gone")], "gone"),
+    ):
+        with pytest.raises(KosekiError, match=reason):
+            ask(argv, seconds=1)
+
+
+def test_a_code_that_is_an_answer_is_one() -> None:
+    """As of `diff` and `grep`; the bytes are what was said, and a text is always one."""
+    told = ask(["sh", "-c", r"printf 'a\377\n'; exit 1"], answers=(0, 1))
+    assert (told.code, told.out, told.text) == (1, b"a\xff\n", "a\\xff\n")
+    assert ask(["cat"], stdin=b"given").out == b"given"
+
+
+def test_whoever_asks_may_have_words_of_their_own() -> None:
+    """The reason is the program's all the same."""
+    with pytest.raises(KosekiError) as failed:
+        ask(
+            ["sh", "-c", "echo 'no room' >&2; exit 1"],
+            error=lambda reason: KosekiError("the copy was not made", reason, "free some room"),
+        )
+    assert (failed.value.seen, failed.value.remedy) == ("no room", "free some room")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from koseki_ops.plan.model import Municipality, check_digit
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "agreements/iida.yml"
 BEGAN, ENDS = date(2015, 11, 1), date(2020, 10, 31)
+DEADLINES = {"planned": "02-10", "notice": "11-05", "final": "02-15", "moved": "previous"}
 
 
 def code_of(number: int) -> str:
@@ -33,7 +34,7 @@ def code_of(number: int) -> str:
     return code5 + check_digit(code5)
 
 
-def town(number: int, joined: date | None, gone: date | None = None) -> Municipality:
+def municipality(number: int, joined: date | None, gone: date | None = None) -> Municipality:
     """Return an invented municipality."""
     return Municipality(
         code6=code_of(number),
@@ -57,6 +58,8 @@ def agreement(alone: dict[str, int], item: dict[str, Any], **more: Any) -> Agree
         "host": next(iter(alone)),
         "part_months": "counted",
         "fee_by": "year",
+        "deadlines": DEADLINES,
+        "terms": [{"first_day": str(BEGAN), "last_day": str(ENDS), "source": "規約"}],
         "tax_rates": [
             {"valid_from": "2014-04-01", "percent": 8},
             {"valid_from": "2019-10-01", "percent": 10},
@@ -94,13 +97,13 @@ def cases(draw: st.DrawFn) -> tuple[Agreement, list[Municipality]]:
     """Draw parties that come and go within five years, and an item or a fee."""
     count = draw(st.integers(1, 60))
     span = (ENDS - BEGAN).days
-    towns = [town(0, BEGAN)]
+    municipalities = [municipality(0, BEGAN)]
     for number in range(1, count):
         joined = draw(st.integers(-400, span + 40))
         stays = draw(st.none() | st.integers(1, 2 * span))
         day = BEGAN + timedelta(joined)
-        towns.append(town(number, day, day + timedelta(stays) if stays else None))
-    alone = {row.code6: draw(st.integers(1, 10**9)) for row in towns}
+        municipalities.append(municipality(number, day, day + timedelta(stays) if stays else None))
+    alone = {row.code6: draw(st.integers(1, 10**9)) for row in municipalities}
     kind = draw(st.sampled_from(["once", "fee"]))
     said = item(draw(st.integers(1, 10**12)), kind=kind)
     if kind == "once":
@@ -116,7 +119,7 @@ def cases(draw: st.DrawFn) -> tuple[Agreement, list[Municipality]]:
         fee_by=draw(st.sampled_from(["year", "month"])),
         part_months=draw(st.sampled_from(["counted", "left_out"])),
     )
-    return made, towns
+    return made, municipalities
 
 
 @pytest.mark.uncounted
@@ -126,9 +129,9 @@ def test_shares_sum_to_the_cost_and_the_order_of_rows_changes_nothing(
     case: tuple[Agreement, list[Municipality]],
 ) -> None:
     """Nobody but the bearer pays more than the own part; the bearer, less than a yen a party."""
-    made, towns = case
-    divisions = divide(made, towns, made.items[0])
-    again = divide(made, towns[::-1], made.items[0])
+    made, municipalities = case
+    divisions = divide(made, municipalities, made.items[0])
+    again = divide(made, municipalities[::-1], made.items[0])
     for division, other in zip(divisions, again, strict=True):
         assert sum(share.yen for share in division.shares) == division.cost
         assert paid(division) == paid(other)
@@ -159,89 +162,89 @@ def test_instalments_are_equal_but_for_the_first(yen: int, count: int) -> None:
 
 def test_a_sum_that_can_be_checked_by_hand() -> None:
     """100 yen among 3 equal ones: 33 each, and the yen that is left is the bearer's."""
-    towns = [town(n, BEGAN) for n in range(3)]
-    made = agreement({row.code6: 5 for row in towns}, item(100))
-    (division,) = divide(made, towns, made.items[0])
+    municipalities = [municipality(n, BEGAN) for n in range(3)]
+    made = agreement({row.code6: 5 for row in municipalities}, item(100))
+    (division,) = divide(made, municipalities, made.items[0])
     assert list(paid(division).values()) == [34, 33, 33]
     assert division.shares[1].exact == Fraction(100, 3)
 
 
 def test_who_joins_later_pays_for_fewer_months_unless_the_item_says_otherwise() -> None:
     """60 and 36 months at equal estimates are 5:3; without months it is 1:1."""
-    towns = [town(0, BEGAN), town(1, date(2017, 11, 1))]
-    alone = {row.code6: 7 for row in towns}
+    municipalities = [municipality(0, BEGAN), municipality(1, date(2017, 11, 1))]
+    alone = {row.code6: 7 for row in municipalities}
     made = agreement(alone, item(96))
-    (division,) = divide(made, towns, made.items[0])
+    (division,) = divide(made, municipalities, made.items[0])
     assert list(paid(division).values()) == [60, 36]
     made = agreement(alone, item(96, by_months=False))
-    (division,) = divide(made, towns, made.items[0])
+    (division,) = divide(made, municipalities, made.items[0])
     assert list(paid(division).values()) == [48, 48]
 
 
 def test_a_fee_has_two_readings_of_a_year_in_which_somebody_joins() -> None:
     """120 a year, one of two comes for half of it: 2:1 by the year, 3:1 by the month."""
-    towns = [town(0, BEGAN), town(1, date(2016, 10, 1))]
-    alone = {row.code6: 7 for row in towns}
+    municipalities = [municipality(0, BEGAN), municipality(1, date(2016, 10, 1))]
+    alone = {row.code6: 7 for row in municipalities}
     for reading, wanted in (("year", [80, 40]), ("month", [90, 30])):
         made = agreement(alone, item(120, kind="fee"), fee_by=reading)
-        (division,) = divide(made, towns, made.items[0], 2016)
+        (division,) = divide(made, municipalities, made.items[0], 2016)
         assert list(paid(division).values()) == wanted
-    first, *others = divide(made, towns, made.items[0])
+    first, *others = divide(made, municipalities, made.items[0])
     assert (first.fiscal_year, first.cost) == (2015, 50)
     assert [division.fiscal_year for division in others] == [2016, 2017, 2018, 2019, 2020]
 
 
 def test_tax_that_changes_within_a_year_is_each_months_own() -> None:
     """Six months at 8 and six at 10 per cent."""
-    towns = [town(0, BEGAN)]
-    made = agreement({towns[0].code6: 1}, item(1200, kind="fee", tax="excluded"))
-    (division,) = divide(made, towns, made.items[0], 2019)
+    municipalities = [municipality(0, BEGAN)]
+    made = agreement({municipalities[0].code6: 1}, item(1200, kind="fee", tax="excluded"))
+    (division,) = divide(made, municipalities, made.items[0], 2019)
     assert division.cost == 600 * 108 // 100 + 600 * 110 // 100
-    once = agreement({towns[0].code6: 1}, item(999, tax="excluded", taxed_on="2019-09-30"))
-    (division,) = divide(once, towns, once.items[0])
+    once = agreement({municipalities[0].code6: 1}, item(999, tax="excluded", taxed_on="2019-09-30"))
+    (division,) = divide(once, municipalities, once.items[0])
     assert division.cost == 999 * 108 // 100
 
 
 @pytest.mark.parametrize(("rule", "count"), [("counted", 60), ("left_out", 59)])
 def test_a_part_of_a_month_needs_a_rule(rule: str, count: int) -> None:
     """One day late is a month more or less; without a rule it is a question to the agreement."""
-    towns = [town(0, BEGAN), town(1, BEGAN + timedelta(1))]
-    alone = {row.code6: 7 for row in towns}
+    municipalities = [municipality(0, BEGAN), municipality(1, BEGAN + timedelta(1))]
+    alone = {row.code6: 7 for row in municipalities}
     made = agreement(alone, item(96), part_months=rule)
-    (division,) = divide(made, towns, made.items[0])
+    (division,) = divide(made, municipalities, made.items[0])
     assert [share.months for share in division.shares] == [60, count]
     made = agreement(alone, item(96), part_months=None)
     with pytest.raises(KosekiError, match="part_months"):
-        divide(made, towns, made.items[0])
+        divide(made, municipalities, made.items[0])
 
 
 def test_who_leaves_pays_until_then() -> None:
     """The first day without it is no day of use."""
-    towns = [town(0, BEGAN), town(1, BEGAN, date(2016, 11, 1))]
-    made = agreement({row.code6: 7 for row in towns}, item(72))
-    (division,) = divide(made, towns, made.items[0])
+    municipalities = [municipality(0, BEGAN), municipality(1, BEGAN, date(2016, 11, 1))]
+    made = agreement({row.code6: 7 for row in municipalities}, item(72))
+    (division,) = divide(made, municipalities, made.items[0])
     assert [share.months for share in division.shares] == [60, 12]
 
 
 def test_what_was_known_then_gives_what_was_computed_then() -> None:
     """A correction is one more row; the figures of before are still those of before."""
-    towns = [town(0, BEGAN), town(1, BEGAN)]
+    municipalities = [municipality(0, BEGAN), municipality(1, BEGAN)]
     said = item(100)
     said["amounts"].append({"known_on": "2016-02-01", "source": "契約書-変更", "yen": 300})
-    made = agreement({row.code6: 7 for row in towns}, said)
-    (before,) = divide(made, towns, made.items[0], as_of=date(2016, 1, 31))
-    (after,) = divide(made, towns, made.items[0])
+    made = agreement({row.code6: 7 for row in municipalities}, said)
+    (before,) = divide(made, municipalities, made.items[0], as_of=date(2016, 1, 31))
+    (after,) = divide(made, municipalities, made.items[0])
     assert (before.cost, after.cost) == (100, 300)
     with pytest.raises(KosekiError, match="no amount of"):
-        divide(made, towns, made.items[0], as_of=date(2014, 1, 1))
+        divide(made, municipalities, made.items[0], as_of=date(2014, 1, 1))
 
 
 def test_a_day_on_which_the_office_is_closed_moves_as_agreed() -> None:
     """Saturday 2016-04-30 moves to Monday the 2nd of May or back over 昭和の日 to Thursday."""
-    towns = [town(0, BEGAN)]
+    municipalities = [municipality(0, BEGAN)]
     for moved, day in (("next", date(2016, 5, 2)), ("previous", date(2016, 4, 28))):
         said = item(100, instalments=2, due=["2016-04-30", "2033-04-30"], moved=moved)
-        made = agreement({towns[0].code6: 1}, said)
+        made = agreement({municipalities[0].code6: 1}, said)
         first, second = due_days(made.items[0], Office())
         assert (first.agreed, first.day) == (date(2016, 4, 30), day)
         assert second.day is None

@@ -13,33 +13,33 @@ from koseki_ops.plan.days import effective_day, today_in
 from koseki_ops.plan.for_ansible import (
     client_certificates,
     instances,
+    municipality_names,
     takeover_instances,
     takeovers,
-    tenants,
 )
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Municipality
 from koseki_ops.plan.municipalities import active, left
 from koseki_ops.registers.schema import (
     PLATFORM_SCHEMA,
+    municipality_statements,
     platform_file_statements,
     platform_files,
     platform_statements,
     schema_statements,
     sealed_statements,
-    tenant_statements,
 )
 
 PLAN = Inventory(Path(__file__).resolve().parents[2] / "inventories/iida").platform
 
 
-def town(slug: str, **values: Any) -> Municipality:  # noqa: ANN401 - any column
+def municipality(slug: str, **values: Any) -> Municipality:  # noqa: ANN401 - any column
     """Return a municipality of the plan, with some of its columns otherwise."""
     (row,) = (row for row in PLAN.municipalities if row.slug == slug)
     return row.model_copy(update=values)
 
 
-TOWNS = tenants([town("iida"), town("oshika")])
+MUNICIPALITIES = municipality_names([municipality("iida"), municipality("oshika")])
 
 
 def cluster() -> dict[str, Any]:
@@ -60,25 +60,33 @@ def settled() -> dict[str, Any]:
     kinds = ("owner", "application", "link", "read", "correct")
     groups = ("koseki_application", "koseki_link", "koseki_takeover")
     stand_in = "koseki_oshika_takeover"
-    names = [town[kind] for town in TOWNS for kind in kinds]
-    enter = [stand_in, *(town[kind] for town in TOWNS for kind in ("application", "link"))]
+    names = [municipality[kind] for municipality in MUNICIPALITIES for kind in kinds]
+    enter = [
+        stand_in,
+        *(
+            municipality[kind]
+            for municipality in MUNICIPALITIES
+            for kind in ("application", "link")
+        ),
+    ]
     return {
         "roles": ["postgres", "rewinder", *groups, "operator_sousa01", stand_in, *names],
         "logins": ["postgres", "operator_sousa01", *enter],
-        "members": [*enter, *(town["correct"] for town in TOWNS)],
-        "tablespaces": [town["tablespace"] for town in TOWNS],
+        "members": [*enter, *(municipality["correct"] for municipality in MUNICIPALITIES)],
+        "tablespaces": [municipality["tablespace"] for municipality in MUNICIPALITIES],
         "databases": {
             "koseki_template": {},
             **{
                 t["database"]: {"owner": t["owner"], "tablespace": t["tablespace"], "open": True}
-                for t in TOWNS
+                for t in MUNICIPALITIES
             },
         },
         "public_connect": [],
         "connect": {
             "postgres": ["rewinder"],
             **{
-                t["database"]: [t["application"], t["link"], t["read"], t["correct"]] for t in TOWNS
+                t["database"]: [t["application"], t["link"], t["read"], t["correct"]]
+                for t in MUNICIPALITIES
             },
         },
     }
@@ -96,7 +104,7 @@ def test_an_empty_cluster_is_closed_and_gets_its_template() -> None:
 
 def test_roles_come_before_what_they_own() -> None:
     """An owner, then its tablespace, then its database, then who may connect."""
-    said = tenant_statements(TOWNS, cluster())
+    said = municipality_statements(MUNICIPALITIES, cluster())
     order = [
         "CREATE ROLE koseki_iida_owner NOLOGIN",
         "CREATE TABLESPACE koseki_iida OWNER koseki_iida_owner",
@@ -113,14 +121,14 @@ def test_roles_come_before_what_they_own() -> None:
 def test_nothing_is_said_twice() -> None:
     """A cluster that is right hears nothing."""
     assert platform_statements(settled(), ["sousa01"]) == []
-    assert tenant_statements(TOWNS, settled()) == []
+    assert municipality_statements(MUNICIPALITIES, settled()) == []
 
 
 def test_a_stranger_is_shown_out() -> None:
     """A role that was let into a municipality's database by hand loses that right (K-01)."""
     state = settled()
     state["connect"]["koseki_oshika"].append("koseki_iida_app")
-    said = tenant_statements(TOWNS, state)
+    said = municipality_statements(MUNICIPALITIES, state)
     assert said == ["REVOKE ALL ON DATABASE koseki_oshika FROM koseki_iida_app"]
 
 
@@ -135,25 +143,27 @@ def test_an_operator_comes_without_a_right_and_goes_with_all() -> None:
 
 def test_only_the_clause_brings_a_role_that_stands_in() -> None:
     """Where the plan says so it is there, without a way in; where it does not, it goes (K-06)."""
-    said = tenant_statements(TOWNS, cluster())
+    said = municipality_statements(MUNICIPALITIES, cluster())
     assert [line for line in said if "_takeover" in line] == [
         "CREATE ROLE koseki_oshika_takeover LOGIN CONNECTION LIMIT 10",
         "GRANT koseki_takeover TO koseki_oshika_takeover",
     ]
-    without = [{**town, "takeover": ""} for town in TOWNS]
-    assert tenant_statements(without, settled()) == ["DROP ROLE koseki_oshika_takeover"]
+    without = [{**municipality, "takeover": ""} for municipality in MUNICIPALITIES]
+    assert municipality_statements(without, settled()) == ["DROP ROLE koseki_oshika_takeover"]
 
 
 def test_public_is_shut_out_again() -> None:
     """A grant to everybody is taken back, and the municipality keeps its own right."""
     state = settled()
     state["public_connect"].append("koseki_iida")
-    assert tenant_statements(TOWNS, state) == ["REVOKE ALL ON DATABASE koseki_iida FROM PUBLIC"]
+    assert municipality_statements(MUNICIPALITIES, state) == [
+        "REVOKE ALL ON DATABASE koseki_iida FROM PUBLIC"
+    ]
 
 
 def test_what_a_municipality_leaves_behind_is_sealed_and_can_be_opened_again() -> None:
     """All its roles are shut out, nobody connects, nothing is dropped; and all of it goes back."""
-    state, (oshika,) = settled(), TOWNS[1:]
+    state, (oshika,) = settled(), MUNICIPALITIES[1:]
     said = sealed_statements([oshika], state)
     kinds = ("app", "link", "takeover")
     assert said[:3] == [f"ALTER ROLE koseki_oshika_{kind} NOLOGIN" for kind in kinds]
@@ -165,7 +175,7 @@ def test_what_a_municipality_leaves_behind_is_sealed_and_can_be_opened_again() -
     state["connect"]["koseki_oshika"] = []
     state["databases"]["koseki_oshika"]["open"] = False
     assert sealed_statements([oshika], state) == []
-    assert tenant_statements(TOWNS, state) == [
+    assert municipality_statements(MUNICIPALITIES, state) == [
         *(f"ALTER ROLE koseki_oshika_{kind} LOGIN" for kind in kinds),
         "ALTER DATABASE koseki_oshika ALLOW_CONNECTIONS true",
         *(
@@ -177,11 +187,11 @@ def test_what_a_municipality_leaves_behind_is_sealed_and_can_be_opened_again() -
 
 def test_a_municipality_is_active_until_the_day_it_leaves() -> None:
     """The day of leaving is the first without it; without a day of joining it never was there."""
-    row = town("oshika", joined_on=date(2015, 11, 1), left_on=date(2026, 4, 1))
+    row = municipality("oshika", joined_on=date(2015, 11, 1), left_on=date(2026, 4, 1))
     last, first = date(2026, 3, 31), date(2026, 4, 1)
     assert [len(active([row], day)) for day in (last, first)] == [1, 0]
     assert [len(left([row], day)) for day in (last, first)] == [0, 1]
-    assert active([town("oshika", joined_on=None)], first) == []
+    assert active([municipality("oshika", joined_on=None)], first) == []
 
 
 def test_a_day_begins_where_the_platform_is() -> None:
@@ -200,7 +210,7 @@ def test_municipalities_join_on_their_day() -> None:
 
 def test_each_key_belongs_to_its_municipality() -> None:
     """A certificate names the database role, and its Unix user alone reads the key (K-01)."""
-    iida, oshika = client_certificates(TOWNS)
+    iida, oshika = client_certificates(MUNICIPALITIES)
     assert (iida["common_name"], iida["owner"]) == ("koseki_iida_app", "koseki-iida")
     assert iida["key"] != oshika["key"]
 
@@ -219,7 +229,9 @@ def seen(**databases: dict[str, str]) -> dict[str, Any]:
 
 def test_a_schema_file_is_applied_once_as_the_owner() -> None:
     """Where it is missing, in one transaction with its note; where it is there, nothing is said."""
-    said = schema_statements(RELEASE, TOWNS, seen(koseki_iida={"1": "aa"}, koseki_oshika={}))
+    said = schema_statements(
+        RELEASE, MUNICIPALITIES, seen(koseki_iida={"1": "aa"}, koseki_oshika={})
+    )
     assert "koseki_iida" not in said
     order = ["\\connect koseki_oshika", "BEGIN;", "SET LOCAL ROLE koseki_oshika_owner;"]
     order += ["CREATE SCHEMA own;", "RESET ROLE;", "INSERT INTO platform.schema_files", "COMMIT;"]
@@ -229,13 +241,13 @@ def test_a_schema_file_is_applied_once_as_the_owner() -> None:
 
 def test_only_the_leader_is_told() -> None:
     """A replica hears nothing: it records what the leader does."""
-    assert schema_statements(RELEASE, TOWNS, {"leads": False, "databases": {}}) == ""
+    assert schema_statements(RELEASE, MUNICIPALITIES, {"leads": False, "databases": {}}) == ""
 
 
 def test_an_applied_schema_file_does_not_change() -> None:
     """What was applied under a number stays what it was."""
     with pytest.raises(KosekiError, match="has changed"):
-        schema_statements(RELEASE, TOWNS, seen(koseki_iida={"1": "bb"}, koseki_oshika={}))
+        schema_statements(RELEASE, MUNICIPALITIES, seen(koseki_iida={"1": "bb"}, koseki_oshika={}))
 
 
 OWN_SQL = Path(__file__).resolve().parents[2] / PLATFORM_SCHEMA
@@ -254,7 +266,7 @@ def test_the_platforms_sql_is_applied_once_as_the_superuser(tmp_path: Path) -> N
     (tmp_path / "0001-first.sql").write_text('SELECT :"owner";')
     (first, second) = platform_files(tmp_path)
     there = seen(koseki_iida={"1": first["sha256"], "2": second["sha256"]}, koseki_oshika={})
-    said = platform_file_statements(tmp_path, TOWNS, there)
+    said = platform_file_statements(tmp_path, MUNICIPALITIES, there)
     assert "koseki_iida" not in said
     assert "SET LOCAL ROLE" not in said
     order = ["\\connect koseki_oshika", "\\set owner koseki_oshika_owner", "BEGIN;"]
@@ -263,14 +275,14 @@ def test_the_platforms_sql_is_applied_once_as_the_superuser(tmp_path: Path) -> N
     for part in order:
         place = said.index(part, place) + len(part)
     there["databases"][1]["koseki_oshika"] = {"1": first["sha256"]}
-    assert "0001-first.sql" not in platform_file_statements(tmp_path, TOWNS, there)
+    assert "0001-first.sql" not in platform_file_statements(tmp_path, MUNICIPALITIES, there)
 
 
 def test_the_platforms_applied_sql_does_not_change(tmp_path: Path) -> None:
     """A file that was applied and is another now is refused; so are two of one number."""
     (tmp_path / "0001-first.sql").write_text("SELECT 1;")
     with pytest.raises(KosekiError, match="has changed"):
-        platform_file_statements(tmp_path, TOWNS, seen(koseki_iida={"1": "bb"}))
+        platform_file_statements(tmp_path, MUNICIPALITIES, seen(koseki_iida={"1": "bb"}))
     (tmp_path / "0001-other.sql").write_text("SELECT 1;")
     with pytest.raises(KosekiError, match="one number"):
         platform_files(tmp_path)
@@ -297,10 +309,10 @@ def test_the_platforms_sql_leaves_transactions_to_the_toolkit() -> None:
 
 def test_who_stands_in_is_told_whose_it_is() -> None:
     """Its own role, key and path, read only, with the words of its documents (K-06)."""
-    towns = [town("iida"), town("oshika"), town("takamori")]
-    rows = takeovers(towns)
-    assert [(row["town"], row["host"]) for row in rows] == [("oshika", "iida")]
-    assert takeovers(towns[1:]) == [], "nobody has joined who could issue"
+    municipalities = [municipality("iida"), municipality("oshika"), municipality("takamori")]
+    rows = takeovers(municipalities)
+    assert [(row["municipality"], row["host"]) for row in rows] == [("oshika", "iida")]
+    assert takeovers(municipalities[1:]) == [], "nobody has joined who could issue"
     (told,) = takeover_instances(rows, PLAN.service_ports, "/ca.crt").values()
     assert (told["KOSEKI_CODE"], told["KOSEKI_SIGNATORY"]) == ("204170", "飯田市長")
     assert "dbname=koseki_oshika user=koseki_oshika_takeover" in told["KOSEKI_DATABASE"]
@@ -310,10 +322,10 @@ def test_who_stands_in_is_told_whose_it_is() -> None:
 
 def test_an_instance_is_told_its_own() -> None:
     """Its database, role and key, and who signs: the head, or whom the plan names."""
-    (told,) = instances([town("iida")], PLAN.service_ports, "/ca.crt").values()
+    (told,) = instances([municipality("iida")], PLAN.service_ports, "/ca.crt").values()
     assert told["KOSEKI_SIGNATORY"] == "飯田市長"
     assert "dbname=koseki_iida user=koseki_iida_app sslmode=verify-full" in told["KOSEKI_DATABASE"]
     assert "port=5001" in told["KOSEKI_DATABASE_READ"]
-    acting = town("iida", signatory="飯田市長職務代理者")
+    acting = municipality("iida", signatory="飯田市長職務代理者")
     (told,) = instances([acting], PLAN.service_ports, "/ca.crt").values()
     assert told["KOSEKI_SIGNATORY"] == "飯田市長職務代理者"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -15,6 +16,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.drift.history.store import Store
 from koseki_ops.drift.history.waivers import HANDED_OUT, committed_waivers, hand_out, terms_of
 from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.model import Waiver
 from koseki_ops.plan.site import Site, WatchHost
 
 DAY = 86_400
@@ -130,6 +132,16 @@ def git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", "-C", str(folder), *somebody, *arguments], check=True)
 
 
+def commit_one(checkout: Site) -> Waiver:
+    """Commit a waiver, and return it."""
+    row = waiver(drifted())
+    path = checkout.root / "inventories/iida/group_vars/all/waivers.yml"
+    write(path, {"waivers": [row.model_dump(mode="json", exclude_none=True)]})
+    git(checkout.root, "add", "-A")
+    git(checkout.root, "commit", "-qm", "A waiver")
+    return row
+
+
 def test_committed_terms_are_the_commits(checkout: Site) -> None:
     """The file's own content counts for nothing; the commit's does."""
     row = waiver(drifted())
@@ -155,11 +167,7 @@ def test_the_plans_own_waivers_are_read() -> None:
 
 def test_a_host_that_keeps_watch_counts_what_the_seat_signed(checkout: Site) -> None:
     """It has no repository: nothing before the first apply, then the control node's alone."""
-    row = waiver(drifted())
-    path = checkout.root / "inventories/iida/group_vars/all/waivers.yml"
-    write(path, {"waivers": [row.model_dump(mode="json", exclude_none=True)]})
-    git(checkout.root, "add", "-A")
-    git(checkout.root, "commit", "-qm", "A waiver")
+    row = commit_one(checkout)
     watch = replace(checkout, watch_host=WatchHost("workstation1", "lab", "lab", ""))
     assert committed_waivers(watch) == ()
     hand_out(checkout)
@@ -191,5 +199,26 @@ def test_a_git_that_is_missing_is_one_sentence(
 ) -> None:
     """Not a traceback in the middle of a sweep."""
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(KosekiError, match="there is no git here"):
+    with pytest.raises(KosekiError, match="a program is missing"):
         committed_waivers(checkout)
+
+
+def test_what_git_cannot_say_is_not_that_there_is_none(checkout: Site) -> None:
+    """A waiver that is committed would be none, and what it covers an alarm, without a word."""
+    commit_one(checkout)
+    assert committed_waivers(checkout)
+    shutil.rmtree(checkout.root / ".git" / "objects")
+    with pytest.raises(KosekiError, match="git cannot read"):
+        committed_waivers(checkout)
+
+
+def test_a_checkout_of_another_owner_is_read_all_the_same(checkout: Site) -> None:
+    """As by root, of what an administrator cloned: git by itself refuses it."""
+    commit_one(checkout)
+    for path in (checkout.root, checkout.root / ".git"):
+        os.chown(path, 65534, 65534)
+    refused = subprocess.run(
+        ["git", "-C", str(checkout.root), "rev-parse", "HEAD"], capture_output=True, check=False
+    )
+    assert b"dubious ownership" in refused.stderr
+    assert committed_waivers(checkout)

@@ -28,7 +28,7 @@ from koseki_ops.evidence.ledger import Ledger
 from koseki_ops.lab.stand_in_relay import Outage, Relay, Rule, Script
 from koseki_ops.plan.site import Site
 
-TOWNS = (URUGI, "204021", "202053")
+CODES = (URUGI, "204021", "202053")
 FIRST, SECOND, THIRD = days(3)
 # More calls to the system than either side makes in a turn.
 MOST_CALLS = 80
@@ -60,21 +60,21 @@ class Both:
             adapter.history.record(closed(key, count, there))
             adapter.extract(key, records(count), there)
 
-    def exchange(self, moment: datetime, towns: Iterable[str] = TOWNS) -> Turn:
+    def exchange(self, moment: datetime, municipalities: Iterable[str] = CODES) -> Turn:
         """Take a turn on our side."""
         adapter = self.adapter
         with adapter.history.alone():
-            return adapter.exchange(towns, moment)
+            return adapter.exchange(municipalities, moment)
 
-    def turn(self, moment: datetime, towns: Iterable[str] = TOWNS) -> None:
+    def turn(self, moment: datetime, municipalities: Iterable[str] = CODES) -> None:
         """Hand over, let the other side answer, and take what it says."""
-        self.exchange(moment, towns)
+        self.exchange(moment, municipalities)
         self.relay.turn(moment)
-        self.exchange(moment, towns)
+        self.exchange(moment, municipalities)
 
     def state(self, key: Key) -> State:
         """Return where a row stands."""
-        return self.history().town(key.code6).rows[key].state
+        return self.history().municipality(key.code6).rows[key].state
 
     def history(self) -> History:
         """Return what was recorded, read anew."""
@@ -84,7 +84,7 @@ class Both:
 
     def reasons(self, code6: str = URUGI) -> list[str]:
         """Return why answers of a municipality were set aside."""
-        return list(self.history().town(code6).quarantined.values())
+        return list(self.history().municipality(code6).quarantined.values())
 
     def taken(self, code6: str = URUGI) -> list[str]:
         """Return what the relay server has taken of a municipality, both boxes, in order."""
@@ -113,7 +113,7 @@ def test_a_day_goes_out_and_comes_back(both: Both) -> None:
         both.close(key, count)
     both.turn(at(FIRST))
     assert [both.state(key) for key in keys] == [State.RECEIVED, State.EMPTY_CONFIRMED]
-    row = both.history().town(URUGI).rows[keys[0]]
+    row = both.history().municipality(URUGI).rows[keys[0]]
     assert row.approved == row.extracted == row.received == 1000
     assert row.receipt
     folders = both.adapter.folders
@@ -173,10 +173,10 @@ def test_whatever_it_answers(both: Both, what: str) -> None:
         both.relay.turn(at(FIRST, "18:30:00"))
         assert both.exchange(at(FIRST, "18:30:00")).recorded == 0
     assert both.history().events == before
-    for answer in both.history().town(URUGI).quarantined:
+    for answer in both.history().municipality(URUGI).quarantined:
         path = both.adapter.folders.quarantine(URUGI) / f"{answer}.json"
         assert json.loads(path.read_text(encoding="utf-8"))["reason"] in reasons
-    assert both.history().town(other.code6).rows == {}
+    assert both.history().municipality(other.code6).rows == {}
     if state is not State.RECEIVED:
         morning = at(SECOND, "09:00:00")
         both.exchange(morning)
@@ -226,7 +226,7 @@ def test_an_answer_for_what_was_sent_again_is_set_aside(both: Both) -> None:
 
 def test_what_the_relay_server_writes_may_be_anything(both: Both) -> None:
     """Rubbish is set aside, or waited for as a whole; the other municipalities go on."""
-    keys = [difference(FIRST, code6=code6) for code6 in TOWNS]
+    keys = [difference(FIRST, code6=code6) for code6 in CODES]
     for key in keys:
         both.close(key)
     both.exchange(at(FIRST))
@@ -274,7 +274,7 @@ def test_a_file_of_ours_that_is_gone_or_changed_does_not_go(both: Both) -> None:
 
 def test_what_fails_for_one_municipality_is_said_and_holds_up_no_other(both: Both) -> None:
     """As when its folder is none."""
-    keys = [difference(FIRST, code6=code6) for code6 in TOWNS]
+    keys = [difference(FIRST, code6=code6) for code6 in CODES]
     for key in keys:
         both.close(key)
     outbox = both.adapter.folders.outbox("primary", URUGI)
@@ -352,12 +352,12 @@ def test_all_registers_take_the_place_of_what_was_not_received(both: Both) -> No
     both.turn(at(SECOND))
     assert both.taken() == [f"{every}.jsonl"]
     assert (both.state(key), both.state(every)) == (State.CANCELLED, State.RECEIVED)
-    assert both.history().town(URUGI).forced is None
+    assert both.history().municipality(URUGI).forced is None
 
 
 def test_the_other_box_takes_over(both: Both) -> None:
     """正 is down: what it has not taken goes to 副; what it has taken is not sent a second time."""
-    keys = [difference(FIRST, code6=code6) for code6 in TOWNS[:2]]
+    keys = [difference(FIRST, code6=code6) for code6 in CODES[:2]]
     both.script = Script([Rule("delay", hours=3)])
     both.close(keys[0])
     both.turn(at(FIRST))
@@ -383,11 +383,11 @@ def test_totals_come_from_both_sides(both: Both) -> None:
     both.relay.turn(at(FIRST))
     adapter = both.adapter
     with adapter.history.alone():
-        for code6 in TOWNS[:2]:
+        for code6 in CODES[:2]:
             adapter.compare(code6, Month(2026, 10), totals, at(FIRST))
     history = both.history()
-    assert history.town(URUGI).comparisons[Month(2026, 10)].differing == []
-    assert history.town("204021").comparisons[Month(2026, 10)].theirs is None
+    assert history.municipality(URUGI).comparisons[Month(2026, 10)].differing == []
+    assert history.municipality("204021").comparisons[Month(2026, 10)].theirs is None
 
 
 # Ten days, as in March 2024.
@@ -399,12 +399,12 @@ def test_ten_days_of_outage_and_the_way_out_of_it_in_order(both: Both) -> None:
     both.script = Script(outages=[Outage(str(at(begins, "00:00:00")), str(at(ends, "10:00:00")))])
     business = days(7, begins)
     for day in business:
-        for number, code6 in enumerate(TOWNS):
+        for number, code6 in enumerate(CODES):
             key = difference(day, code6=code6)
             both.close(key, number)
         both.turn(at(day))
         if day < ends:
-            assert {both.state(difference(begins, code6=code6)) for code6 in TOWNS} < {
+            assert {both.state(difference(begins, code6=code6)) for code6 in CODES} < {
                 State.HANDED_OVER,
                 State.RECEIPT_LATE,
             }
@@ -414,8 +414,8 @@ def test_ten_days_of_outage_and_the_way_out_of_it_in_order(both: Both) -> None:
         assert len(list(outbox.iterdir())) <= 1
         both.turn(at(ends, f"19:{number:02}:00"))
     history = both.history()
-    for code6 in TOWNS:
-        rows = history.town(code6).rows.values()
+    for code6 in CODES:
+        rows = history.municipality(code6).rows.values()
         assert {row.state for row in rows} <= STATES_FINAL
         # As they arrived: in the order of the days, each of them once.
         assert both.taken(code6) == [f"{row.key}.jsonl" for row in rows]
@@ -425,7 +425,7 @@ def test_ten_days_of_outage_and_the_way_out_of_it_in_order(both: Both) -> None:
     assert late == set(business[:-1])
     assert all(
         row.ended_at and row.ended_at > history.policy.deadline(row)
-        for row in history.town(URUGI).rows.values()
+        for row in history.municipality(URUGI).rows.values()
         if row.key.day < business[-2]
     )
 
@@ -459,10 +459,10 @@ def killed_everywhere(
         finish(both, key)
         assert both.taken() == both.relay.ministry(URUGI) == [f"{key}.jsonl"]
         history = both.history()
-        town, happened = history.town(URUGI), history.of_row(key)
-        assert town.rows[key].state is State.RECEIVED
+        municipality, happened = history.municipality(URUGI), history.of_row(key)
+        assert municipality.rows[key].state is State.RECEIVED
         assert len(happened) == len({type(event) for event, _ in happened})
-        assert not town.quarantined
+        assert not municipality.quarantined
         assert Ledger(Site(both.root, "lab", "lab"), "duplicates").verify().wrong == ""
         if code == 0:
             return call - 1
@@ -471,10 +471,10 @@ def killed_everywhere(
 
 def finish(both: Both, key: Key) -> None:
     """Do all that is left to do, as the next run does it."""
-    town = both.history().town(URUGI)
-    if key not in town.rows:
+    municipality = both.history().municipality(URUGI)
+    if key not in municipality.rows:
         both.close(key)
-    elif town.rows[key].state is State.NOT_EXTRACTED:
+    elif municipality.rows[key].state is State.NOT_EXTRACTED:
         adapter = both.adapter
         with adapter.history.alone():
             adapter.extract(key, records(2), at(FIRST))
@@ -571,7 +571,7 @@ def test_the_stand_in_is_a_process_that_may_be_killed(both: Both) -> None:
     script.write_text(
         json.dumps({"rules": [{"does": "refuse", "municipality": "204021"}]}), encoding="utf-8"
     )
-    keys = [difference(FIRST, code6=code6) for code6 in TOWNS[:2]]
+    keys = [difference(FIRST, code6=code6) for code6 in CODES[:2]]
     for key in keys:
         both.close(key)
     both.exchange(at(FIRST))

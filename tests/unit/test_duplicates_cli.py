@@ -128,11 +128,14 @@ def test_hold_close_and_all_registers(site: Site) -> None:
         assert done.exit_code == 0, done.output
         assert last(done)["recorded"][0]["by"] == "sousa01"
     history.read()
-    town = history.town(URUGI)
-    assert town.forced
-    assert town.hold is None
-    assert not town.quarantined
-    assert [row.state for row in town.rows.values()] == [State.CANCELLED, State.NOT_EXTRACTED]
+    municipality = history.municipality(URUGI)
+    assert municipality.forced
+    assert municipality.hold is None
+    assert not municipality.quarantined
+    assert [row.state for row in municipality.rows.values()] == [
+        State.CANCELLED,
+        State.NOT_EXTRACTED,
+    ]
     rows = [row.record["event"] for row in Ledger(site, "duplicates").rows()][-6:]
     assert rows == ["held", "released", "answer closed", "full forced", "closed", "given up"]
 

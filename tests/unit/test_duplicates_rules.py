@@ -23,10 +23,10 @@ from duplicate_samples import (
     extracted,
     full,
     handed_over,
+    municipality_after,
     on,
     received,
     row,
-    town_after,
     whole,
 )
 from koseki_ops.calendar.business_days import Office
@@ -45,14 +45,14 @@ from koseki_ops.duplicates.model import (
     Cause,
     Key,
     Kind,
+    MunicipalityState,
     Policy,
     State,
-    Town,
 )
 from koseki_ops.duplicates.report import Span, findings, line, lines
 from koseki_ops.duplicates.rules import CHECKS, Refusal, apply, next_row
 
-TOWNS = (URUGI, "204021", "202053")
+CODES = (URUGI, "204021", "202053")
 DAYS = days(4)
 ALWAYS = Span(date(2015, 11, 1))
 # The machine has other things to do while these are asked: how long one takes is no property.
@@ -65,50 +65,55 @@ Step = tuple[int, int, int, int]
 # Four bytes are a step; drawn as bytes, since a walk is long and has to be cheap.
 walks = st.binary(min_size=80, max_size=280).map(
     lambda drawn: [
-        (town % 3, action % 16, which, how % 4)
-        for town, action, which, how in zip(*[iter(drawn)] * 4, strict=False)
+        (municipality % 3, action % 16, which, how % 4)
+        for municipality, action, which, how in zip(*[iter(drawn)] * 4, strict=False)
     ]
 )
 MOMENT = at(DAYS[3], "23:00:00")
 
 
-def proposed(town: Town, step: Step) -> Event:
+def proposed(municipality: MunicipalityState, step: Step) -> Event:
     """Return what a step tries: half of it what would come next, half of it anything."""
     _, action, which, how = step
-    open_rows = list(town.unfinished())
+    open_rows = list(municipality.unfinished())
     if action < 8:
-        return expected(town, open_rows[which % len(open_rows)].key if open_rows else None, how)
-    rows = list(town.rows) or [difference(DAYS[0], code6=town.code6)]
+        return expected(
+            municipality, open_rows[which % len(open_rows)].key if open_rows else None, how
+        )
+    rows = list(municipality.rows) or [difference(DAYS[0], code6=municipality.code6)]
     # The youngest rows are where something goes on.
-    return anything(town, rows[-1 - which % min(len(rows), 4)], action, which, how)
+    return anything(municipality, rows[-1 - which % min(len(rows), 4)], action, which, how)
 
 
-def expected(town: Town, key: Key | None, how: int) -> Event:
+def expected(municipality: MunicipalityState, key: Key | None, how: int) -> Event:
     """Return what comes next for a row; a new day where there is none, and now and then."""
     if key is None or not how:
-        following = POLICY.office.after(town.last_day) if town.last_day else DAYS[0]
-        return closed(difference(following, code6=town.code6), how, MOMENT)
-    there = town.rows[key]
+        following = POLICY.office.after(municipality.last_day) if municipality.last_day else DAYS[0]
+        return closed(difference(following, code6=municipality.code6), how, MOMENT)
+    there = municipality.rows[key]
     if there.state is State.NOT_EXTRACTED:
         return replace(extracted(key, there.approved), at=MOMENT)
     if there.state is State.EXTRACTED:
         return handed_over(key)
-    said = {"answer": f"{town.code6}-{len(town.answers)}", **on(key, MOMENT)}
+    said = {"answer": f"{municipality.code6}-{len(municipality.answers)}", **on(key, MOMENT)}
     if there.state is State.HANDED_OVER and how == 1:
         return events.Sent(**said)
     return events.Received(count=there.approved, sha256=there.sha256, receipt="R-1", **said)
 
 
-def anything(town: Town, key: Key, action: int, which: int, how: int) -> Event:
+def anything(municipality: MunicipalityState, key: Key, action: int, which: int, how: int) -> Event:
     """Return something that may be quite wrong."""
     here = on(key, MOMENT)
-    said: dict[str, Any] = {"code6": town.code6, "at": MOMENT, "by": "sousa01"}
-    answer = f"{town.code6}-{len(town.answers)}-{which}"
-    opened = len(town.attempts(town.last_day or DAYS[0], Kind.FULL))
-    every = full(town.last_day or DAYS[0], opened + (1 if how else 2), town.code6)
-    over = next((one.key for one in town.unfinished(Kind.FULL)), every)
+    said: dict[str, Any] = {"code6": municipality.code6, "at": MOMENT, "by": "sousa01"}
+    answer = f"{municipality.code6}-{len(municipality.answers)}-{which}"
+    opened = len(municipality.attempts(municipality.last_day or DAYS[0], Kind.FULL))
+    every = full(municipality.last_day or DAYS[0], opened + (1 if how else 2), municipality.code6)
+    over = next((one.key for one in municipality.unfinished(Kind.FULL)), every)
     tried: list[list[Event]] = [
-        [closed(difference(DAYS[which % 4], code6=town.code6), how), closed(every, 3, MOMENT)],
+        [
+            closed(difference(DAYS[which % 4], code6=municipality.code6), how),
+            closed(every, 3, MOMENT),
+        ],
         [extracted(key, how), extracted(key, unconvertible=1), handed_over(key)],
         [
             events.Received(
@@ -140,9 +145,9 @@ def anything(town: Town, key: Key, action: int, which: int, how: int) -> Event:
     return chosen[which % len(chosen)]
 
 
-def must_hold(before: Town, town: Town, event: Event) -> None:
+def must_hold(before: MunicipalityState, municipality: MunicipalityState, event: Event) -> None:
     """Hold a municipality to what is always true, read from its rows alone."""
-    rows = list(town.rows.values())
+    rows = list(municipality.rows.values())
     for one in rows:
         if one.state in {State.RECEIVED, State.EMPTY_CONFIRMED}:
             assert one.approved == one.extracted == one.received
@@ -153,16 +158,16 @@ def must_hold(before: Town, town: Town, event: Event) -> None:
             )
         elif one.state is State.CONTAINED_IN_FULL:
             assert one.other
-            assert town.rows[one.other].state is State.RECEIVED
+            assert municipality.rows[one.other].state is State.RECEIVED
             assert one.other.day >= one.key.day
         elif one.state is State.CANCELLED:
-            assert one.other in town.rows
+            assert one.other in municipality.rows
     assert sum(one.state in UNDER_WAY for one in rows) <= 1
     opened = sorted({one.key.day for one in rows})
     if opened:
         assert opened == list(POLICY.office.business_days(opened[0], opened[-1]))
     for one in rows:
-        attempts = town.attempts(one.key.day, one.key.kind)
+        attempts = municipality.attempts(one.key.day, one.key.kind)
         assert [there.key.attempt for there in attempts] == list(range(1, len(attempts) + 1))
         assert all(there.is_finished for there in attempts[:-1])
         # What was final stays what it was, whatever comes.
@@ -181,10 +186,10 @@ def must_hold(before: Town, town: Town, event: Event) -> None:
 @given(walks)
 def test_nothing_is_final_without_three_equal_counts_and_one_hash(walk: list[Step]) -> None:
     """No overtaking, one at a time, a row for each day, both attempts kept."""
-    towns = {code6: Town(code6) for code6 in TOWNS}
+    municipalities = {code6: MunicipalityState(code6) for code6 in CODES}
     recorded: list[Event] = []
     for step in walk:
-        before = towns[TOWNS[step[0]]]
+        before = municipalities[CODES[step[0]]]
         event = proposed(before, step)
         try:
             after = apply(before, event, POLICY)
@@ -192,13 +197,17 @@ def test_nothing_is_final_without_three_equal_counts_and_one_hash(walk: list[Ste
             # What was refused changed nothing: `before` is a value, and is held on to.
             continue
         must_hold(before, after, event)
-        towns[before.code6] = after
+        municipalities[before.code6] = after
         recorded.append(event)
     # One that was held and let go again is as if nothing had been recorded of it.
-    assert {code6: Town(code6) for code6 in TOWNS} | replayed(recorded) == towns
+    assert {code6: MunicipalityState(code6) for code6 in CODES} | replayed(
+        recorded
+    ) == municipalities
     # The order of the municipalities changes nothing, and neither does the way through JSON.
-    by_town = sorted(recorded, key=lambda event: event.code6)
-    assert replayed(from_record(to_record(event)) for event in by_town) == replayed(recorded)
+    by_municipality = sorted(recorded, key=lambda event: event.code6)
+    assert replayed(from_record(to_record(event)) for event in by_municipality) == replayed(
+        recorded
+    )
 
 
 def test_the_walks_reach_every_state() -> None:
@@ -208,13 +217,13 @@ def test_the_walks_reach_every_state() -> None:
     @settings(deadline=None, database=None, max_examples=200, derandomize=True)
     @given(walks)
     def walk_on(walk: list[Step]) -> None:
-        town = Town(URUGI)
+        municipality = MunicipalityState(URUGI)
         for step in walk:
             try:
-                town = apply(town, proposed(town, step), POLICY)
+                municipality = apply(municipality, proposed(municipality, step), POLICY)
             except Refusal:
                 continue
-            seen.update(one.state for one in town.rows.values())
+            seen.update(one.state for one in municipality.rows.values())
 
     walk_on()
     assert seen == set(State)
@@ -226,7 +235,7 @@ def test_the_walks_reach_every_state() -> None:
 def test_a_day_goes_from_its_closing_to_its_receipt() -> None:
     """Each state in its turn; a day without anything is confirmed, not skipped."""
     key, other = difference(DAYS[0]), difference(DAYS[1])
-    states = [row(town_after(*whole(key)[:number]), key).state for number in range(1, 6)]
+    states = [row(municipality_after(*whole(key)[:number]), key).state for number in range(1, 6)]
     assert states == [
         State.NOT_EXTRACTED,
         State.EXTRACTED,
@@ -234,7 +243,9 @@ def test_a_day_goes_from_its_closing_to_its_receipt() -> None:
         State.SENT,
         State.RECEIVED,
     ]
-    assert row(town_after(*whole(key), *whole(other, 0)), other).state is State.EMPTY_CONFIRMED
+    assert (
+        row(municipality_after(*whole(key), *whole(other, 0)), other).state is State.EMPTY_CONFIRMED
+    )
 
 
 @pytest.mark.parametrize(
@@ -249,9 +260,9 @@ def test_a_day_goes_from_its_closing_to_its_receipt() -> None:
 )
 def test_a_receipt_of_something_else_is_refused(changed: dict[str, Any], code: str) -> None:
     """The third count and the hash are the receiver's."""
-    town = town_after(*whole(difference(DAYS[0]))[:4])
+    municipality = municipality_after(*whole(difference(DAYS[0]))[:4])
     with pytest.raises(Refusal) as refused:
-        apply(town, replace(received(difference(DAYS[0])), **changed), POLICY)
+        apply(municipality, replace(received(difference(DAYS[0])), **changed), POLICY)
     assert refused.value.code == code
 
 
@@ -262,12 +273,12 @@ def test_counts_that_differ_and_characters_that_cannot_be_converted_block() -> N
         (extracted(key, 2), State.COUNT_DIFFERS),
         (extracted(key, 3, unconvertible=1, sha256=""), State.NOT_CONVERTIBLE),
     ):
-        town = town_after(closed(key), event)
-        assert row(town, key).state is state
-        assert next_row(town) is None
+        municipality = municipality_after(closed(key), event)
+        assert row(municipality, key).state is state
+        assert next_row(municipality) is None
         with pytest.raises(Refusal, match="this needs 抽出済"):
-            apply(town, handed_over(key), POLICY)
-        again = apply(town, events.Resent(reason="直した", approved=2, **on(key)), POLICY)
+            apply(municipality, handed_over(key), POLICY)
+        again = apply(municipality, events.Resent(reason="直した", approved=2, **on(key)), POLICY)
         assert row(again, key).state is State.CANCELLED
         assert row(again, key).other == key.again
         assert row(again, key.again).state is State.NOT_EXTRACTED
@@ -277,17 +288,17 @@ def test_counts_that_differ_and_characters_that_cannot_be_converted_block() -> N
 def test_a_later_difference_waits_and_no_other_municipality_does() -> None:
     """Until the earlier one is final, at whatever it stands."""
     first, second = difference(DAYS[0]), difference(DAYS[1])
-    town = town_after(
+    municipality = municipality_after(
         *whole(first)[:4], closed(second), extracted(second), events.Overdue(**late(first))
     )
     with pytest.raises(Refusal) as refused:
-        apply(town, handed_over(second), POLICY)
+        apply(municipality, handed_over(second), POLICY)
     assert refused.value.code == "order"
-    assert next_row(town) is None
-    after = apply(town, received(first), POLICY)
+    assert next_row(municipality) is None
+    after = apply(municipality, received(first), POLICY)
     assert next_row(after) == row(after, second)
     elsewhere = difference(DAYS[1], code6="204021")
-    other = town_after(closed(elsewhere), extracted(elsewhere), code6="204021")
+    other = municipality_after(closed(elsewhere), extracted(elsewhere), code6="204021")
     assert next_row(other) == row(other, elsewhere)
 
 
@@ -304,20 +315,20 @@ def test_a_change_of_vendor_or_a_restore_forces_all_registers(cause: Cause) -> N
     forced = events.FullForced(
         code6=URUGI, at=at(DAYS[1]), by="sousa01", cause=cause, reason="入替"
     )
-    town = town_after(*whole(first), closed(second), extracted(second), forced)
+    municipality = municipality_after(*whole(first), closed(second), extracted(second), forced)
     with pytest.raises(Refusal, match=cause.term) as refused:
-        apply(town, handed_over(second), POLICY)
+        apply(municipality, handed_over(second), POLICY)
     assert refused.value.code == "full-forced"
-    town = apply(town, closed(third), POLICY)
+    municipality = apply(municipality, closed(third), POLICY)
     with pytest.raises(Refusal, match=cause.term):
-        apply(town, extracted(third), POLICY)
+        apply(municipality, extracted(third), POLICY)
     for event in whole(replace(every, day=third.day), 120):
-        assert town.forced
-        town = apply(town, event, POLICY)
-    assert town.forced is None
-    assert {row(town, key).state for key in (second, third)} == {State.CONTAINED_IN_FULL}
-    assert row(town, first).state is State.RECEIVED
-    assert town_after(*whole(first)).forced is None
+        assert municipality.forced
+        municipality = apply(municipality, event, POLICY)
+    assert municipality.forced is None
+    assert {row(municipality, key).state for key in (second, third)} == {State.CONTAINED_IN_FULL}
+    assert row(municipality, first).state is State.RECEIVED
+    assert municipality_after(*whole(first)).forced is None
 
 
 def test_what_was_extracted_before_the_restore_does_not_answer_it() -> None:
@@ -327,32 +338,32 @@ def test_what_was_extracted_before_the_restore_does_not_answer_it() -> None:
     forced = events.FullForced(
         code6=URUGI, at=at(DAYS[0]), by="sousa01", cause=Cause.RESTORE, reason="復元"
     )
-    town = town_after(closed(key), *begun[:3], forced, *begun[3:])
-    assert row(town, every).state is State.RECEIVED
-    assert town.forced
+    municipality = municipality_after(closed(key), *begun[:3], forced, *begun[3:])
+    assert row(municipality, every).state is State.RECEIVED
+    assert municipality.forced
     for event in whole(every.again, 120):
-        town = apply(town, event, POLICY)
-    assert town.forced is None
+        municipality = apply(municipality, event, POLICY)
+    assert municipality.forced is None
 
 
 def test_all_registers_wait_for_what_is_under_way_and_pass_what_is_not() -> None:
     """A difference that came after them would put the ministry's copy back."""
     key, every = difference(DAYS[0]), full(DAYS[0])
     opened = (closed(every, 120), extracted(every, 120))
-    town = town_after(*whole(key)[:3], *opened)
+    municipality = municipality_after(*whole(key)[:3], *opened)
     with pytest.raises(Refusal) as refused:
-        apply(town, handed_over(every), POLICY)
+        apply(municipality, handed_over(every), POLICY)
     assert refused.value.code == "order"
     failed = events.Refused(error="E-1", answer="a", **on(key))
-    assert next_row(apply(town, failed, POLICY)) == row(town, every)
+    assert next_row(apply(municipality, failed, POLICY)) == row(municipality, every)
     # Whoever gives a late one up names all registers as what stands in for it.
-    town = apply(town, events.Overdue(**late(key)), POLICY)
+    municipality = apply(municipality, events.Overdue(**late(key)), POLICY)
     gone = events.GivenUp(reason="全件で送る", full=DAYS[0], full_attempt=1, **on(key))
-    town = apply(town, gone, POLICY)
-    assert (row(town, key).state, row(town, key).other) == (State.CANCELLED, every)
-    assert next_row(town) == row(town, every)
+    municipality = apply(municipality, gone, POLICY)
+    assert (row(municipality, key).state, row(municipality, key).other) == (State.CANCELLED, every)
+    assert next_row(municipality) == row(municipality, every)
     with pytest.raises(Refusal) as refused:
-        apply(town, received(key), POLICY)
+        apply(municipality, received(key), POLICY)
     assert refused.value.code == "replaced"
 
 
@@ -360,33 +371,37 @@ def test_nothing_is_cancelled_without_a_successor() -> None:
     """Not a row without one, not by an older sending, not by one that was cancelled itself."""
     first, second, every = difference(DAYS[0]), difference(DAYS[1]), full(DAYS[0])
     refused = events.Refused(error="E-1", answer="a", **on(second))
-    town = town_after(*whole(first), closed(every, 9), *whole(second)[:2])
+    municipality = municipality_after(*whole(first), closed(every, 9), *whole(second)[:2])
     gone = events.GivenUp(reason="全件", full=DAYS[0], full_attempt=1, **on(second))
     for other in (gone, replace(gone, full=DAYS[1]), replace(gone, full_attempt=2)):
         with pytest.raises(Refusal) as failed:
-            apply(town, other, POLICY)
+            apply(municipality, other, POLICY)
         assert failed.value.code == "successor"
     with pytest.raises(Refusal):
-        apply(town, refused, POLICY)
+        apply(municipality, refused, POLICY)
 
 
 def test_a_held_municipality_keeps_its_next_row() -> None:
     """And what is under way comes back all the same."""
     first, second = difference(DAYS[0]), difference(DAYS[1])
     held = events.Held(code6=URUGI, at=at(DAYS[0]), by="sousa01", reason="支局から連絡待ち")
-    town = town_after(*whole(first)[:3], held, received(first), closed(second), extracted(second))
+    municipality = municipality_after(
+        *whole(first)[:3], held, received(first), closed(second), extracted(second)
+    )
     with pytest.raises(Refusal, match="koseki duplicate hold 204129 --release"):
-        apply(town, handed_over(second), POLICY)
+        apply(municipality, handed_over(second), POLICY)
     released = events.Released(code6=URUGI, at=at(DAYS[1]), by="sousa02", reason="再開")
-    assert next_row(apply(town, released, POLICY)) == row(town, second)
+    assert next_row(apply(municipality, released, POLICY)) == row(municipality, second)
 
 
 def test_what_was_set_aside_is_shown_until_somebody_closes_it() -> None:
     """And a demand for all registers, as long as nobody has opened the sending."""
     aside = events.Quarantined(answer="a-1", reason="hash", **NOW)
     forced = events.FullForced(cause=Cause.VENDOR, reason="入替", **NOW)
-    town = town_after(*whole(difference(DAYS[0])), *whole(difference(DAYS[1])), aside, forced)
-    told = [found.what for found in findings(town, ALWAYS, POLICY, at(DAYS[1], "19:00:00"))]
+    municipality = municipality_after(
+        *whole(difference(DAYS[0])), *whole(difference(DAYS[1])), aside, forced
+    )
+    told = [found.what for found in findings(municipality, ALWAYS, POLICY, at(DAYS[1], "19:00:00"))]
     assert told == [
         "all registers are demanded (ベンダ変更), and nothing is under way",
         "an answer is set aside: hash (a-1)",
@@ -395,8 +410,8 @@ def test_what_was_set_aside_is_shown_until_somebody_closes_it() -> None:
         events.AnswerClosed(answer="a-1", reason="確認済", **NOW),
         closed(full(DAYS[1])),
     ):
-        town = apply(town, event, POLICY)
-    assert findings(town, ALWAYS, POLICY, at(DAYS[1], "19:00:00")) == []
+        municipality = apply(municipality, event, POLICY)
+    assert findings(municipality, ALWAYS, POLICY, at(DAYS[1], "19:00:00")) == []
 
 
 # Days and hours.
@@ -440,61 +455,64 @@ def test_it_is_late_at_nine_of_the_next_business_day_and_not_a_second_earlier(
     """Over weekends, holidays and the New Year; for the alarm and for the state."""
     key, due = difference(date.fromisoformat(day)), datetime.fromisoformat(deadline)
     second = timedelta(seconds=1)
-    town = town_after(*whole(key)[:4])
-    assert POLICY.deadline(row(town, key)) == due
-    early = findings(town, ALWAYS, POLICY, due - second)
+    municipality = municipality_after(*whole(key)[:4])
+    assert POLICY.deadline(row(municipality, key)) == due
+    early = findings(municipality, ALWAYS, POLICY, due - second)
     assert early == []
-    (found,) = findings(town, ALWAYS, POLICY, due)
+    (found,) = findings(municipality, ALWAYS, POLICY, due)
     assert (found.day, found.since) == (key.day, due)
     with pytest.raises(Refusal) as refused:
-        apply(town, events.Overdue(**on(key, due - second)), POLICY)
+        apply(municipality, events.Overdue(**on(key, due - second)), POLICY)
     assert refused.value.code == "early"
-    town = apply(town, events.Overdue(**on(key, due)), POLICY)
-    assert row(town, key).state is State.RECEIPT_LATE
+    municipality = apply(municipality, events.Overdue(**on(key, due)), POLICY)
+    assert row(municipality, key).state is State.RECEIPT_LATE
     # A receipt that comes is a receipt; that it was late stays to be seen.
-    town = apply(town, replace(received(key), at=due + second), POLICY)
-    assert row(town, key).state is State.RECEIVED
-    assert findings(town, ALWAYS, POLICY, due + second) == []
-    assert line(town, POLICY, due + second, key.day).was_late
+    municipality = apply(municipality, replace(received(key), at=due + second), POLICY)
+    assert row(municipality, key).state is State.RECEIVED
+    assert findings(municipality, ALWAYS, POLICY, due + second) == []
+    assert line(municipality, POLICY, due + second, key.day).was_late
 
 
 def test_every_unfinished_state_is_late_in_time() -> None:
     """Also what was never closed, and what nobody extracted."""
     key, due = difference(DAYS[0]), at(DAYS[1], "09:00:00")
     for number in range(1, 5):
-        town = town_after(*whole(key)[:number])
-        (found,) = findings(town, ALWAYS, POLICY, due)
+        municipality = municipality_after(*whole(key)[:number])
+        (found,) = findings(municipality, ALWAYS, POLICY, due)
         assert (found.day, found.since) == (DAYS[0], due)
-    town = town_after(*whole(key))
-    missing = findings(town, ALWAYS, POLICY, at(DAYS[3], "09:00:00"))
+    municipality = municipality_after(*whole(key))
+    missing = findings(municipality, ALWAYS, POLICY, at(DAYS[3], "09:00:00"))
     assert [found.day for found in missing] == DAYS[1:3]
-    assert findings(town, ALWAYS, POLICY, at(DAYS[2], "08:59:59")) == []
+    assert findings(municipality, ALWAYS, POLICY, at(DAYS[2], "08:59:59")) == []
     # Of one that never had a row, the last day that is due; of one that left, none.
-    (found,) = findings(Town(URUGI), ALWAYS, POLICY, due)
+    (found,) = findings(MunicipalityState(URUGI), ALWAYS, POLICY, due)
     assert found.day == DAYS[0]
-    assert findings(Town(URUGI), Span(DAYS[1]), POLICY, due) == []
-    assert findings(Town(URUGI), Span(date(2015, 11, 1), DAYS[0]), POLICY, due) == []
+    assert findings(MunicipalityState(URUGI), Span(DAYS[1]), POLICY, due) == []
+    assert findings(MunicipalityState(URUGI), Span(date(2015, 11, 1), DAYS[0]), POLICY, due) == []
 
 
 def test_all_registers_have_until_the_business_day_after_they_were_asked_for() -> None:
     """They are as of a day whose own deadline may have passed."""
     key, every = difference(DAYS[0]), full(DAYS[0])
-    town = town_after(*whole(key), closed(every, 9, at(DAYS[1], "10:00:00")))
-    assert POLICY.deadline(row(town, every)) == at(DAYS[2], "09:00:00")
+    municipality = municipality_after(*whole(key), closed(every, 9, at(DAYS[1], "10:00:00")))
+    assert POLICY.deadline(row(municipality, every)) == at(DAYS[2], "09:00:00")
 
 
 def test_a_month_has_a_line_for_each_business_day() -> None:
     """Also for the days that nobody closed; for none that is not over, or before the first one."""
-    town = town_after(*whole(difference(date(2026, 11, 20))))
+    municipality = municipality_after(*whole(difference(date(2026, 11, 20))))
     now = at(date(2026, 11, 26), "12:00:00")
-    rows = lines(town, ALWAYS, POLICY, now, Month(2026, 11))
+    rows = lines(municipality, ALWAYS, POLICY, now, Month(2026, 11))
     assert [one.day.day for one in rows] == [20, 24, 25]
     assert [one.state for one in rows] == [State.RECEIVED, *[State.NOT_EXTRACTED] * 2]
     # That of the 25th was due this morning, too.
     assert [one.was_late for one in rows] == [False, True, True]
-    assert lines(town, ALWAYS, POLICY, now, Month(2026, 10)) == []
-    assert len(lines(Town(URUGI), ALWAYS, POLICY, now, Month(2026, 10))) == 21
-    assert len(lines(Town(URUGI), Span(date(2026, 10, 30)), POLICY, now, Month(2026, 10))) == 1
+    assert lines(municipality, ALWAYS, POLICY, now, Month(2026, 10)) == []
+    assert len(lines(MunicipalityState(URUGI), ALWAYS, POLICY, now, Month(2026, 10))) == 21
+    assert (
+        len(lines(MunicipalityState(URUGI), Span(date(2026, 10, 30)), POLICY, now, Month(2026, 10)))
+        == 1
+    )
 
 
 def test_an_office_that_is_closed_beside_the_rule_has_no_row() -> None:
@@ -502,7 +520,9 @@ def test_an_office_that_is_closed_beside_the_rule_has_no_row() -> None:
     policy = Policy(Office(closes=(date(2026, 11, 10),)))
     for moment in (at(date(2026, 11, 10)), at(date(2026, 11, 12))):
         with pytest.raises(Refusal, match="not a business day") as refused:
-            apply(Town(URUGI), closed(difference(date(2026, 11, 10)), 3, moment), policy)
+            apply(
+                MunicipalityState(URUGI), closed(difference(date(2026, 11, 10)), 3, moment), policy
+            )
         assert refused.value.code == "day"
     assert policy.day_deadline(MONDAY).date() == date(2026, 11, 11)
 
@@ -570,27 +590,27 @@ BAD: dict[str, tuple[Event, str]] = {
 def test_bad_input_is_one_sentence_and_changes_nothing(what: str) -> None:
     """With what was seen, and with a remedy."""
     event, code = BAD[what]
-    town = town_after(*BASE)
-    was = replace(town)
+    municipality = municipality_after(*BASE)
+    was = replace(municipality)
     with pytest.raises(Refusal) as refused:
-        apply(town, event, POLICY)
+        apply(municipality, event, POLICY)
     assert refused.value.code == code
     assert refused.value.what
     assert refused.value.remedy
     assert "\n" not in str(refused.value)
-    assert town == was == town_after(*BASE)
+    assert municipality == was == municipality_after(*BASE)
 
 
 def test_nothing_that_stands_open_can_be_opened_twice() -> None:
     """All registers while they are under way, a hold while there is one."""
     key, every = difference(DAYS[0]), full(DAYS[0])
-    town = town_after(closed(key), closed(every))
+    municipality = municipality_after(closed(key), closed(every))
     with pytest.raises(Refusal) as refused:
-        apply(town, closed(every.again), POLICY)
+        apply(municipality, closed(every.again), POLICY)
     assert refused.value.code == "order"
     held = events.Held(reason="待ち", **NOW)
     with pytest.raises(Refusal) as refused:
-        apply(town_after(held), held, POLICY)
+        apply(municipality_after(held), held, POLICY)
     assert refused.value.code == "held"
 
 
@@ -616,10 +636,12 @@ def test_days_that_were_all_right_do_not_hide_that_the_whole_has_drifted(
 ) -> None:
     """Silence is no agreement, and a month that was not compared is told from the fifth day on."""
     since = days(5, date(2026, 11, 30))
-    town = town_after(*(event for day in since for event in whole(difference(day))))
+    municipality = municipality_after(*(event for day in since for event in whole(difference(day))))
     due = at(date(2026, 12, 7), "09:00:00")
-    assert findings(town, ALWAYS, POLICY, due - timedelta(seconds=1)) == []
-    assert any("not compared" in found.what for found in findings(town, ALWAYS, POLICY, due))
+    assert findings(municipality, ALWAYS, POLICY, due - timedelta(seconds=1)) == []
+    assert any(
+        "not compared" in found.what for found in findings(municipality, ALWAYS, POLICY, due)
+    )
     compared = events.Compared(
         code6=URUGI,
         at=due,
@@ -628,7 +650,7 @@ def test_days_that_were_all_right_do_not_hide_that_the_whole_has_drifted(
         ours={"戸籍": 10, "除籍": 5, "改製原": 7},
         theirs=theirs,
     )
-    found = findings(apply(town, compared, POLICY), ALWAYS, POLICY, due)
+    found = findings(apply(municipality, compared, POLICY), ALWAYS, POLICY, due)
     assert [wrong in one.what for one in found] == ([True] if wrong else [])
 
 

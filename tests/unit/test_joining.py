@@ -53,7 +53,7 @@ def row_of(plan: dict[str, Any]) -> dict[str, Any]:
     return next(row for row in rows if row["slug"] == "urugi")
 
 
-def town(**values: object) -> Edit:
+def municipality(**values: object) -> Edit:
     """Return an edit of the row of 売木村."""
     return lambda plan: row_of(plan).update(values)
 
@@ -103,9 +103,13 @@ def test_who_has_everything_may_go_live(site: Site) -> None:
             lambda plan: row_of(plan).pop("joining"),
             "認容, 議決, 調印 missing",
         ),
-        ("municipalities.yml", town(joined_on=None), "no day of joining"),
-        ("municipalities.yml", town(joined_on="2999-04-01"), "joined_on 2999-04-01, today is"),
-        ("municipalities.yml", town(left_on="2020-04-01"), "has left"),
+        ("municipalities.yml", municipality(joined_on=None), "no day of joining"),
+        (
+            "municipalities.yml",
+            municipality(joined_on="2999-04-01"),
+            "joined_on 2999-04-01, today is",
+        ),
+        ("municipalities.yml", municipality(left_on="2020-04-01"), "has left"),
     ],
 )
 def test_who_lacks_something_is_refused(site: Site, name: str, change: Edit, sentence: str) -> None:
@@ -131,7 +135,7 @@ def test_nobody_is_put_out_whom_the_plan_keeps(site: Site, tmp_path: Path) -> No
 
 def test_data_is_encrypted_for_somebody_and_goes_somewhere(site: Site, tmp_path: Path) -> None:
     """An expired certificate, a text that is none, a folder that is not there."""
-    edit(site, "municipalities.yml", town(left_on="2020-04-01"))
+    edit(site, "municipalities.yml", municipality(left_on="2020-04-01"))
     wrong = tmp_path / "wrong.pem"
     wrong.write_text("none", encoding="ascii")
     for recipient, folder, sentence in (
@@ -155,7 +159,7 @@ def test_a_deletion_takes_two_persons_and_an_export(
     site: Site, who: tuple[str, str], sentence: str
 ) -> None:
     """The same person twice, a stranger, and data that nobody was given (K-02)."""
-    edit(site, "municipalities.yml", town(left_on="2020-04-01"))
+    edit(site, "municipalities.yml", municipality(left_on="2020-04-01"))
     with pytest.raises(KosekiError, match=sentence):
         ordered(Delete(site, "urugi", "確認-1", who))
 

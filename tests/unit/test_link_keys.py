@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.plan.for_ansible import exchange_folders, exchanges, tenants
+from koseki_ops.plan.for_ansible import exchange_folders, exchanges, municipality_names
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
 from koseki_ops.plan.municipalities import active
@@ -70,7 +70,7 @@ def test_what_is_no_key_is_refused(
     assert (service.folder_of(site) / "iida.pub").read_text() == good
 
 
-def test_a_key_belongs_to_a_town(site: Site, platform: Platform, tmp_path: Path) -> None:
+def test_a_key_belongs_to_a_municipality(site: Site, platform: Platform, tmp_path: Path) -> None:
     """An unknown town is named, with the known ones."""
     service.ensure_stand_ins(site, platform)
     file = shutil.copy(service.folder_of(site) / "iida.pub", tmp_path / "given.pub")
@@ -87,12 +87,12 @@ def test_only_an_operator_of_today_does_things_by_hand(name: str) -> None:
     assert "not a valid operator today" in str(done.exception)
 
 
-def test_an_exchange_names_its_own_town_alone() -> None:
+def test_an_exchange_names_its_own_municipality_alone() -> None:
     """Accounts, folder, peer, database, role and key of one town stand in one row."""
     plan = Inventory(ROOT / "inventories/lab").platform
-    towns = active(plan.municipalities, date(2017, 11, 1))
-    rows = exchanges(towns, plan.lines, plan.link_policy, plan.service_ports, "/ca.crt")
-    assert len(rows) == len(tenants(towns)) == 14
+    municipalities = active(plan.municipalities, date(2017, 11, 1))
+    rows = exchanges(municipalities, plan.lines, plan.link_policy, plan.service_ports, "/ca.crt")
+    assert len(rows) == len(municipality_names(municipalities)) == 14
     others = {row["slug"] for row in rows}
     for row in rows:
         text = str(row)

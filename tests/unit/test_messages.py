@@ -14,15 +14,23 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import click
 import pytest
 
-from koseki_ops.cli import cli
+from calls import unknown_in
 from koseki_ops.plan.site import project_root
 from koseki_ops.reference.commands import commands
 
 ROOT = project_root()
 SOURCE = ROOT / "src/koseki_ops"
+PYTHON = (
+    "host_programs",
+    "plugins",
+    "pyinfra_deploys",
+    "sample_application",
+    "src",
+    "tests",
+    "tools",
+)
 ERRORS = {"KosekiError", "Refusal"}
 # What each name of a file stands for.
 type Names = Mapping[str, list[ast.expr]]
@@ -52,6 +60,7 @@ DIALECT: Mapping[str, str] = {
     "the watch host": r"stations?",
     "a service": r"desks?",
     "an attempt to connect": r"knock(?:s|ed|ing)?",
+    "a municipality": r"towns?|tenants?",
     "an audit": r"witness(?:es)?|testimony|court|trials?",
     "unreachable": r"silent|silence",
     "granted": r"lent|lends?",
@@ -59,6 +68,13 @@ DIALECT: Mapping[str, str] = {
     "repaired": r"mends?|mended",
 }
 WORD = re.compile(rf"(?<![a-z-])(?:{'|'.join(DIALECT.values())})(?![a-z-])", re.IGNORECASE)
+# Of these there is one word each, in every name of the house (`municipality`, `attempt`).
+ONE_WORD = re.compile(
+    r"(?<![a-z])(?:towns?|tenants?|knock(?:s|ed|ing)?|visit(?:s|ors?|ed))(?![a-z])", re.IGNORECASE
+)
+ANYWHERE = re.compile(r"town|tenant|knock|visit", re.IGNORECASE)
+JINJA = re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)
+ROLE_VARIABLE = re.compile(r"(?<![a-z_])[a-z]\w*_tenants\b")
 # Where such a word is another one's, or a key that others read: the text, and why.
 ELSEWHERE = {
     "told": "the key in the record of sent alerts, and in the history of before",
@@ -71,6 +87,11 @@ ELSEWHERE = {
     ".witness.json": "the audit beside an image, on disk",
     "stranger": "a lab's certificate of another CA, on disk",
     "station.json": "what the toolkit on a watch host knows of itself, on disk",
+    "town": "the key in the JSON of `koseki link`",
+    "towns": "the key in the JSON of `koseki link status`",
+    "koseki_tenants": "the filter's name in an inventory of before",
+    "db_proxy_tenants": "a value's name in an inventory of before",
+    "municipal_accounts_tenants": "a value's name in inventories",
     "says": "the key of a requirement's sentence in docs/clauses.yml",
 }
 
@@ -195,6 +216,14 @@ def named(node: ast.AST) -> str:
             return ""
 
 
+def identifiers(tree: ast.AST) -> Iterator[str]:
+    """Yield every identifier of a tree, where it is made and where it is used."""
+    for node in ast.walk(tree):
+        for field in ("name", "asname", "arg", "attr", "id"):
+            if isinstance(name := getattr(node, field, None), str):
+                yield name
+
+
 def words_of(name: str) -> str:
     """Return the words of an identifier: those of `ask_later` and of `HostState`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ")
@@ -209,6 +238,58 @@ def test_identifiers_are_the_fields_words() -> None:
         if (name := named(node)) and name not in ELSEWHERE and WORD.search(words_of(name))
     ]
     assert found == []
+
+
+def test_one_word_for_a_municipality_and_for_an_attempt() -> None:
+    """Tests and the programs of hosts too: nobody asks whether a tenant is another thing."""
+    files = [path for folder in PYTHON for path in sorted((ROOT / folder).rglob("*.py"))]
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in files
+        if ANYWHERE.search(text := path.read_text(encoding="utf-8"))  # to parse all takes long
+        for name in identifiers(ast.parse(text))
+        if ONE_WORD.search(words_of(name))
+    ]
+    assert len(files) > 400  # one that reads nothing finds nothing
+    assert found == []
+
+
+def test_suites_use_the_one_word_in_their_texts() -> None:
+    """Their questions, their findings and the programs in them: a person reads them at night."""
+    found = []
+    for path in sorted((ROOT / "tests/testinfra").glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        documentation = documented(tree)
+        found += [
+            f"{path.name}:{node.lineno}: {match[0]}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            if id(node) not in documentation and (match := ONE_WORD.search(node.value))
+        ]
+    assert found == []
+
+
+def test_templates_use_the_one_word() -> None:
+    """Names within Jinja's marks; a role's variable keeps the name that inventories know."""
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for folder in ("inventories", "molecule", "playbooks", "roles", "src")
+        for path in sorted((ROOT / folder).rglob("*"))
+        if path.suffix in {".j2", ".yml"} and path.is_file()
+        for marked in JINJA.findall(path.read_text(encoding="utf-8"))
+        if (match := ONE_WORD.search(ROLE_VARIABLE.sub("", marked)))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["def of_town(): ...", "plan.towns", "f(tenant=1)", "import a as knocks", "NEW_TOWN = 1"],
+)
+def test_another_word_is_found(program: str) -> None:
+    """The rule itself can be red, wherever a name stands; a word within a word is another one."""
+    assert any(ONE_WORD.search(words_of(name)) for name in identifiers(ast.parse(program)))
+    assert not ONE_WORD.search(words_of("evtowner"))
 
 
 def test_messages_are_the_fields_words() -> None:
@@ -247,35 +328,28 @@ def calls() -> Iterator[tuple[str, str]]:
                     yield from ((f"{file}:{node.lineno}", call) for call in CALL.findall(text))
 
 
-def unknown_in(call: str) -> list[str]:
-    """Return what of a call the command tree does not know; VALUE may be any word."""
-    command: click.Command = cli
-    context = click.Context(cli)
-    words = call.partition(" -- ")[0].split()[1:]
-    while isinstance(command, click.Group) and words and re.fullmatch(r"[a-z-]+", words[0]):
-        inner = command.get_command(context, words.pop(0))
-        if inner is None:
-            return [call]
-        command = inner
-    if isinstance(command, click.Group) and words and words[0].isupper():
-        return []  # any of its commands
-    options = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
-    known = {name for parameter in command.params for name in parameter.opts} | {"-h", "--help"}
-    return sorted(options - known)
+def words_of_call(call: str) -> list[str]:
+    """Return the words behind `koseki`, without those of another program."""
+    return call.partition(" -- ")[0].split()[1:]
 
 
 def test_every_command_that_a_message_names_is_there() -> None:
     """With its options: a remedy that cannot be typed is none."""
     found = list(calls())
     assert len(found) > 60
-    assert {place: wrong for place, call in found if (wrong := unknown_in(call))} == {}
+    assert {
+        place: wrong for place, call in found if (wrong := unknown_in(words_of_call(call)))
+    } == {}
 
 
 def test_a_command_that_is_not_there_is_found() -> None:
     """The rule itself can be red: a command, and an option, that nobody made."""
-    assert unknown_in("koseki frobnicate")
-    assert unknown_in("koseki verify SUITE --frobnicate")
-    assert not unknown_in("koseki verify SUITE --limit HOST")
+    assert unknown_in(["frobnicate"]) == ["koseki frobnicate"]
+    assert unknown_in(["drift", "frobnicate"]) == ["koseki drift frobnicate"]
+    assert unknown_in(["lab", "frobnicate", "--json"]) == ["koseki lab frobnicate"]
+    assert unknown_in(["verify", "SUITE", "--frobnicate"]) == ["koseki verify --frobnicate"]
+    assert not unknown_in(["verify", "SUITE", "--limit", "HOST"])
+    assert not unknown_in(["lab", "COMMAND"])
 
 
 def test_what_stands_elsewhere_is_still_there() -> None:

@@ -10,11 +10,10 @@ from typing import Any
 import click
 import pytest
 
+from calls import named, unknown_in
 from koseki_ops import demo
-from koseki_ops.cli import cli
 from koseki_ops.core.progress import Progress
 from koseki_ops.plan.site import Site, project_root
-from koseki_ops.reference.commands import commands
 from koseki_ops.verify.cli import print_results
 from koseki_ops.verify.results import PASSED, SKIPPED, Results, TestResult
 
@@ -25,11 +24,6 @@ BLOCK = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 COMMENT = re.compile(r"\s*(?:^|\s)#.*$", re.MULTILINE)
-COMMANDS = {context.command_path: context for context in commands()}
-GROUPS = {
-    path for path, context in COMMANDS.items() if isinstance(context.command, click.Group)
-} - {"koseki drift"}
-HELP = {"-h", "--help"}
 # What a municipal office does not write (as a pattern), and what it writes.
 WORDS = {
     "問うことができなかった": "検査を実行できなかった（判定不能）",
@@ -87,27 +81,17 @@ def links(document: Path) -> list[str]:
     )
 
 
-def called(document: Path) -> list[tuple[str, list[str]]]:
-    """Return the calls of `koseki` in a document: the command's path, and its options.
-
-    In place of options, a word that no group knows as a command.
-    """
+def calls(document: Path) -> list[list[str]]:
+    """Return the calls of `koseki` in a document: the words behind it."""
     text = text_of(document)
     lines = [line for block in BLOCK.findall(text) for line in block.splitlines()]
-    calls = []
-    for line in [*INLINE.findall(without_blocks(text)), *lines]:
-        found = re.match(r"\s*(?:\.venv/bin/)?koseki (.+)", line)
-        if not found:
-            continue
-        path = "koseki"
-        words = re.split(r"[\s\[\]|\\]+", COMMENT.sub("", found[1]).partition(" -- ")[0])
-        while words and f"{path} {words[0]}" in COMMANDS:
-            path = f"{path} {words.pop(0)}"
-        options = [word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)]
-        # What follows a group without an option is a command of it that is not there.
-        unknown = [word for word in words[:1] if re.fullmatch(r"[a-z-]+", word)]
-        calls.append((path, options if path in COMMANDS and path not in GROUPS else unknown))
-    return calls
+    named_in = [*INLINE.findall(without_blocks(text)), *lines]
+    found = [re.match(r"\s*(?:\.venv/bin/)?koseki (.+)", line) for line in named_in]
+    return [
+        re.split(r"[\s\[\]|\\]+", COMMENT.sub("", one[1]).partition(" -- ")[0])
+        for one in found
+        if one
+    ]
 
 
 @pytest.mark.parametrize("document", JAPANESE, ids=lambda path: str(path.relative_to(ROOT)))
@@ -118,7 +102,7 @@ def test_both_languages_have_the_same_parts(document: Path) -> None:
     assert levels(document) == levels(english)
     assert blocks(document) == blocks(english)
     assert links(document) == links(english)
-    assert sorted(called(document)) == sorted(called(english))
+    assert sorted(map(named, calls(document))) == sorted(map(named, calls(english)))
 
 
 @pytest.mark.parametrize("document", JAPANESE, ids=lambda path: str(path.relative_to(ROOT)))
@@ -143,12 +127,7 @@ def test_japanese_of_the_code_is_what_an_office_writes() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_command_that_is_named_is_there(document: Path) -> None:
     """With the options that it is shown with; `koseki lab` and the like stand for their group."""
-    wrong = []
-    for path, options in called(document):
-        parameters = COMMANDS[path].command.params if path in COMMANDS else cli.params
-        taken = {name for parameter in parameters for name in parameter.opts} | HELP
-        wrong += [f"{path} {option}" for option in options if option not in taken]
-    assert wrong == []
+    assert [wrong for words in calls(document) for wrong in unknown_in(words)] == []
 
 
 def test_the_demonstration_prints_what_the_readme_shows(capsys: pytest.CaptureFixture[str]) -> None:

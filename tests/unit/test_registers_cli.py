@@ -224,9 +224,9 @@ FLOW: dict[str, Any] = {
 }
 
 
-def test_the_link_is_shown_town_by_town(hosts: Hosts) -> None:
+def test_the_link_is_shown_municipality_by_municipality(hosts: Hosts) -> None:
     """Numbers, who took a flow over and why, what waits, what stands in the way."""
-    town: dict[str, Any] = {
+    municipality: dict[str, Any] = {
         "town": "oshika",
         "flows": [FLOW, {**FLOW, "mode": "manual", "reason": "回線障害", "by": "sousa01"}],
         "waiting": ["204170-address-change-00000007.jsonl"],
@@ -236,9 +236,9 @@ def test_the_link_is_shown_town_by_town(hosts: Hosts) -> None:
         ],
         "outbox_set_aside": 4,
     }
-    hosts.answer(Answer("koseki-link oshika status", json.dumps(town) + "\n", host=LINK))
+    hosts.answer(Answer("koseki-link oshika status", json.dumps(municipality) + "\n", host=LINK))
     done = run(link_group, "status", "oshika", "--json")
-    assert last(done) == {"towns": [town]}
+    assert last(done) == {"towns": [municipality]}
     automatic, manual, waits, stands, aside, rows = done.stdout.splitlines()[:6]
     assert "by hand" not in automatic
     assert "by hand: 回線障害 (sousa01)" in manual
@@ -298,7 +298,7 @@ def test_a_host_that_says_something_else_is_named(hosts: Hosts, said: str) -> No
         assert sentence.isprintable()
 
 
-def test_the_link_of_each_town_says_what_it_was_asked(hosts: Hosts) -> None:
+def test_the_link_of_each_municipality_says_what_it_was_asked(hosts: Hosts) -> None:
     """So many answers as towns, and in none what there should be."""
     hosts.answer(Answer("koseki-link", "{}\n"))
     assert "KeyError" in refusal(run(link_group, "status", "oshika"))

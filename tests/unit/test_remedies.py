@@ -17,7 +17,7 @@ import click
 import pytest
 import yaml
 
-from koseki_ops.cli import cli
+from calls import read
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.plan.site import Site
 from koseki_ops.verify.remedies import BY_HAND, DOCUMENT, commands, for_site
@@ -185,29 +185,12 @@ def test_a_command_can_be_run_as_it_stands(command: str) -> None:
     """Its words are the toolkit's, with all that they ask for, or its programs are on a host."""
     assert not re.search(r"…|\b[A-Z]{4,}\b|<|\$", command), f"{command}: a place to fill in"
     if command.startswith("koseki "):
-        parsed(command)
+        read(command)
     else:
         for part in re.split(r" && | \| |; ", command):
             words = shlex.split(part)
             for word in {words[0], *(words[4:5] if words[0] == "runuser" else [])}:
                 assert is_there(word), f"{command}: where does {word} come from?"
-
-
-def parsed(command: str) -> None:
-    """Let the command tree read a command; click's own error when it does not."""
-    words, name = shlex.split(command)[1:], "koseki"
-    node: click.Command = cli
-    context: click.Context | None = None
-    while isinstance(node, click.Group):
-        context = click.Context(node, parent=context, info_name=name)
-        if node.invoke_without_command and (not words or words[0].startswith("-")):
-            break
-        name = words.pop(0) if words else ""
-        inner = node.get_command(context, name)
-        if inner is None:
-            raise click.UsageError(f"{command}: no such command")
-        node = inner
-    node.make_context(name, words, parent=context)
 
 
 def is_there(program: str) -> bool:
@@ -233,7 +216,7 @@ def test_a_command_means_the_site_that_was_asked(
         words = words if name else ""
     told = for_site(f"run `{command}`", Site.open(inventory, name))
     assert told == f"run `{command}{words}`"
-    parsed(commands(told)[0])
+    read(commands(told)[0])
 
 
 def test_a_command_on_a_host_is_left_alone() -> None:
@@ -245,7 +228,7 @@ def test_an_unknown_command_does_not_pass() -> None:
     """What is read by the command tree can fail."""
     for command in ("koseki verfy", "koseki takeover end", "koseki apply --limt x", "koseki lab"):
         with pytest.raises((click.ClickException, KosekiError)):
-            parsed(command)
+            read(command)
 
 
 def test_each_command_has_its_drill_or_says_not_yet() -> None:

@@ -16,7 +16,7 @@ SOURCES = project_root() / "src/koseki_ops"
 # What else starts an ssh, and why it is no way to a host.
 OTHERS = {
     "remote/ssh_config.py": "ends a shared connection",
-    "verify/probes.py": "a door is knocked at from a host, with none of the site's configuration",
+    "verify/probes.py": "a port is tried from a host, with none of the site's configuration",
 }
 
 

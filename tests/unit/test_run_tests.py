@@ -465,6 +465,13 @@ def test_every_program_is_linted() -> None:
     assert "tools/set-up" in run_tests.words_of(run_tests.command("shellcheck", programs="sh$"))
 
 
+def test_a_checkout_that_git_cannot_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an archive that somebody unpacked: one sentence, and no program is left out unseen."""
+    monkeypatch.setenv("GIT_DIR", "/nonexistent")
+    with pytest.raises(run_tests.RefusedError, match="not a git repository"):
+        run_tests.words_of(run_tests.command("shellcheck", programs="sh$"))
+
+
 def test_a_checkout_has_one_name(tmp_path: Path) -> None:
     """The namespaces that a run looks for are those that labs make."""
     assert run_tests.checkout_id(tmp_path) == Site(tmp_path, "lab", "lab").checkout_id

@@ -39,7 +39,7 @@ def test_one_municipality_has_the_clause(registers: RegisterService) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"town": "松川村"}, "no municipality of this name has joined"),
+        ({"municipality": "松川村"}, "no municipality of this name has joined"),
         ({"approver": "sousa01"}, "does not approve"),
         ({"approver": "sousa03"}, "not a valid operator today"),
         ({"declared_by": "root"}, "not a valid operator today"),

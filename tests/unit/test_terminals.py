@@ -131,11 +131,13 @@ def test_a_terminal_that_left_the_plan_is_revoked(
     """The next apply's question is enough, and coming back does not undo it."""
     asked = request(tmp_path / "asked.csr", ec.generate_private_key(ec.SECP256R1()))
     terminals.issue(site, platform, "achi-01", asked)
-    towns = [
-        town.model_copy(update={"terminals": ["achi-02"]}) if town.slug == "achi" else town
-        for town in platform.municipalities
+    municipalities = [
+        municipality.model_copy(update={"terminals": ["achi-02"]})
+        if municipality.slug == "achi"
+        else municipality
+        for municipality in platform.municipalities
     ]
-    terminals.ensure_authority(site, platform.model_copy(update={"municipalities": towns}))
+    terminals.ensure_authority(site, platform.model_copy(update={"municipalities": municipalities}))
     assert len(list(told(site))) == 1
     terminals.ensure_authority(site, platform)
     assert len(list(told(site))) == 1

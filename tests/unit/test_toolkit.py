@@ -26,27 +26,44 @@ ROOT = project_root()
 HOST = "workstation1"
 
 
-@pytest.fixture
-def control_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """A checkout on the control node, with secrets and authorities of its own."""
-    root = tmp_path / "checkout"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    """A checkout with secrets and authorities of its own, and its toolkit; both are made once.
+
+    Another site's secrets lie beside its own.
+    """
+    root = tmp_path_factory.mktemp("made")
     ignore = shutil.ignore_patterns("secrets.yml", "__pycache__", "*.egg-info")
     for folder in ("host_programs", "inventories", "platform_schema", "playbooks", "roles", "src"):
         shutil.copytree(ROOT / folder, root / folder, symlinks=True, ignore=ignore)
     for name in ("pyproject.toml", "README.md", "LICENSE", "ansible.cfg", LOCK):
         shutil.copy(ROOT / name, root / name)
+    (root / "inventories/iida/group_vars/all/secrets.yml").write_text("foreign", encoding="ascii")
+    site = Site(root, "lab", "mine")
+    init_secrets(site)
+    ensure_site_ssh(site, Inventory(site.inventory))
+    open_authority(site.state / "pki", "passphrase", 10)
+    return root, toolkit_bundle(site, HOST)
+
+
+@pytest.fixture
+def control_node(made: tuple[Path, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """That checkout on the control node, where a test may change it."""
+    root = tmp_path / "checkout"
+    shutil.copytree(made[0], root, symlinks=True)
     monkeypatch.setenv("KOSEKI_ROOT", str(root))
     site = Site.open(name="mine")
-    init_secrets(site)
     ensure_site_ssh(site, Inventory(site.inventory))
     return site
 
 
 @pytest.fixture
-def watch_host(control_node: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+def watch_host(
+    control_node: Site, made: tuple[Path, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Site:
     """The toolkit on the host that keeps watch, as an apply leaves it there."""
     root = tmp_path / "toolkit"
-    with tarfile.open(fileobj=io.BytesIO(toolkit_bundle(control_node, HOST))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(made[1])) as tar:
         tar.extractall(root, filter="data")
     for name, path in noted(control_node).items():
         (root / "var" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -118,14 +135,13 @@ def test_it_signs_nothing(watch_host: Site, control_node: Site, tmp_path: Path) 
         sign_operator(watch_host, Inventory(watch_host.inventory), "sousa01", key)
 
 
-def test_no_private_key_and_no_foreign_secret_travels(control_node: Site) -> None:
+def test_no_private_key_and_no_foreign_secret_travels(
+    control_node: Site, made: tuple[Path, bytes]
+) -> None:
     """What is handed over and what the toolkit carries: no key, and its own site's vault only."""
-    open_authority(control_node.state / "pki", "passphrase", 10)
-    foreign = control_node.root / "inventories/iida/group_vars/all/secrets.yml"
-    foreign.write_text("foreign", encoding="ascii")
     texts = {name: path.read_bytes() for name, path in noted(control_node).items()}
     assert {"mine/ssh/known_hosts", "mine/ssh/user_ca.pub", "mine/pki/ca.crt"} <= set(texts)
-    with tarfile.open(fileobj=io.BytesIO(toolkit_bundle(control_node, HOST))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(made[1])) as tar:
         names = tar.getnames()
         texts |= {row.name: tar.extractfile(row).read() for row in tar if row.isfile()}  # type: ignore[union-attr] # a file has content
     assert [name for name, text in texts.items() if b"PRIVATE KEY-----" in text] == []

@@ -70,7 +70,7 @@ def test_an_attempt_without_a_descriptor_is_none(end: From, port: int) -> None:
     assert not set(found) & set(SHUT)
 
 
-def test_a_door_is_open_while_all_knock(port: int) -> None:
+def test_a_door_is_open_while_all_connect(port: int) -> None:
     """Whoever listens for it is the same process, and has a queue for everybody.
 
     From an address of its own, in a namespace: the one that the tests run in has no name.

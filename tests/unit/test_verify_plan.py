@@ -52,14 +52,14 @@ def test_the_workstation_is_an_end_of_flows(plan: Plan) -> None:
     assert ports(plan, "primary1", WORKSTATION) == {("tcp", 8080), ("udp", 123)}
 
 
-def test_towns_join_on_their_day(plan: Plan) -> None:
+def test_municipalities_join_on_their_day(plan: Plan) -> None:
     """Towns join on their day."""
     counts = []
     for day in ("2015-10-31", "2015-11-01", "2017-10-31", "2017-11-01"):
         platform = plan.platform.model_copy(update={"effective_date": date.fromisoformat(day)})
         that_day = Plan(plan.site, plan.inventory, platform, plan.today)
-        counts.append(len(that_day.towns))
-        assert len(that_day.towns) + len(that_day.waiting_towns) == 14
+        counts.append(len(that_day.joined))
+        assert len(that_day.joined) + len(that_day.waiting) == 14
     assert counts == [0, 8, 8, 14]
 
 
@@ -92,6 +92,6 @@ def test_an_unknown_host_is_named(plan: Plan) -> None:
         plan.hosts_in("nowhere1")
 
 
-def test_fourteen_towns_make_182_attempts(plan: Plan) -> None:
+def test_fourteen_municipalities_make_182_attempts(plan: Plan) -> None:
     """Fourteen towns make 182 attempts."""
-    assert len(pairs(town.slug for town in plan.towns)) == 182
+    assert len(pairs(municipality.slug for municipality in plan.joined)) == 182

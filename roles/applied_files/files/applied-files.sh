@@ -5,9 +5,12 @@ set -eu
 table=$1
 shift
 
-ask='SELECT NOT pg_is_in_recovery()'
-if ! getent passwd postgres >/dev/null ||
-    [ "$(cd / && runuser -u postgres -- psql -XqtAc "$ask" 2>/dev/null)" != t ]; then
+leads=
+# Before there is a server here there is nobody to ask; one that answers has to say what it is.
+if getent passwd postgres >/dev/null && command -v pg_isready >/dev/null && pg_isready --quiet; then
+    leads=$(cd / && runuser -u postgres -- psql -XqtAc 'SELECT NOT pg_is_in_recovery()')
+fi
+if [ "$leads" != t ]; then
     echo '{"leads": false, "databases": {}}'
     exit 0
 fi
@@ -28,6 +31,12 @@ SELECT '{\"$database\": {}}';
 \\endif
 \\endif"
 done
-rows=$(printf '%s\n' "$script" |
-    (cd / && runuser -u postgres -- psql -Xq --set=ON_ERROR_STOP=1 --file=-) | paste -sd, -)
+rows=$(cd / && runuser -u postgres -- psql -Xq --set=ON_ERROR_STOP=1 --file=- <<END
+$script
+END
+)
+rows=$(paste -sd, - <<END
+$rows
+END
+)
 printf '{"leads": true, "databases": [%s]}\n' "$rows"

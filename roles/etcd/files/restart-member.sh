@@ -5,9 +5,11 @@
 set -eu
 
 until_all_are_well() {
-    end=$(($(date +%s) + 60))
+    now=$(date +%s)
+    end=$((now + 60))
     until said=$(etcdctl --endpoints="$1" --cacert="$2" --cert="$3" --key="$4" endpoint health 2>&1); do
-        if [ "$(date +%s)" -ge "$end" ]; then
+        now=$(date +%s)
+        if [ "$now" -ge "$end" ]; then
             printf '%s\n%s\n' "$said" "etcd is not healthy $5: see journalctl -u etcd on the member that is named" >&2
             exit 1
         fi

@@ -7,8 +7,10 @@ installed=false
 leads=false
 if getent passwd postgres >/dev/null; then
     installed=true
-    if [ "$(cd / && runuser -u postgres -- psql -XqtAc 'SELECT NOT pg_is_in_recovery()' 2>/dev/null)" = t ]; then
-        leads=true
+    # Without a server there is nobody to ask; one that answers has to say what it is.
+    if command -v pg_isready >/dev/null && pg_isready --quiet; then
+        answer=$(cd / && runuser -u postgres -- psql -XqtAc 'SELECT NOT pg_is_in_recovery()')
+        if [ "$answer" = t ]; then leads=true; fi
     fi
 fi
 folders=

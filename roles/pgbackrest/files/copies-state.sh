@@ -11,7 +11,8 @@ fi
 cd /
 idle=
 for timer in pgbackrest-full pgbackrest-differential pgbackrest-incremental koseki-backup-lag; do
-    if [ "$(systemctl is-active "$timer.timer")" != active ]; then
+    # It says a state, and exits otherwise than 0 in every state but one.
+    if ! systemctl is-active --quiet "$timer.timer"; then
         idle="$idle${idle:+, }\"$timer.timer\""
     fi
 done

@@ -7,12 +7,14 @@ if [ ! -e /etc/patroni/config.yml ] || [ ! -d "$2" ]; then
     echo absent
     exit 0
 fi
-if [ "$(systemctl show -p ActiveState --value patroni.service)" != active ]; then
+state=$(systemctl show -p ActiveState --value patroni.service)
+if [ "$state" != active ]; then
     echo stopped
     exit 0
 fi
 # Patroni may just have been started: its answer is waited for, but not for long.
-end=$(($(date +%s) + 20))
+now=$(date +%s)
+end=$((now + 20))
 while :; do
     state=$(python3 - "$1" <<'PYTHON'
 import json
@@ -39,7 +41,8 @@ state = answer["state"]
 print("healthy" if state in ("running", "streaming") else state)
 PYTHON
     )
-    if [ "$state" = healthy ] || [ "$(date +%s)" -ge "$end" ]; then
+    now=$(date +%s)
+    if [ "$state" = healthy ] || [ "$now" -ge "$end" ]; then
         echo "$state"
         exit 0
     fi

@@ -3,6 +3,7 @@
 set -eu
 
 for unit in "$@"; do
-    state=$(systemctl show --property=ActiveState,UnitFileState --value "$unit" | paste -sd' ')
-    if [ "$state" != 'active enabled' ]; then echo "$unit"; fi
+    state=$(systemctl show --property=ActiveState,UnitFileState --value "$unit")
+    if [ "$state" != 'active
+enabled' ]; then echo "$unit"; fi
 done

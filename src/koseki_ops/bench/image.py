@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from koseki_ops.bench.table import Row, at_most
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.subprocesses import ask
 from koseki_ops.plan.site import Site
 
 KOSEKI = str(Path(sys.executable).with_name("koseki"))
@@ -32,9 +32,8 @@ def measure(site: Site, surroundings: Mapping[str, str]) -> list[Row]:
     image = Path(str(built["image"]))
     whole = image.read_bytes()
     image.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    refused = subprocess.run(
-        [KOSEKI, "image", "check", HOST, "--name", site.name], env=dict(surroundings), check=False
-    )
+    argv = [KOSEKI, "image", "check", HOST, "--name", site.name]
+    refused = ask(argv, env=surroundings, answers=(0, 1, REFUSED))
     image.write_bytes(whole)
     size = float(str(built["bytes"])) / 1e9
     return [
@@ -52,19 +51,21 @@ def measure(site: Site, surroundings: Mapping[str, str]) -> list[Row]:
             "the same image with one bit flipped",
             "refused",
             "exit 2",
-            refused.returncode == REFUSED,
+            refused.code == REFUSED,
         ),
     ]
 
 
 def _report_of(argv: list[str], surroundings: Mapping[str, str]) -> dict[str, object]:
     """Run a command of the toolkit; return the object on its last line."""
-    done = subprocess.run(argv, env=dict(surroundings), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise KosekiError(
+
+    def failed(reason: str) -> KosekiError:
+        return KosekiError(
             f"`koseki {' '.join(argv[1:3])}` failed while it was measured",
-            done.stderr.strip()[-300:],
+            reason,
             f"run `koseki {' '.join(argv[1:6])}` by itself",
         )
-    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+
+    done = ask(argv, env=surroundings, error=failed)
+    found: dict[str, object] = json.loads(done.text.splitlines()[-1])
     return found

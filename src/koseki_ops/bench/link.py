@@ -9,7 +9,7 @@ import click
 from koseki_ops.bench.table import Row, at_most
 from koseki_ops.lab.lab import Lab
 
-HOST, TOWN = "registry-link1", "iida"
+HOST, SLUG = "registry-link1", "iida"
 SMALL, LARGE = 10_000, 100_000
 # On the host: start the engine anew, compose a file beside in/, let it come, wait until it is
 # applied; say seconds and the engine's peak of memory in MiB.
@@ -17,11 +17,11 @@ PROGRAM = """
 import json, os, subprocess, sys, time
 sys.path.insert(0, "/usr/local/lib/koseki-link")
 from koseki_link.layout import Name, StandIn, resident_number
-town, count = sys.argv[1], int(sys.argv[2])
-base, unit, layout = f"/srv/koseki/exchange/{town}", f"koseki-link@{town}.service", StandIn()
-status = json.loads(subprocess.check_output(["/usr/local/sbin/koseki-link", town, "status"]))
+slug, count = sys.argv[1], int(sys.argv[2])
+base, unit, layout = f"/srv/koseki/exchange/{slug}", f"koseki-link@{slug}.service", StandIn()
+status = json.loads(subprocess.check_output(["/usr/local/sbin/koseki-link", slug, "status"]))
 (comes,) = [row["next"] for row in status["flows"] if row["flow"] == "address-change"]
-code6 = json.load(open("/etc/koseki/link.json"))[town]["code6"]
+code6 = json.load(open("/etc/koseki/link.json"))[slug]["code6"]
 name = Name(code6, "address-change", comes)
 file = layout.file_name(name)
 rows = (
@@ -67,7 +67,7 @@ def measure(lab: Lab, runs: int) -> list[Row]:
 
 
 def _apply(lab: Lab, count: int) -> dict[str, float]:
-    done = lab.exec(HOST, ["python3", "-B", "-c", PROGRAM, TOWN, str(count)])
+    done = lab.exec(HOST, ["python3", "-B", "-c", PROGRAM, SLUG, str(count)])
     if done.returncode:
         raise click.ClickException(f"no figure of the link: {done.stderr.strip()[-300:]}")
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])

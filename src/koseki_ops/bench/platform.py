@@ -10,7 +10,6 @@ import os
 import shlex
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,9 +18,10 @@ from pathlib import Path
 
 import click
 
-from koseki_ops.bench import engines, image, link
+from koseki_ops.bench import costs, duplicates, engines, image, link
 from koseki_ops.bench.table import Row, at_least, at_most, spread
 from koseki_ops.core.progress import OnProgress, Progress
+from koseki_ops.core.subprocesses import ask
 from koseki_ops.drift.judge import manifest
 from koseki_ops.drift.judge.sweep import sweep
 from koseki_ops.drift.model import Verdict
@@ -32,7 +32,7 @@ from koseki_ops.engines import apply as engine
 from koseki_ops.engines.ansible_run import environment
 from koseki_ops.lab import counters, recording, releases, writers
 from koseki_ops.lab.lab import Lab
-from koseki_ops.lab.plan import certificate, own_file, town
+from koseki_ops.lab.plan import certificate, municipality, own_file
 from koseki_ops.plan.site import Site
 from koseki_ops.supply.mirror import build_mirror
 from koseki_ops.trust.secrets import init_secrets
@@ -41,7 +41,7 @@ from koseki_ops.verify.runner import verify
 
 LAB = "bench"
 CONVERGED = "converged"
-TOWN, LEAVES = "iida", "urugi"
+SLUG, LEAVES = "iida", "urugi"
 KOSEKI = str(Path(sys.executable).with_name("koseki"))
 REGISTERS, SEARCHES = 50_000, 500
 # Seconds between two questions of one of fourteen counters: 5/s in all, and somewhat above 500/s.
@@ -63,11 +63,13 @@ PARTS = (
     "memory",
     "link",
     "image",
+    "costs",
+    "duplicates",
     "outage",
     "fresh",
 )
 # These make what they measure; the others stand on what `green` has made.
-ALONE = frozenset({"lab", "drift-fleet", "image", "fresh"})
+ALONE = frozenset({"lab", "drift-fleet", "image", "costs", "duplicates", "fresh"})
 # How often a writer's row comes under the sweeps of the soak, in seconds, and how long a member may
 # take to come back there.
 SOAK_PAUSE, SOAK_RETURN_SECONDS = 0.05, 180
@@ -168,13 +170,7 @@ class Bench:
             self._run([str(program), "-y", "--sudo", "@koseki/lab", deploy], variables)
 
     def _run(self, argv: list[str], variables: dict[str, str]) -> None:
-        done = subprocess.run(
-            argv, cwd=self.site.root, env=variables, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise click.ClickException(
-                f"{argv[0]} failed: {done.stdout[-300:]}{done.stderr[-300:]}"
-            )
+        ask(argv, cwd=self.site.root, env=variables)
 
     def all_suites(self) -> list[Row]:
         """All suites on all hosts."""
@@ -195,7 +191,7 @@ class Bench:
         failed = {what: seen.wrong for what, seen in asked.items() if seen.wrong}
         return [
             at_most(
-                f"certificate through the gateway to PDF, fourteen towns at 5/s in all, "
+                f"certificate through the gateway to PDF, fourteen municipalities at 5/s in all, "
                 f"{prints.asked} asked, 95th percentile",
                 300,
                 [prints.percentile(0.95) * 1000],
@@ -248,19 +244,19 @@ class Bench:
             own_file(self.site, "municipalities.yml") as plan,
         ):
             _key, pem = certificate(LEAVES, Path(folder))
-            town(plan, LEAVES, left_on="2026-01-01")
+            municipality(plan, LEAVES, left_on="2026-01-01")
             self._run(
                 [KOSEKI, "withdraw", *words, "--to", folder, "--recipient", str(pem)], surroundings
             )
             people = ["--confirmation", "1", "--by", "sousa01", "--approver", "sousa02"]
             self._run([KOSEKI, "withdraw", *words, "--delete", *people], surroundings)
-            town(plan, LEAVES, left_on=None)
+            municipality(plan, LEAVES, left_on=None)
             with counters.at_work(self.lab, each=0.5, afresh=True, without=[LEAVES]) as seen:
                 seconds = self.timed(lambda: self._run([KOSEKI, "enroll", *words], surroundings))
         self.lab.restore(CONVERGED)
         self._settled()
         return [
-            at_most("`koseki enroll` of one town, suites included", 60, [seconds]),
+            at_most("`koseki enroll` of one municipality, suites included", 60, [seconds]),
             Row(
                 f"requests of the other thirteen meanwhile ({seen.asked} asked)",
                 "none failed",
@@ -314,8 +310,9 @@ class Bench:
     def soak(self) -> list[Row]:
         """Sweep an untouched platform again and again under load; nothing on it may be drift.
 
-        Meanwhile a town writes, the leader's host dies and comes back, and logs are rotated. The
-        writer's own unit is unmanaged, and each sweep that its host answers has to say so.
+        Meanwhile a municipality writes, the leader's host dies and comes back, and logs are
+        rotated. The writer's own unit is unmanaged, and each sweep that its host answers has to
+        say so.
         """
         self._still()
         turns: dict[int, Callable[[], object]] = {
@@ -323,7 +320,7 @@ class Bench:
             self.sweeps // 2: self._revive,
             self.sweeps * 3 // 4: self._rotate,
         }
-        writer = writers.town_writer(self.lab, TOWN)
+        writer = writers.municipality_writer(self.lab, SLUG)
         writers.start(self.lab, writer, SOAK_PAUSE)
         false: list[str] = []
         not_verified = blind = 0
@@ -348,8 +345,8 @@ class Bench:
         named = f": {'; '.join(sorted(set(false))[:5])}" if false else ""
         return [
             Row(
-                f"{self.sweeps} sweeps of an untouched platform while a town writes, the leader's "
-                "host dies and comes back, logs are rotated",
+                f"{self.sweeps} sweeps of an untouched platform while a municipality writes, the "
+                "leader's host dies and comes back, logs are rotated",
                 "no false drift",
                 f"{len(false)} false{named}; {not_verified} answers *not verified* meanwhile; the "
                 f"writer itself not seen in {blind}; {rows} rows written",
@@ -442,7 +439,7 @@ class Bench:
             argv = ["patronictl", "-c", "/etc/patroni/config.yml", "edit-config", "--force"]
             self.lab.exec(LOST, [*argv, "--quiet", *options])
             time.sleep(12)  # every member has gone round its loop once with the new timings
-        writer = writers.town_writer(self.lab, TOWN)
+        writer = writers.municipality_writer(self.lab, SLUG)
         writers.start(self.lab, writer)
         time.sleep(6)
         killed = time.time()
@@ -515,6 +512,8 @@ def main(only: tuple[str, ...], runs: int, bound: float, sweeps: int) -> None:
         "memory": bench.memory,
         "link": lambda: link.measure(bench.lab, bench.runs),
         "image": lambda: image.measure(bench.site, os.environ),
+        "costs": lambda: costs.measure(bench.site),
+        "duplicates": lambda: duplicates.measure(bench.site),
         "outage": bench.outages,
         "fresh": bench.fresh,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -9,6 +10,8 @@ from datetime import date, timedelta
 MONTHS = 12
 # A municipality's fiscal year begins on the first day of April.
 FIRST_MONTH = 4
+# A day of every year, as 11-05.
+MONTH_DAY = re.compile(r"(?P<month>[0-9]{2})-(?P<day>[0-9]{2})")
 
 
 @dataclass(frozen=True, order=True)
@@ -59,3 +62,9 @@ def months(first: date, last: date) -> Iterator[Month]:
 def fiscal_years(first: date, last: date) -> list[int]:
     """Return the fiscal years that a span of days touches."""
     return sorted({month.fiscal_year for month in months(first, last)})
+
+
+def day_in(fiscal_year: int, written: str) -> date:
+    """Return a day of every year (`MM-DD`) in a fiscal year; ValueError where it has none."""
+    month, day = map(int, written.split("-"))
+    return date(fiscal_year + (month < FIRST_MONTH), month, day)

@@ -7,10 +7,11 @@ import re
 import selectors
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.formatting import in_short
@@ -215,33 +216,73 @@ def reason_of(stderr: str | bytes, code: int) -> str:
     return in_short(cause_in(text) or (text.strip().splitlines() or [f"exit {code}"])[-1])
 
 
-def run(argv: Sequence[str], stdin: str | None = None, env: Mapping[str, str] | None = None) -> str:
-    """Run a program, return what it printed; raise KosekiError with its last line on failure.
+@dataclass(frozen=True)
+class Answer:
+    """What a program that could answer answered. code: its exit code, one of those that answer."""
 
-    env: another environment than this process's.
+    code: int
+    out: bytes
+
+    @property
+    def text(self) -> str:
+        """What it printed; bytes that are no UTF-8 stand there as escapes."""
+        return self.out.decode("utf-8", errors="backslashreplace")
+
+
+def ask(
+    argv: Sequence[str | Path],
+    *,
+    answers: Container[int] = (0,),
+    stdin: bytes | IO[bytes] = b"",
+    env: Mapping[str, str] | None = None,
+    cwd: str | Path | None = None,
+    seconds: float | None = None,
+    error: Callable[[str], KosekiError] | None = None,
+) -> Answer:
+    """Run a program and return its answer: what it could not say never looks like nothing said.
+
+    answers: exit codes that are an answer; env: another environment than this process's; error:
+    makes what is raised out of the reason. Raises KosekiError when the program is missing, cannot
+    be started, is not done within so many seconds, or exits otherwise.
     """
+    program = str(argv[0])
+    source: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
     try:
-        done = subprocess.run(
-            argv,
-            input=stdin,
-            env=env,
-            capture_output=True,
-            encoding="utf-8",
-            errors="backslashreplace",
-            check=False,
+        done = subprocess.run(  # noqa: TID251 - this is the one place
+            argv, env=env, cwd=cwd, timeout=seconds, capture_output=True, check=False, **source
         )
-    except FileNotFoundError as error:
-        raise KosekiError(_("a program is missing"), argv[0], _("run `make set-up`")) from error
-    if done.returncode:
-        reason = reason_of(done.stderr or done.stdout, done.returncode)
-        raise KosekiError(
-            _("`{argv}` failed").format(argv=" ".join(argv[:6])),
+    except FileNotFoundError as missing:
+        if missing.filename != program:
+            raise
+        raise KosekiError(_("a program is missing"), program, _("run `make set-up`")) from missing
+    except (OSError, subprocess.TimeoutExpired) as fault:
+        late = isinstance(fault, subprocess.TimeoutExpired)
+        reason = f"no answer within {seconds:.0f} s" if late else str(fault)
+        raise (error or _failed_as(argv))(reason) from fault
+    if done.returncode not in answers:
+        raise (error or _failed_as(argv))(reason_of(done.stderr or done.stdout, done.returncode))
+    return Answer(done.returncode, done.stdout)
+
+
+def _failed_as(argv: Sequence[str | Path]) -> Callable[[str], KosekiError]:
+    def failed(reason: str) -> KosekiError:
+        return KosekiError(
+            _("`{argv}` failed").format(argv=" ".join(map(str, argv[:6]))),
             reason,
             _("remove the cause that it names, or run `{argv}` by itself to see more").format(
                 argv=argv[0]
             ),
         )
-    return done.stdout
+
+    return failed
+
+
+def run(argv: Sequence[str], stdin: str | None = None, env: Mapping[str, str] | None = None) -> str:
+    """Run a program, return what it printed; raise KosekiError with its last line on failure.
+
+    env: another environment than this process's.
+    """
+    return ask(argv, stdin=(stdin or "").encode(), env=env).text
 
 
 @contextmanager

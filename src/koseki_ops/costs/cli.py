@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,12 @@ from koseki_ops.calendar.business_days import Office
 from koseki_ops.calendar.eras import in_era
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
-from koseki_ops.costs.model import Agreement, load_agreement
+from koseki_ops.costs import bills_cli
+from koseki_ops.costs.given import day_of, year_of
+from koseki_ops.costs.model import Agreement
+from koseki_ops.costs.service import code_of, open_agreement
 from koseki_ops.costs.shares import Division, Due, Share, divide, due_days
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
-from koseki_ops.plan.inventory import Inventory
-from koseki_ops.plan.model import Municipality
-from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
 
 agreement_option = click.option(
@@ -28,7 +27,6 @@ agreement_option = click.option(
 )
 year_option = click.option(
     "--fiscal-year",
-    type=int,
     metavar="YEAR",
     help="Of a fee: this fiscal year alone, by the year in which it began.",
 )
@@ -39,7 +37,11 @@ as_of_option = click.option(
 
 @click.group("costs")
 def costs_group() -> None:
-    """Compute and explain the shares of what the municipalities pay together."""
+    """Compute, explain, bill and settle the shares of what the municipalities pay together."""
+
+
+for command in bills_cli.COMMANDS:
+    costs_group.add_command(command)
 
 
 @costs_group.command("compute")
@@ -53,7 +55,7 @@ def compute_command(
     site: Site,
     *,
     items: tuple[str, ...],
-    fiscal_year: int | None,
+    fiscal_year: str | None,
     as_of: str | None,
     file: Path | None,
     as_json: bool,
@@ -62,12 +64,13 @@ def compute_command(
 
     Example: koseki costs compute management --fiscal-year 2016
     """
-    agreement, towns = _open(site, file)
+    agreement, platform = open_agreement(site, file)
+    municipalities, year = platform.municipalities, year_of(fiscal_year)
     wanted = [agreement.item(name) for name in items] or agreement.items
     divisions = [
         division
         for item in wanted
-        for division in divide(agreement, towns, item, fiscal_year, _day(as_of))
+        for division in divide(agreement, municipalities, item, year, day_of(as_of))
     ]
     for division in divisions:
         _print(division, agreement)
@@ -77,7 +80,7 @@ def compute_command(
 
 @costs_group.command("explain")
 @click.argument("item")
-@click.argument("town", metavar="MUNICIPALITY")
+@click.argument("municipality", metavar="MUNICIPALITY")
 @year_option
 @as_of_option
 @agreement_option
@@ -87,8 +90,8 @@ def explain_command(
     site: Site,
     *,
     item: str,
-    town: str,
-    fiscal_year: int | None,
+    municipality: str,
+    fiscal_year: str | None,
     as_of: str | None,
     file: Path | None,
     as_json: bool,
@@ -97,13 +100,14 @@ def explain_command(
 
     Example: koseki costs explain servers-2015 大鹿村
     """
-    agreement, towns = _open(site, file)
-    code = _code_of(towns, town)
-    divisions = divide(agreement, towns, agreement.item(item), fiscal_year, _day(as_of))
+    agreement, platform = open_agreement(site, file)
+    municipalities, year = platform.municipalities, year_of(fiscal_year)
+    code = code_of(municipalities, municipality)
+    divisions = divide(agreement, municipalities, agreement.item(item), year, day_of(as_of))
     found = [(d, share) for d in divisions for share in d.shares if share.code6 == code]
     if not found:
         raise KosekiError(
-            _("{town} has no share of {item}").format(town=town, item=item),
+            _("{municipality} has no share of {item}").format(municipality=municipality, item=item),
             _("it took no part"),
             _("choose another item or year: `koseki costs compute` lists the shares"),
         )
@@ -125,7 +129,7 @@ def compare_command(
     *,
     before: str,
     after: str | None,
-    fiscal_year: int | None,
+    fiscal_year: str | None,
     file: Path | None,
     as_json: bool,
 ) -> None:
@@ -133,16 +137,17 @@ def compare_command(
 
     Example: koseki costs compare --before 2016-03-31
     """
-    agreement, towns = _open(site, file)
+    agreement, platform = open_agreement(site, file)
+    municipalities, year = platform.municipalities, year_of(fiscal_year)
     rows = []
     for item in agreement.items:
-        if fiscal_year is not None and item.kind == "once":
+        if year is not None and item.kind == "once":
             continue
         old, new = (
             {(d.name, s.code6): (s.name, s.yen) for d in divisions for s in d.shares}
             for divisions in (
-                divide(agreement, towns, item, fiscal_year, day)
-                for day in (_day(before), _day(after))
+                divide(agreement, municipalities, item, year, day)
+                for day in (day_of(before), day_of(after))
             )
         )
         for key in [*old, *(key for key in new if key not in old)]:
@@ -155,33 +160,6 @@ def compare_command(
         click.echo(_("nobody pays more or less"))
     if as_json:
         print_json({"changes": rows})
-
-
-def _open(site: Site, file: Path | None) -> tuple[Agreement, list[Municipality]]:
-    platform = load_platform(Inventory(site.inventory))
-    path = file or site.root / "agreements" / f"{site.inventory_name}.yml"
-    towns = platform.municipalities
-    return load_agreement(path, [town.code6 for town in towns]), towns
-
-
-def _day(given: str | None) -> date | None:
-    if given is None:
-        return None
-    try:
-        return date.fromisoformat(given)
-    except ValueError as error:
-        raise KosekiError(_("not a date"), given, _("write it as `2016-03-31`")) from error
-
-
-def _code_of(towns: list[Municipality], given: str) -> str:
-    for town in towns:
-        if given in {town.code6, town.slug, town.name}:
-            return town.code6
-    raise KosekiError(
-        _("there is no such municipality"),
-        given,
-        _("give its name, slug or code, as `koseki municipalities` lists them"),
-    )
 
 
 def _print(division: Division, agreement: Agreement) -> None:
@@ -223,6 +201,8 @@ def _explain(division: Division, share: Share) -> None:
         if item.by_months
         else _("  not by months")
     )
+    for line in _derived(division, share):
+        click.echo(f"  {line}")
     whole, part = divmod(share.exact.numerator, share.exact.denominator)
     if division.whole:
         factors = [division.cost, share.alone, *([share.months] if item.by_months else [])]
@@ -240,8 +220,8 @@ def _explain(division: Division, share: Share) -> None:
             _("  + {rest} yen that all cuts leave over, borne by the host").format(rest=share.rest)
         )
     click.echo(_("  = {yen:,} yen").format(yen=share.yen))
-    if item.due:
-        for due, yen in zip(due_days(item, Office()), share.instalments, strict=True):
+    if dues := due_days(item, Office(), division.fiscal_year):
+        for due, yen in zip(dues, share.instalments, strict=True):
             click.echo(f"  {yen:,} {_when(due)}")
     elif item.instalments > 1:
         click.echo(
@@ -250,6 +230,33 @@ def _explain(division: Division, share: Share) -> None:
                 amounts=", ".join(f"{yen:,}" for yen in share.instalments),
             )
         )
+
+
+def _derived(division: Division, share: Share) -> list[str]:
+    """Return where C comes from, and a share month by month where it is computed so."""
+    lines = []
+    if division.percent is not None:
+        lines.append(
+            _("C = {yen:,} × {factor}/100, cut below one yen").format(
+                yen=division.amount.yen, factor=100 + division.percent
+            )
+        )
+    for run in division.runs:
+        tax = "" if run.percent is None else f" × {100 + run.percent}/100"
+        cost = f"{division.amount.yen:,} / 12 × {run.count}{tax}"
+        if division.whole:
+            lines.append(
+                _("C of {first} to {last} = {cost}").format(
+                    first=run.first, last=run.last, cost=cost
+                )
+            )
+        elif share.code6 in run.codes:
+            lines.append(
+                _("{first} to {last}: {cost} × {alone:,} / {whole:,}").format(
+                    first=run.first, last=run.last, cost=cost, alone=share.alone, whole=run.whole
+                )
+            )
+    return lines
 
 
 def _when(due: Due) -> str:
@@ -288,6 +295,6 @@ def _share_row(division: Division, share: Share) -> dict[str, Any]:
         "instalments": list(share.instalments),
         "due": [
             {"agreed": due.agreed.isoformat(), "day": due.day and due.day.isoformat()}
-            for due in due_days(division.item, Office())
+            for due in due_days(division.item, Office(), division.fiscal_year)
         ],
     }

@@ -6,15 +6,18 @@ day on which it became known, so that what was computed before can be computed a
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
+from koseki_ops.calendar.months import MONTH_DAY, day_in
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import LOADER, load_yaml
@@ -22,6 +25,11 @@ from koseki_ops.plan.model import Code6, IsoDate, Table
 from koseki_ops.plan.pydantic_faults import fault_of
 
 MOST_YEN = 10**15
+# Neither octal nor hexadecimal, no underscores, no sixties: 0100 is not 64 here, it is refused.
+INTEGER = "tag:yaml.org,2002:int"
+PLAIN_DIGITS = re.compile(r"-?(?:0|[1-9][0-9]*)$")
+# A fiscal year without a 29th of February.
+COMMON_YEAR = 2001
 
 
 def _yen(value: object) -> int:
@@ -36,7 +44,18 @@ def _yen(value: object) -> int:
     return value
 
 
+def _month_day(value: str) -> str:
+    try:
+        if MONTH_DAY.fullmatch(value):
+            day_in(COMMON_YEAR, value)
+            return value
+    except ValueError:
+        pass
+    raise ValueError(_('a day of every year is written "MM-DD"'))
+
+
 Yen = Annotated[int, BeforeValidator(_yen)]
+MonthDay = Annotated[str, AfterValidator(_month_day)]
 Percent = Annotated[int, Field(ge=0, le=100, strict=True)]
 Text = Annotated[str, Field(min_length=1)]
 
@@ -89,6 +108,37 @@ class TaxRate(Table):
     percent: Percent
 
 
+class Term(Table):
+    """A span for which the sharing was agreed; its renewal is one more. source: its paper."""
+
+    first_day: IsoDate
+    last_day: IsoDate
+    source: Text
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.last_day < self.first_day:
+            raise ValueError(_("last_day is before first_day; correct the dates"))
+        return self
+
+    def covers(self, first: date, last: date) -> bool:
+        """Say whether a span lies within it."""
+        return self.first_day <= first and last <= self.last_day
+
+
+class Deadlines(Table):
+    """Until when the papers of a fiscal year go out.
+
+    planned: what it will be, before the year begins; notice: the bill, within it; final: the
+    settlement, within it. moved: which way one moves that is no business day.
+    """
+
+    planned: MonthDay
+    notice: MonthDay
+    final: MonthDay
+    moved: Literal["next", "previous"]
+
+
 class Item(Table):
     """Something that is paid together.
 
@@ -96,7 +146,8 @@ class Item(Table):
     last_day: the span in which it is used. by_months: whether its shares go by months of use as
     well (a fee's always do). tax: whether its amounts have tax in them; when they have not, an
     amount that is paid once is taxed by the day `taxed_on`, a fee month by month. due: the day of
-    each instalment as it was agreed; moved: which way one moves that is no business day.
+    each instalment as it was agreed; due_in_year: of a fee, in each fiscal year; moved: which way
+    one moves that is no business day.
     """
 
     id: Text
@@ -109,6 +160,7 @@ class Item(Table):
     taxed_on: IsoDate | None = None
     instalments: Annotated[int, Field(ge=1, le=120, strict=True)] = 1
     due: Annotated[list[IsoDate], Field(default_factory=list)]
+    due_in_year: Annotated[list[MonthDay], Field(default_factory=list)]
     moved: Literal["next", "previous"] | None = None
     amounts: Annotated[list[Amount], Field(min_length=1)]
 
@@ -122,23 +174,31 @@ class Item(Table):
             raise ValueError(
                 _("taxed_on is given for an amount that is paid once without its tax, for no other")
             )
-        if self.due and len(self.due) != self.instalments:
-            raise ValueError(
-                _(
-                    "due names {count} days, there are {instalments} instalments; give one for each"
-                ).format(count=len(self.due), instalments=self.instalments)
-            )
-        if self.due != sorted(set(self.due)):
-            raise ValueError(_("due is not in its order, or has a day twice; correct the days"))
-        if bool(self.due) != (self.moved is not None):
-            raise ValueError(
-                _("due and moved go together: the agreement has to define which way a day moves")
-            )
+        self._hold_due()
         _once(
             _("an amount becomes known on a day twice: {twice}; keep one of the rows"),
             (row.known_on for row in self.amounts),
         )
         return self
+
+    def _hold_due(self) -> None:
+        if self.due_in_year if self.kind == "once" else self.due:
+            raise ValueError(
+                _("`due` is of an amount that is paid once, `due_in_year` of a fee; give the other")
+            )
+        named = self.due or [day_in(COMMON_YEAR, written) for written in self.due_in_year]
+        if named and len(named) != self.instalments:
+            raise ValueError(
+                _(
+                    "due names {count} days, there are {instalments} instalments; give one for each"
+                ).format(count=len(named), instalments=self.instalments)
+            )
+        if named != sorted(set(named)):
+            raise ValueError(_("due is not in its order, or has a day twice; correct the days"))
+        if bool(named) != (self.moved is not None):
+            raise ValueError(
+                _("due and moved go together: the agreement has to define which way a day moves")
+            )
 
 
 class Agreement(Table):
@@ -155,6 +215,8 @@ class Agreement(Table):
     host: Code6
     part_months: Literal["counted", "left_out"] | None
     fee_by: Literal["year", "month"]
+    deadlines: Deadlines
+    terms: Annotated[list[Term], Field(min_length=1)]
     tax_rates: list[TaxRate]
     estimates: Annotated[list[Estimate], Field(min_length=1)]
     items: Annotated[list[Item], Field(min_length=1)]
@@ -176,6 +238,25 @@ class Agreement(Table):
             ),
             (f"{row.valid_from}, {row.known_on}" for row in self.estimates),
         )
+        return self
+
+    @model_validator(mode="after")
+    def _within_terms(self) -> Self:
+        for before, after in pairwise(self.terms):
+            if after.first_day <= before.last_day:
+                raise ValueError(
+                    _("the term from {first} begins before the one before it ends").format(
+                        first=after.first_day
+                    )
+                )
+        for item in self.items:
+            if not any(term.covers(item.first_day, item.last_day) for term in self.terms):
+                raise ValueError(
+                    _(
+                        "{item} is used from {first} to {last}, which is beyond every term; "
+                        "correct its days, or add the renewal to `terms`"
+                    ).format(item=item.id, first=item.first_day, last=item.last_day)
+                )
         return self
 
     def item(self, name: str) -> Item:
@@ -209,6 +290,11 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     return found
 
 
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rows if tag != INTEGER]
+    for first, rows in LOADER.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(INTEGER, PLAIN_DIGITS, list("-0123456789"))
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 

@@ -8,12 +8,14 @@ divided fiscal year by fiscal year, by one of two readings that the agreement na
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import date
 from fractions import Fraction
+from itertools import groupby
 
 from koseki_ops.calendar.business_days import NotPublishedError, Office
-from koseki_ops.calendar.months import MONTHS, Month, fiscal_years, months
+from koseki_ops.calendar.months import MONTHS, Month, day_in, fiscal_years, months
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import N_, _
 from koseki_ops.costs.model import Agreement, Amount, Estimate, Item, TaxRate, known
@@ -45,11 +47,29 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Run:
+    """Months of a fee, one after the other, that cost the same and in which the same took part.
+
+    percent: of the tax on top, None where the amount has it; monthly: what each costs, with tax;
+    whole: ΣS of those who took part, codes.
+    """
+
+    first: Month
+    last: Month
+    count: int
+    percent: int | None
+    monthly: Fraction
+    whole: int
+    codes: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Division:
     """How one item, or one fiscal year of a fee, is divided.
 
     cost: C in yen, with tax; reading: how it was divided, in words; whole: Σ(S·M), 0 where there is
-    one for each month; amount, estimate: the rows that it rests on.
+    one for each month; amount, estimate: the rows that it rests on; percent: of the tax on top of
+    what is paid once, None where the amount has it; runs: of a fee.
     """
 
     item: Item
@@ -59,6 +79,8 @@ class Division:
     whole: int
     amount: Amount
     estimate: Estimate
+    percent: int | None = None
+    runs: tuple[Run, ...] = ()
     shares: list[Share] = field(default_factory=list)
 
     @property
@@ -85,9 +107,15 @@ class Due:
     day: date | None
 
 
-def due_days(item: Item, office: Office) -> list[Due]:
-    """Return when each instalment is due; nothing where the agreement names no days."""
-    return [Due(agreed, _moved(agreed, item, office)) for agreed in item.due]
+def due_days(item: Item, office: Office, fiscal_year: int | None = None) -> list[Due]:
+    """Return when each instalment is due; nothing where the agreement names no days.
+
+    fiscal_year: of a fee, which has its days in each.
+    """
+    named = item.due
+    if fiscal_year is not None:
+        named = sorted(day_in(fiscal_year, written) for written in item.due_in_year)
+    return [Due(agreed, _moved(agreed, item, office)) for agreed in named]
 
 
 def _moved(agreed: date, item: Item, office: Office) -> date | None:
@@ -99,15 +127,16 @@ def _moved(agreed: date, item: Item, office: Office) -> date | None:
 
 def divide(
     agreement: Agreement,
-    towns: Sequence[Municipality],
+    municipalities: Sequence[Municipality],
     item: Item,
     fiscal_year: int | None = None,
     as_of: date | None = None,
 ) -> list[Division]:
     """Divide an item: one division, or one for each fiscal year of a fee.
 
-    towns: all of the plan, in its order; fiscal_year: that one alone; as_of: with what was known on
-    that day (None: with everything). Raises KosekiError where the agreement leaves something open.
+    municipalities: all of the plan, in its order; fiscal_year: that one alone; as_of: with what was
+    known on that day (None: with everything). Raises KosekiError where the agreement leaves
+    something open.
     """
     day = as_of or date.max
     amount = max(known(item.amounts, day), key=lambda row: row.known_on, default=None)
@@ -124,7 +153,7 @@ def divide(
                 str(fiscal_year),
                 _("leave --fiscal-year out"),
             )
-        return [_once(agreement, towns, item, amount, day)]
+        return [_once(agreement, municipalities, item, amount, day)]
     years = fiscal_years(item.first_day, item.last_day)
     if fiscal_year is not None and fiscal_year not in years:
         raise KosekiError(
@@ -135,35 +164,42 @@ def divide(
             ),
         )
     wanted = years if fiscal_year is None else [fiscal_year]
-    return [_fee(agreement, towns, item, amount, day, year) for year in wanted]
+    return [_fee(agreement, municipalities, item, amount, day, year) for year in wanted]
 
 
 def _once(
     agreement: Agreement,
-    towns: Sequence[Municipality],
+    municipalities: Sequence[Municipality],
     item: Item,
     amount: Amount,
     day: date,
 ) -> Division:
-    cost = amount.yen
+    cost, percent = amount.yen, None
     if item.taxed_on is not None:
-        cost = _taxed(Fraction(cost), _rate(agreement.tax_rates, item.taxed_on)).__floor__()
+        percent = _rate(agreement.tax_rates, item.taxed_on)
+        cost = _taxed(Fraction(cost), percent).__floor__()
     estimate = _estimate(agreement, item.first_day, day)
     span = list(months(item.first_day, item.last_day))
     if item.by_months:
-        counts = {town.code6: _months(agreement, item, town, span) for town in towns}
+        counts = {
+            municipality.code6: _months(agreement, item, municipality, span)
+            for municipality in municipalities
+        }
     else:
-        counts = {town.code6: int(town.takes_part(item.first_day, item.last_day)) for town in towns}
-    alone = _alone(estimate, towns, counts)
+        counts = {
+            municipality.code6: int(municipality.takes_part(item.first_day, item.last_day))
+            for municipality in municipalities
+        }
+    alone = _alone(estimate, municipalities, counts)
     exact, whole = _weighted(Fraction(cost), alone, counts, item, _span(item))
     reading = "C·S·M/Σ(S·M)" if item.by_months else "C·S/ΣS"
-    division = Division(item, None, cost, reading, whole, amount, estimate)
-    return _filled(division, agreement, towns, exact, counts)
+    division = Division(item, None, cost, reading, whole, amount, estimate, percent)
+    return _filled(division, agreement, municipalities, exact, counts)
 
 
 def _fee(
     agreement: Agreement,
-    towns: Sequence[Municipality],
+    municipalities: Sequence[Municipality],
     item: Item,
     amount: Amount,
     day: date,
@@ -171,23 +207,53 @@ def _fee(
 ) -> Division:
     span = [m for m in months(item.first_day, item.last_day) if m.fiscal_year == year]
     estimate = _estimate(agreement, max(item.first_day, span[0].first_day), day)
-    twelfth = {month: _twelfth(agreement, item, amount, month) for month in span}
-    cost = sum(twelfth.values(), Fraction()).__floor__()
-    counts = {town.code6: _months(agreement, item, town, span) for town in towns}
-    alone = _alone(estimate, towns, counts)
+    present = {
+        month: {row.code6 for row in municipalities if _months(agreement, item, row, [month])}
+        for month in span
+    }
+    counts = {
+        row.code6: sum(row.code6 in there for there in present.values()) for row in municipalities
+    }
+    alone = _alone(estimate, municipalities, counts)
+    runs = _runs(agreement, item, amount, present, alone)
+    cost = sum((run.monthly * run.count for run in runs), Fraction()).__floor__()
     if agreement.fee_by == "year":
         exact, whole = _weighted(Fraction(cost), alone, counts, item, str(year))
         reading = N_("C·S·M/Σ(S·M), M of the fiscal year")
     else:
-        exact = dict.fromkeys(counts, Fraction())
-        for month, part in twelfth.items():
-            present = {town.code6: _months(agreement, item, town, [month]) for town in towns}
-            parts, _ = _weighted(part, alone, present, item, str(month))
+        exact, whole = dict.fromkeys(counts, Fraction()), 0
+        for run in runs:
+            there = {code: int(code in run.codes) for code in counts}
+            paid = run.monthly * run.count
+            parts, _whole = _weighted(paid, alone, there, item, str(run.first))
             exact = {code: exact[code] + parts[code] for code in exact}
-        whole = 0
         reading = N_("for each month C/12·S/ΣS of those who took part in it")
-    division = Division(item, year, cost, reading, whole, amount, estimate)
-    return _filled(division, agreement, towns, exact, counts)
+    division = Division(item, year, cost, reading, whole, amount, estimate, runs=runs)
+    return _filled(division, agreement, municipalities, exact, counts)
+
+
+def _runs(
+    agreement: Agreement,
+    item: Item,
+    amount: Amount,
+    present: Mapping[Month, AbstractSet[str]],
+    alone: Mapping[str, int],
+) -> tuple[Run, ...]:
+    """Put months together that cost the same and in which the same took part."""
+
+    def alike(month: Month) -> tuple[int | None, AbstractSet[str]]:
+        taxed = item.tax == "excluded"
+        percent = _rate(agreement.tax_rates, month.first_day) if taxed else None
+        return percent, present[month]
+
+    found = []
+    for (percent, codes), group in groupby(present, alike):
+        same, monthly = list(group), Fraction(amount.yen, MONTHS)
+        if percent is not None:
+            monthly = _taxed(monthly, percent)
+        whole = sum(alone[code] for code in codes)
+        found.append(Run(same[0], same[-1], len(same), percent, monthly, whole, frozenset(codes)))
+    return tuple(found)
 
 
 def _weighted(
@@ -199,15 +265,15 @@ def _weighted(
         raise KosekiError(
             _("nobody took part in {id}").format(id=item.id),
             when,
-            _("correct its `from_day` and `to_day` in the agreement"),
+            _("correct its `first_day` and `last_day` in the agreement"),
         )
-    return {code: cost * alone[code] * n / whole for code, n in counts.items()}, whole
+    return {code: Fraction(cost * alone[code] * n, whole) for code, n in counts.items()}, whole
 
 
 def _filled(
     division: Division,
     agreement: Agreement,
-    towns: Sequence[Municipality],
+    municipalities: Sequence[Municipality],
     exact: Mapping[str, Fraction],
     counts: Mapping[str, int],
 ) -> Division:
@@ -215,14 +281,14 @@ def _filled(
     alone = {row.code6: row.yen for row in division.estimate.alone}
     cut = {code: part.__floor__() for code, part in exact.items()}
     left = division.cost - sum(cut.values())
-    for town in towns:
-        code = town.code6
+    for municipality in municipalities:
+        code = municipality.code6
         yen = cut[code] + (left if code == agreement.host else 0)
         if counts[code] or yen:
             division.shares.append(
                 Share(
                     code,
-                    town.name,
+                    municipality.name,
                     alone.get(code, 0),
                     counts[code],
                     exact[code],
@@ -233,20 +299,22 @@ def _filled(
     return division
 
 
-def _months(agreement: Agreement, item: Item, town: Municipality, span: Sequence[Month]) -> int:
+def _months(
+    agreement: Agreement, item: Item, municipality: Municipality, span: Sequence[Month]
+) -> int:
     """Return in how many months of a span a municipality used an item."""
     count = 0
     for month in span:
         begins = max(month.first_day, item.first_day)
         ends = min(month.last_day, item.last_day)
-        if not town.takes_part(begins, ends):
+        if not municipality.takes_part(begins, ends):
             continue
-        if town.is_active(begins) and town.is_active(ends):
+        if municipality.is_active(begins) and municipality.is_active(ends):
             count += 1
         elif agreement.part_months is None:
             raise KosekiError(
-                _("{town} takes part in {id} on some days of a month only").format(
-                    town=town.name, id=item.id
+                _("{municipality} takes part in {id} on some days of a month only").format(
+                    municipality=municipality.name, id=item.id
                 ),
                 str(month),
                 _("the agreement needs a rule: part_months: counted or left_out"),
@@ -269,31 +337,23 @@ def _estimate(agreement: Agreement, basis: date, day: date) -> Estimate:
 
 
 def _alone(
-    estimate: Estimate, towns: Sequence[Municipality], counts: Mapping[str, int]
+    estimate: Estimate, municipalities: Sequence[Municipality], counts: Mapping[str, int]
 ) -> dict[str, int]:
     found = {row.code6: row.yen for row in estimate.alone}
-    for town in towns:
-        if counts[town.code6] and town.code6 not in found:
+    for municipality in municipalities:
+        if counts[municipality.code6] and municipality.code6 not in found:
             raise KosekiError(
                 _("the estimate {source} has no row for a municipality that takes part").format(
                     source=estimate.source
                 ),
-                f"{town.code6} {town.name}",
+                f"{municipality.code6} {municipality.name}",
                 _("add what it would have paid alone to `alone` of the estimate"),
             )
-    return {town.code6: found.get(town.code6, 0) for town in towns}
-
-
-def _twelfth(agreement: Agreement, item: Item, amount: Amount, month: Month) -> Fraction:
-    """Return the part of a year's fee that is due for a month, with the tax of that month."""
-    part = Fraction(amount.yen, MONTHS)
-    if item.tax == "included":
-        return part
-    return _taxed(part, _rate(agreement.tax_rates, month.first_day))
+    return {municipality.code6: found.get(municipality.code6, 0) for municipality in municipalities}
 
 
 def _taxed(yen: Fraction, percent: int) -> Fraction:
-    return yen * (HUNDRED + percent) / HUNDRED
+    return Fraction(yen * (HUNDRED + percent), HUNDRED)
 
 
 def _rate(rates: Sequence[TaxRate], day: date) -> int:

@@ -37,7 +37,7 @@ from koseki_ops.duplicates.layout import (
     Unreadable,
     unconvertible,
 )
-from koseki_ops.duplicates.model import UNDER_WAY, Key, Row, State, Town
+from koseki_ops.duplicates.model import UNDER_WAY, Key, MunicipalityState, Row, State
 
 # The two boxes that the ministry placed: 正 and 副.
 BOXES = ("primary", "secondary")
@@ -128,13 +128,13 @@ class Adapter:
             points=tuple(sorted({one.points for one in found})),
         )
         # Asked first, so that nothing is written for a row that takes nothing.
-        after = rules.apply(self.history.town(key.code6), event, self.history.policy)
+        after = rules.apply(self.history.municipality(key.code6), event, self.history.policy)
         if found:
             self._list(key, found)
         if after.rows[key].state is State.EXTRACTED:
             write_private(self.folders.staged(key.code6) / self.layout.file_name(key), content)
         self.history.record(event)
-        return self.history.town(key.code6).rows[key]
+        return self.history.municipality(key.code6).rows[key]
 
     def exchange(self, codes: Iterable[str], at: datetime) -> Turn:
         """Take what was answered, say what is overdue, hand over what may go, for each of these."""
@@ -194,7 +194,7 @@ class Adapter:
         statuses = self._statuses(code6)
         for status in filter(None, statuses.values()):
             for answer in status.answers:
-                if answer.id not in self.history.town(code6).answers:
+                if answer.id not in self.history.municipality(code6).answers:
                     self._take(code6, answer, at)
         return [path for path, status in statuses.items() if status is None]
 
@@ -221,7 +221,7 @@ class Adapter:
         )
 
     def _record_overdue(self, code6: str, at: datetime) -> None:
-        for row in list(self.history.town(code6).rows.values()):
+        for row in list(self.history.municipality(code6).rows.values()):
             waits = row.state in {State.HANDED_OVER, State.SENT}
             if waits and self.history.policy.is_late(row, at):
                 self.history.record(events.Overdue(**_of(row.key, at)))
@@ -230,7 +230,7 @@ class Adapter:
 
     def _go_on(self, code6: str, at: datetime) -> None:
         """Move what was recorded as handed over and was not moved; follow the box of now."""
-        for row in _in(self.history.town(code6), UNDER_WAY):
+        for row in _in(self.history.municipality(code6), UNDER_WAY):
             if self._path(row).exists() and self._is_whole(row, at):
                 self._move(row, self._path(row))
             for box in BOXES:
@@ -242,10 +242,10 @@ class Adapter:
 
     def _withdraw(self, code6: str) -> None:
         """Take back the files of rows that nobody waits for any more, as far as they are here."""
-        town = self.history.town(code6)
+        municipality = self.history.municipality(code6)
         for box in BOXES:
-            self._keep(self.folders.outbox(box, code6), _in(town, UNDER_WAY))
-        self._keep(self.folders.staged(code6), _in(town, {State.EXTRACTED, *UNDER_WAY}))
+            self._keep(self.folders.outbox(box, code6), _in(municipality, UNDER_WAY))
+        self._keep(self.folders.staged(code6), _in(municipality, {State.EXTRACTED, *UNDER_WAY}))
 
     def _keep(self, folder: Path, rows: Iterable[Row]) -> None:
         wanted = {self.layout.file_name(row.key) for row in rows}
@@ -254,7 +254,7 @@ class Adapter:
                 path.unlink(missing_ok=True)
 
     def _hand_over(self, code6: str, at: datetime) -> None:
-        row = rules.next_row(self.history.town(code6))
+        row = rules.next_row(self.history.municipality(code6))
         if row and self._is_whole(row, at):
             self.history.record(events.HandedOver(box=self.box, **_of(row.key, at)))
             self._move(row, self._path(row))
@@ -277,8 +277,8 @@ class Adapter:
         move(path, self.folders.outbox(self.box, row.key.code6) / path.name)
 
 
-def _in(town: Town, states: Collection[State]) -> list[Row]:
-    return [row for row in town.rows.values() if row.state in states]
+def _in(municipality: MunicipalityState, states: Collection[State]) -> list[Row]:
+    return [row for row in municipality.rows.values() if row.state in states]
 
 
 def _of(key: Key, at: datetime) -> dict[str, Any]:

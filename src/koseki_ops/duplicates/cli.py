@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,16 +14,17 @@ import click
 from koseki_ops.calendar.months import Month
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
-from koseki_ops.duplicates import report
+from koseki_ops.duplicates import book, report
 from koseki_ops.duplicates.adapter import Folders
 from koseki_ops.duplicates.events import Event, to_record
 from koseki_ops.duplicates.layout import Unconvertible
-from koseki_ops.duplicates.model import Cause, Key, Kind, Row, Town
+from koseki_ops.duplicates.model import Cause, Key, Kind, MunicipalityState, Row
 from koseki_ops.duplicates.report import Line
 from koseki_ops.duplicates.service import Decision, DuplicateService, span
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.model import Municipality
 from koseki_ops.plan.site import Site
+from koseki_ops.report.papers import write
 
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
@@ -41,13 +43,13 @@ def duplicate_group() -> None:
 
 
 @duplicate_group.command("status")
-@click.argument("towns", nargs=-1, metavar="[MUNICIPALITY]…")
+@click.argument("municipalities", nargs=-1, metavar="[MUNICIPALITY]…")
 @click.option("--month", metavar="MONTH", help="A line for each business day of it, as 2026-11.")
 @at_option
 @site_options
 @json_option
 def status_command(
-    site: Site, *, towns: tuple[str, ...], month: str | None, at: str | None, as_json: bool
+    site: Site, *, municipalities: tuple[str, ...], month: str | None, at: str | None, as_json: bool
 ) -> None:
     """Show what is late or wrong, municipality by municipality.
 
@@ -57,7 +59,7 @@ def status_command(
     Example: koseki duplicate status 売木村 --month 2026-11
     """
     service = DuplicateService.open(site, at)
-    wanted = [service.municipality(town) for town in towns] or service.joined()
+    wanted = [service.municipality(given) for given in municipalities] or service.joined()
     shown = _month(month) if month else None
     service.history.read()
     rows = [_status_row(service, row, shown) for row in wanted]
@@ -75,15 +77,18 @@ def status_command(
 def _status_row(
     service: DuplicateService, row: Municipality, month: Month | None
 ) -> dict[str, Any]:
-    town, found = service.history.town(row.code6), service.findings(row)
+    municipality, found = service.history.municipality(row.code6), service.findings(row)
     click.echo(
         _("{code6} {name}  closed until {last_day}{notes}").format(
-            code6=row.code6, name=row.name, last_day=town.last_day or _("never"), notes=_notes(town)
+            code6=row.code6,
+            name=row.name,
+            last_day=municipality.last_day or _("never"),
+            notes=_notes(municipality),
         )
     )
     lines = []
     if month:
-        lines = report.lines(town, span(row), service.policy, service.now, month)
+        lines = report.lines(municipality, span(row), service.policy, service.now, month)
     for one in lines:
         click.echo(f"  {_line_text(one)}")
     for finding in found:
@@ -91,10 +96,10 @@ def _status_row(
     return {
         "code6": row.code6,
         "name": row.name,
-        "closed_until": town.last_day and town.last_day.isoformat(),
-        "forced": town.forced and town.forced.cause,
-        "held_by": town.hold and town.hold.by,
-        "quarantined": dict(town.quarantined),
+        "closed_until": municipality.last_day and municipality.last_day.isoformat(),
+        "forced": municipality.forced and municipality.forced.cause,
+        "held_by": municipality.hold and municipality.hold.by,
+        "quarantined": dict(municipality.quarantined),
         "wrong": [
             {
                 "day": finding.day and finding.day.isoformat(),
@@ -109,12 +114,14 @@ def _status_row(
 
 
 @duplicate_group.command("explain")
-@click.argument("town", metavar="MUNICIPALITY")
+@click.argument("municipality", metavar="MUNICIPALITY")
 @click.argument("day", metavar="DAY")
 @at_option
 @site_options
 @json_option
-def explain_command(site: Site, *, town: str, day: str, at: str | None, as_json: bool) -> None:
+def explain_command(
+    site: Site, *, municipality: str, day: str, at: str | None, as_json: bool
+) -> None:
     """Show all that happened to a business day: every attempt, when, by whom, and what to do now.
 
     Exit 0: nothing is wrong with it; 1: it is late or wrong; 2: it could not be asked.
@@ -122,7 +129,7 @@ def explain_command(site: Site, *, town: str, day: str, at: str | None, as_json:
     Example: koseki duplicate explain 売木村 2026-11-16
     """
     service = DuplicateService.open(site, at)
-    row, wanted = service.municipality(town), _day(day)
+    row, wanted = service.municipality(municipality), _day(day)
     if not service.policy.office.is_open(wanted):
         before = service.policy.office.after(wanted, -1)
         raise KosekiError(
@@ -131,7 +138,7 @@ def explain_command(site: Site, *, town: str, day: str, at: str | None, as_json:
             _("its work belongs to `{before}`: name that day").format(before=before),
         )
     service.history.read()
-    found = service.history.town(row.code6)
+    found = service.history.municipality(row.code6)
     attempts = [one for kind in Kind for one in found.attempts(wanted, kind)]
     if not attempts:
         click.echo(
@@ -151,8 +158,36 @@ def explain_command(site: Site, *, town: str, day: str, at: str | None, as_json:
     sys.exit(1 if wrong else 0)
 
 
+@duplicate_group.command("print")
+@click.argument("municipality", metavar="MUNICIPALITY")
+@click.option("--month", required=True, metavar="MONTH", help="Which month, as 2026-11.")
+@click.option(
+    "--to", "folder", required=True, type=click.Path(path_type=Path), help="Into this folder."
+)
+@at_option
+@site_options
+@json_option
+def print_command(
+    site: Site, *, municipality: str, month: str, folder: Path, at: str | None, as_json: bool
+) -> None:
+    """Print a month of the book 副本データ送信管理簿 as PDF and CSV, a line for each attempt.
+
+    A file that is there with another content is not overwritten. Exit 0: printed; 2: refused.
+
+    Example: koseki duplicate print 売木村 --month 2026-11 --to /srv/books
+    """
+    service = DuplicateService.open(site, at)
+    row, wanted = service.municipality(municipality), _month(month)
+    service.history.read()
+    written = write(book.papers(service, row, wanted), folder)
+    for path in written:
+        click.echo(str(path))
+    if as_json:
+        print_json({"files": [str(path) for path in written]})
+
+
 @duplicate_group.command("resend")
-@click.argument("town", metavar="MUNICIPALITY")
+@click.argument("municipality", metavar="MUNICIPALITY")
 @click.argument("day", metavar="[DAY]", required=False)
 @click.option(
     "--kind",
@@ -175,7 +210,7 @@ def explain_command(site: Site, *, town: str, day: str, at: str | None, as_json:
 def resend_command(  # noqa: PLR0913 - an option each
     site: Site,
     *,
-    town: str,
+    municipality: str,
     day: str | None,
     kind: str,
     full: bool,
@@ -205,23 +240,23 @@ def resend_command(  # noqa: PLR0913 - an option each
     service = DuplicateService.open(site)
     decision = Decision(by, service.now, reason)
 
-    def made(town: Town) -> list[Event]:
+    def made(municipality: MunicipalityState) -> list[Event]:
         if wanted:
-            return decision.send_again(town, wanted, Kind(kind), count)
-        return decision.send_all(town, Cause(cause) if cause else None, count)
+            return decision.send_again(municipality, wanted, Kind(kind), count)
+        return decision.send_all(municipality, Cause(cause) if cause else None, count)
 
-    _decide(service, town, by, made, as_json=as_json)
+    _decide(service, municipality, by, made, as_json=as_json)
 
 
 @duplicate_group.command("hold")
-@click.argument("town", metavar="MUNICIPALITY")
+@click.argument("municipality", metavar="MUNICIPALITY")
 @click.option("--release", is_flag=True, help="Let it go again.")
 @by_option
 @reason_option
 @site_options
 @json_option
 def hold_command(
-    site: Site, *, town: str, release: bool, by: str, reason: str, as_json: bool
+    site: Site, *, municipality: str, release: bool, by: str, reason: str, as_json: bool
 ) -> None:
     """Keep back what a municipality would send next; its rows are due all the same.
 
@@ -231,11 +266,17 @@ def hold_command(
     """
     service = DuplicateService.open(site)
     decision = Decision(by, service.now, reason)
-    _decide(service, town, by, lambda found: decision.hold(found, release=release), as_json=as_json)
+    _decide(
+        service,
+        municipality,
+        by,
+        lambda found: decision.hold(found, release=release),
+        as_json=as_json,
+    )
 
 
 @duplicate_group.command("close")
-@click.argument("town", metavar="MUNICIPALITY")
+@click.argument("municipality", metavar="MUNICIPALITY")
 @click.argument("day", metavar="[DAY]", required=False)
 @click.option("--answer", metavar="ID", help="An answer that was set aside, instead of a day.")
 @by_option
@@ -245,7 +286,7 @@ def hold_command(
 def close_command(
     site: Site,
     *,
-    town: str,
+    municipality: str,
     day: str | None,
     answer: str | None,
     by: str,
@@ -267,23 +308,23 @@ def close_command(
     decision = Decision(by, service.now, reason)
     wanted = _day(day) if day else None
 
-    def made(town: Town) -> list[Event]:
+    def made(municipality: MunicipalityState) -> list[Event]:
         if wanted:
-            return decision.give_up(town, wanted)
-        return decision.close_answer(town, answer or "")
+            return decision.give_up(municipality, wanted)
+        return decision.close_answer(municipality, answer or "")
 
-    _decide(service, town, by, made, as_json=as_json)
+    _decide(service, municipality, by, made, as_json=as_json)
 
 
 def _decide(
     service: DuplicateService,
-    town: str,
+    municipality: str,
     by: str,
-    made: Callable[[Town], list[Event]],
+    made: Callable[[MunicipalityState], list[Event]],
     *,
     as_json: bool,
 ) -> None:
-    records = [to_record(event) for event in service.decide(town, by, made)]
+    records = [to_record(event) for event in service.decide(municipality, by, made)]
     for record in records:
         click.echo(
             _("recorded: {event} {code6} {get}")
@@ -294,14 +335,18 @@ def _decide(
         print_json({"recorded": records})
 
 
-def _notes(town: Town) -> str:
+def _notes(municipality: MunicipalityState) -> str:
     notes = []
-    if town.forced:
-        notes.append(_("全件 demanded ({term})").format(term=town.forced.cause.term))
-    if town.hold:
-        notes.append(_("held by {by} ({reason})").format(by=town.hold.by, reason=town.hold.reason))
-    if town.quarantined:
-        notes.append(_("{count} answers set aside").format(count=len(town.quarantined)))
+    if municipality.forced:
+        notes.append(_("全件 demanded ({term})").format(term=municipality.forced.cause.term))
+    if municipality.hold:
+        notes.append(
+            _("held by {by} ({reason})").format(
+                by=municipality.hold.by, reason=municipality.hold.reason
+            )
+        )
+    if municipality.quarantined:
+        notes.append(_("{count} answers set aside").format(count=len(municipality.quarantined)))
     return "".join(f"; {note}" for note in notes)
 
 
@@ -342,7 +387,7 @@ def _line_row(one: Line) -> dict[str, Any]:
     }
 
 
-def _explain(service: DuplicateService, town: Town, row: Row) -> None:
+def _explain(service: DuplicateService, municipality: MunicipalityState, row: Row) -> None:
     key = row.key
     click.echo(
         _("{day} {term} attempt {attempt}: {term2}").format(
@@ -374,7 +419,7 @@ def _explain(service: DuplicateService, town: Town, row: Row) -> None:
                 number=one.number, points=one.points
             )
         )
-    if remedy := report.remedy(town, row):
+    if remedy := report.remedy(municipality, row):
         click.echo(_("  now: {remedy}").format(remedy=remedy))
 
 

@@ -17,7 +17,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
 from koseki_ops.duplicates import effects, rules
 from koseki_ops.duplicates.events import Event, from_record, to_record
-from koseki_ops.duplicates.model import Key, Policy, Row, Town
+from koseki_ops.duplicates.model import Key, MunicipalityState, Policy, Row
 from koseki_ops.evidence.ledger import Ledger
 from koseki_ops.plan.site import Site
 
@@ -29,33 +29,34 @@ LOCK = ".lock"
 class History:
     """What was recorded, and what it comes to.
 
-    events: in the order in which they were recorded; towns: by code, as they are after the last.
+    events: in the order in which they were recorded; municipalities: by code, as they are
+    after the last.
     """
 
     site: Site
     policy: Policy = field(default_factory=Policy)
     events: list[Event] = field(default_factory=list)
-    towns: dict[str, Town] = field(default_factory=dict)
+    municipalities: dict[str, MunicipalityState] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
         """Where a site's duplicates are."""
         return self.site.main.state / "duplicates"
 
-    def town(self, code6: str) -> Town:
+    def municipality(self, code6: str) -> MunicipalityState:
         """Return a municipality, which may have nothing recorded."""
-        return self.towns.get(code6, Town(code6))
+        return self.municipalities.get(code6, MunicipalityState(code6))
 
     def of_row(self, key: Key) -> list[tuple[Event, Row]]:
         """Return what changed a row, oldest first, and the row as it was then.
 
         Also what was about another one: the attempt before it, or all registers that contain it.
         """
-        town, before, found = Town(key.code6), None, []
+        municipality, before, found = MunicipalityState(key.code6), None, []
         for event in self.events:
             if event.code6 == key.code6:
-                town = effects.follow(town, event)
-                row = town.rows.get(key)
+                municipality = effects.follow(municipality, event)
+                row = municipality.rows.get(key)
                 if row is not None and row != before:
                     found.append((event, row))
                 before = row
@@ -72,7 +73,7 @@ class History:
                 str(error),
                 _("run `koseki evidence verify`, and find out who wrote there"),
             ) from error
-        self.towns = effects.replayed(self.events)
+        self.municipalities = effects.replayed(self.events)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -85,7 +86,7 @@ class History:
 
     def record(self, event: Event) -> None:
         """Record an event, in `alone`. Refusal, and nothing written, when it may not happen."""
-        town = rules.apply(self.town(event.code6), event, self.policy)
+        municipality = rules.apply(self.municipality(event.code6), event, self.policy)
         Ledger(self.site, LEDGER).append(to_record(event))
         self.events.append(event)
-        self.towns[event.code6] = town
+        self.municipalities[event.code6] = municipality

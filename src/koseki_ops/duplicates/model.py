@@ -214,7 +214,7 @@ NO_COMPARISONS: Mapping[Month, Comparison] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
-class Town:
+class MunicipalityState:
     """Everything that was recorded of one municipality's duplicates.
 
     rows: in the order in which they were opened; answers: the ids of the relay server's answers

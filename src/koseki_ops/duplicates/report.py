@@ -9,7 +9,7 @@ from datetime import date, datetime
 from koseki_ops.calendar.months import Month
 from koseki_ops.core.language import _
 from koseki_ops.duplicates import rules
-from koseki_ops.duplicates.model import FAULTS, Kind, Policy, Row, State, Town
+from koseki_ops.duplicates.model import FAULTS, Kind, MunicipalityState, Policy, Row, State
 
 
 @dataclass(frozen=True)
@@ -59,54 +59,68 @@ class Line:
         return self.row.state if self.row else State.NOT_EXTRACTED
 
 
-def findings(town: Town, span: Span, policy: Policy, now: datetime) -> list[Finding]:
+def findings(
+    municipality: MunicipalityState, span: Span, policy: Policy, now: datetime
+) -> list[Finding]:
     """Return what is late or wrong with a municipality, the oldest day first."""
     found = [
-        *_missing(town, span, policy, now),
-        *(one for row in town.unfinished() for one in _of_row(town, row, policy, now)),
+        *_missing(municipality, span, policy, now),
+        *(
+            one
+            for row in municipality.unfinished()
+            for one in _of_row(municipality, row, policy, now)
+        ),
     ]
     found.sort(key=lambda one: one.day or date.max)
-    return [*found, *_of_town(town), *_of_totals(town, span, policy, now)]
+    return [*found, *_of_municipality(municipality), *_of_totals(municipality, span, policy, now)]
 
 
-def lines(town: Town, span: Span, policy: Policy, now: datetime, month: Month) -> list[Line]:
+def lines(
+    municipality: MunicipalityState, span: Span, policy: Policy, now: datetime, month: Month
+) -> list[Line]:
     """Return a line for each business day of a month that is over.
 
     Not for those before the first one that was recorded: of them nothing is known here.
     """
-    first = min((key.day for key in town.rows), default=month.first_day)
+    first = min((key.day for key in municipality.rows), default=month.first_day)
     last = min(month.last_day, policy.closed_day(now))
     days = policy.office.business_days(max(first, month.first_day), last)
-    return [line(town, policy, now, day) for day in days if span.has(day)]
+    return [line(municipality, policy, now, day) for day in days if span.has(day)]
 
 
-def line(town: Town, policy: Policy, now: datetime, day: date) -> Line:
+def line(municipality: MunicipalityState, policy: Policy, now: datetime, day: date) -> Line:
     """Return the line of a business day."""
-    attempts = town.attempts(day, Kind.DIFFERENCE)
+    attempts = municipality.attempts(day, Kind.DIFFERENCE)
     row, deadline = attempts[-1] if attempts else None, policy.day_deadline(day)
-    settled = _settled(town, row)
+    settled = _settled(municipality, row)
     return Line(day, row, deadline, settled, (settled or now) >= deadline)
 
 
-def _settled(town: Town, row: Row | None) -> datetime | None:
+def _settled(municipality: MunicipalityState, row: Row | None) -> datetime | None:
     """Return when a row, or the one that stands in for it in the end, became final."""
     while row and row.state is State.CANCELLED and row.other:
-        row = town.rows.get(row.other)
+        row = municipality.rows.get(row.other)
     return row.ended_at if row and row.is_final else None
 
 
-def _missing(town: Town, span: Span, policy: Policy, now: datetime) -> Iterator[Finding]:
+def _missing(
+    municipality: MunicipalityState, span: Span, policy: Policy, now: datetime
+) -> Iterator[Finding]:
     """Yield the days that nobody closed, of those whose deadline has come.
 
     Of a municipality without any row it is the last such day: what was before is not known here.
     """
     closed, office = policy.closed_day(now), policy.office
     due = closed if now >= policy.day_deadline(closed) else office.after(closed, -1)
-    first = office.after(town.last_day) if town.last_day else office.moved(due, "previous")
+    first = (
+        office.after(municipality.last_day)
+        if municipality.last_day
+        else office.moved(due, "previous")
+    )
     for day in office.business_days(first, due):
         if span.has(day):
             yield Finding(
-                town.code6,
+                municipality.code6,
                 day,
                 _("{day}: nobody closed this day; nothing is known of it").format(day=day),
                 _('docs/duplicates.md, "A day that nobody closed"'),
@@ -114,14 +128,16 @@ def _missing(town: Town, span: Span, policy: Policy, now: datetime) -> Iterator[
             )
 
 
-def _of_row(town: Town, row: Row, policy: Policy, now: datetime) -> Iterator[Finding]:
+def _of_row(
+    municipality: MunicipalityState, row: Row, policy: Policy, now: datetime
+) -> Iterator[Finding]:
     since = policy.deadline(row) if policy.is_late(row, now) else None
     if since is None and row.state not in FAULTS:
         return
     late = _(", due {since:%Y-%m-%d %H:%M}").format(since=since) if since else ""
     error = f" ({row.error})" if row.error else ""
     yield Finding(
-        town.code6,
+        municipality.code6,
         row.key.day,
         _("{day} {term} attempt {attempt}: {term2}{error}{late}").format(
             day=row.key.day,
@@ -131,12 +147,12 @@ def _of_row(town: Town, row: Row, policy: Policy, now: datetime) -> Iterator[Fin
             error=error,
             late=late,
         ),
-        remedy(town, row),
+        remedy(municipality, row),
         since,
     )
 
 
-def remedy(town: Town, row: Row) -> str:
+def remedy(municipality: MunicipalityState, row: Row) -> str:
     """Return what a person does about a row that is not final; empty when nothing."""
     again = rules.resend(row.key)
     if row.is_finished:
@@ -150,46 +166,50 @@ def remedy(town: Town, row: Row) -> str:
             explain=rules.explain(row.key), again=again
         )
     if row.state is State.EXTRACTED:
-        return rules.why_not(town, row) or _("the next exchange hands it over")
-    if row.state is State.NOT_EXTRACTED and town.forced and row.key.kind is Kind.DIFFERENCE:
+        return rules.why_not(municipality, row) or _("the next exchange hands it over")
+    if row.state is State.NOT_EXTRACTED and municipality.forced and row.key.kind is Kind.DIFFERENCE:
         return _("all registers go first: `koseki duplicate status {code6}`").format(
             code6=row.key.code6
         )
     return rules.explain(row.key)
 
 
-def _of_town(town: Town) -> Iterator[Finding]:
-    if town.forced and not any(town.unfinished(Kind.FULL)):
+def _of_municipality(municipality: MunicipalityState) -> Iterator[Finding]:
+    if municipality.forced and not any(municipality.unfinished(Kind.FULL)):
         yield Finding(
-            town.code6,
+            municipality.code6,
             None,
             _("all registers are demanded ({term}), and nothing is under way").format(
-                term=town.forced.cause.term
+                term=municipality.forced.cause.term
             ),
-            _("{resend_all} with their number").format(resend_all=rules.resend_all(town.code6)),
+            _("{resend_all} with their number").format(
+                resend_all=rules.resend_all(municipality.code6)
+            ),
         )
-    for answer, reason in town.quarantined.items():
+    for answer, reason in municipality.quarantined.items():
         yield Finding(
-            town.code6,
+            municipality.code6,
             None,
             _("an answer is set aside: {reason} ({answer})").format(reason=reason, answer=answer),
             _(
                 "look at it, then `koseki duplicate close {code6} --answer {answer} "
                 "--by ID --reason WHY`"
-            ).format(code6=town.code6, answer=answer),
+            ).format(code6=municipality.code6, answer=answer),
         )
 
 
-def _of_totals(town: Town, span: Span, policy: Policy, now: datetime) -> Iterator[Finding]:
+def _of_totals(
+    municipality: MunicipalityState, span: Span, policy: Policy, now: datetime
+) -> Iterator[Finding]:
     """Yield a month whose totals differ, or that was not compared in time."""
-    last = max(town.comparisons, default=None)
-    compared = town.comparisons[last] if last else None
+    last = max(municipality.comparisons, default=None)
+    compared = municipality.comparisons[last] if last else None
     if compared and compared.differing:
         differing = (
             _("no totals came") if compared.theirs is None else ", ".join(compared.differing)
         )
         yield Finding(
-            town.code6,
+            municipality.code6,
             None,
             _("the totals of {last} differ from the receiver's: {differing}").format(
                 last=last, differing=differing
@@ -197,15 +217,15 @@ def _of_totals(town: Town, span: Span, policy: Policy, now: datetime) -> Iterato
             _(
                 "when they really do, `koseki duplicate resend {code6} --full --cause "
                 "drift --by ID --reason WHY`"
-            ).format(code6=town.code6),
+            ).format(code6=municipality.code6),
         )
-    first = min((key.day for key in town.rows), default=None)
+    first = min((key.day for key in municipality.rows), default=None)
     before = _month_before(policy.date_of(now))
     took_part = first is not None and first <= before.last_day and span.has(before.last_day)
     due = took_part and now >= policy.totals_deadline(before)
-    if due and before not in town.comparisons:
+    if due and before not in municipality.comparisons:
         yield Finding(
-            town.code6,
+            municipality.code6,
             None,
             _("the totals of {before} were not compared").format(before=before),
             _('docs/duplicates.md, "Totals that differ, or were not compared"'),

@@ -26,10 +26,10 @@ from koseki_ops.duplicates.model import (
     UNDER_WAY,
     Key,
     Kind,
+    MunicipalityState,
     Policy,
     Row,
     State,
-    Town,
 )
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -43,17 +43,17 @@ class Refusal(KosekiError):  # noqa: N818 - what an event is answered with
     code: str = "state"
 
 
-def apply(town: Town, event: Event, policy: Policy) -> Town:
+def apply(municipality: MunicipalityState, event: Event, policy: Policy) -> MunicipalityState:
     """Return a municipality after an event. Refusal when it may not happen now."""
-    check(town, event, policy)
-    return follow(town, event)
+    check(municipality, event, policy)
+    return follow(municipality, event)
 
 
-def check(town: Town, event: Event, policy: Policy) -> None:
+def check(municipality: MunicipalityState, event: Event, policy: Policy) -> None:
     """Refuse an event that may not happen to this municipality as it is."""
-    if event.code6 != town.code6:
+    if event.code6 != municipality.code6:
         raise Refusal(
-            _("this is about another municipality than {code6}").format(code6=town.code6),
+            _("this is about another municipality than {code6}").format(code6=municipality.code6),
             event.code6,
             _("name the right one, as `koseki municipalities` lists them"),
             code="municipality",
@@ -71,20 +71,20 @@ def check(town: Town, event: Event, policy: Policy) -> None:
             )
     if (reason := getattr(event, "reason", None)) is not None:
         _check_reason(reason)
-    CHECKS[type(event)](town, event, policy)
+    CHECKS[type(event)](municipality, event, policy)
 
 
-def next_row(town: Town) -> Row | None:
+def next_row(municipality: MunicipalityState) -> Row | None:
     """Return the row that may be handed over now, if there is one."""
-    for row in town.rows.values():
-        if row.state is State.EXTRACTED and _held_up(town, row) is None:
+    for row in municipality.rows.values():
+        if row.state is State.EXTRACTED and _held_up(municipality, row) is None:
             return row
     return None
 
 
-def why_not(town: Town, row: Row) -> str:
+def why_not(municipality: MunicipalityState, row: Row) -> str:
     """Return in a sentence what an extracted row waits for; empty when it may go."""
-    refusal = _held_up(town, row)
+    refusal = _held_up(municipality, row)
     return "" if refusal is None else str(refusal)
 
 
@@ -136,14 +136,14 @@ def _check_reason(reason: str) -> None:
         )
 
 
-def _row(town: Town, key: Key) -> Row:
-    row = town.rows.get(key)
+def _row(municipality: MunicipalityState, key: Key) -> Row:
+    row = municipality.rows.get(key)
     if row is None:
         raise Refusal(
             _("there is no such row"),
             str(key),
             _("see which there are with `koseki duplicate status {code6}`").format(
-                code6=town.code6
+                code6=municipality.code6
             ),
             code="no-row",
         )
@@ -163,29 +163,29 @@ def _in_state(row: Row, *states: State, code: str = "state") -> None:
         )
 
 
-def _closed(town: Town, event: events.Closed, policy: Policy) -> None:
+def _closed(municipality: MunicipalityState, event: events.Closed, policy: Policy) -> None:
     if event.kind is Kind.DIFFERENCE:
-        _day_closed(town, event, policy)
-    elif event.day != town.last_day:
+        _day_closed(municipality, event, policy)
+    elif event.day != municipality.last_day:
         raise Refusal(
             _("all registers are sent as of the day that was closed last"),
             _("{day}, closed last: {last_day}").format(
-                day=event.day, last_day=town.last_day or _("none")
+                day=event.day, last_day=municipality.last_day or _("none")
             ),
             _("close that day first (docs/duplicates.md), or name `{last_day}`").format(
-                last_day=town.last_day or _("none")
+                last_day=municipality.last_day or _("none")
             ),
             code="day",
         )
     else:
-        for row in town.unfinished(Kind.FULL):
+        for row in municipality.unfinished(Kind.FULL):
             raise Refusal(
                 _("all registers are under way already"),
                 str(row.key),
                 _("see {explain}").format(explain=explain(row.key)),
                 code="order",
             )
-    attempts = len(town.attempts(event.day, event.kind))
+    attempts = len(municipality.attempts(event.day, event.kind))
     if event.attempt != attempts + 1 or (attempts and event.kind is Kind.DIFFERENCE):
         raise Refusal(
             _("this row is there, or is not the next attempt"),
@@ -197,8 +197,8 @@ def _closed(town: Town, event: events.Closed, policy: Policy) -> None:
         )
 
 
-def _day_closed(town: Town, event: events.Closed, policy: Policy) -> None:
-    office, last = policy.office, town.last_day
+def _day_closed(municipality: MunicipalityState, event: events.Closed, policy: Policy) -> None:
+    office, last = policy.office, municipality.last_day
     if not office.is_open(event.day):
         raise Refusal(
             _("not a business day"),
@@ -218,7 +218,7 @@ def _day_closed(town: Town, event: events.Closed, policy: Policy) -> None:
             code="day",
         )
     wanted = event.day if last is None else office.after(last)
-    if event.day not in {wanted, *(key.day for key in town.rows)}:
+    if event.day not in {wanted, *(key.day for key in municipality.rows)}:
         raise Refusal(
             _("each business day has a row, and {wanted} has none yet").format(wanted=wanted),
             str(event.day),
@@ -227,11 +227,11 @@ def _day_closed(town: Town, event: events.Closed, policy: Policy) -> None:
         )
 
 
-def _extracted(town: Town, event: events.Extracted, _policy: Policy) -> None:
-    row = _row(town, event.key)
+def _extracted(municipality: MunicipalityState, event: events.Extracted, _policy: Policy) -> None:
+    row = _row(municipality, event.key)
     _in_state(row, State.NOT_EXTRACTED)
     if event.kind is Kind.DIFFERENCE:
-        _no_force(town, row)
+        _no_force(municipality, row)
     if not (SHA256.fullmatch(event.sha256) or (event.unconvertible and not event.sha256)):
         raise Refusal(
             _("not a SHA-256"),
@@ -241,47 +241,49 @@ def _extracted(town: Town, event: events.Extracted, _policy: Policy) -> None:
         )
 
 
-def _no_force(town: Town, row: Row) -> None:
-    if refusal := _forced(town, row):
+def _no_force(municipality: MunicipalityState, row: Row) -> None:
+    if refusal := _forced(municipality, row):
         raise refusal
 
 
-def _forced(town: Town, row: Row) -> Refusal | None:
-    if town.forced is None:
+def _forced(municipality: MunicipalityState, row: Row) -> Refusal | None:
+    if municipality.forced is None:
         return None
     return Refusal(
         _("no difference before all registers were received ({term})").format(
-            term=town.forced.cause.term
+            term=municipality.forced.cause.term
         ),
         str(row.key),
         _(
             "let all registers be sent: `koseki duplicate status {code6}` shows where they stand"
-        ).format(code6=town.code6),
+        ).format(code6=municipality.code6),
         code="full-forced",
     )
 
 
-def _handed_over(town: Town, event: events.HandedOver, _policy: Policy) -> None:
-    row = _row(town, event.key)
+def _handed_over(
+    municipality: MunicipalityState, event: events.HandedOver, _policy: Policy
+) -> None:
+    row = _row(municipality, event.key)
     _in_state(row, State.EXTRACTED)
-    if refusal := _held_up(town, row):
+    if refusal := _held_up(municipality, row):
         raise refusal
 
 
-def _held_up(town: Town, row: Row) -> Refusal | None:
+def _held_up(municipality: MunicipalityState, row: Row) -> Refusal | None:
     """Return why an extracted row may not go now, or None."""
-    if town.hold:
+    if municipality.hold:
         return Refusal(
             _("{by} holds this municipality ({reason})").format(
-                by=town.hold.by, reason=town.hold.reason
+                by=municipality.hold.by, reason=municipality.hold.reason
             ),
             str(row.key),
-            _("release it with {release}").format(release=release(town.code6)),
+            _("release it with {release}").format(release=release(municipality.code6)),
             code="held",
         )
-    if row.key.kind is Kind.DIFFERENCE and (refusal := _forced(town, row)):
+    if row.key.kind is Kind.DIFFERENCE and (refusal := _forced(municipality, row)):
         return refusal
-    for other in town.unfinished():
+    for other in municipality.unfinished():
         if other.key != row.key and _is_before(other, row):
             return Refusal(
                 _("{key} comes before it and is {term}").format(
@@ -301,14 +303,14 @@ def _is_before(other: Row, row: Row) -> bool:
     return other.key.kind is Kind.FULL or other.key.day < row.key.day
 
 
-def _failed(town: Town, event: events.Failed, _policy: Policy) -> None:
-    _in_state(_row(town, event.key), State.EXTRACTED, State.HANDED_OVER, State.RECEIPT_LATE)
+def _failed(municipality: MunicipalityState, event: events.Failed, _policy: Policy) -> None:
+    _in_state(_row(municipality, event.key), State.EXTRACTED, State.HANDED_OVER, State.RECEIPT_LATE)
 
 
-def _answered(town: Town, event: events.Answered) -> Row:
+def _answered(municipality: MunicipalityState, event: events.Answered) -> Row:
     """Return the row that an answer is about, when it waits for one."""
-    _new(town, event.answer)
-    row = _row(town, event.key)
+    _new(municipality, event.answer)
+    row = _row(municipality, event.key)
     if row.state in {State.RECEIVED, State.EMPTY_CONFIRMED}:
         _in_state(row, *UNDER_WAY, code="twice")
     if row.is_finished:
@@ -317,18 +319,18 @@ def _answered(town: Town, event: events.Answered) -> Row:
     return row
 
 
-def _new(town: Town, answer: str) -> None:
-    if answer in town.answers:
+def _new(municipality: MunicipalityState, answer: str) -> None:
+    if answer in municipality.answers:
         raise Refusal(
             _("this answer was handled already"),
             answer,
-            _("nothing; see `koseki duplicate status {code6}`").format(code6=town.code6),
+            _("nothing; see `koseki duplicate status {code6}`").format(code6=municipality.code6),
             code="known",
         )
 
 
-def _sent(town: Town, event: events.Sent, _policy: Policy) -> None:
-    row = _answered(town, event)
+def _sent(municipality: MunicipalityState, event: events.Sent, _policy: Policy) -> None:
+    row = _answered(municipality, event)
     if row.sent_at:
         raise Refusal(
             _("{key} was sent before").format(key=row.key),
@@ -338,9 +340,9 @@ def _sent(town: Town, event: events.Sent, _policy: Policy) -> None:
         )
 
 
-def _received(town: Town, event: events.Received, _policy: Policy) -> None:
+def _received(municipality: MunicipalityState, event: events.Received, _policy: Policy) -> None:
     """Nothing is final without three equal counts and one hash."""
-    row = _answered(town, event)
+    row = _answered(municipality, event)
     if not row.approved == row.extracted == event.count:
         raise Refusal(
             _("{key} has other counts").format(key=row.key),
@@ -368,12 +370,12 @@ def _received(town: Town, event: events.Received, _policy: Policy) -> None:
         )
 
 
-def _problem(town: Town, event: events.Answered, _policy: Policy) -> None:
-    _answered(town, event)
+def _problem(municipality: MunicipalityState, event: events.Answered, _policy: Policy) -> None:
+    _answered(municipality, event)
 
 
-def _overdue(town: Town, event: events.Overdue, policy: Policy) -> None:
-    row = _row(town, event.key)
+def _overdue(municipality: MunicipalityState, event: events.Overdue, policy: Policy) -> None:
+    row = _row(municipality, event.key)
     _in_state(row, State.HANDED_OVER, State.SENT)
     deadline = policy.deadline(row)
     if event.at < deadline:
@@ -387,67 +389,73 @@ def _overdue(town: Town, event: events.Overdue, policy: Policy) -> None:
         )
 
 
-def _resent(town: Town, event: events.Resent, _policy: Policy) -> None:
-    row = _row(town, event.key)
+def _resent(municipality: MunicipalityState, event: events.Resent, _policy: Policy) -> None:
+    row = _row(municipality, event.key)
     _in_state(row, *sorted(FAULTS))
     if event.kind is Kind.DIFFERENCE:
-        _no_force(town, row)
+        _no_force(municipality, row)
 
 
-def _given_up(town: Town, event: events.GivenUp, _policy: Policy) -> None:
-    row = _row(town, event.key)
+def _given_up(municipality: MunicipalityState, event: events.GivenUp, _policy: Policy) -> None:
+    row = _row(municipality, event.key)
     _in_state(row, *sorted(FAULTS), State.NOT_EXTRACTED, State.EXTRACTED)
-    full = town.rows.get(Key(town.code6, event.full, Kind.FULL, event.full_attempt))
+    full = municipality.rows.get(Key(municipality.code6, event.full, Kind.FULL, event.full_attempt))
     stands_in = full and full.state is not State.CANCELLED and full.key.day >= event.day
     if event.kind is Kind.FULL or not stands_in:
         raise no_successor(event.key)
 
 
-def _may_always(_town: Town, _event: Event, _policy: Policy) -> None:
+def _may_always(_municipality: MunicipalityState, _event: Event, _policy: Policy) -> None:
     """Nothing stands against it."""
 
 
-def _hold(town: Town, event: events.Held, _policy: Policy) -> None:
-    if town.hold:
+def _hold(municipality: MunicipalityState, event: events.Held, _policy: Policy) -> None:
+    if municipality.hold:
         raise Refusal(
             _("{code6} is held already by {by} ({reason})").format(
-                code6=town.code6, by=town.hold.by, reason=town.hold.reason
+                code6=municipality.code6, by=municipality.hold.by, reason=municipality.hold.reason
             ),
             event.by,
-            _("release it with {release}").format(release=release(town.code6)),
+            _("release it with {release}").format(release=release(municipality.code6)),
             code="held",
         )
 
 
-def _release(town: Town, event: events.Released, _policy: Policy) -> None:
-    if not town.hold:
+def _release(municipality: MunicipalityState, event: events.Released, _policy: Policy) -> None:
+    if not municipality.hold:
         raise Refusal(
             _("nobody holds this municipality"),
-            town.code6,
+            municipality.code6,
             _("see `koseki duplicate status {code6}`").format(code6=event.code6),
             code="held",
         )
 
 
-def _quarantined(town: Town, event: events.Quarantined, _policy: Policy) -> None:
-    _new(town, event.answer)
+def _quarantined(
+    municipality: MunicipalityState, event: events.Quarantined, _policy: Policy
+) -> None:
+    _new(municipality, event.answer)
 
 
-def _answer_closed(town: Town, event: events.AnswerClosed, _policy: Policy) -> None:
-    if event.answer not in town.quarantined:
+def _answer_closed(
+    municipality: MunicipalityState, event: events.AnswerClosed, _policy: Policy
+) -> None:
+    if event.answer not in municipality.quarantined:
         raise Refusal(
             _("no such answer of this municipality is set aside"),
             event.answer,
-            _("see which are with `koseki duplicate status {code6}`").format(code6=town.code6),
+            _("see which are with `koseki duplicate status {code6}`").format(
+                code6=municipality.code6
+            ),
             code="no-answer",
         )
 
 
-def _compared(town: Town, event: events.Compared, policy: Policy) -> None:
+def _compared(municipality: MunicipalityState, event: events.Compared, policy: Policy) -> None:
     if policy.date_of(event.at) <= event.month.last_day:
         raise Refusal(
             _("a month's totals are compared when it is over"),
-            _("{month} of {code6}").format(month=event.month, code6=town.code6),
+            _("{month} of {code6}").format(month=event.month, code6=municipality.code6),
             _("wait until `{first_day}`").format(first_day=event.month.next.first_day),
             code="day",
         )
@@ -467,7 +475,7 @@ def _are_totals(side: Mapping[str, int]) -> bool:
     )
 
 
-CHECKS: Mapping[type[Event], Callable[[Town, Any, Policy], None]] = {
+CHECKS: Mapping[type[Event], Callable[[MunicipalityState, Any, Policy], None]] = {
     events.Closed: _closed,
     events.Extracted: _extracted,
     events.HandedOver: _handed_over,

@@ -14,7 +14,7 @@ from koseki_ops.core.language import _
 from koseki_ops.duplicates import events, report, rules
 from koseki_ops.duplicates.events import Event
 from koseki_ops.duplicates.history import History
-from koseki_ops.duplicates.model import Cause, Key, Kind, Policy, Town
+from koseki_ops.duplicates.model import Cause, Key, Kind, MunicipalityState, Policy
 from koseki_ops.duplicates.report import Finding, Span
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Municipality, Platform
@@ -31,12 +31,14 @@ class Decision:
     at: datetime
     reason: str
 
-    def send_again(self, town: Town, day: date, kind: Kind, approved: int | None) -> list[Event]:
+    def send_again(
+        self, municipality: MunicipalityState, day: date, kind: Kind, approved: int | None
+    ) -> list[Event]:
         """Let a day's row be sent once more. approved: what the register counts now, if known."""
-        key = last_attempt(town, day, kind)
+        key = last_attempt(municipality, day, kind)
         return [
             events.Resent(
-                code6=town.code6,
+                code6=municipality.code6,
                 at=self.at,
                 by=self.by,
                 day=key.day,
@@ -47,33 +49,39 @@ class Decision:
             )
         ]
 
-    def send_all(self, town: Town, cause: Cause | None, approved: int | None) -> list[Event]:
+    def send_all(
+        self, municipality: MunicipalityState, cause: Cause | None, approved: int | None
+    ) -> list[Event]:
         """Demand all registers for a cause; open the sending when their number is known."""
         made: list[Event] = []
         if cause:
             made.append(
                 events.FullForced(
-                    code6=town.code6, at=self.at, by=self.by, cause=cause, reason=self.reason
+                    code6=municipality.code6,
+                    at=self.at,
+                    by=self.by,
+                    cause=cause,
+                    reason=self.reason,
                 )
             )
         if approved is not None:
-            made.append(self._full(town, approved))
+            made.append(self._full(municipality, approved))
         return made
 
-    def hold(self, town: Town, *, release: bool) -> list[Event]:
+    def hold(self, municipality: MunicipalityState, *, release: bool) -> list[Event]:
         """Keep back what would go next, or let it go again."""
         kind = events.Released if release else events.Held
-        return [kind(code6=town.code6, at=self.at, by=self.by, reason=self.reason)]
+        return [kind(code6=municipality.code6, at=self.at, by=self.by, reason=self.reason)]
 
-    def give_up(self, town: Town, day: date) -> list[Event]:
+    def give_up(self, municipality: MunicipalityState, day: date) -> list[Event]:
         """End a day's difference: all registers that are under way stand in for it."""
-        key = last_attempt(town, day, Kind.DIFFERENCE)
-        full = next(iter(town.unfinished(Kind.FULL)), None)
+        key = last_attempt(municipality, day, Kind.DIFFERENCE)
+        full = next(iter(municipality.unfinished(Kind.FULL)), None)
         if full is None:
             raise rules.no_successor(key)
         return [
             events.GivenUp(
-                code6=town.code6,
+                code6=municipality.code6,
                 at=self.at,
                 by=self.by,
                 day=key.day,
@@ -85,28 +93,28 @@ class Decision:
             )
         ]
 
-    def close_answer(self, town: Town, answer: str) -> list[Event]:
+    def close_answer(self, municipality: MunicipalityState, answer: str) -> list[Event]:
         """Say that an answer that was set aside was dealt with."""
         return [
             events.AnswerClosed(
-                code6=town.code6, at=self.at, by=self.by, answer=answer, reason=self.reason
+                code6=municipality.code6, at=self.at, by=self.by, answer=answer, reason=self.reason
             )
         ]
 
-    def _full(self, town: Town, approved: int) -> Event:
-        if town.last_day is None:
+    def _full(self, municipality: MunicipalityState, approved: int) -> Event:
+        if municipality.last_day is None:
             raise KosekiError(
                 _("all registers are sent as of the last closed day, and no day was closed yet"),
-                town.code6,
+                municipality.code6,
                 _('let a day be closed first: docs/duplicates.md, "A day that nobody closed"'),
             )
         return events.Closed(
-            code6=town.code6,
+            code6=municipality.code6,
             at=self.at,
             by=self.by,
-            day=town.last_day,
+            day=municipality.last_day,
             kind=Kind.FULL,
-            attempt=len(town.attempts(town.last_day, Kind.FULL)) + 1,
+            attempt=len(municipality.attempts(municipality.last_day, Kind.FULL)) + 1,
             approved=approved,
         )
 
@@ -163,7 +171,9 @@ class DuplicateService:
             )
         return given
 
-    def decide(self, given: str, by: str, made: Callable[[Town], list[Event]]) -> list[Event]:
+    def decide(
+        self, given: str, by: str, made: Callable[[MunicipalityState], list[Event]]
+    ) -> list[Event]:
         """Record what an operator decided: all of it, or nothing when a part is refused.
 
         made: gives the events for the municipality as it is, while nobody else records.
@@ -171,29 +181,29 @@ class DuplicateService:
         code6 = self.municipality(given).code6
         self.operator(by)
         with self.history.alone():
-            town = self.history.town(code6)
-            events_made = made(town)
+            municipality = self.history.municipality(code6)
+            events_made = made(municipality)
             for event in events_made:
-                town = rules.apply(town, event, self.policy)
+                municipality = rules.apply(municipality, event, self.policy)
             for event in events_made:
                 self.history.record(event)
         return events_made
 
     def findings(self, row: Municipality) -> list[Finding]:
         """Return what is late or wrong with a municipality."""
-        town = self.history.town(row.code6)
-        return report.findings(town, span(row), self.policy, self.now)
+        municipality = self.history.municipality(row.code6)
+        return report.findings(municipality, span(row), self.policy, self.now)
 
 
-def last_attempt(town: Town, day: date, kind: Kind) -> Key:
+def last_attempt(municipality: MunicipalityState, day: date, kind: Kind) -> Key:
     """Return the last attempt of a day's row; KosekiError when there is none."""
-    attempts = town.attempts(day, kind)
+    attempts = municipality.attempts(day, kind)
     if not attempts:
         raise KosekiError(
             _("no {term} of this day").format(term=kind.term),
             str(day),
             _("see which days there are: `koseki duplicate status {code6} --month {of}`").format(
-                code6=town.code6, of=Month.of(day)
+                code6=municipality.code6, of=Month.of(day)
             ),
         )
     return attempts[-1].key

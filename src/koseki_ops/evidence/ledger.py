@@ -38,6 +38,7 @@ TAKEN_OVER = ".taken-over"
 # What is recorded, by ledger, and where it lay before there were ledgers.
 LEDGERS: Mapping[str, str | None] = {
     "certificates": "ssh/certificates.jsonl",
+    "costs": None,
     "duplicates": None,
     "joinings": "joinings.jsonl",
     "procedures": None,

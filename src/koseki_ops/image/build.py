@@ -11,7 +11,6 @@ import errno
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -25,7 +24,7 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.results import EngineResult
-from koseki_ops.core.subprocesses import run
+from koseki_ops.core.subprocesses import ask, run
 from koseki_ops.engines import ansible_run, apply, pyinfra_run
 from koseki_ops.image import disk, loader, lynis, sanitize, seal
 from koseki_ops.image.tools import Tools
@@ -351,7 +350,7 @@ def _split(layout: Layout, tree: Path, aside: Path, moment: int) -> dict[str, Pa
         mount = tree / str(volume.mount).lstrip("/")
         own = aside / f"volume-{number}"
         # With owners, modes and times; what is left is the folder that it is mounted on.
-        subprocess.run(["cp", "--archive", str(mount), str(own)], check=True)
+        ask(["cp", "--archive", mount, own])
         shutil.rmtree(mount)
         mount.mkdir(mode=0o755)
         sanitize.clamp_mtimes(tree, moment)

@@ -14,6 +14,7 @@ from pathlib import Path
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
 from koseki_ops.core.progress import OnProgress
+from koseki_ops.core.subprocesses import ask
 from koseki_ops.engines import apply, pyinfra_run
 from koseki_ops.image import seal
 from koseki_ops.image.boot_check import BootCheck, Stage
@@ -140,12 +141,9 @@ class _BootTest:
     def _ask(self, command: str) -> str | None:
         """Return what a command prints on the machine, None when it cannot be asked."""
         try:
-            done = subprocess.run(
-                self._ssh(command), capture_output=True, text=True, timeout=SSH_SECONDS, check=False
-            )
-        except subprocess.TimeoutExpired:
+            return ask(self._ssh(command), seconds=SSH_SECONDS).text.strip()
+        except KosekiError:
             return None
-        return done.stdout.strip() if done.returncode == 0 else None
 
     def _join(self) -> None:
         """Let the baseline meet the machine as it will meet the real one."""

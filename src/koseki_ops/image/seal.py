@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import sys
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.git import git
 from koseki_ops.core.language import _
-from koseki_ops.core.subprocesses import reason_of
+from koseki_ops.core.subprocesses import ask
 from koseki_ops.plan.revision import inputs_of
 from koseki_ops.plan.site import Site
 from koseki_ops.supply.mirror import mirror_folder
@@ -78,16 +78,14 @@ def origin_of(site: Site) -> Origin:
 
 
 def _git(site: Site, *words: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(site.root), *words], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise KosekiError(
+    def no_checkout(reason: str) -> KosekiError:
+        return KosekiError(
             _("an image is made from a commit, and this is not a git checkout"),
-            done.stderr.strip()[-80:],
+            reason,
             _("work in a clone: `git clone`"),
         )
-    return done.stdout.strip()
+
+    return git(site.root, *words, error=no_checkout).text.strip()
 
 
 def digest(path: Path) -> str:
@@ -106,13 +104,13 @@ def write_sbom(tree: Path, host: str, origin: Origin, output: Path) -> None:
     argv += ["--spdx-namespace", f"https://koseki.internal/{origin.tree}/{host}"]
     # The order of sets would tell one run from another.
     known = os.environ | {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": str(origin.moment)}
-    done = subprocess.run(argv, env=known, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise KosekiError(
-            _("the list of packages could not be made"),
-            reason_of(done.stderr, done.returncode),
-            _("run `make set-up`"),
+
+    def not_made(reason: str) -> KosekiError:
+        return KosekiError(
+            _("the list of packages could not be made"), reason, _("run `make set-up`")
         )
+
+    ask(argv, env=known, error=not_made)
 
 
 def seal(site: Site, description: Description, output: Path) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
-from koseki_ops.core.subprocesses import reason_of
+from koseki_ops.core.subprocesses import ask
 
 LOADER = "usr/lib64/ld-linux-x86-64.so.2"
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
@@ -31,13 +30,12 @@ class Tools:
             "SOURCE_DATE_EPOCH": str(self.moment),
             "MKE2FS_CONFIG": str(self.tree / "etc/mke2fs.conf"),
         }
-        done = subprocess.run(
-            argv, env=os.environ | known, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise KosekiError(
+
+        def failed(reason: str) -> KosekiError:
+            return KosekiError(
                 _("{program} failed").format(program=program),
-                reason_of(done.stderr, done.returncode),
+                reason,
                 _("check the room on the disk with `df`, then run `koseki image build` again"),
             )
-        return done.stdout
+
+        return ask(argv, env=os.environ | known, error=failed).text

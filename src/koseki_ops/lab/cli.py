@@ -248,7 +248,9 @@ def restore_command(name: str | None, snapshot: str) -> None:
 
 @lab_group.command("registers")
 @lab_option
-@click.option("--count", default=50_000, show_default=True, help="How many, over all towns.")
+@click.option(
+    "--count", default=50_000, show_default=True, help="How many, over all municipalities."
+)
 @json_option
 def registers_command(name: str | None, count: int, *, as_json: bool) -> None:
     """Fill the municipalities' empty databases with invented registers, through the proxy.
@@ -256,7 +258,7 @@ def registers_command(name: str | None, count: int, *, as_json: bool) -> None:
     Example: koseki lab registers --count 50000
     """
     lab, progress = _lab(name)
-    rows = lab.inventory.platform.towns
+    rows = lab.inventory.platform.joined
     (host, *_more) = lab.inventory.hosts_in("application")
     share, rest = divmod(count, len(rows))
     for place, row in enumerate(rows):

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.git import git
 from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import run
 from koseki_ops.lab.lab import Lab
@@ -41,7 +42,7 @@ def clone(site: Site, snapshot: str, root: Path) -> Site:
     root.parent.mkdir(parents=True, exist_ok=True)
     # The same commit, so that what both would apply has the same name; then what differs from it.
     run(["git", "clone", "--quiet", "--shared", "--no-checkout", str(site.root), str(root)])
-    run(["git", "-C", str(root), "checkout", "--quiet", "--detach", _commit(site.root)])
+    git(root, "checkout", "--quiet", "--detach", _commit(site.root))
     for name in _listed(site.root, "--modified", "--others", "--exclude-standard"):
         _copy(site.root / name, root / name)
     for name in UNTRACKED:
@@ -61,11 +62,11 @@ def clone(site: Site, snapshot: str, root: Path) -> Site:
 
 
 def _commit(root: Path) -> str:
-    return run(["git", "-C", str(root), "rev-parse", "HEAD"]).strip()
+    return git(root, "rev-parse", "HEAD").text.strip()
 
 
 def _listed(root: Path, *which: str) -> list[str]:
-    listed = run(["git", "-C", str(root), "ls-files", "-z", *which])
+    listed = git(root, "ls-files", "-z", *which).text
     return [name for name in listed.split("\0") if name]
 
 

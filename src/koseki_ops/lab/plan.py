@@ -35,7 +35,7 @@ def certificate(slug: str, folder: Path) -> tuple[Path, Path]:
     return key, pem
 
 
-def town(path: Path, slug: str, **values: Any) -> None:  # noqa: ANN401 - any column
+def municipality(path: Path, slug: str, **values: Any) -> None:  # noqa: ANN401 - any column
     """Write columns of a municipality's row (`left_on=None`) into the plan."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     row = next(row for row in content["municipalities"] if row["slug"] == slug)

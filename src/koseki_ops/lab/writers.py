@@ -54,7 +54,7 @@ class Acknowledged:
     number: int
 
 
-def town_writer(lab: Lab, slug: str) -> Writer:
+def municipality_writer(lab: Lab, slug: str) -> Writer:
     """Return the writer that goes through the proxy as a municipality's role."""
     platform = lab.inventory.platform
     (names,) = (row.names for row in platform.municipalities if row.slug == slug)

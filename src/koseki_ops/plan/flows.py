@@ -48,7 +48,7 @@ def external_peers(inventory: Inventory, names: list[str]) -> list[str]:
     neighbours.
     """
     platform = inventory.platform
-    lines = [platform.lines[town.slug] for town in platform.towns]
+    lines = [platform.lines[municipality.slug] for municipality in platform.joined]
     found: list[str] = []
     if TERMINALS in names:
         found += [str(network) for line in lines for network in line.counters]

@@ -66,12 +66,12 @@ def _plain(value: object) -> object:
     return value
 
 
-def tenants(municipalities: Iterable[Municipality]) -> list[dict[str, str]]:
+def municipality_names(municipalities: Iterable[Municipality]) -> list[dict[str, str]]:
     """Return what each municipality is called: database, roles, Unix user, tablespace folder."""
-    return [_tenant(row) for row in municipalities]
+    return [_names(row) for row in municipalities]
 
 
-def _tenant(row: Municipality) -> dict[str, str]:
+def _names(row: Municipality) -> dict[str, str]:
     names = row.names
     return {
         "slug": names.slug,
@@ -98,15 +98,15 @@ def subnets(
 
 
 def takeovers(joined: Iterable[Municipality]) -> list[dict[str, str]]:
-    """Return who stands in for whom, in the form of `tenants` as far as it goes.
+    """Return who stands in for whom, in the form of `municipality_names` as far as it goes.
 
-    joined: the municipalities that have joined. slug: the instance's name; town, host: slugs of the
-    one cut off and of the one that issues. Empty unless both joined.
+    joined: the municipalities that have joined. slug: the instance's name; municipality, host:
+    slugs of the one cut off and of the one that issues. Empty unless both joined.
     """
     return [
         {
             "slug": (names := row.names).takeover_instance,
-            "town": row.slug,
+            "municipality": row.slug,
             "host": host.slug,
             "code6": names.code6,
             "name": row.name,
@@ -122,7 +122,7 @@ def takeovers(joined: Iterable[Municipality]) -> list[dict[str, str]]:
 
 
 def client_certificates(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Return the client certificate of each tenant: its name is the database role's.
+    """Return the client certificate of each municipality: its name is the database role's.
 
     Owned by the municipality's Unix user, so that no other municipality's process reads it.
     """
@@ -142,16 +142,16 @@ def client_certificates(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any
 
 
 def link_certificates(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Return the certificate of each tenant's registry link, as `client_certificates` does."""
+    """Return the certificate of each municipality's link, as `client_certificates` does."""
     return [
         {
             **row,
-            "name": f"{tenant['slug']} link",
-            "common_name": tenant["link"],
-            **vars(key_of(tenant["slug"], "link")),
+            "name": f"{municipality['slug']} link",
+            "common_name": municipality["link"],
+            **vars(key_of(municipality["slug"], "link")),
         }
-        for tenant in rows
-        for row in client_certificates([tenant])
+        for municipality in rows
+        for row in client_certificates([municipality])
     ]
 
 
@@ -236,7 +236,7 @@ def instances(
             "KOSEKI_CODE": row.code6,
             "KOSEKI_MUNICIPALITY": row.name,
             "KOSEKI_SIGNATORY": row.signatory or f"{row.name}長",
-            **_databases(_tenant(row), ports, authority),
+            **_databases(_names(row), ports, authority),
         }
         for row in municipalities
     }
@@ -251,13 +251,13 @@ def takeover_instances(
     """
     return {
         row["slug"]: {
-            "KOSEKI_SLUG": row["town"],
+            "KOSEKI_SLUG": row["municipality"],
             "KOSEKI_CODE": row["code6"],
             "KOSEKI_MUNICIPALITY": row["name"],
             "KOSEKI_SIGNATORY": row["signatory"],
             "KOSEKI_MARGIN_NOTE": row["margin_note"],
             "KOSEKI_READ_ONLY": "yes",
-            "KOSEKI_PATH": f"/takeover/{row['town']}/",
+            "KOSEKI_PATH": f"/takeover/{row['municipality']}/",
             **_databases(row, ports, authority),
         }
         for row in rows

@@ -5,13 +5,13 @@ A change in it that was not applied makes what must be true on the hosts stale.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePath
 
 import koseki_ops
+from koseki_ops.core.git import git
 from koseki_ops.plan.site import Site
 
 INPUTS = (
@@ -46,7 +46,7 @@ def inputs_of(site: Site) -> Inputs:
     places = {name: site.root / name for name in (inventory, *INPUTS)} | {PACKAGE_NAME: PACKAGE}
     files = {}
     for place, start in places.items():
-        for path, _, names in start.walk(follow_symlinks=True):
+        for path, _folders, names in start.walk(follow_symlinks=True):
             if path.name == "__pycache__":
                 continue
             for name in names:
@@ -67,9 +67,7 @@ def _commit(root: Path, places: list[str]) -> str:
     """Return git's commit, `+` behind it when these places differ from it; empty without git."""
     if not (root / ".git").exists():
         return ""
-    git = ["git", "-C", str(root)]
-    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    same = subprocess.run(
-        [*git, "diff", "--quiet", "HEAD", "--", *places], capture_output=True, check=False
-    )
-    return head.stdout.strip()[:12] + ("+" if same.returncode else "")
+    head = git(root, "rev-parse", "HEAD").text.strip()
+    # 1: they differ.
+    same = git(root, "diff", "--quiet", "HEAD", "--", *places, answers=(0, 1))
+    return head[:12] + ("+" if same.code else "")

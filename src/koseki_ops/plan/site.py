@@ -22,19 +22,37 @@ RESERVED_NAMES = frozenset({"mirror", "keys", "base", "reports", "roots", "secre
 WATCH_HOST_FILE = "station.json"
 
 
+# What no program between here and a host reads as anything but a part of a name: ssh expands `%`,
+# a list of paths ends at `:`, a command line at a blank. tools/set-up refuses the same.
+PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@=~-]*")
+
+
 def project_root() -> Path:
-    """Return the checkout: the nearest directory with `inventories/`, or `KOSEKI_ROOT`."""
+    """Return the checkout: the nearest directory with `inventories/`, or `KOSEKI_ROOT`.
+
+    Raises KosekiError when there is none, or in a path that ssh, Ansible or a shell would misread.
+    """
     if chosen := os.environ.get("KOSEKI_ROOT"):
-        return Path(chosen).resolve()
+        return _plain(Path(chosen).resolve())
     here = Path.cwd().resolve()
     for candidate in (here, *here.parents, *Path(__file__).resolve().parents):
         if (candidate / "inventories").is_dir() and (candidate / "pyproject.toml").is_file():
-            return candidate
+            return _plain(candidate)
     raise KosekiError(
         _("no checkout of the toolkit found"),
         _("looked upwards from {here}").format(here=here),
         _("change into the checkout (`cd`)"),
     )
+
+
+def _plain(root: Path) -> Path:
+    if not PLAIN_PATH.fullmatch(str(root)):
+        raise KosekiError(
+            _("ssh and Ansible would misread the checkout's path"),
+            str(root),
+            _("move it to a path of ASCII letters, digits and `. _ + @ = ~ -`, as `/srv/koseki`"),
+        )
+    return root
 
 
 @dataclass(frozen=True)

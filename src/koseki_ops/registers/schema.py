@@ -48,36 +48,42 @@ def platform_statements(state: Mapping[str, Any], operators: Sequence[str]) -> l
     return spec
 
 
-def tenant_statements(tenants: Sequence[Mapping[str, str]], state: Mapping[str, Any]) -> list[str]:
+def municipality_statements(
+    municipalities: Sequence[Mapping[str, str]], state: Mapping[str, Any]
+) -> list[str]:
     """Return the SQL that is missing for the municipalities, in order; empty when all is right.
 
-    tenants: as `municipalities.tenants` gives them; state: as for `platform_statements`.
+    tenants: as `for_ansible.municipality_names` gives them; state: as for `platform_statements`.
     """
     roles, members = set(state["roles"]), set(state["members"])
-    return [statement for tenant in tenants for statement in _tenant(tenant, state, roles, members)]
+    return [
+        statement
+        for municipality in municipalities
+        for statement in _municipality(municipality, state, roles, members)
+    ]
 
 
 def sealed_statements(left: Sequence[Mapping[str, str]], state: Mapping[str, Any]) -> list[str]:
     """Return the SQL that closes the databases of municipalities that have left; their data stays.
 
-    left: as `municipalities.tenants` gives them; state: as for `platform_statements`. Nobody can
-    connect to a sealed database, the superuser included, until it is opened on purpose.
+    left: as `for_ansible.municipality_names` gives them; state: as for `platform_statements`.
+    Nobody can connect to a sealed database, the superuser included, until it is opened on purpose.
     """
     spec = []
-    for tenant in left:
-        there = state["databases"].get(tenant["database"])
+    for municipality in left:
+        there = state["databases"].get(municipality["database"])
         spec += [
             f"ALTER ROLE {role} NOLOGIN"
             for role in sorted(state["logins"])
-            if role.startswith(f"{tenant['database']}_")
+            if role.startswith(f"{municipality['database']}_")
         ]
         if there is None:
             continue
-        name = tenant["database"]
+        name = municipality["database"]
         spec += [
             f"REVOKE ALL ON DATABASE {name} FROM {role}"
             for role in sorted(state["connect"].get(name, []))
-            if role != tenant["owner"]
+            if role != municipality["owner"]
         ]
         if there["open"]:
             spec.append(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
@@ -103,33 +109,39 @@ def _closed(databases: Sequence[str], public_connect: Sequence[str]) -> list[str
     ]
 
 
-def _tenant(
-    tenant: Mapping[str, str], state: Mapping[str, Any], roles: set[str], members: set[str]
+def _municipality(
+    municipality: Mapping[str, str], state: Mapping[str, Any], roles: set[str], members: set[str]
 ) -> list[str]:
-    spec = _roles(tenant, state, roles, members)
-    owner, application, database = tenant["owner"], tenant["application"], tenant["database"]
+    spec = _roles(municipality, state, roles, members)
+    owner, application, database = (
+        municipality["owner"],
+        municipality["application"],
+        municipality["database"],
+    )
     # Those of an open request (docs/requests.md), without a login: it lends them to an operator.
-    scopes = (tenant["read"], tenant["correct"])
-    if tenant["tablespace"] not in state["tablespaces"]:
-        folder = tenant["folder"]
-        spec.append(f"CREATE TABLESPACE {tenant['tablespace']} OWNER {owner} LOCATION '{folder}'")
+    scopes = (municipality["read"], municipality["correct"])
+    if municipality["tablespace"] not in state["tablespaces"]:
+        folder = municipality["folder"]
+        spec.append(
+            f"CREATE TABLESPACE {municipality['tablespace']} OWNER {owner} LOCATION '{folder}'"
+        )
     there = state["databases"].get(database)
     if there is None:
         spec.append(
             f"CREATE DATABASE {database} OWNER {owner} TEMPLATE {TEMPLATE} "
-            f"TABLESPACE {tenant['tablespace']}"
+            f"TABLESPACE {municipality['tablespace']}"
         )
     else:
         if there["owner"] != owner:
             spec.append(f"ALTER DATABASE {database} OWNER TO {owner}")
-        if there["tablespace"] != tenant["tablespace"]:
-            spec.append(f"ALTER DATABASE {database} SET TABLESPACE {tenant['tablespace']}")
+        if there["tablespace"] != municipality["tablespace"]:
+            spec.append(f"ALTER DATABASE {database} SET TABLESPACE {municipality['tablespace']}")
         if not there["open"]:
             spec.append(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
     if there is None or database in state["public_connect"]:
         spec.append(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
     may_connect = set(state["connect"].get(database, []))
-    entitled = (application, tenant["link"], *scopes)
+    entitled = (application, municipality["link"], *scopes)
     spec += [
         f"GRANT CONNECT ON DATABASE {database} TO {name}"
         for name in entitled
@@ -143,22 +155,22 @@ def _tenant(
 
 
 def _roles(
-    tenant: Mapping[str, str], state: Mapping[str, Any], roles: set[str], members: set[str]
+    municipality: Mapping[str, str], state: Mapping[str, Any], roles: set[str], members: set[str]
 ) -> list[str]:
     """Return what brings a municipality its roles, and each what all of its kind may do."""
-    takeover, left = tenant["takeover"], f"{tenant['database']}_takeover"
+    takeover, left = municipality["takeover"], f"{municipality['database']}_takeover"
     kinds = {
-        tenant["owner"]: "NOLOGIN",
-        tenant["application"]: "LOGIN CONNECTION LIMIT 20",
-        tenant["link"]: "LOGIN CONNECTION LIMIT 6",
-        tenant["read"]: "NOLOGIN",
-        tenant["correct"]: "NOLOGIN",
+        municipality["owner"]: "NOLOGIN",
+        municipality["application"]: "LOGIN CONNECTION LIMIT 20",
+        municipality["link"]: "LOGIN CONNECTION LIMIT 6",
+        municipality["read"]: "NOLOGIN",
+        municipality["correct"]: "NOLOGIN",
         # It may enter while a takeover is declared, and until then nothing.
         **({takeover: "LOGIN CONNECTION LIMIT 10"} if takeover else {}),
     }
     # Who corrects may do what the application may, and no more.
-    common = {tenant["application"]: COMMON_ROLE, tenant["correct"]: COMMON_ROLE}
-    common |= {tenant["link"]: LINK_ROLE}
+    common = {municipality["application"]: COMMON_ROLE, municipality["correct"]: COMMON_ROLE}
+    common |= {municipality["link"]: LINK_ROLE}
     common |= {takeover: TAKEOVER_ROLE} if takeover else {}
     return [
         *(f"CREATE ROLE {name} {kind}" for name, kind in kinds.items() if name not in roles),
@@ -201,7 +213,7 @@ GRANT SELECT ON platform.{self.table} TO {COMMON_ROLE};"""
 
 
 def schema_statements(
-    release: Mapping[str, Any], tenants: Sequence[Mapping[str, str]], seen: Mapping[str, Any]
+    release: Mapping[str, Any], municipalities: Sequence[Mapping[str, str]], seen: Mapping[str, Any]
 ) -> str:
     """Return the psql script that brings a release's schema to each database; empty when all is so.
 
@@ -210,7 +222,7 @@ def schema_statements(
     files = [{**row, "sql": release["sql"][row["file"]]} for row in release["schema"]]
     columns, record = "\n  release text NOT NULL,", f", '{release['version']}'"
     return _missing(
-        Migrations("schema_files", columns, record, files, by_owner=True), tenants, seen
+        Migrations("schema_files", columns, record, files, by_owner=True), municipalities, seen
     )
 
 
@@ -243,7 +255,7 @@ def platform_files(folder: Path) -> list[dict[str, Any]]:
 
 
 def platform_file_statements(
-    folder: Path, tenants: Sequence[Mapping[str, str]], seen: Mapping[str, Any]
+    folder: Path, municipalities: Sequence[Mapping[str, str]], seen: Mapping[str, Any]
 ) -> str:
     """Return the psql script that brings the platform's own SQL to each database; empty when so.
 
@@ -251,40 +263,42 @@ def platform_file_statements(
     folder: as for `platform_files`; seen: as for `_missing`.
     """
     migrations = Migrations("platform_files", "", "", platform_files(folder), by_owner=False)
-    return _missing(migrations, tenants, seen)
+    return _missing(migrations, municipalities, seen)
 
 
 def _missing(
-    migrations: Migrations, tenants: Sequence[Mapping[str, str]], seen: Mapping[str, Any]
+    migrations: Migrations, municipalities: Sequence[Mapping[str, str]], seen: Mapping[str, Any]
 ) -> str:
     """Return the psql script of the migrations' files that are missing, one transaction a file.
 
     seen: what the role applied_files finds: whether this host leads; the hash of each applied file
-    by number and database. A platform's file may say `:"owner"`: psql knows the tenant's names.
+    by number and database. A platform's file may say `:"owner"`: psql knows a municipality's names.
     """
     if not seen["leads"]:
         return ""
     applied = {name: files for row in seen["databases"] for name, files in row.items()}
     parts = []
-    for tenant in tenants:
-        there = applied.get(tenant["database"], {})
+    for municipality in municipalities:
+        there = applied.get(municipality["database"], {})
         missing = [row for row in migrations.files if str(row["number"]) not in there]
         for row in migrations.files:
             if there.get(str(row["number"]), row["sha256"]) != row["sha256"]:
                 raise KosekiError(
                     _("a schema file that was applied has changed"),
-                    _("{file} in {database}").format(file=row["file"], database=tenant["database"]),
+                    _("{file} in {database}").format(
+                        file=row["file"], database=municipality["database"]
+                    ),
                     _("restore the file, and put the change into a new `NNNN-name.sql`"),
                 )
         if missing:
-            parts += [f"\\connect {tenant['database']}", migrations.header()]
+            parts += [f"\\connect {municipality['database']}", migrations.header()]
         if missing and not migrations.by_owner:
-            parts += [f"\\set {name} {value}" for name, value in sorted(tenant.items())]
+            parts += [f"\\set {name} {value}" for name, value in sorted(municipality.items())]
         for row in missing:
             noted = f"{row['number']}, '{row['file']}', '{row['sha256']}'{migrations.record}"
             parts += [
                 "BEGIN;",
-                *([f"SET LOCAL ROLE {tenant['owner']};"] if migrations.by_owner else []),
+                *([f"SET LOCAL ROLE {municipality['owner']};"] if migrations.by_owner else []),
                 row["sql"],
                 *(["RESET ROLE;"] if migrations.by_owner else []),
                 f"INSERT INTO platform.{migrations.table} VALUES ({noted});",  # noqa: S608 - our own

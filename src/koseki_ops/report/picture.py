@@ -64,7 +64,7 @@ class Picture:
     datacenter: Box
     counters: Box
     cards: list[Card]
-    towns: int
+    municipalities: int
     recording: str
 
     @property
@@ -74,11 +74,11 @@ class Picture:
 
 
 def draw(
-    inventory: Inventory, towns: int, recording: str, stand: Callable[[str], Stand]
+    inventory: Inventory, municipalities: int, recording: str, stand: Callable[[str], Stand]
 ) -> Picture:
     """Lay out the picture from the inventory: as many hosts in a group as there are.
 
-    towns: how many municipalities' counters; recording: the mode of double recording.
+    municipalities: how many municipalities' counters; recording: the mode of double recording.
     """
     levels = sorted({kind.row for kind in HOST_KINDS if kind.row is not None})
     rows = [
@@ -121,7 +121,7 @@ def draw(
         datacenter,
         counters,
         cards,
-        towns,
+        municipalities,
         recording,
     )
 

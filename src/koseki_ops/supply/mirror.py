@@ -11,7 +11,6 @@ import lzma
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,7 @@ from koseki_ops.core.environment import for_fetching
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
 from koseki_ops.core.progress import OnProgress
-from koseki_ops.core.subprocesses import run
+from koseki_ops.core.subprocesses import ask, run
 from koseki_ops.plan.host_kinds import HOST_KINDS
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
@@ -277,6 +276,14 @@ def _fill_pool(apt: list[str], wanted: dict[str, str], pool: Path) -> None:
         shutil.move(source, pool / plain_name(name))
 
 
+def _not_listed(reason: str) -> KosekiError:
+    return KosekiError(
+        _("apt-ftparchive failed"),
+        reason,
+        _("check the room on the disk with `df`, then run `koseki mirror build` again"),
+    )
+
+
 def _write_suite(folder: Path, suite: str, files: dict[str, str]) -> None:
     architecture = run(["dpkg", "--print-architecture"]).strip()
     place = folder / "dists" / suite / "main" / f"binary-{architecture}"
@@ -287,17 +294,9 @@ def _write_suite(folder: Path, suite: str, files: dict[str, str]) -> None:
         chosen.mkdir()
         for file in files:
             os.link(folder / "pool" / plain_name(file), chosen / plain_name(file))
-        index = subprocess.run(
-            ["apt-ftparchive", "packages", "pool"], cwd=name, capture_output=True, check=False
-        )
-        if index.returncode:
-            raise KosekiError(
-                _("apt-ftparchive failed"),
-                index.stderr.decode()[-80:],
-                _("check the room on the disk with `df`, then run `koseki mirror build` again"),
-            )
-    (place / "Packages").write_bytes(index.stdout)
-    (place / "Packages.xz").write_bytes(lzma.compress(index.stdout, preset=6))
+        index = ask(["apt-ftparchive", "packages", "pool"], cwd=name, error=_not_listed).out
+    (place / "Packages").write_bytes(index)
+    (place / "Packages.xz").write_bytes(lzma.compress(index, preset=6))
     fields = {
         "Origin": "koseki",
         "Label": "koseki",
@@ -401,17 +400,26 @@ def _listed(suite: Path, keyring: Path) -> Iterator[tuple[str, str]]:
                     yield fields["Filename"], fields["SHA256"]
 
 
+# gpgv's exit codes for a bad signature, and for one of nobody's or none at all.
+NOT_SIGNED = (1, 2)
+
+
 def _signed_text(signed: Path, keyring: Path) -> str:
     if not signed.exists():
         raise _altered(signed, _("unsigned"))
-    done = subprocess.run(
-        ["gpgv", "--quiet", "--keyring", str(keyring.resolve()), "--output", "-", str(signed)],
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode:
+    argv: list[str | Path] = [
+        "gpgv",
+        "--quiet",
+        "--keyring",
+        keyring.resolve(),
+        "--output",
+        "-",
+        signed,
+    ]
+    done = ask(argv, answers=(0, *NOT_SIGNED))
+    if done.code in NOT_SIGNED:
         raise _altered(signed, _("not signed by the platform's key"))
-    return done.stdout.decode("utf-8")
+    return done.out.decode("utf-8")
 
 
 def _sha256(path: Path) -> str:

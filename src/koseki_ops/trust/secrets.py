@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import secrets as random_source
 import string
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import yaml
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_private
 from koseki_ops.core.language import _
+from koseki_ops.core.subprocesses import ask
 from koseki_ops.plan.inventory import SECRETS_FILE, Inventory
 from koseki_ops.plan.site import Site
 
@@ -50,14 +50,15 @@ def read_password(site: Site) -> bytes:
             ),
         )
     if os.access(path, os.X_OK):
-        answer = subprocess.run([str(path)], capture_output=True, check=False)
-        if answer.returncode:
-            raise KosekiError(
+
+        def failed(reason: str) -> KosekiError:
+            return KosekiError(
                 _("the command for the vault password failed"),
-                _("{path}: exit {returncode}").format(path=path, returncode=answer.returncode),
+                f"{path}: {reason}",
                 _("run `{path}` by hand and remove the cause").format(path=path),
             )
-        password = answer.stdout.strip()
+
+        password = ask([path], error=failed).out.strip()
     else:
         password = path.read_bytes().strip()
     if not password:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
-from koseki_ops.core.subprocesses import run
+from koseki_ops.core.subprocesses import ask, run
 
 KEY, SIGNERS = "signing_key", "allowed_signers"
 
@@ -65,12 +64,8 @@ def is_signed(path: Path, signers: Path, namespace: str) -> bool:
     argv = ["ssh-keygen", "-Y", "verify", "-n", namespace, "-f", str(signers)]
     for who in {line.split()[0] for line in signers.read_text(encoding="ascii").splitlines()}:
         with path.open("rb") as file:
-            done = subprocess.run(
-                [*argv, "-I", who, "-s", str(signature)],
-                stdin=file,
-                capture_output=True,
-                check=False,
-            )
-        if done.returncode == 0:
+            # 255: it is none of theirs, or none at all.
+            done = ask([*argv, "-I", who, "-s", signature], answers=(0, 255), stdin=file)
+        if done.code == 0:
             return True
     return False

@@ -103,7 +103,9 @@ def ensure_authority(site: Site, platform: Platform) -> None:
 def _staying(platform: Platform) -> list[Terminal]:
     """Return the terminals of municipalities that have not left."""
     day = platform.effective_day
-    gone = {town.slug for town in platform.municipalities if town.has_left(day)}
+    gone = {
+        municipality.slug for municipality in platform.municipalities if municipality.has_left(day)
+    }
     return [row for row in platform.terminals if row.municipality not in gone]
 
 

@@ -111,38 +111,48 @@ class Plan:
         return self.today if chosen == "today" else chosen
 
     @cached_property
-    def towns(self) -> list[Municipality]:
+    def joined(self) -> list[Municipality]:
         """The municipalities that have joined and not left, in the plan's order (K-02)."""
         return [
-            town
-            for town in self.platform.municipalities
-            if town.joined_on and town.joined_on <= self.effective_date and town not in self.gone
+            municipality
+            for municipality in self.platform.municipalities
+            if municipality.joined_on
+            and municipality.joined_on <= self.effective_date
+            and municipality not in self.gone
         ]
 
     @cached_property
     def gone(self) -> list[Municipality]:
         """The municipalities that have left."""
         return [
-            town
-            for town in self.platform.municipalities
-            if town.left_on and town.left_on <= self.effective_date
+            municipality
+            for municipality in self.platform.municipalities
+            if municipality.left_on and municipality.left_on <= self.effective_date
         ]
 
     @cached_property
-    def cut_off_towns(self) -> list[Municipality]:
+    def cut_off(self) -> list[Municipality]:
         """The municipalities for whom the host municipality may issue in a failure (K-06)."""
-        issues = any(town.host for town in self.towns)
-        return [town for town in self.towns if town.issued_by_host_in_failure and issues]
+        issues = any(municipality.host for municipality in self.joined)
+        return [
+            municipality
+            for municipality in self.joined
+            if municipality.issued_by_host_in_failure and issues
+        ]
 
     @property
-    def host_town(self) -> Municipality:
+    def host_municipality(self) -> Municipality:
         """The municipality that runs the platform, and issues for another in a failure."""
-        return next(town for town in self.towns if town.host)
+        return next(municipality for municipality in self.joined if municipality.host)
 
     @cached_property
-    def waiting_towns(self) -> list[Municipality]:
+    def waiting(self) -> list[Municipality]:
         """The municipalities that have not joined yet, or have left."""
-        return [town for town in self.platform.municipalities if town not in self.towns]
+        return [
+            municipality
+            for municipality in self.platform.municipalities
+            if municipality not in self.joined
+        ]
 
     @property
     def ports(self) -> ServicePorts:

@@ -24,7 +24,8 @@ def outline(font, name):
 
 def shown(pdf, units):
     # Return the PDF's text, and which of these characters it shows in another form.
-    text = subprocess.run(["pdftotext", "-", "-"], input=pdf, capture_output=True).stdout.decode()
+    printed = subprocess.run(["pdftotext", "-", "-"], input=pdf, capture_output=True, check=True)
+    text = printed.stdout.decode()
     fonts, named = [], {}
     for stream in re.findall(rb"stream\\r?\\n(.*?)\\r?\\nendstream", pdf, re.DOTALL):
         try:

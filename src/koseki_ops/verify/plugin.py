@@ -164,7 +164,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give a test a run for each of its hosts, each town, or each ordered pair of towns.
 
     Asked for by the names of its arguments: `host_name` (and what reads it, as `facts` does),
-    `town`, `pair` (two slugs: source and target).
+    `municipality`, `pair` (two slugs: source and target).
     """
     config, names = metafunc.config, metafunc.fixturenames
     if "host_name" in names:
@@ -173,13 +173,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         hosts = config.stash[PLAN].hosts_in(*groups)
         chosen = [host for host in hosts if host in config.stash[LIMIT]]
         metafunc.parametrize("host_name", chosen, ids=chosen, scope="session")
-    towns = config.stash[PLAN].towns
-    slugs = [town.slug for town in towns]
+    municipalities = config.stash[PLAN].joined
+    slugs = [municipality.slug for municipality in municipalities]
     if "pair" in names:
         ordered_pairs = pairs(slugs)
         metafunc.parametrize("pair", ordered_pairs, ids=[f"{a}-to-{b}" for a, b in ordered_pairs])
-    if "town" in names:
-        metafunc.parametrize("town", towns, ids=slugs)
+    if "municipality" in names:
+        metafunc.parametrize("municipality", municipalities, ids=slugs)
 
 
 @pytest.fixture(scope="session")

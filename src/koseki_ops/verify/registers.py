@@ -14,12 +14,12 @@ def program(plan: Plan) -> str:
     return f"/usr/lib/postgresql/{plan.platform.postgresql_version}/bin/psql"
 
 
-def psql(plan: Plan, town: Municipality) -> str:
+def psql(plan: Plan, municipality: Municipality) -> str:
     """Return a municipality's psql: as its own Unix user, with its own certificate."""
-    keys = f"/etc/koseki/municipalities/{town.slug}"
-    user = f"koseki-{town.slug}"
+    keys = f"/etc/koseki/municipalities/{municipality.slug}"
+    user = f"koseki-{municipality.slug}"
     return (
-        f"cd / && env PGUSER={town.database}_app PGSSLMODE=verify-ca "
+        f"cd / && env PGUSER={municipality.database}_app PGSSLMODE=verify-ca "
         f"PGCONNECT_TIMEOUT={ANSWER_SECONDS} PGSSLROOTCERT=/etc/koseki/pki/ca.crt "
         f"PGSSLCERT={keys}/client.crt PGSSLKEY={keys}/client.key "
         f"setpriv --reuid={user} --regid={user} --clear-groups {program(plan)} -XAtq"

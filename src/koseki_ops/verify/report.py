@@ -109,7 +109,7 @@ def host_words(state: HostState, tests: Iterable[TestResult]) -> tuple[str, str,
 
 def picture_of(plan: Plan, stand: Callable[[str], Stand]) -> Picture:
     """Return the plan's hosts as a picture. stand: how a host stands, for whoever draws it."""
-    return draw(plan.inventory, len(plan.towns), plan.platform.double_recording, stand)
+    return draw(plan.inventory, len(plan.joined), plan.platform.double_recording, stand)
 
 
 def stand(plan: Plan, results: Results, host: str) -> Stand:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ import yaml
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
+from koseki_ops.core.git import git
 from koseki_ops.core.language import _
 from koseki_ops.drift.model import Finding, Sweep, Verdict
 from koseki_ops.evidence import site_key
@@ -69,18 +69,13 @@ def committed_waivers(site: Site) -> tuple[Terms, ...]:
         ) from error
     if not (site.root / ".git").exists():
         return ()
-    git = ["git", "-C", str(site.root), "show", f"HEAD:./{inside.as_posix()}"]
-    try:
-        shown = subprocess.run(git, capture_output=True, check=False)
-    except FileNotFoundError as error:
-        raise KosekiError(
-            _("it cannot be checked whether the waivers are committed"),
-            _("there is no git here"),
-            _("run `apt-get install git`"),
-        ) from error
-    if shown.returncode:
+    # 1: there is no commit yet. Empty: it has no such file. What git cannot say is neither.
+    if git(site.root, "rev-parse", "--quiet", "--verify", "HEAD", answers=(0, 1)).code:
         return ()
-    return _rows(shown.stdout, path)
+    named = f"./{inside.as_posix()}"
+    if not git(site.root, "ls-tree", "--name-only", "HEAD", named).out:
+        return ()
+    return _rows(git(site.root, "show", f"HEAD:{named}").out, path)
 
 
 def hand_out(site: Site) -> None:

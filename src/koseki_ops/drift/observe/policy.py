@@ -32,7 +32,7 @@ PRUNED = {
     "/etc/audit/audit.rules.prev": "the rules of before, kept at boot when they have changed",
     "/root/.viminfo": "what was looked for; changes with every session",
     "/srv/koseki-packages/pool": "packages that the signed index beside it vouches for",
-    "/srv/koseki/exchange/*/*/*": "files on their way between a registry and its town's database",
+    "/srv/koseki/exchange/*/*/*": "files between a registry and its municipality's database",
     "/srv/vault/*/repo/*": "ciphertext that the databases upload",
     "/srv/vault/*-sealed/*": "sealed generations of that ciphertext, a new one every quarter hour",
     "/var/lib/koseki/seal": "the seal's own notes, rewritten at every seal",

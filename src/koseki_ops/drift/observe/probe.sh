@@ -130,7 +130,8 @@ part_etcd() {
         return 0
     fi
     # Read as systemd reads it: values are plain words.
-    eval "$(awk -F= '/^(ETCDCTL_(CACERT|CERT|KEY)|ETCD_LISTEN_CLIENT_URLS)=/ { gsub(/[^A-Za-z0-9_.\/:,-]/, "", $2); print $1 "=" $2 }' /etc/default/etcd)"
+    settings=$(awk -F= '/^(ETCDCTL_(CACERT|CERT|KEY)|ETCD_LISTEN_CLIENT_URLS)=/ { gsub(/[^A-Za-z0-9_.\/:,-]/, "", $2); print $1 "=" $2 }' /etc/default/etcd)
+    eval "$settings"
     # The Go runtime reserves more address space than it uses.
     (ulimit -S -v unlimited; timeout $((6 * patience)) env GOMAXPROCS=1 GOGC=off GOMEMLIMIT=40MiB ETCDCTL_API=3 etcdctl --command-timeout=$((4 * patience))s \
         --endpoints="${ETCD_LISTEN_CLIENT_URLS##*,}" --cacert="$ETCDCTL_CACERT" --cert="$ETCDCTL_CERT" \
@@ -141,9 +142,9 @@ part_database() {
     export PGCONNECT_TIMEOUT=$((4 * patience)) PGDATABASE=postgres
     export PGOPTIONS="-c statement_timeout=$((8000 * patience)) -c default_transaction_read_only=on"
     cd /
+    databases=$(as_postgres timeout $((8 * patience)) psql -XqtA -v ON_ERROR_STOP=1 -c "SELECT format('\\connect %s', quote_ident(datname)) FROM pg_database WHERE datallowconn AND datname !~ '[[:cntrl:]]' ORDER BY datname") || return
     { printf '%s\n' "$cluster_questions"
-        as_postgres timeout $((8 * patience)) psql -XqtA -v ON_ERROR_STOP=1 -c "SELECT format('\\connect %s', quote_ident(datname)) FROM pg_database WHERE datallowconn AND datname !~ '[[:cntrl:]]' ORDER BY datname" |
-            while IFS= read -r line; do printf '%s\n%s\n' "$line" "$database_questions"; done
+        printf '%s\n' "$databases" | while IFS= read -r line; do printf '%s\n%s\n' "$line" "$database_questions"; done
     } | as_postgres timeout $((12 * patience)) psql -XqtA -v ON_ERROR_STOP=1
 }
 part_status() { if [ -e /var/lib/koseki/backup-status.json ]; then cat /var/lib/koseki/backup-status.json; fi; }

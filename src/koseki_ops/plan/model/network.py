@@ -24,7 +24,7 @@ class Line(Table):
             raise ValueError(
                 _(
                     "the registry {registry} is outside its counters; a registry stands on "
-                    "its own town's line"
+                    "its own municipality's line"
                 ).format(registry=self.registry)
             )
         return self

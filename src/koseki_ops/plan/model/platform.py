@@ -124,7 +124,7 @@ class Platform(BaseModel):
     account_policy: AccountPolicy
     """Passwords, lockout and idle time."""
     request_policy: RequestPolicy
-    """What a request for a session on a town's database may ask for."""
+    """What a request for a session on a municipality's database may ask for."""
     timing_profile: str
     """The profile of `timing_profiles` that counts."""
     timing_profiles: dict[str, TimingProfile]
@@ -188,10 +188,10 @@ class Platform(BaseModel):
         return effective_day(str(self.effective_date), self.timezone)
 
     @property
-    def towns(self) -> list[Municipality]:
+    def joined(self) -> list[Municipality]:
         """The municipalities that have joined and not left, in the plan's order (K-02)."""
         day = self.effective_day
-        return [town for town in self.municipalities if town.is_active(day)]
+        return [municipality for municipality in self.municipalities if municipality.is_active(day)]
 
     @property
     def terminals(self) -> list[Terminal]:

@@ -34,7 +34,7 @@ class LinkPolicy(Table):
     line_kb: Positive
     """Longest line of a file, in KiB."""
     folder_mb: Positive
-    """What in/ and quarantine/ of one town may hold, each, in MiB."""
+    """What in/ and quarantine/ of one municipality may hold, each, in MiB."""
     part_hours: Positive
     """How long an upload may stand still, in hours."""
     file_records: Positive

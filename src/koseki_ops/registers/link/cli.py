@@ -40,7 +40,7 @@ def recorded(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("file", type=click.Path(path_type=Path))
 @site_options
 def key_command(site: Site, municipality: str, file: Path) -> None:
-    """Keep the public key that a town's registry comes with; the next apply admits it.
+    """Keep the public key that a municipality's registry comes with; the next apply admits it.
 
     Example: koseki link key oshika oshika-registry.pub -i iida
     """
@@ -58,10 +58,11 @@ def status_command(site: Site, municipality: str | None, *, as_json: bool) -> No
 
     Example: koseki link status oshika
     """
-    towns = service.ask(site, _platform(site), [municipality] if municipality else [], ["status"])
+    answers = service.ask(site, _platform(site), [municipality] if municipality else [], ["status"])
     with as_asked("the link's host"):
-        for town in towns:
-            for flow in town["flows"]:
+        for answer in answers:
+            slug = answer["town"]
+            for flow in answer["flows"]:
                 by_hand = (
                     _("  by hand: {reason} ({by})").format(reason=flow["reason"], by=flow["by"])
                     if flow["reason"]
@@ -69,8 +70,8 @@ def status_command(site: Site, municipality: str | None, *, as_json: bool) -> No
                 )
                 mode = by_hand if flow["mode"] == "manual" else ""
                 click.echo(
-                    _("{town:10} {direction:3} {flow:16} next {next:6}{mode}  {term}").format(
-                        town=town["town"],
+                    _("{slug:10} {direction:3} {flow:16} next {next:6}{mode}  {term}").format(
+                        slug=slug,
                         direction=flow["direction"],
                         flow=flow["flow"],
                         next=flow["next"],
@@ -78,21 +79,20 @@ def status_command(site: Site, municipality: str | None, *, as_json: bool) -> No
                         term=flow["term"],
                     )
                 )
-            for file in town["waiting"]:
-                click.echo(_("{town:10} waits       {file}").format(town=town["town"], file=file))
-            for row in town["quarantine"]:
+            for file in answer["waiting"]:
+                click.echo(_("{slug:10} waits       {file}").format(slug=slug, file=file))
+            for row in answer["quarantine"]:
                 place = _("STANDS") if row["open"] else _("quarantine")
+                click.echo(f"{slug:10} {place:11} {row['file']}: {row['code']}, {row['detail']}")
+            if answer["outbox_set_aside"]:
                 click.echo(
-                    f"{town['town']:10} {place:11} {row['file']}: {row['code']}, {row['detail']}"
-                )
-            if town["outbox_set_aside"]:
-                click.echo(
-                    _("{town:10} {outbox_set_aside} rows cannot be sent").format(
-                        town=town["town"], outbox_set_aside=town["outbox_set_aside"]
+                    _("{slug:10} {outbox_set_aside} rows cannot be sent").format(
+                        slug=slug,
+                        outbox_set_aside=answer["outbox_set_aside"],
                     )
                 )
     if as_json:
-        print_json({"towns": towns})
+        print_json({"towns": answers})
 
 
 def _changed(

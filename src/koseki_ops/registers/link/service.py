@@ -39,7 +39,7 @@ def stand_in_of(site: Site, slug: str) -> Path:
 
 def joined(platform: Platform) -> list[str]:
     """Return the slugs of the municipalities that have joined."""
-    return [town.slug for town in platform.towns]
+    return [municipality.slug for municipality in platform.joined]
 
 
 def verify_keys(site: Site, platform: Platform) -> None:
@@ -58,7 +58,7 @@ def verify_keys(site: Site, platform: Platform) -> None:
 
 def keep_key(site: Site, platform: Platform, slug: str, file: Path) -> Path:
     """Keep the public key of a town's registry, and return where; KosekiError when it is none."""
-    _town(platform, slug)
+    _verify_slug(platform, slug)
     try:
         text = file.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
@@ -81,16 +81,29 @@ def keep_key(site: Site, platform: Platform, slug: str, file: Path) -> Path:
 
 def ensure_stand_ins(site: Site, platform: Platform) -> None:
     """Keep a key for the registry of each town of the plan, which a lab plays."""
-    for town in platform.municipalities:
-        key = stand_in_of(site, town.slug)
+    for municipality in platform.municipalities:
+        key = stand_in_of(site, municipality.slug)
         if not key.exists():
             key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", town.slug, "-f", str(key)])
-        keep_key(site, platform, town.slug, key.with_suffix(".pub"))
+            run(
+                [
+                    "ssh-keygen",
+                    "-q",
+                    "-t",
+                    "ed25519",
+                    "-N",
+                    "",
+                    "-C",
+                    municipality.slug,
+                    "-f",
+                    str(key),
+                ]
+            )
+        keep_key(site, platform, municipality.slug, key.with_suffix(".pub"))
 
 
-def _town(platform: Platform, slug: str) -> None:
-    known = [town.slug for town in platform.municipalities]
+def _verify_slug(platform: Platform, slug: str) -> None:
+    known = [municipality.slug for municipality in platform.municipalities]
     if slug not in known:
         raise KosekiError(
             _("no such municipality"),
@@ -107,8 +120,8 @@ def ask(
     slugs: empty for all that have joined; words: the program's own. KosekiError with its sentence
     when it refuses, and when the host does not answer.
     """
-    towns = list(slugs) or joined(platform)
-    for slug in towns:
+    municipalities = list(slugs) or joined(platform)
+    for slug in municipalities:
         if slug not in joined(platform):
             raise KosekiError(
                 _("no such municipality, or it has not joined"),
@@ -120,7 +133,7 @@ def ask(
     inventory = Inventory(site.inventory)
     ensure_site_ssh(site, inventory)
     (host, *_more) = inventory.hosts_in("registry_link")
-    calls = [f"sudo -n {PROGRAM} {shlex.join([slug, *words])}" for slug in towns]
+    calls = [f"sudo -n {PROGRAM} {shlex.join([slug, *words])}" for slug in municipalities]
     done = run_on(site, host, " && ".join(calls))
     if done.code:
         raise KosekiError(
@@ -131,9 +144,11 @@ def ask(
             ),
         )
     answers = rows_from(host, done.stdout)
-    if not all(isinstance(answer, dict) for answer in answers) or len(answers) != len(towns):
-        seen = _("{count} answers about {count2} towns").format(
-            count=len(answers), count2=len(towns)
+    if not all(isinstance(answer, dict) for answer in answers) or len(answers) != len(
+        municipalities
+    ):
+        seen = _("{count} answers about {count2} municipalities").format(
+            count=len(answers), count2=len(municipalities)
         )
         raise KosekiError(
             _("the link on {host} did not answer what it was asked").format(host=host),

@@ -25,7 +25,7 @@ from koseki_ops.remote.psql import LEADER
 
 @click.group("request")
 def request_group() -> None:
-    """Open, close and list the requests that a session on a town's database needs (K-05)."""
+    """Open, close and list requests for sessions on a municipality's database (K-05)."""
 
 
 @request_group.command("open")
@@ -90,7 +90,7 @@ def list_command(
     Example: koseki request list oshika --json
     """
     registers = service.RegisterService.of(site)
-    chosen = [registers.town(slug) for slug in slugs] or list(registers.towns)
+    chosen = [registers.municipality(slug) for slug in slugs] or list(registers.municipalities)
     rows = service.listed(registers, chosen)
     noted, unreachable = service.events(registers, days)
     with as_asked(LEADER):

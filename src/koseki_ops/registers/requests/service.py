@@ -79,9 +79,11 @@ class RegisterService:
         return self.inventory.hosts_in("databases")
 
     @property
-    def towns(self) -> dict[str, str]:
+    def municipalities(self) -> dict[str, str]:
         """The names of the municipalities that have joined, by slug, in the plan's order."""
-        return {town.slug: town.name for town in self.platform.towns}
+        return {
+            municipality.slug: municipality.name for municipality in self.platform.municipalities
+        }
 
     @property
     def operators(self) -> list[str]:
@@ -95,10 +97,10 @@ class RegisterService:
         found = [set(self._working([*self.inventory.groups_of(host), host])) for host in self.hosts]
         return [name for name in self.operators if all(name in there for there in found)]
 
-    def town(self, slug: str) -> str:
+    def municipality(self, slug: str) -> str:
         """Return a municipality's slug when it has joined; KosekiError for any other."""
-        if slug not in self.towns:
-            known = ", ".join(self.towns)
+        if slug not in self.municipalities:
+            known = ", ".join(self.municipalities)
             raise KosekiError(
                 _("no municipality of this name has joined"),
                 slug,
@@ -151,7 +153,7 @@ class Event:
 
 def check(registers: RegisterService, spec: RequestSpec, now: datetime) -> None:
     """Refuse what the inventory does not allow; KosekiError names it."""
-    registers.town(spec.slug)
+    registers.municipality(spec.slug)
     if registers.operator(spec.operator) not in registers.workers:
         workers = ", ".join(registers.workers)
         raise KosekiError(
@@ -215,7 +217,7 @@ def close_request(registers: RegisterService, request: str, closed_by: str) -> N
             _("not a request's id"), request, _("write it as `koseki request list` does")
         )
     slug, number = found.groups()
-    registers.town(slug)
+    registers.municipality(slug)
     registers.operator(closed_by)
     script = (
         f"\\connect {database_of(slug)}\n"

@@ -29,7 +29,7 @@ def takeover_group() -> None:
 
 
 @takeover_group.command("declare")
-@click.argument("town", metavar="MUNICIPALITY")
+@click.argument("municipality", metavar="MUNICIPALITY")
 @click.option("--by", "declared_by", required=True, help="Who declares it: an operator's id.")
 @click.option("--approver", required=True, help="Who allows it: another operator's id.")
 @click.option("--cause", required=True, help="Why the municipality cannot issue itself.")
@@ -59,30 +59,30 @@ def declare_command(
 
 
 @takeover_group.command("end")
-@click.argument("town", metavar="MUNICIPALITY")
+@click.argument("municipality", metavar="MUNICIPALITY")
 @click.option("--by", "ended_by", required=True, help="Who ends it: an operator's id.")
 @site_options
-def end_command(site: Site, *, town: str, ended_by: str) -> None:
+def end_command(site: Site, *, municipality: str, ended_by: str) -> None:
     """End it before its time; at its time it ends by itself.
 
     Example: koseki takeover end 大鹿村 --by sousa02
     """
-    slug = service.end(RegisterService.of(site), town, ended_by)
+    slug = service.end(RegisterService.of(site), municipality, ended_by)
     click.echo(_("nobody issues for {slug} any more").format(slug=slug))
 
 
 @takeover_group.command("status")
-@click.argument("towns", nargs=-1, metavar="[MUNICIPALITY]…")
+@click.argument("municipalities", nargs=-1, metavar="[MUNICIPALITY]…")
 @site_options
 @json_option
-def status_command(site: Site, *, towns: tuple[str, ...], as_json: bool) -> None:
+def status_command(site: Site, *, municipalities: tuple[str, ...], as_json: bool) -> None:
     """Show what was declared and issued, and reconcile the issued numbers.
 
     Exit 0: they agree; 1: a number has no document, or a document no number or no declaration.
 
     Example: koseki takeover status --json
     """
-    statuses = service.status(RegisterService.of(site), towns)
+    statuses = service.status(RegisterService.of(site), municipalities)
     with as_asked(LEADER):
         for row in statuses:
             for one in row.takeovers:

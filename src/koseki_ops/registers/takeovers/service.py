@@ -42,35 +42,35 @@ STATUS = """SELECT json_build_object('municipality', '{slug}',
 class TakeoverSpec:
     """A takeover as it is declared. until: with its zone."""
 
-    town: str
+    municipality: str
     declared_by: str
     approver: str
     cause: str
     until: datetime
 
 
-def clause(registers: RegisterService, town: str) -> tuple[Municipality, Takeover]:
+def clause(registers: RegisterService, municipality: str) -> tuple[Municipality, Takeover]:
     """Return a municipality and what holds in its takeover; KosekiError without such a clause.
 
-    town: slug, name or six-digit code of a municipality.
+    municipality: slug, name or six-digit code of a municipality.
     """
     rows = registers.platform.municipalities
-    found = next((row for row in rows if town in (row.slug, row.name, row.code6)), None)
-    slug = registers.town(found.slug if found else town)
+    found = next((row for row in rows if municipality in (row.slug, row.name, row.code6)), None)
+    slug = registers.municipality(found.slug if found else municipality)
     for row in rows:
         if row.slug == slug and row.takeover:
             return row, row.takeover
     known = ", ".join(row.slug for row in rows if row.takeover) or _("none")
     raise KosekiError(
         _("the inventory allows no takeover for this municipality"),
-        town,
+        municipality,
         _("name one of `takeovers` in the inventory: {known}").format(known=known),
     )
 
 
 def declare(registers: RegisterService, spec: TakeoverSpec, typed_by: str) -> str:
     """Declare a takeover and return its id; the database refuses one that is declared already."""
-    town, takeover = clause(registers, spec.town)
+    municipality, takeover = clause(registers, spec.municipality)
     if registers.operator(spec.approver) == registers.operator(spec.declared_by):
         remedy = _("give another operator with --approver")
         raise KosekiError(_("who declares does not approve"), spec.approver, remedy)
@@ -84,15 +84,17 @@ def declare(registers: RegisterService, spec: TakeoverSpec, typed_by: str) -> st
         "ends_at": spec.until.isoformat(),
     }
     script = (
-        f"\\connect {town.database}\n"
+        f"\\connect {municipality.database}\n"
         f"SELECT platform.declare_takeover({literal(row_values)}::jsonb);\n"
     )
-    return f"{town.slug}-{run_on_leader(registers.site, registers.inventory, script).strip()}"
+    return (
+        f"{municipality.slug}-{run_on_leader(registers.site, registers.inventory, script).strip()}"
+    )
 
 
-def end(registers: RegisterService, town: str, ended_by: str) -> str:
+def end(registers: RegisterService, municipality: str, ended_by: str) -> str:
     """End what is declared for a municipality before its time; return its slug."""
-    row, _ = clause(registers, town)
+    row, _ = clause(registers, municipality)
     script = (
         f"\\connect {row.database}\n"
         f"SELECT platform.end_takeover({literal(registers.operator(ended_by))});\n"
@@ -116,10 +118,10 @@ class TakeoverStatus:
     faults: Sequence[str]
 
 
-def status(registers: RegisterService, towns: Sequence[str]) -> list[TakeoverStatus]:
+def status(registers: RegisterService, municipalities: Sequence[str]) -> list[TakeoverStatus]:
     """Return how it stands with these municipalities, empty for every one with the clause."""
-    chosen = [clause(registers, town)[0].slug for town in towns] or [
-        town.slug for town in registers.platform.towns if town.takeover
+    chosen = [clause(registers, municipality)[0].slug for municipality in municipalities] or [
+        municipality.slug for municipality in registers.platform.joined if municipality.takeover
     ]
     script = "\n".join(
         f"\\connect {database_of(slug)}\n{STATUS.format(slug=slug)}" for slug in chosen

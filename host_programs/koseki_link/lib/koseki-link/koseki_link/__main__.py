@@ -77,7 +77,7 @@ def main() -> int:
         return NOT_ASKED
     except psycopg2.Error as error:
         said = error.pgcode or type(error).__name__
-        print(f"koseki-link: the town's database did not serve ({said})", file=sys.stderr)
+        print(f"koseki-link: the municipality's database did not serve ({said})", file=sys.stderr)
         return NOT_ASKED
     print(json.dumps(answer, ensure_ascii=False))
     return 0

@@ -278,12 +278,12 @@ class StandIn:
             raise Refused("malformed", "the header has not the layout's fields")
         if row["layout"] != self.version:
             raise Refused("malformed", f"the header names another layout than {self.version}")
-        town = row["municipality"]
-        if not isinstance(town, str) or not re.fullmatch("[0-9]{6}", town):
+        municipality = row["municipality"]
+        if not isinstance(municipality, str) or not re.fullmatch("[0-9]{6}", municipality):
             raise Refused("malformed", "the header's municipality is no code")
-        if not code6_holds(town):
+        if not code6_holds(municipality):
             raise Refused("check-digit", "the header's municipality")
-        if {town, name.code6} != {code6}:
+        if {municipality, name.code6} != {code6}:
             raise Refused("wrong-municipality", f"this is the exchange of {code6}")
         # Of JSON's values 1, 1.0 and true are equal.
         if type(row["sequence"]) is not int:

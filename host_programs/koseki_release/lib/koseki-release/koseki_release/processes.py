@@ -10,7 +10,7 @@ from koseki_release.errors import Refused
 
 def run(argv: Sequence[str], stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
     """Run a program and return how it ended."""
-    return subprocess.run(argv, input=stdin, capture_output=True, check=False)
+    return subprocess.run(argv, input=stdin, capture_output=True, check=False)  # noqa: TID251 - as it says
 
 
 def systemctl(*words: str) -> None:
