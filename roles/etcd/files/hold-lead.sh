@@ -4,10 +4,12 @@
 # $1: hold or go. Says `held` when it was not held before; says nothing on a host without Patroni.
 set -eu
 
-if ! systemctl is-active --quiet patroni.service; then exit 0; fi
+state=$(systemctl show -p ActiveState --value patroni.service)
+if [ "$state" != active ]; then exit 0; fi
 ctl() { patronictl -c /etc/patroni/config.yml "$@"; }
 if [ "$1" = hold ]; then
-    if ctl show-config | grep -qx 'pause: true'; then exit 0; fi
+    settings=$(ctl show-config)
+    case $settings in *'pause: true'*) exit 0 ;; esac
     ctl pause --wait >&2
     echo held
 else

@@ -9,7 +9,8 @@ if ! [ -e "$name" ] && ! [ -L "$name" ]; then
     exit 0
 fi
 began=$(systemctl show --timestamp=unix -P ExecMainStartTimestamp patroni.service)
-if ! [ -L "$name" ] || [ "$(stat -c %Y "$name")" -ge "${began#@}" ]; then
+made=$(stat -c %Y "$name")
+if ! [ -L "$name" ] || [ "$made" -ge "${began#@}" ]; then
     echo 'of before'
 else
     echo 'left over'
