@@ -19,14 +19,14 @@ NO_KEY = "no key"
 PROGRAM = r"""
 import http.client, json, os, pathlib, ssl, sys
 
-told = json.loads(sys.argv[1])
+task = json.loads(sys.argv[1])
 
 def attempt(pair, address, port, method, path, body):
     try:
         way = ssl.create_default_context(cafile="/etc/koseki/pki/ca.crt")
         if pair:
             way.load_cert_chain(*pair)
-        door = http.client.HTTPSConnection(address, port, context=way, timeout=told["seconds"])
+        door = http.client.HTTPSConnection(address, port, context=way, timeout=task["seconds"])
         door.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
         answer = door.getresponse()
         return f"{answer.status} {answer.read(200).decode(errors='replace')}"
@@ -43,18 +43,18 @@ def as_owner(pair):
                 os.setgroups([])
                 os.setgid(owner.st_gid)
                 os.setuid(owner.st_uid)
-            said = [attempt(pair, *way) for way in told["ways"]]
-            os.write(writing, json.dumps(said).encode())
+            answers = [attempt(pair, *way) for way in task["ways"]]
+            os.write(writing, json.dumps(answers).encode())
         finally:
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as file:
-        said = file.read()
+        answers = file.read()
     os.waitpid(child, 0)
-    return json.loads(said) if said else ["refused: it ended"] * len(told["ways"])
+    return json.loads(answers) if answers else ["refused: it ended"] * len(task["ways"])
 
-pairs = {told["no key"]: None}
-for place in told["places"]:
+pairs = {task["no key"]: None}
+for place in task["places"]:
     for key in sorted(pathlib.Path(place).rglob("*.key")):
         for certificate in (key.with_suffix(".crt"), key.with_suffix("")):
             if not key.is_symlink() and certificate.exists():
@@ -63,7 +63,7 @@ print(json.dumps({name: as_owner(pair) for name, pair in pairs.items()}))
 """
 
 # A way to a door: address, port, method, path, body.
-Way = tuple[str, int, str, str, dict[str, object]]
+Way = tuple[str | None, int, str, str, dict[str, object]]
 
 
 def every_key(ways: Sequence[Way]) -> Question:
@@ -72,6 +72,6 @@ def every_key(ways: Sequence[Way]) -> Question:
     The answer is JSON: by the key's path, a word for each way in their order: the status and the
     beginning of an answer, or `refused: ` and why.
     """
-    told = {"ways": ways, "places": PLACES, "no key": NO_KEY, "seconds": ANSWER_SECONDS}
-    argv = ["python3", "-I", "-c", PROGRAM, json.dumps(told)]
+    task = {"ways": ways, "places": PLACES, "no key": NO_KEY, "seconds": ANSWER_SECONDS}
+    argv = ["python3", "-I", "-c", PROGRAM, json.dumps(task)]
     return Question(shlex.join(argv), aside=True, seconds=60)
