@@ -99,6 +99,6 @@ def sentence(result: dict[str, Any]) -> str:
     for row in result.get("results") or []:
         if isinstance(row, dict) and row.get("failed"):
             return sentence(row)
-    said = [str(result.get(key) or "") for key in ("stderr", "msg", "module_stderr", "stdout")]
-    causes = [cause for text in said if (cause := cause_in(text))]
-    return next(iter(causes), "") or " ".join("".join(said).split()) or "no output"
+    texts = [str(result.get(key) or "") for key in ("stderr", "msg", "module_stderr", "stdout")]
+    causes = [cause for text in texts if (cause := cause_in(text))]
+    return next(iter(causes), "") or " ".join("".join(texts).split()) or "no output"

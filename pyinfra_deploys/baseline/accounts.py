@@ -16,7 +16,7 @@ from koseki_ops.drift.judge.declared import Declared
 from koseki_ops.plan.model import AccountPolicy
 from koseki_ops.plan.site import Site
 from koseki_ops.trust.secrets import load_secrets
-from koseki_ops.trust.ssh_ca import WATCH_PRINCIPAL, watch_addresses
+from koseki_ops.trust.ssh_ca import INSPECTION, INSPECTOR, watch_addresses, watch_principal
 
 OWNER = "# Managed by koseki (pyinfra, baseline/accounts.py). Do not edit.\n"
 SSH_GROUP, VAULT_GROUP, SUDO_GROUP = "koseki-ssh", "koseki-vault", "koseki-sudo"
@@ -125,13 +125,15 @@ def principals(data: HostData, today: date) -> tuple[File, ...]:
     addresses = ",".join(data.plan.workstation_addresses.listed)
     automation = data.plan.automation_account
     watch = ",".join(watch_addresses(data.inventory))
-    engines = f'{OWNER}from="{addresses}" {automation}\n'
-    if watch:
-        engines += f'from="{watch}" {WATCH_PRINCIPAL}\n'
+    asks = watch_principal(data.inventory, data.name)
     names = [account.operator.id for account in data.operators(today) if account.open]
     closed = [account.operator.id for account in data.operators(today) if not account.open]
     return (
-        File(f"/etc/ssh/principals/{automation}", engines),
+        File(f"/etc/ssh/principals/{automation}", f'{OWNER}from="{addresses}" {automation}\n'),
+        File(
+            f"/etc/ssh/principals/{INSPECTOR}",
+            f'{OWNER}from="{watch}" {asks}\n' if watch else f"{OWNER}# Nobody keeps watch.\n",
+        ),
         *(File(f"/etc/ssh/principals/{n}", f'{OWNER}from="{addresses}" {n}\n') for n in names),
         *(File(f"/etc/ssh/principals/{n}", f"{OWNER}# Closed.\n") for n in closed),
     )
@@ -161,6 +163,23 @@ def _login_rules(policy: AccountPolicy) -> tuple[File, ...]:
     )
 
 
+def _answering_account() -> None:
+    """Keep the account that the watch enters: sshd starts one program by its shell."""
+    ensure(
+        name="Keep the account that answers the watch",
+        question=account_question([INSPECTOR]),
+        wanted=[f"{INSPECTOR} /bin/sh - 99999 - {SSH_GROUP}"],
+        change=f"getent passwd {INSPECTOR} >/dev/null || "
+        f"useradd --system --user-group --home-dir / --no-create-home {INSPECTOR}; "
+        f"usermod --password '*' --shell /bin/sh --expiredate '' --groups {SSH_GROUP} "
+        f"{INSPECTOR} && chage -M 99999 {INSPECTOR}",
+        owns=[
+            ("user", INSPECTOR, {"shell": "/bin/sh", "password": "locked", "expires": ""}),
+            ("group", INSPECTOR, {}),
+        ],
+    )
+
+
 @deploy("Keep accounts: the engines', the operators', nobody else's")
 def accounts(data: HostData, today: date) -> None:
     """Keep groups, accounts, sudo, password quality and lockout."""
@@ -178,7 +197,12 @@ def accounts(data: HostData, today: date) -> None:
         files=(
             File(
                 "/etc/sudoers.d/koseki",
-                render("/etc/sudoers.d/koseki", automation=automation),
+                render(
+                    "/etc/sudoers.d/koseki",
+                    automation=automation,
+                    inspector=INSPECTOR,
+                    inspection=INSPECTION,
+                ),
                 "0440",
             ),
         ),
@@ -194,6 +218,7 @@ def accounts(data: HostData, today: date) -> None:
         f"{automation} && chage -M 99999 {automation}",
         owns=[("user", automation, {"shell": "/bin/bash", "password": "locked", "expires": ""})],
     )
+    _answering_account()
     put_files(
         name="Keep password quality and lockout",
         files=_login_rules(policy),

@@ -24,7 +24,13 @@ def audit(data: HostData) -> None:
         name="Keep the rules of the records of use",
         files=(
             File(
-                RULES, render(RULES, key_files=data.inventory.audited_key_files(data.name)), "0640"
+                RULES,
+                render(
+                    RULES,
+                    key_files=data.inventory.audited_key_files(data.name),
+                    engines=data.plan.automation_account,
+                ),
+                "0640",
             ),
             # The package's own would be a second list.
             Absent("/etc/audit/rules.d/audit.rules"),

@@ -11,6 +11,7 @@ from pyinfra_deploys.baseline.audit import audit
 from pyinfra_deploys.baseline.firewall import firewall
 from pyinfra_deploys.baseline.hardening_kernel import hardening_kernel
 from pyinfra_deploys.baseline.host_data import HostData
+from pyinfra_deploys.baseline.inspection import inspection
 from pyinfra_deploys.baseline.operations import Absent, File, put_files, recover_rollback
 from pyinfra_deploys.baseline.packages import package_source
 from pyinfra_deploys.baseline.sshd import sshd
@@ -30,6 +31,7 @@ def baseline() -> None:
     recover_rollback(name="Prove what a broken-off run left")
     package_source(data=data)
     system(data=data)
+    inspection(data=data, today=today)
     accounts(data=data, today=today)
     sshd(data=data, today=today)
     firewall(data=data)

@@ -10,7 +10,7 @@ from pyinfra_deploys.baseline.host_data import HostData
 from pyinfra_deploys.baseline.operations import Absent, File, ShellAnswer, ask, put_files
 from pyinfra_deploys.baseline.templates import render
 
-from koseki_ops.trust.ssh_ca import files_of, host_certificate
+from koseki_ops.trust.ssh_ca import FORCED_COMMAND, INSPECTOR, files_of, host_certificate
 
 DROP_IN = "/etc/ssh/sshd_config.d/10-koseki.conf"
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
@@ -33,7 +33,12 @@ def sshd(data: HostData, today: date) -> None:
     )
     put_files(
         name="Keep its configuration",
-        files=(File(DROP_IN, render(DROP_IN)),),
+        files=(
+            File(
+                DROP_IN,
+                render(DROP_IN, inspector=INSPECTOR, forced_command=FORCED_COMMAND),
+            ),
+        ),
         validate=f'sshd -t -f "$STAGE{DROP_IN}"',
         then="sshd -t && systemctl reload ssh.service",
         rollback_unless_reachable=True,

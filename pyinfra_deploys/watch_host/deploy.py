@@ -13,6 +13,7 @@ from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand, deploy, operation
 from pyinfra_deploys.baseline.host_data import HostData
 from pyinfra_deploys.baseline.operations import (
+    Absent,
     Commands,
     File,
     FileStates,
@@ -35,8 +36,7 @@ from koseki_ops.supply.toolkit import (
     wheelhouse,
     wheels_bundle,
 )
-from koseki_ops.trust.secrets import read_password
-from koseki_ops.trust.ssh_ca import WATCH_HOSTS, watch_certificate
+from koseki_ops.trust.ssh_ca import WATCH_HOSTS, WATCH_PRINCIPALS, watch_certificate
 from koseki_ops.watch.schedule import RUNS
 
 render = environment(Path(__file__).parent / "templates")
@@ -44,6 +44,8 @@ OPT = "/opt/koseki"
 BUNDLE = f"{OPT}/.bundle.tar"
 PASSWORD = "/etc/koseki/vault_password"  # noqa: S105 - a path
 UNITS = "/etc/systemd/system"
+# It started the engines here, under check.
+FORMER_RUN = "koseki-second-opinion"
 MTA, MTA_UNIT, MTA_CLIENT = "/etc/smtpd.conf", "opensmtpd.service", "/etc/msmtprc"
 # Running checks are stopped first, so none continues with a half-replaced toolkit.
 REST = "; ".join(
@@ -53,25 +55,31 @@ REST = "; ".join(
 
 
 @operation()
-def key(data: HostData) -> Commands:
-    """Keep this host's own key, made here, and the certificate that lets it ask the others."""
+def keys(data: HostData) -> Commands:
+    """Keep this host's own keys, made here, and the certificates that let it ask the others."""
     folder = f"{STATE}/{data.site.name}/ssh"
-    path = f"{folder}/automation"
+    paths = {principal: f"{folder}/{principal}" for principal in WATCH_PRINCIPALS}
     declared = Declared.of(data.name)
-    declared.file(path, None, "0600", ACCOUNT, ACCOUNT)
-    declared.file(f"{path}.pub", None, "0644", ACCOUNT, ACCOUNT)
-    state = ask(FileStates, paths=(path,))[path]
-    if not state.startswith(f"600 {ACCOUNT} {ACCOUNT} "):
-        yield StringCommand(
-            f"install -d -m 0700 -o {ACCOUNT} -g {ACCOUNT} {STATE}/{data.site.name} {folder}; "
-            f"[ -e {path} ] || ssh-keygen -q -t ed25519 -N '' -C {data.name} -f {path}; "
-            f"chown {ACCOUNT}:{ACCOUNT} {path} {path}.pub; chmod 0600 {path}"
+    for path in paths.values():
+        declared.file(path, None, "0600", ACCOUNT, ACCOUNT)
+        declared.file(f"{path}.pub", None, "0644", ACCOUNT, ACCOUNT)
+    states = ask(FileStates, paths=tuple(paths.values()))
+    for path in paths.values():
+        if not states[path].startswith(f"600 {ACCOUNT} {ACCOUNT} "):
+            yield StringCommand(
+                f"[ -e {path} ] || ssh-keygen -q -t ed25519 -N '' -C {data.name} -f {path}; "
+                f"chown {ACCOUNT}:{ACCOUNT} {path} {path}.pub; chmod 0600 {path}"
+            )
+    certificates = []
+    for principal, path in paths.items():
+        (public,) = ask(ShellAnswer, question=f"cat {path}.pub")
+        certificate = watch_certificate(
+            data.site, data.inventory, data.name, principal, f"{public}\n"
         )
-    (public,) = ask(ShellAnswer, question=f"cat {path}.pub")
-    certificate = watch_certificate(data.site, data.inventory, data.name, f"{public}\n")
-    yield from put_files._inner(  # noqa: SLF001 - pyinfra's own way to call an operation inside another
-        files=[File(f"{path}-cert.pub", certificate, "0644", ACCOUNT, ACCOUNT)]
-    )
+        certificates.append(File(f"{path}-cert.pub", certificate, "0644", ACCOUNT, ACCOUNT))
+    # The key of before entered the engines' account.
+    former = [Absent(f"{folder}/automation{end}") for end in ("", ".pub", "-cert.pub")]
+    yield from put_files._inner(files=[*certificates, *former])  # noqa: SLF001 - pyinfra's own way to call an operation inside another
 
 
 @operation()
@@ -111,29 +119,27 @@ def _unpacked(make: Callable[[], bytes], folder: str) -> Commands:
 
 @deploy("Keep watch: the toolkit")
 def equipment(data: HostData) -> None:
-    """Give the host its account, what it asks with, and the toolkit.
-
-    Only the control node compares these: the host itself has nothing to hold them against.
-    """
-    if data.site.watch_host:
-        return
+    """Give the host its account, what it asks with, and the toolkit; no secret of the vault."""
+    rooms = " ".join(f"{STATE}{place}" for place in _rooms(data))
     ensure(
         name="Keep the watch's account",
-        question=f"getent passwd {ACCOUNT} | cut -d: -f6,7; "
-        f"stat -c '%a %U %G' {STATE} 2>/dev/null || echo absent",
-        wanted=[f"{STATE}:/usr/sbin/nologin", f"700 {ACCOUNT} {ACCOUNT}"],
+        question=f"getent passwd {ACCOUNT} | cut -d: -f6,7; for f in {rooms}; do "
+        "stat -c '%a %U %G' $f 2>/dev/null || echo absent; done",
+        wanted=[f"{STATE}:/usr/sbin/nologin", *[f"1770 root {ACCOUNT}"] * len(_rooms(data))],
         change=f"getent passwd {ACCOUNT} >/dev/null || useradd --system --user-group "
         f"--home-dir {STATE} --no-create-home {ACCOUNT}; "
         f"usermod --home {STATE} --shell /usr/sbin/nologin {ACCOUNT}; usermod --lock {ACCOUNT}; "
-        f"install -d -m 0700 -o {ACCOUNT} -g {ACCOUNT} {STATE}",
+        f"install -d -m 1770 -o root -g {ACCOUNT} {rooms}",
         owns=[("user", ACCOUNT, {"shell": "/usr/sbin/nologin", "password": "locked"})],
     )
-    key(name="Keep what the watch asks with", data=data)
-    put_files(
-        name="Keep the vault's password for the second opinion",
-        files=[File(PASSWORD, read_password(data.site) + b"\n", "0400")],
-    )
+    keys(name="Keep what the watch asks with", data=data)
+    put_files(name="Keep no secret of the vault", files=[Absent(PASSWORD)])
     toolkit(name="Keep the toolkit", data=data)
+
+
+def _rooms(data: HostData) -> list[str]:
+    """Return the folders, below its state, in which the watch writes beside what is root's."""
+    return ["", *(f"/{data.site.name}{part}" for part in ("", "/ssh", "/drift"))]
 
 
 @deploy("Keep watch: the mail")
@@ -173,11 +179,17 @@ def schedule(data: HostData) -> None:
             "programs": f"{VENV}/bin",
             "toolkit": TOOLKIT,
             "state": STATE,
-            "password": PASSWORD if run.secrets else "",
         }
         for kind in ("service", "timer"):
             content = render(f"{UNITS}/koseki-watch.{kind}", **values)
             files.append(File(f"{UNITS}/{run.unit}.{kind}", content))
+    put_files(
+        name="Remove the run that needed secrets",
+        files=[Absent(f"{UNITS}/{FORMER_RUN}.{kind}") for kind in ("service", "timer")],
+        then=f"systemctl stop {FORMER_RUN}.timer {FORMER_RUN}.service; "
+        f"rm -f {UNITS}/timers.target.wants/{FORMER_RUN}.timer; systemctl daemon-reload; "
+        f"systemctl reset-failed '{FORMER_RUN}.*'",
+    )
     put_files(name="Keep the units", files=files, then="systemctl daemon-reload")
     timers = [f"{run.unit}.timer" for run in RUNS]
     ensure(

@@ -128,7 +128,7 @@ def test_an_untouched_platform_shows_no_drift(platform: Platform) -> None:
     assert int(str(report["holds"])) > 10_000
     platform.koseki("switchover")
     for host in platform.lab.inventory.hosts:
-        # The watch's own timers verify and sweep; its second opinion is asked in test_schedule.py.
+        # The watch's own timers verify and sweep.
         with cores(2):
             LEDGER.counts.update({"verify": host == WATCH, "sweep": host == WATCH})
             platform.sh(
@@ -137,7 +137,7 @@ def test_an_untouched_platform_shows_no_drift(platform: Platform) -> None:
                 "systemctl start systemd-tmpfiles-clean.service apt-daily.service\n"
                 "systemctl start dpkg-db-backup.service\n"
                 "systemctl list-units --plain --no-legend 'koseki-*.timer' |"
-                " grep -v ^koseki-second-opinion | while read -r unit rest\n"
+                " while read -r unit rest\n"
                 f"do {UNTIL_WELL}; done",
             )
     found = platform.sweep()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 import shlex
 import time
 from datetime import UTC, datetime, timedelta
@@ -17,7 +16,7 @@ from typing import Any
 
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Vault
-from koseki_ops.verify.batch import Question
+from koseki_ops.verify.batch import NONCE, Question
 from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import STANZA, Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
@@ -28,8 +27,9 @@ from koseki_ops.verify.wal import Segment, findable, gaps
 CIPHER = "aes-256-cbc"
 # A differential runs daily; a day and two hours without any backup means that one was missed.
 NEWEST_BACKUP = timedelta(hours=26)
-# One name a verification: what an earlier one wrote cannot be taken for this one's.
-CANARY = f"canary-{secrets.token_hex(12)}"
+# One name a verification: what an earlier one wrote cannot be taken for this one's. A question has
+# it as `$canary` in this one's place, for its text is the same in every verification.
+CANARY, CANARY_HERE = f"canary-{NONCE}", f"canary-{'#' * len(NONCE)}"
 # K-19: what a careless copy changes. Base and selector, outside the BMP, compatibility
 # ideographs, private plane, and the marks that conversions confuse.
 TEXT = "葛\U000e0102葛\U000e0100\U00020bb7﨑\ufa2a\ufa19\U0010de92〜～−－髙"
@@ -47,9 +47,10 @@ LEADER_ONLY = f"[ \"$({PSQL} -c 'select pg_is_in_recovery()')\" = f ] || exit 0\
 # Nor a compressed page, in which a text need not stand as it is. So both texts are whole in that
 # segment, always (`findable`): the chance that a sound archive lacks one is not small but none.
 WRITE_CANARY = """{leader_only}
+canary=canary-$argument
 segment= after=-
 until [ "$segment" = "$after" ]; do
-    answer=$({psql} -d {database} <<'SQL'
+    answer=$({psql} -d {database} <<SQL
 begin;
 set local wal_compression = off;
 delete from platform.probe where id = {id};
@@ -78,7 +79,7 @@ trap 'rm -rf "$folder"' EXIT
 for repository in {repositories}; do
     {pgbackrest} --repo="$repository" --no-archive-async archive-get "$segment" \\
         "$folder/$repository" || echo "repository $repository: not there" >&2
-    if grep -qaF '{canary}' "$folder/$repository"; then echo "found $repository"; fi
+    if grep -qaF "$canary" "$folder/$repository"; then echo "found $repository"; fi
 done
 """
 # A segment's name, and only when the server knows that it and all before it are archived.
@@ -92,7 +93,7 @@ PART = "echo; echo '@@ {name}'; {command}\n"
 ARCHIVER = "select row_to_json(pg_stat_archiver) from pg_stat_archiver"
 READ_NOTE = "select note from platform.probe where id = {id}"
 ALL_FILES = "find {folder} -ignore_readdir_race -type f -size +0"
-NEW_FILES = f"{ALL_FILES} -newermt @{{since}}"
+NEW_FILES = f'{ALL_FILES} -newermt "@${{{{argument%-*}}}}"'
 AGAIN = "run `koseki verify backup`: this search did not end"
 CHECK = f"cd / && runuser -u postgres -- pgbackrest --stanza={STANZA} check"
 
@@ -119,12 +120,12 @@ def questions(plan: Plan, host: str) -> Questions:
                 pgbackrest=PGBACKREST,
                 database=plan.joined[0].database,
                 id=PROBE_ID,
-                canary=CANARY,
-                note=NOTE,
+                note=findable("$canary", TEXT),
                 seconds=ARCHIVE_SECONDS,
                 repositories=" ".join(map(str, repositories(plan))),
             ),
             aside=True,
+            argument=NONCE,
         )
     return asked
 
@@ -138,14 +139,17 @@ def later_questions(plan: Plan, host: str, everywhere: Everywhere) -> Questions:
         }
     if host == WORKSTATION:
         return {}
-    asked = {}
+    asked: dict[str, str | Question] = {}
     # A vault's clock may be behind: a minute more costs nothing.
     since = int(everywhere.replies[host].asked_at) - 60
     for vault in plan.vaults_on(host):
         for place, folder in places(vault).items():
-            new = NEW_FILES.format(folder=shlex.quote(folder), since=since)
+            new = NEW_FILES.format(folder=shlex.quote(folder))
             asked[f"{place} plain"] = unmarked(ALL_FILES.format(folder=shlex.quote(folder)))
-            asked[f"{place} canary"] = search(new, (CANARY, TEXT))
+            canary = search(new, (CANARY_HERE, TEXT)).replace(
+                CANARY_HERE, """'"canary-${argument#*-}"'"""
+            )
+            asked[f"{place} canary"] = Question(canary, argument=f"{since}-{NONCE}")
     return asked
 
 

@@ -167,9 +167,8 @@ def later_questions(plan: Plan, host: str, everywhere: Everywhere) -> Questions:
     if not plan.is_in(host, "application"):
         return {}
     since = int(everywhere.replies[host].asked_at) - CLOCKS_DIFFER
-    return {
-        "log": f"journalctl --sync && journalctl -u {UNIT} --since=@{since} --no-pager -q -o cat"
-    }
+    log = f'journalctl --sync && journalctl -u {UNIT} --since="@$argument" --no-pager -q -o cat'
+    return {"log": Question(log, argument=str(since))}
 
 
 def attempts_program(plan: Plan) -> str:

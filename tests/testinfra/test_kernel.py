@@ -72,9 +72,7 @@ echo "modprobe $?"
 insmod "$(modinfo -F filename usb-storage)" 2>&1 | grep -o 'Operation not permitted'
 grep -E '^(usb_storage|uas) ' /proc/modules
 """
-WATCH_RUNS = frozenset(
-    {"koseki-drift.service", "koseki-second-opinion.service", "koseki-verify.service"}
-)
+WATCH_RUNS = frozenset({"koseki-drift.service", "koseki-verify.service"})
 BLACKLIST = "module_blacklist="
 # An image's menu is its builder's; on a host that was installed otherwise GRUB's own is read.
 MENU = "menu=/boot/koseki/grub.cfg; [ -e $menu ] || menu=/boot/grub/grub.cfg; "
@@ -144,6 +142,7 @@ def questions(plan: Plan, host: str) -> Questions:
         "audit state": "auditctl -s",
         "audit rules": "auditctl -l",
         "audit file": f"grep -E '^-a' {RULES}",
+        "engines": f"id -u {plan.platform.automation_account}",
         "audit settings": "grep -E '^[a-z_]+ = ' /etc/audit/auditd.conf",
         "audit rights": "stat -c '%n %a %U %G' /var/log/audit /var/log/audit/audit.log",
         **{
@@ -337,7 +336,10 @@ def test_the_rules_are_loaded(plan: Plan, facts: Facts) -> None:
     """What the kernel records is what the baseline's file says, and what the books need (K-20)."""
     if facts.container:
         not_verified(NO_AUDIT)
-    written = {line.replace("!=unset", "!=-1") for line in facts["audit file"].lines}
+    engines = (f"auid={plan.platform.automation_account} ", f"auid={facts['engines'].text} ")
+    written = {
+        line.replace("!=unset", "!=-1").replace(*engines) for line in facts["audit file"].lines
+    }
     # The kernel keeps the system calls that a perm= stands for.
     loaded = {
         re.sub(r" -S \S+ ", " ", line) if " -F perm=" in line else line
@@ -352,6 +354,24 @@ def test_the_rules_are_loaded(plan: Plan, facts: Facts) -> None:
         if not any(f"={path.rstrip('/')} -F perm=r " in line for line in loaded)
     }
     expect(unwatched, set(), NEEDS_BOOT)
+
+
+@on_hosts("all")
+def test_the_engines_are_recorded_as_persons_are(plan: Plan, facts: Facts) -> None:
+    """Each program that the most powerful account starts as root has its record (K-11, K-20)."""
+    account = plan.platform.automation_account
+    rule = f"-S execve,execveat -F euid=0 -F auid={account} -F key=as-root"
+    seen = [line for line in facts["audit file"].lines if line.endswith("-F key=as-root")]
+    check(any(rule in line for line in seen), rule, seen, facts.remedy)
+
+
+@on_hosts("all")
+def test_no_way_to_unseal_is_unrecorded(facts: Facts) -> None:
+    """Both calls by which a file loses its immutable flag are recorded (K-04)."""
+    calls = {"a1=0x40086602", "a1=0x401c5820"}
+    sealed = [line for line in facts["audit file"].lines if line.endswith("-F key=sealed")]
+    seen = {call for call in calls if any(f" -F {call} " in line for line in sealed)}
+    expect(seen, calls, facts.remedy)
 
 
 @on_hosts("all")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import timedelta
 
 from koseki_ops.plan.inventory import WORKSTATION
@@ -14,7 +15,6 @@ from koseki_ops.verify.plugin import Facts, Questions, on_hosts
 UNITS = {
     "sweep": "koseki-drift",
     "verify": "koseki-verify",
-    "opinion": "koseki-second-opinion",
 }
 TIMER = "LoadState,UnitFileState,ActiveState,Persistent,TimersCalendar,LastTriggerUSec"
 SERVICE = (
@@ -45,15 +45,102 @@ since=$(systemctl show --timestamp=unix -P ActiveEnterTimestamp {unit}.timer)
 last=$(stat -c %Y "$stamp") && due=$(next "$last") && since=${{since#@}} &&
     echo "$((due > since ? due : since)) $(date +%s)"
 """
+# As itself it tries to write what it verifies by, and to move the folders in which that lies.
 REACH = """
-cd / && for path in {state} /etc/koseki/vault_password /etc/shadow; do
+cd / && for path in {state} /etc/shadow; do
     if setpriv --reuid=nobody --regid=nogroup --clear-groups test -r "$path"; then echo "$path"; fi
 done
-cd / && for path in /opt/koseki/toolkit /opt/koseki/venv /etc/koseki/vault_password; do
-    if setpriv --reuid={account} --regid={account} --clear-groups test -w "$path" -o \
-        -r /etc/koseki/vault_password; then echo "$path"; fi
+as_watch() {{ setpriv --reuid={account} --regid={account} --clear-groups "$@"; }}
+for path in /opt/koseki/toolkit /opt/koseki/venv {site}/ssh/known_hosts {site}/drift/signing.pub \\
+    {site}/drift/hash.key {site}/drift/waivers.signed {site}/drift/manifests/*.json; do
+    if ! [ -e "$path" ] || as_watch test -w "$path"; then echo "$path"; fi
+done
+for path in {site} {site}/drift {site}/drift/manifests {site}/drift/signing.pub; do
+    as_watch mv "$path" "$path.moved" 2>/dev/null && mv "$path.moved" "$path" && echo "$path"
 done
 """
+# A vault of secrets, or its password, whatever it is called.
+VAULTS = r"""
+find /opt/koseki {state} /etc/koseki -ignore_readdir_race \\
+    \( -name secrets.yml -o -name 'vault_password*' \)
+find /opt/koseki/toolkit {state} -ignore_readdir_race -type f -size -1024k \\
+    -exec grep -lE '^[$]ANSIBLE_VAULT;1' {{}} +
+"""
+# Everything that whoever has the watch's keys could try, with these very keys, each on a line: the
+# host, what was tried, its exit code, what came of it. On a host over one connection, as the watch
+# itself asks. The end of a question is put together: written out it would end this one.
+TRIES = r"""
+keys=/var/lib/koseki-watch/$site/ssh
+mkdir -m 0711 -p /run/koseki-tries && folder=$(mktemp -d /run/koseki-tries/XXXXXX) &&
+    chown koseki-watch "$folder" || exit 1
+trap 'rm -rf "$folder"' EXIT
+end=end_of_question; end=${end}_7f3a
+# With whose key; then ssh's own words.
+as_watch() {
+    key=$keys/$1; shift
+    setpriv --reuid=koseki-watch --regid=koseki-watch --clear-groups \
+        env HOME=/var/lib/koseki-watch timeout 25 ssh -F none -T -o BatchMode=yes \
+        -o IdentitiesOnly=yes -o IdentityAgent=none -o IdentityFile="$key" \
+        -o CertificateFile="$key-cert.pub" -o UserKnownHostsFile="$keys/known_hosts" \
+        -o StrictHostKeyChecking=yes -o HostKeyAlias="$host" -o ConnectTimeout=20 "$@"
+}
+over() { as_watch "$own" -l "$answers" -o ControlPath="$folder/$host" "$@"; }
+tried() {
+    name=$1; shift
+    "$@" >"$folder/$host.said" 2>&1
+    code=$?
+    printf '%s %s %s %s\n' "$host" "$name" "$code" "$(tr '\0\r\n' '   ' <"$folder/$host.said")"
+}
+# No answer on a busy machine is no refusal.
+door() {
+    for _ in 1 2 3; do
+        if as_watch "$@" "$address" id </dev/null >"$folder/$host.door" 2>&1; then break; fi
+        if grep -q 'Permission denied' "$folder/$host.door"; then break; fi
+    done
+    cat "$folder/$host.door"
+    ! grep -q 'Permission denied' "$folder/$host.door"
+}
+verification() { printf 'verify\nquestion 0 30 alone -\n%s\n%s\n' "$1" "$end"; }
+first_tries() {
+    over -o ControlMaster=yes -o ControlPersist=60 "$address" </dev/null >/dev/null 2>&1
+    printf 'contents\npath /etc/debian_version\n' | tried control over "$address"
+    tried command over "$address" 'id -u; sudo -n id -u' </dev/null
+    tried engines door "$own" -l "$engines"
+}
+more_tries() {
+    verification 'date +%s.%N' | tried admitted over "$address"
+    printf 'id -u\n' | tried shell over "$address"
+    printf '\0\0\0\5\1\0\0\0\3' | tried sftp over -s "$address" sftp
+    tried terminal over -tt "$address" </dev/null
+    tried tunnel over -W 127.0.0.1:22 "$address" </dev/null
+    tried listener over -O forward -R 127.0.0.1:0:127.0.0.1:22 "$address" </dev/null
+    verification 'date +%s.%N; id' | tried tampered over "$address"
+    verification "$elsewhere" | tried elsewhere over "$address"
+    tried other-key door "$other" -l "$answers"
+}
+while read -r host address own other; do
+    (
+        first_tries
+        case $host in
+            "$city") elsewhere=$not_of_city more_tries ;;
+            "$datacenter") elsewhere=$not_of_datacenter more_tries ;;
+        esac
+    ) >"$folder/$host.lines" </dev/null &
+done <<HOSTS
+$hosts
+HOSTS
+wait
+cat "$folder"/*.lines
+"""
+MAY_START = """
+cd / && setpriv --reuid={account} --regid={account} --clear-groups sh -c '
+    for command in "id -u" "sh -c id" "{program} --version" "-u postgres id" "-e /etc/hosts"; do
+        if sudo -n $command >/dev/null 2>&1; then echo "$command"; fi
+    done'
+find {program} /usr/local/lib/koseki-inspect ! -type l \\( ! -user root -o -perm /022 \\)
+"""
+# By sudo's own list: a rule a line.
+MAY_SUDO = "sudo -l -U {account} | sed '1,/may run the following/d; s/^ *//'"
 HISTORY_KEY = "drift/signing.key"
 AUTHORITIES = r"""
 find {state}/ -ignore_readdir_race -type f ! -path '*/.ansible/*' -exec \
@@ -84,15 +171,51 @@ MTA = "opensmtpd.service"
 # Mail that waits for so long says that nobody is told (seconds); where its line says since when.
 WAITS, SINCE = 3600, 7
 ACCOUNT, STATE = "koseki-watch", "/var/lib/koseki-watch"
+# Who answers the watch on a host, by what alone, and as whom the watch asks.
+ANSWERS, ANSWER = "koseki-inspect", "/usr/local/sbin/koseki-inspect"
+PRINCIPALS = ("watch", "watch-datacenter")
+SSHD = "sshd -T -C user={account},host=watch,addr={address}"
+WANTED = {
+    "forcecommand": f"/usr/bin/sudo -n {ANSWER}",
+    "permittty": "no",
+    "permituserrc": "no",
+    "disableforwarding": "yes",
+}
+WHO_ENTERS = "grep -rEH '^[^#]*[ ,]watch' /etc/ssh/principals"
+NOT_ASKED_HERE = "not among the questions of the last apply here: 0"
+# By what an attempt is seen to be refused, where it is not by the program's own word.
+REASONS = {
+    "engines": "Permission denied",
+    "other-key": "Permission denied",
+    "terminal": "PTY allocation request failed",
+    "tunnel": "refused by peer",
+    "listener": "forwarding failed",
+    # A subsystem's errors are not sent on: the server for files would have named its version.
+    "sftp": "",
+    "tampered": NOT_ASKED_HERE,
+    "elsewhere": NOT_ASKED_HERE,
+}
 
 
 def questions(plan: Plan, host: str) -> Questions:
     """Ask a host that keeps watch for its units, when they ran, and what its account may do."""
-    if host == WORKSTATION or not plan.is_in(host, "watch_hosts"):
+    if host == WORKSTATION:
         return {}
+    address = plan.address(plan.hosts_in("watch_hosts")[0], host)
+    answers: dict[str, str | Question] = {
+        "may start": Question(MAY_START.format(account=ANSWERS, program=ANSWER), aside=True),
+        "may sudo": MAY_SUDO.format(account=ANSWERS),
+        "sshd": SSHD.format(account=ANSWERS, address=address),
+        "who enters": WHO_ENTERS,
+    }
+    if not plan.is_in(host, "watch_hosts"):
+        return answers
     asked: dict[str, str | Question] = {
+        **answers,
+        "tries": Question(tries(plan), aside=True),
+        "vaults": VAULTS.format(state=STATE),
         "account": f"getent passwd {ACCOUNT}; passwd -S {ACCOUNT}; id -Gn {ACCOUNT}",
-        "reach": REACH.format(state=STATE, account=ACCOUNT),
+        "reach": REACH.format(state=STATE, account=ACCOUNT, site=f"{STATE}/{plan.site.name}"),
         "records": Question(RECORDS, aside=True),
         "mta": f"systemctl is-enabled {MTA}; systemctl is-active {MTA}",
         "doors": "ss -Hlntup",
@@ -107,6 +230,33 @@ def questions(plan: Plan, host: str) -> Questions:
         asked[f"service {run}"] = f"systemctl show {unit}.service -p {SERVICE}"
         asked[f"times {run}"] = RUN_TIMES.format(unit=unit, calendar=calendar(plan, run))
     return asked
+
+
+def tries(plan: Plan) -> str:
+    """Return the attempts with the watch's keys: on each host some, on one of each kind all."""
+    in_city = [host for host in plan.inventory.hosts if plan.stands_in_city(host)]
+    city = next(host for host in in_city if plan.is_in(host, "databases"))
+    datacenter = next((host for host in plan.inventory.hosts if host not in in_city), "")
+    watch_host = plan.hosts_in("watch_hosts")[0]
+    rows = {
+        host: PRINCIPALS if plan.stands_in_city(host) else PRINCIPALS[::-1]
+        for host in plan.inventory.hosts
+    }
+    values = {
+        "site": plan.site.name,
+        "hosts": "\n".join(
+            f"{host} {plan.address(host, watch_host)} {own} {other}"
+            for host, (own, other) in rows.items()
+        ),
+        "answers": ANSWERS,
+        "engines": plan.platform.automation_account,
+        "city": city,
+        "datacenter": datacenter,
+        # Each asked of another kind of host.
+        "not_of_city": "smtpctl show queue",
+        "not_of_datacenter": "systemctl is-enabled etcd.service",
+    }
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()) + TRIES
 
 
 def calendar(plan: Plan, run: str) -> str:
@@ -225,8 +375,71 @@ def test_nobody_becomes_the_watch(facts: Facts) -> None:
 
 @on_hosts("watch_hosts")
 def test_the_watch_reaches_nothing_it_should_not(facts: Facts) -> None:
-    """Tried: others read nothing of it; it neither changes its program nor reads the password."""
+    """Tried: others read nothing of it; it changes neither its program nor what it verifies by."""
     expect(facts["reach"].lines, [], facts.remedy)
+
+
+@on_hosts("watch_hosts")
+def test_no_secret_is_where_the_watch_is(facts: Facts) -> None:
+    """Neither the vault nor its password: who takes this host takes no cipher and no CA (K-11)."""
+    expect(facts["vaults"].lines, [], facts.remedy)
+
+
+def attempts(facts: Facts) -> dict[tuple[str, str], tuple[int, str]]:
+    """Return exit code and output of each attempt, by host and what was tried."""
+    found = {}
+    for line in facts["tries"].lines:
+        host, name, code, *said = line.split(" ", 3)
+        found[host, name] = int(code), " ".join(said)
+    return found
+
+
+@on_hosts("watch_hosts")
+def test_the_watchs_keys_ask_and_do_nothing_else(plan: Plan, facts: Facts) -> None:
+    """Tried with them on every host: no command, no shell, nobody else's account (K-11).
+
+    The questions of the same connections are answered, so a refusal is one.
+    """
+    met = attempts(facts)
+    expect({host for host, _ in met}, set(plan.inventory.hosts), facts.remedy, "ssh")
+    for (host, name), (code, said) in met.items():
+        tried = f"{name} on {host}"
+        if name in {"control", "admitted"}:
+            check(
+                code == 0 and said,
+                f"{tried}: an answer",
+                said,
+                f"run `koseki apply --limit {host}`",
+            )
+            continue
+        check(code != 0, f"{tried}: refused", said, f"run `koseki apply --limit {host}`")
+        check(
+            "uid=" not in said, f"{tried}: nothing ran", said, f"run `koseki apply --limit {host}`"
+        )
+        reason = REASONS.get(name, f"{ANSWERS}: ")
+        check(
+            reason in said, f"{tried}: {reason}", said, f"run `koseki apply --limit {host}`", "ssh"
+        )
+    names = {name for _, name in met}
+    expect({*REASONS, "command", "shell"} - names, set(), facts.remedy)
+
+
+@on_hosts("all")
+def test_one_program_answers_the_watch(facts: Facts) -> None:
+    """Sudo lets its account start that one, without an argument; it is root's alone (K-11)."""
+    expect(facts["may start"].lines, [], facts.remedy)
+    expect(facts["may sudo"].lines, [f'(root) NOPASSWD: {ANSWER} ""'], facts.remedy)
+
+
+@on_hosts("all")
+def test_the_watch_enters_one_account(plan: Plan, facts: Facts) -> None:
+    """By the key of its kind of host, to the forced command; never as the engines (K-11)."""
+    rows = dict(line.split(" ", 1) for line in facts["sshd"].lines if " " in line)
+    expect({name: rows.get(name) for name in WANTED}, WANTED, facts.remedy, "ssh")
+    principal = PRINCIPALS[not plan.stands_in_city(facts.host)]
+    lines = [line.partition(":") for line in facts["who enters"].lines]
+    seen = [(file.rpartition("/")[2], row.split()[-1]) for file, _, row in lines]
+    expect(seen, [(ANSWERS, principal)], facts.remedy, "ssh")
 
 
 @on_hosts("watch_hosts")
@@ -240,12 +453,13 @@ def test_the_toolkit_is_as_it_was_packed(facts: Facts) -> None:
 
 @on_hosts("watch_hosts")
 def test_no_authority_leaves_the_control_node(plan: Plan, facts: Facts) -> None:
-    """One private key asks, one signs this host's own history; neither certifies anybody (K-08)."""
-    asks, signs = (f"{STATE}/{plan.site.name}/{name}" for name in ("ssh/automation", HISTORY_KEY))
+    """Two private keys ask, one signs this host's own history; none certifies anybody (K-08)."""
+    asks = {f"{STATE}/{plan.site.name}/ssh/{name}" for name in PRINCIPALS}
+    signs = f"{STATE}/{plan.site.name}/{HISTORY_KEY}"
     seen = set(facts["keys"].lines)
     check(
-        asks in seen and seen <= {asks, signs},
-        f"{asks}, and {signs} once a sweep was kept",
+        asks <= seen <= {*asks, signs},
+        f"{', '.join(sorted(asks))}, and {signs} once a sweep was kept",
         seen,
         "by hand: remove the others, replace what they opened",
     )

@@ -118,7 +118,7 @@ def test_keys_in_home_folders_do_not_count(facts: Facts) -> None:
 
 @on_hosts("all")
 def test_only_named_accounts_enter(plan: Plan, facts: Facts) -> None:
-    """The list admits operators, the engines and the vault's uploader; nobody else (K-11)."""
+    """It admits operators, engines, who answers the watch, the vault's uploader alone (K-11)."""
     settings = sshd(facts)
     users = set(settings.get("allowusers", "").split())
     groups = set(settings.get("allowgroups", "").split())
@@ -129,7 +129,7 @@ def test_only_named_accounts_enter(plan: Plan, facts: Facts) -> None:
         if name in groups:
             users |= {member for member in members.split(",") if member}
             users |= {account for account, primary in accounts.items() if primary == gid}
-    known = {plan.platform.automation_account}
+    known = {plan.platform.automation_account, "koseki-inspect"}
     known |= {row.id for row in plan.operators_on(facts.host)}
     known |= {vault.account for vault in plan.vaults_on(facts.host)}
     expect({user.split("@")[0] for user in users} - known, set(), facts.remedy, "ssh")
@@ -198,6 +198,7 @@ def test_the_engines_enter_as_themselves(
 ) -> None:
     """A login of its own, by testinfra: the engines are not root, nor anybody's account (K-11)."""
     everywhere[host_name]
+    everywhere[WORKSTATION]  # the watch does not enter as the engines
     said = host.run("id -un; id -u; uname -n")
     check(said.rc == 0, "a login", said.stderr, "run `koseki ssh config`", "ssh")
     account, number, name = said.stdout.split()

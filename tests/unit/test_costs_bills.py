@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import functools
 import io
 import json
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from koseki_ops.calendar.business_days import Office
 from koseki_ops.cli import cli
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.foreign import loads
 from koseki_ops.costs import bills, papers
 from koseki_ops.costs.bills import Bill
 from koseki_ops.costs.book import Book
@@ -477,7 +479,7 @@ def test_status_says_what_is_there_and_what_is_late(site: Site) -> None:
 def test_a_share_is_checked_by_quotient_and_remainder(site: Site) -> None:
     """Both readings of the year in which six join: what a calculator gives is what is billed."""
     for reading in ("year", "month"):
-        corrected(site, lambda said, by=reading: said.update(fee_by=by))
+        corrected(site, functools.partial(dict.update, fee_by=reading))
         (part,) = [
             part
             for part in service(site).draft(2017, "planned", MAKER).parts
@@ -514,8 +516,18 @@ def test_what_is_recorded_is_read_back_digit_by_digit(alone: list[int], cost: in
         rest=0,
         instalments=[1],
     )
-    again = bills.Portion.model_validate(json.loads(portion.model_dump_json()))
+    again = bills.Portion.model_validate(loads(portion.model_dump_json()))
     assert again == portion
+    run = bills.Months(
+        first="2016-04",
+        last="2017-03",
+        count=12,
+        percent=8,
+        monthly=Fraction(cost, 12),
+        whole=whole * 10**25,
+        codes=["202053"],
+    )
+    assert bills.Months.model_validate(loads(run.model_dump_json())) == run
     assert again.exact == Fraction(cost * alone[0], whole)
 
 

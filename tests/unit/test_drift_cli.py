@@ -177,7 +177,7 @@ def test_no_difference_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(cli, "sweep", swept)
     nested = {"one": ["a secret of a list"], "two": {"three": "a secret of a table"}, "short": "x"}
-    monkeypatch.setattr(cli, "load_secrets", lambda _site: nested)
+    monkeypatch.setattr("koseki_ops.trust.secrets.load_secrets", lambda _site: nested)
     assert CliRunner().invoke(cli.drift_group, []).exit_code == 0
     assert given == ["a secret of a list", "a secret of a table"]
 

@@ -417,5 +417,5 @@ def test_no_host_holds_up_the_others(site: Site) -> None:
 def test_a_forgotten_probe_ends_after_the_patience_for_it() -> None:
     """The host waits for whoever asks, however long that one is told to wait."""
     for seconds in (30.0, 600.0):
-        words = Bounds(seconds=seconds).command
+        words = Bounds(seconds=seconds).command(Site.open())
         assert float(words[words.index("timeout") + 1]) > seconds

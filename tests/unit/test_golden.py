@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from io import BytesIO, IOBase
 from pathlib import Path
 from typing import Any
@@ -32,11 +31,11 @@ from pyinfra.context import ctx_host, ctx_state
 from koseki_ops.engines.apply import DEPLOYS
 from koseki_ops.engines.prefetch import AT_THIS_MOMENT
 from koseki_ops.plan.inventory import Inventory as Plan
-from koseki_ops.plan.site import Site, WatchHost, project_root
+from koseki_ops.plan.site import Site, project_root
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 from koseki_ops.supply.mirror import mirror_folder
 from koseki_ops.trust.secrets import init_secrets
-from koseki_ops.trust.ssh_ca import files_of, host_certificate
+from koseki_ops.trust.ssh_ca import files_of
 
 ROOT = project_root()
 GOLDEN = Path(__file__).with_name("golden")
@@ -49,10 +48,12 @@ CHANGING = (
     "/etc/ssh/ssh_host_ed25519_key-cert.pub",
     "/etc/ssh/vault-keys/",
     "/etc/pgbackrest/known_hosts",
-    "/usr/local/sbin/koseki-seal",
+    # Programs, and what is made of the probe and the suites.
+    "/usr/local/",
     "/usr/share/keyrings/",
     "/var/lib/koseki/applied-baseline",
     "/var/lib/koseki/mirror.release",
+    "/var/lib/koseki-watch/",
 )
 
 
@@ -174,17 +175,18 @@ def test_the_baselines_files(site: Site, host: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_watchs_files(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Units, firewall and names of a host that keeps watch, as it would compare them itself."""
+    """Units, firewall and names of a host that keeps watch; the toolkit itself is left out."""
     monkeypatch.syspath_prepend(str(ROOT))
-    public = files_of(site).host_ca.with_suffix(".pub").read_text(encoding="ascii")
-    host_certificate(site, Plan(site.inventory), "workstation1", public)
-    there = replace(site, watch_host=WatchHost("workstation1", "lab", "lab", ""))
-    found = dict(placed(there, "workstation1"))
+    for name in ("wheels_bundle", "toolkit_bundle"):
+        monkeypatch.setattr(f"koseki_ops.supply.toolkit.{name}", lambda *_: b"")
+    monkeypatch.setattr("koseki_ops.supply.toolkit.toolkit_digest", lambda *_: "")
+    monkeypatch.setattr("koseki_ops.supply.toolkit.wheelhouse", lambda _: Path("packages"))
+    found = dict(placed(site, "workstation1"))
     for path, content in found.items():
         hold("workstation1", path, content)
     assert set(found) == golden_files("workstation1")
     units = {path for path in found if path.startswith("/etc/systemd/system/koseki-")}
-    assert len(units) == 6, "three runs, each a service and a timer"
+    assert len(units) == 4, "two runs, each a service and a timer"
 
 
 TEMPLATES = sorted(ROOT.glob("roles/*/templates/**/*.j2"))

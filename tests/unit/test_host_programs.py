@@ -17,8 +17,8 @@ from koseki_ops.plan.host_programs import HOST_PROGRAMS, program_files, program_
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = sorted(path for path in (ROOT / HOST_PROGRAMS).iterdir() if path.is_dir())
-# The vaults are the ground's.
-BY_PYINFRA = {"koseki_seal"}
+# The vaults and what the watch may ask are the baseline's.
+BY_PYINFRA = {"koseki_inspect", "koseki_seal"}
 # What an administrator or a unit calls, or what is brought for one run.
 CALLED = sorted(
     [

@@ -22,7 +22,7 @@ from koseki_ops.remote.cli import ssh_group
 from koseki_ops.remote.cluster import Member, leader, members
 from koseki_ops.remote.psql import literal, run_on_leader
 from koseki_ops.remote.ssh_config import close_connections, ensure_site_ssh
-from koseki_ops.trust.ssh_ca import files_of
+from koseki_ops.trust.ssh_ca import WATCH_PRINCIPALS, files_of
 
 HOST, OTHER, WATCH = "primary1", "secondary1", "workstation1"
 LEADS = '[{"Member": "primary1", "Role": "Leader", "State": "running", "TL": 3}]'
@@ -113,17 +113,23 @@ def test_a_watch_host_needs_a_certificate_that_has_not_run_out(
 ) -> None:
     """It signs nothing itself: the sentence says where a new one comes from."""
     watch = replace(site, watch_host=WatchHost(WATCH, "lab", "mine", ""))
-    key = files_of(site).automation_key
-    certified = key.with_name("automation-cert.pub")
+    keys = [files_of(site).watch_key(principal) for principal in WATCH_PRINCIPALS]
+    signed = ["ssh-keygen", "-q", "-s", str(files_of(site).user_ca), "-I", "watch", "-n", "watch"]
+    for key in keys:
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+        subprocess.run([*signed, "-V", "-1d:+1d", str(key.with_suffix(".pub"))], check=True)
     ensure_site_ssh(watch, inventory)
-    signed = ["ssh-keygen", "-q", "-s", files_of(site).user_ca, "-I", "watch", "-n", "watch"]
-    subprocess.run([*signed, "-V", "-3d:-1d", key.with_suffix(".pub")], check=True)
-    with pytest.raises(KosekiError, match="has expired") as refused:
-        ensure_site_ssh(watch, inventory)
-    assert f"run `koseki apply --limit {WATCH}` on the control node" in str(refused.value)
-    certified.unlink()
-    with pytest.raises(KosekiError, match=f"{WATCH} has no SSH certificate"):
-        ensure_site_ssh(watch, inventory)
+    for key in keys:
+        certified = key.with_name(f"{key.name}-cert.pub")
+        whole = certified.read_bytes()
+        subprocess.run([*signed, "-V", "-3d:-1d", str(key.with_suffix(".pub"))], check=True)
+        with pytest.raises(KosekiError, match="has expired") as refused:
+            ensure_site_ssh(watch, inventory)
+        assert f"run `koseki apply --limit {WATCH}` on the control node" in str(refused.value)
+        certified.unlink()
+        with pytest.raises(KosekiError, match=f"{WATCH} has no SSH certificate"):
+            ensure_site_ssh(watch, inventory)
+        certified.write_bytes(whole)
 
 
 # The first contact.

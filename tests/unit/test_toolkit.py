@@ -12,13 +12,22 @@ import pytest
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.results import EngineResult, HostResult
+from koseki_ops.core.subprocesses import run
+from koseki_ops.drift.judge.sweep import showable
+from koseki_ops.drift.model import Cause, Finding, Verdict
+from koseki_ops.engines.apply import prepare
 from koseki_ops.plan.inventory import WORKSTATION, Inventory
-from koseki_ops.plan.revision import INPUTS
+from koseki_ops.plan.revision import INPUTS, inputs_of
 from koseki_ops.plan.site import WATCH_HOST_FILE, Site, project_root
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 from koseki_ops.supply.toolkit import FOLDERS, LOCK, noted, toolkit_bundle, toolkit_digest
-from koseki_ops.trust.secrets import init_secrets, secrets_file
-from koseki_ops.trust.ssh_ca import certificate, sign_operator, watch_certificate
+from koseki_ops.trust.secrets import init_secrets, load_secrets, secret_values
+from koseki_ops.trust.ssh_ca import (
+    WATCH_PRINCIPALS,
+    certificate,
+    sign_operator,
+    watch_certificate,
+)
 from koseki_ops.trust.x509 import Request, open_authority, sign
 from koseki_ops.watch.schedule import RUNS, STATUS, opinion, run_states
 
@@ -102,28 +111,59 @@ def test_it_asks_only_with_a_certificate_that_holds(watch_host: Site, control_no
     with pytest.raises(KosekiError, match="no SSH certificate"):
         ensure_site_ssh(watch_host, inventory)
     ssh = watch_host.state / "ssh"
-    shutil.copy(control_node.state / "ssh" / "automation", ssh)
     public = (control_node.state / "ssh" / "automation.pub").read_text(encoding="ascii")
-    (ssh / "automation-cert.pub").write_text(
-        watch_certificate(control_node, inventory, HOST, public)
-    )
+    for principal in WATCH_PRINCIPALS:
+        shutil.copy(control_node.state / "ssh" / "automation", ssh / principal)
+        (ssh / f"{principal}-cert.pub").write_text(
+            watch_certificate(control_node, inventory, HOST, principal, public)
+        )
     ensure_site_ssh(watch_host, inventory)
     config = watch_host.ssh_config.read_text(encoding="utf-8")
     assert "ProxyCommand" not in config
     assert "HostName 10.158.90.101" in config
     assert not (ssh / "user_ca").exists()
+    blocks = {block.split("\n")[0]: block for block in config.split("Host ")[1:]}
+    assert f"IdentityFile {ssh / 'watch'}\n" in blocks["primary1"]
+    assert f"IdentityFile {ssh / 'watch-datacenter'}\n" in blocks["remote-backup1"]
+    assert "User koseki-inspect\n" in blocks["*"]
+    assert "IdentityFile" not in blocks["*"]
 
 
-def test_its_certificate_is_its_own(control_node: Site) -> None:
-    """A principal of its own, from its own addresses alone, kept until half its life is gone."""
+def test_its_certificates_are_its_own(control_node: Site) -> None:
+    """A principal for each kind of host, one command, its own addresses; kept half its life."""
     inventory = Inventory(control_node.inventory)
     public = (control_node.state / "ssh" / "automation.pub").read_text(encoding="ascii")
-    first = watch_certificate(control_node, inventory, HOST, public)
-    signed = certificate(control_node.state / "ssh" / "watch" / f"{HOST}-cert.pub")
+    for principal in WATCH_PRINCIPALS:
+        first = watch_certificate(control_node, inventory, HOST, principal, public)
+        path = control_node.state / "ssh" / "watch" / f"{HOST}-{principal}-cert.pub"
+        signed = certificate(path)
+        assert signed is not None
+        assert signed.valid_principals == [principal.encode()]
+        assert signed.critical_options == {
+            b"force-command": b"/usr/bin/sudo -n /usr/local/sbin/koseki-inspect",
+            b"source-address": b"10.158.10.6,10.158.90.6",
+        }
+        assert signed.extensions == {}
+        assert watch_certificate(control_node, inventory, HOST, principal, public) == first
+
+
+def test_a_certificate_without_the_command_is_signed_anew(control_node: Site) -> None:
+    """One of before, which started anything, does not live on until half its life is gone."""
+    inventory = Inventory(control_node.inventory)
+    public = (control_node.state / "ssh" / "automation.pub").read_text(encoding="ascii")
+    watch_certificate(control_node, inventory, HOST, "watch", public)
+    folder = control_node.state / "ssh" / "watch"
+    run(
+        [
+            *("ssh-keygen", "-q", "-s", str(control_node.state / "ssh" / "user_ca"), "-I", HOST),
+            *("-n", "watch", "-V", "+10d", "-O", "source-address=10.158.10.6,10.158.90.6"),
+            str(folder / f"{HOST}-watch.pub"),
+        ]
+    )
+    watch_certificate(control_node, inventory, HOST, "watch", public)
+    signed = certificate(folder / f"{HOST}-watch-cert.pub")
     assert signed is not None
-    assert signed.valid_principals == [b"watch"]
-    assert signed.critical_options == {b"source-address": b"10.158.10.6,10.158.90.6"}
-    assert watch_certificate(control_node, inventory, HOST, public) == first
+    assert b"force-command" in signed.critical_options
 
 
 def test_it_signs_nothing(watch_host: Site, control_node: Site, tmp_path: Path) -> None:
@@ -135,20 +175,55 @@ def test_it_signs_nothing(watch_host: Site, control_node: Site, tmp_path: Path) 
         sign_operator(watch_host, Inventory(watch_host.inventory), "sousa01", key)
 
 
-def test_no_private_key_and_no_foreign_secret_travels(
-    control_node: Site, made: tuple[Path, bytes]
-) -> None:
-    """What is handed over and what the toolkit carries: no key, and its own site's vault only."""
+def test_no_private_key_and_no_secret_travels(control_node: Site, made: tuple[Path, bytes]) -> None:
+    """What is handed over and what the toolkit carries: no key, no vault, no value of it."""
+    contents = control_node.drift / "contents" / "00"
+    contents.mkdir(parents=True)
+    value = str(load_secrets(control_node)["pki_ca_passphrase"])
+    (contents / ("0" * 64)).write_text(f"before {value} after", encoding="utf-8")
+    (contents / ("1" * 64)).write_text("open", encoding="utf-8")
     texts = {name: path.read_bytes() for name, path in noted(control_node).items()}
     assert {"mine/ssh/known_hosts", "mine/ssh/user_ca.pub", "mine/pki/ca.crt"} <= set(texts)
+    assert f"mine/drift/contents/00/{'1' * 64}" in texts
     with tarfile.open(fileobj=io.BytesIO(made[1])) as tar:
         names = tar.getnames()
         texts |= {row.name: tar.extractfile(row).read() for row in tar if row.isfile()}  # type: ignore[union-attr] # a file has content
-    assert [name for name, text in texts.items() if b"PRIVATE KEY-----" in text] == []
-    assert [n for n in names if n.endswith("secrets.yml")] == [
-        str(secrets_file(control_node).relative_to(control_node.root))
-    ]
+    for secret in (b"PRIVATE KEY-----\n", *map(str.encode, secret_values(control_node))):
+        assert [name for name, text in texts.items() if secret in text] == []
+    assert [name for name, text in texts.items() if text.startswith(b"$ANSIBLE_VAULT")] == []
+    assert [n for n in names if n.endswith("secrets.yml")] == []
     assert any(name.startswith("koseki_ops-") and name.endswith(".whl") for name in names)
+
+
+def test_what_an_apply_is_made_from_is_the_same_there(
+    control_node: Site, watch_host: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of the vault of secrets, which is not there: it is compared by its hash."""
+    package = (control_node.root / "src/koseki_ops", "src/koseki_ops")
+    monkeypatch.setattr("koseki_ops.plan.revision.PACKAGE", package[0])
+    here, there = inputs_of(control_node), inputs_of(watch_host)
+    assert here.files["inventories/lab/group_vars/all/secrets.yml"]
+    assert (here.tree, here.files) == (there.tree, there.files)
+
+
+def test_what_nobody_declared_is_not_read_there(watch_host: Site, control_node: Site) -> None:
+    """It may hold anything: the control node alone fetches its content to show it."""
+    found = Finding(
+        "primary1",
+        "file",
+        "/etc/stray",
+        Verdict.DRIFTED,
+        Cause.UNMANAGED,
+        seen="file 644 root:root",
+    )
+    assert showable(control_node, found)
+    assert not showable(watch_host, found)
+
+
+def test_it_changes_nothing(watch_host: Site) -> None:
+    """An apply there is refused, whatever it could read."""
+    with pytest.raises(KosekiError, match="only asks, and changes nothing"):
+        prepare(watch_host, Inventory(watch_host.inventory))
 
 
 def test_every_change_of_the_toolkit_is_seen(control_node: Site) -> None:
@@ -171,7 +246,7 @@ def test_what_decides_a_host_is_compared_and_goes_along() -> None:
 
 
 def test_the_authority_without_its_key_recognises_only(tmp_path: Path) -> None:
-    """The second opinion knows a good certificate; nothing is signed without the key."""
+    """A good certificate is known without the key; nothing is signed."""
     whole = open_authority(tmp_path, "passphrase", 10)
     (tmp_path / "ca.key").unlink()
     alone = open_authority(tmp_path, "passphrase", 10)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from koseki_ops.core.subprocesses import TIMED_OUT
+from koseki_ops.drift.observe.transport import Bounds
 from koseki_ops.plan.inventory import WORKSTATION
-from koseki_ops.plan.site import Site, project_root
+from koseki_ops.plan.site import Site, WatchHost, project_root
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.transport import ask
 
@@ -34,3 +39,30 @@ def test_what_hangs_twice_has_no_answer(tmp_path: Path) -> None:
     reply = ask(SITE, WORKSTATION, {"hangs": Question(command)})
     assert reply.answers["hangs"].rc == TIMED_OUT
     assert tried.read_text(encoding="ascii") == "x\nx\n"
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Site:
+    """The site as the watch sees it, and an ssh that keeps what is sent and refuses it."""
+    ssh = tmp_path / "ssh"
+    ssh.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/words\ncat >{tmp_path}/sent\n'
+        "echo 'koseki-inspect: not among the questions of the last apply here: 1' >&2\nexit 2\n",
+        encoding="ascii",
+    )
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return replace(SITE, watch_host=WatchHost("workstation1", "iida", "iida", ""))
+
+
+def test_the_watch_names_no_command(watch: Site, tmp_path: Path) -> None:
+    """It sends questions as data; the one program that answers there is the host's own."""
+    asked = {"ssh/sshd": Question("sshd -T"), "ssh/test": Question("sshd -t")}
+    reply = ask(watch, "primary1", asked)
+    words = (tmp_path / "words").read_text(encoding="utf-8").splitlines()
+    assert words == ["-F", str(watch.ssh_config), "primary1"]
+    sent = (tmp_path / "sent").read_text(encoding="utf-8")
+    assert sent.startswith("verify\nquestion 0 30 alone -\nsshd -T\n")
+    assert Bounds().command(watch) == ()
+    assert "koseki apply --limit primary1" in reply.unreachable_reason
+    assert "ssh/test" in reply.unreachable_reason

@@ -82,7 +82,7 @@ def agreement_of(drawn: random.Random) -> tuple[Agreement, list[Municipality]]:
         "instalments": drawn.randint(1, 60),
         "amounts": [{"known_on": KNOWN, "source": "契約", "yen": drawn.randint(1, MOST_YEN)}],
     }
-    said = {
+    agreed = {
         "id": "規約",
         "title": "負担",
         "host": municipalities[0].code6,
@@ -97,7 +97,7 @@ def agreement_of(drawn: random.Random) -> tuple[Agreement, list[Municipality]]:
         "estimates": [{"valid_from": KNOWN, "known_on": KNOWN, "source": "見積", "alone": alone}],
         "items": [item],
     }
-    return Agreement.model_validate(said), municipalities
+    return Agreement.model_validate(agreed), municipalities
 
 
 def _party(drawn: random.Random, number: int) -> Municipality:

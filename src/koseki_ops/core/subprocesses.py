@@ -135,9 +135,9 @@ class _Talk:
         for _ignored in range(PIPE_CHUNKS):
             if self.process.stderr not in self._open():
                 break
-            if not (said := self._read(self.process.stderr)):
+            if not (part := self._read(self.process.stderr)):
                 break
-            self._complained(said)
+            self._complained(part)
         return True
 
     def _open(self) -> set[Any]:
@@ -147,28 +147,28 @@ class _Talk:
         if stream is self.process.stdin:
             self._write(stream)
             return ""
-        said = self._read(stream)
-        if said is None:
+        part = self._read(stream)
+        if part is None:
             return ""
-        if not said:
+        if not part:
             self.selector.unregister(stream)
         elif stream is self.process.stderr:
-            self._complained(said)
+            self._complained(part)
         else:
-            return self._heard(said)
+            return self._heard(part)
         return ""
 
-    def _heard(self, said: bytes) -> str:
+    def _heard(self, part: bytes) -> str:
         if self.keep:
-            return self.keep(said)
-        self.output += len(said)
-        self.out.append(said)
+            return self.keep(part)
+        self.output += len(part)
+        self.out.append(part)
         if self.output > self.bounds.answer:
             return f"it sent more than {self.bounds.answer >> 20} MiB: cut off"
         return ""
 
-    def _complained(self, said: bytes) -> None:
-        self.err = (self.err + said)[-ERROR_BYTES:]
+    def _complained(self, part: bytes) -> None:
+        self.err = (self.err + part)[-ERROR_BYTES:]
 
     def _read(self, stream: Any) -> bytes | None:  # noqa: ANN401 - a pipe's end
         """Return what is there, empty at its end, None when nothing is there yet."""

@@ -154,16 +154,16 @@ class Bill(Table):
 
 def dates(agreement: Agreement, fiscal_year: int, office: Office) -> dict[Stage, date]:
     """Return until when each paper of a fiscal year goes out; unmoved while that is not known."""
-    said = agreement.deadlines
+    deadlines = agreement.deadlines
     agreed: dict[Stage, date] = {
-        "planned": day_in(fiscal_year - 1, said.planned),
-        "notice": day_in(fiscal_year, said.notice),
-        "settlement": day_in(fiscal_year, said.final),
+        "planned": day_in(fiscal_year - 1, deadlines.planned),
+        "notice": day_in(fiscal_year, deadlines.notice),
+        "settlement": day_in(fiscal_year, deadlines.final),
     }
     found: dict[Stage, date] = {}
     for stage, day in agreed.items():
         try:
-            found[stage] = office.moved(day, said.moved)
+            found[stage] = office.moved(day, deadlines.moved)
         except NotPublishedError:
             found[stage] = day
     return found
@@ -255,15 +255,15 @@ def settled(lines: Iterable[Line], earlier: Sequence[Bill], due: date | None) ->
     due: by when the difference is paid.
     """
     billed: dict[Key, int] = {}
-    said: dict[Key, Line] = {}
+    last_lines: dict[Key, Line] = {}
     for bill in earlier:
         for line in bill.lines:
             billed[line.key] = billed.get(line.key, 0) + line.balance
-            said[line.key] = line
+            last_lines[line.key] = line
     found = {}
     for line in lines:
         found[line.key] = line.model_copy(update={"billed": billed.get(line.key, 0), "due": due})
-    for key, line in said.items():
+    for key, line in last_lines.items():
         if key not in found and billed[key]:
             update = {"yen": 0, "billed": billed[key], "due": due}
             found[key] = line.model_copy(update=update)

@@ -265,8 +265,8 @@ class CostService:
             entry.bill.stage for entry in self.book.issued(year, "planned", "notice", "settlement")
         }
         for stage, day in bills.dates(self.agreement, year, self.office).items():
-            told = stages & ({"planned", "notice"} if stage == "planned" else {stage})
-            if not told and self.today > day:
+            issued = stages & ({"planned", "notice"} if stage == "planned" else {stage})
+            if not issued and self.today > day:
                 what = _("not out by {day}: {stage}").format(stage=stage_name(stage), day=day)
                 found.append(Finding(year, what, command(year, stage)))
         before = self.book.issued(year, *BILLED)

@@ -22,11 +22,10 @@ from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.ssh_config import ensure_site_ssh
-from koseki_ops.trust.secrets import load_secrets
+from koseki_ops.trust.secrets import secret_values
 
 SHOWN_FINDINGS = 40
 SHOWN_LENGTH = 100
-SHORTEST_SECRET = 6
 # A line is read by a person: the beginning of a hash tells it from another.
 HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
@@ -91,7 +90,7 @@ def drift_group(
         raise KosekiError(_("nothing was applied here yet"), site.name, _("run `koseki apply`"))
     # After a restart the room for shared connections is gone; a certificate may have run out.
     ensure_site_ssh(site, inventory)
-    found = sweep(site, inventory, hosts, Bounds(seconds=wait), cache(lambda: _secrets(site)))
+    found = sweep(site, inventory, hosts, Bounds(seconds=wait), cache(lambda: secret_values(site)))
     sentences: tuple[str, ...] = ()
     fault = ""
     try:
@@ -129,24 +128,6 @@ def as_report(found: Sweep) -> dict[str, object]:
         "seconds": found.seconds,
         "findings": found.as_json()["findings"],
     }
-
-
-def _secrets(site: Site) -> list[str]:
-    """Return the values of the site's secrets, so that no difference shows one."""
-    found: list[str] = []
-
-    def gather(value: object) -> None:
-        if isinstance(value, dict):
-            for inner in value.values():
-                gather(inner)
-        elif isinstance(value, list):
-            for inner in value:
-                gather(inner)
-        elif len(str(value)) >= SHORTEST_SECRET:
-            found.append(str(value))
-
-    gather(load_secrets(site))
-    return found
 
 
 def _print(found: Sweep) -> None:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
 from koseki_ops.core.locks import exclusive
 from koseki_ops.core.progress import OnProgress
@@ -50,6 +51,12 @@ def prepare(site: Site, inventory: Inventory) -> None:
     is missing, unsigned or altered, and the same for the application's release. A lab builds and
     signs the stand-in by itself, and plays the terminals.
     """
+    if site.watch_host:
+        raise KosekiError(
+            _("{origin} only asks, and changes nothing").format(origin=site.origin),
+            site.inventory_name,
+            _("run `koseki apply` on the control node"),
+        )
     platform = load_platform(inventory)
     secrets = load_secrets(site)
     authorities.require(site)
@@ -59,14 +66,12 @@ def prepare(site: Site, inventory: Inventory) -> None:
         release.ensure_stand_in(site)
     archive = release.folder_of(site) / f"{wanted.name}-{wanted.version}.tar.gz"
     release.verify(archive, release.signers_of(site))
-    # A host that keeps watch is no authority: it has what an apply left there.
-    if not site.watch_host:
-        days = platform.certificate_policy.authority_days
-        authorities.ensure_internal(site, str(secrets["pki_ca_passphrase"]), days)
-        terminals.ensure_authority(site, platform)
-        if site.is_lab:
-            terminals.ensure_stand_ins(site, platform)
-            link.ensure_stand_ins(site, platform)
+    days = platform.certificate_policy.authority_days
+    authorities.ensure_internal(site, str(secrets["pki_ca_passphrase"]), days)
+    terminals.ensure_authority(site, platform)
+    if site.is_lab:
+        terminals.ensure_stand_ins(site, platform)
+        link.ensure_stand_ins(site, platform)
     link.verify_keys(site, platform)
     ensure_site_ssh(site, inventory)
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 
 import koseki_ops
 from koseki_ops.core.git import git
+from koseki_ops.plan.inventory import SECRETS_FILE
 from koseki_ops.plan.site import Site
 
 INPUTS = (
@@ -24,7 +25,8 @@ INPUTS = (
 )
 # The package at work: a host that keeps watch has it installed.
 PACKAGE, PACKAGE_NAME = Path(koseki_ops.__file__).parent, "src/koseki_ops"
-TREE_DIGITS = 16
+TREE_DIGITS = FILE_DIGITS = 16
+VAULT_OF_SECRETS = f"group_vars/all/{SECRETS_FILE}"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Inputs:
     files: Mapping[str, str]
 
 
+def digest_of(file: Path) -> str:
+    """Return the hash by which an input is compared."""
+    return sha256(file.read_bytes()).hexdigest()[:FILE_DIGITS]
+
+
 def inputs_of(site: Site) -> Inputs:
     """Return what an apply would be made from now."""
     inventory = str(site.inventory.relative_to(site.root))
@@ -53,9 +60,11 @@ def inputs_of(site: Site) -> Inputs:
                 file = path / name
                 # A link may lead to a group that has no values.
                 if file.suffix != ".pyc" and file.is_file():
-                    content = file.read_bytes()
                     shown = PurePath(place, file.relative_to(start))
-                    files[str(shown)] = sha256(content).hexdigest()[:16]
+                    files[str(shown)] = digest_of(file)
+    if site.watch_host and site.watch_host.secrets_digest:
+        # The one input that is not there; by its hash it is compared all the same.
+        files[f"{inventory}/{VAULT_OF_SECRETS}"] = site.watch_host.secrets_digest
     listed = "\n".join(f"{name} {files[name]}" for name in sorted(files))
     tree = sha256(listed.encode()).hexdigest()[:TREE_DIGITS]
     if site.watch_host:

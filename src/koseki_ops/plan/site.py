@@ -60,13 +60,15 @@ class WatchHost:
     """What the toolkit was told when it was put on a host that keeps watch.
 
     host: this host's name in the inventory; inventory, name: the site that it watches; commit: the
-    checkout's, empty when that was none of git's.
+    checkout's, empty when that was none of git's; secrets_digest: the hash of the inventory's vault
+    of secrets as it is encrypted, empty without one. The vault itself does not go along.
     """
 
     host: str
     inventory: str
     name: str
     commit: str
+    secrets_digest: str = ""
 
 
 def watch_host_of(root: Path) -> WatchHost | None:

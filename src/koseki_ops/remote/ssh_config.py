@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from datetime import date
+from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_changed
@@ -12,7 +13,14 @@ from koseki_ops.core.formatting import rfc3339
 from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
-from koseki_ops.trust.ssh_ca import certificate, files_of, make_authorities
+from koseki_ops.trust.ssh_ca import (
+    INSPECTOR,
+    WATCH_PRINCIPALS,
+    certificate,
+    files_of,
+    make_authorities,
+    watch_principal,
+)
 
 # What a certificate without an end says is no moment; this one is (9999-12-31).
 FOR_EVER = 253_402_300_799
@@ -26,7 +34,8 @@ def ensure_site_ssh(site: Site, inventory: Inventory) -> None:
     """
     files = files_of(site)
     if site.watch_host:
-        _require_certificate(site)
+        for principal in WATCH_PRINCIPALS:
+            _require_certificate(site, files.watch_key(principal))
         site.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_changed(site.ssh_config, _config(site, inventory))
         return
@@ -69,14 +78,13 @@ def certificate_holds(site: Site) -> str:
     )
 
 
-def _require_certificate(site: Site) -> None:
+def _require_certificate(site: Site, key: Path) -> None:
     """Refuse to go on without a key, or with a certificate that no host would take any more."""
-    files = files_of(site)
-    present = certificate(files.automation_key.with_name("automation-cert.pub"))
-    if present is None or not files.automation_key.exists():
+    present = certificate(key.with_name(f"{key.name}-cert.pub"))
+    if present is None or not key.exists():
         raise KosekiError(
             _("{origin} has no SSH certificate").format(origin=site.origin),
-            str(files.folder),
+            str(key),
             _("run `koseki apply --limit {origin}` on the control node").format(origin=site.origin),
         )
     if present.valid_before < time.time():
@@ -91,7 +99,10 @@ def _hosts(site: Site, inventory: Inventory) -> str:
     blocks = []
     for host in inventory.hosts:
         address = inventory.address_of(host, site.origin)
-        blocks.append(f"Host {host}\n    HostName {address}\n    HostKeyAlias {host}\n")
+        block = f"Host {host}\n    HostName {address}\n    HostKeyAlias {host}\n"
+        if site.watch_host:
+            block += _identity(files_of(site).watch_key(watch_principal(inventory, host)))
+        blocks.append(block)
     common = """Host *
     IdentitiesOnly yes
     StrictHostKeyChecking yes
@@ -111,14 +122,18 @@ def _hosts(site: Site, inventory: Inventory) -> str:
     return "".join(blocks) + common
 
 
+def _identity(key: Path) -> str:
+    return f"    IdentityFile {key}\n    CertificateFile {key}-cert.pub\n"
+
+
 def _config(site: Site, inventory: Inventory) -> str:
     files = files_of(site)
-    account = inventory.platform.automation_account
+    account = INSPECTOR if site.watch_host else inventory.platform.automation_account
+    # The watch has a key for each kind of host, beside its name.
+    identity = "" if site.watch_host else _identity(files.automation_key)
     return f"""# Written by koseki; the one SSH configuration of this site.
 {_hosts(site, inventory)}    User {account}
-    IdentityFile {files.automation_key}
-    CertificateFile {files.automation_key}-cert.pub
-    UserKnownHostsFile {files.folder / "known_hosts"}
+{identity}    UserKnownHostsFile {files.folder / "known_hosts"}
     ControlMaster auto
     ControlPersist 10m
     ControlPath {site.run_dir}/%C

@@ -17,7 +17,7 @@ import shutil
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from koseki_ops.core.environment import for_fetching
@@ -25,13 +25,13 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.subprocesses import run
-from koseki_ops.plan.inventory import Inventory
-from koseki_ops.plan.revision import inputs_of
+from koseki_ops.plan.inventory import SECRETS_FILE, Inventory
+from koseki_ops.plan.revision import digest_of, inputs_of
 from koseki_ops.plan.site import WATCH_HOST_FILE, Site, WatchHost
 from koseki_ops.remote.run import Result
 from koseki_ops.remote.run import run as run_on
 from koseki_ops.supply.mirror import mirror_folder
-from koseki_ops.trust.secrets import secrets_file
+from koseki_ops.trust.secrets import secret_values, secrets_file
 from koseki_ops.trust.ssh_ca import WATCH_HOSTS
 
 LOCK = "requirements-watch.lock"
@@ -40,7 +40,8 @@ PYTHON = "3.13"  # Debian 13's own
 TOOLKIT, VENV, STATE = "/opt/koseki/toolkit", "/opt/koseki/venv", "/var/lib/koseki-watch"
 ACCOUNT = "koseki-watch"
 HANDED_OVER = f"{STATE}/.handed-over"
-# What of the checkout works on a host; the package itself goes as a wheel.
+# What of the checkout goes to a host, the package itself as a wheel: the suites work there, by the
+# others it is known what an apply would be made from.
 FOLDERS = (
     "host_programs",
     "inventories",
@@ -71,28 +72,28 @@ NOTED = (
     "link/*.pub",
     "drift/signing.pub",
     "drift/waivers.signed",
-    # The second opinion holds the running release against the signed one; never its signing key.
-    "release/*.tar.gz",
-    "release/*.tar.gz.sig",
-    "release/allowed_signers",
     # With it what is secret on a host is compared without being known.
     "drift/hash.key",
 )
 CONTENT = re.compile(r"[0-9a-f]{64}")
 # What ssh says of a host that has not met us yet.
 NOT_KNOWN = "Permission denied"
-# Beside it, so that a sweep never finds half; then what is not handed over any more goes: of
-# `backup` nothing is since uploads are certified.
-HANDED = (
-    "mirror */drift/manifests */drift/contents */ssh/hosts */ssh/uploads */backup */pki "
-    "*/cluster */roles */terminals */link"
-)
-TAKE_OVER = (
-    f"set -e; umask 077; cd {STATE}; rm -rf .new; mkdir .new; "
-    "tar -x --no-same-owner -f - -C .new; cd .new; find * -type f | sort >../.listed; cd ..; "
-    f"chown -R {ACCOUNT}:{ACCOUNT} .new; cp -a .new/. .; rm -rf .new; "
-    f"find $(ls -d {HANDED} 2>/dev/null) -type f | sort | comm -23 - .listed | xargs -r rm"
-)
+# What is handed over is root's, and the watch reads it: who runs as the watch cannot exchange what
+# the watch verifies by. It writes beside it, in folders whose sticky bit lets it remove its own
+# files alone. Laid beside first, so that a sweep never finds half; then what is not handed over any
+# more goes, from folders that are root's.
+TAKE_OVER = f"""set -eu; umask 077; cd {STATE}
+listed=$(mktemp /run/koseki-listed.XXXXXX); trap 'rm -f "$listed"' EXIT
+rm -rf .new; mkdir .new; tar -x --no-same-owner -f - -C .new; cd .new
+find * -type f | sort >"$listed"
+rooms='mirror SITE/ssh/hosts SITE/ssh/uploads SITE/pki SITE/cluster SITE/roles'
+rooms="$rooms SITE/terminals SITE/link SITE/drift/manifests SITE/drift/contents"
+mkdir -p $rooms; chown -R root:{ACCOUNT} .
+find . -type f -exec chmod 0640 {{}} +; find . -type d -exec chmod 0750 {{}} +
+chmod 1770 . SITE SITE/ssh SITE/drift
+cd ..; cp -a --remove-destination .new/. .; rm -rf .new
+find $rooms -type f | sort | comm -23 - "$listed" | xargs -r rm
+"""
 
 
 def watch_hosts(inventory: Inventory) -> list[str]:
@@ -170,19 +171,22 @@ def toolkit_digest(site: Site, host: str) -> str:
     """Return one hash over the toolkit as this host should have it."""
     digest = hashlib.sha256(watch_host_file(site, host))
     for name, path in toolkit_sources(site):
-        if _goes(site, name):
+        if _goes(name):
             digest.update(f"\0{name}\0".encode() + hashlib.sha256(content_of(path)).digest())
     return digest.hexdigest()
 
 
-def _goes(site: Site, name: str) -> bool:
-    """Say whether a file goes to the host: of all secrets, those of its own site alone."""
-    return not name.endswith("/secrets.yml") or site.root / name == secrets_file(site)
+def _goes(name: str) -> bool:
+    """Say whether a file goes to the host: a vault of secrets never does."""
+    return not name.endswith(f"/{SECRETS_FILE}")
 
 
 def watch_host_file(site: Site, host: str) -> bytes:
     """Return what the toolkit is told about where it is."""
-    watch_host = WatchHost(host, site.inventory_name, site.name, inputs_of(site).commit)
+    vault = secrets_file(site)
+    secrets_digest = digest_of(vault) if vault.is_file() else ""
+    commit = inputs_of(site).commit
+    watch_host = WatchHost(host, site.inventory_name, site.name, commit, secrets_digest)
     return json.dumps(vars(watch_host), indent=1).encode() + b"\n"
 
 
@@ -202,7 +206,7 @@ def toolkit_bundle(site: Site, host: str) -> bytes:
         members = {path.name: path for path in made.iterdir()} | {
             name: path
             for name, path in toolkit_sources(site)
-            if not name.startswith("src/") and _goes(site, name)
+            if not name.startswith("src/") and _goes(name)
         }
         return bundle({**members, WATCH_HOST_FILE: watch_host_file(site, host)})
 
@@ -211,16 +215,26 @@ def toolkit_bundle(site: Site, host: str) -> bytes:
 
 
 def noted(site: Site) -> dict[str, Path]:
-    """Return what a host that keeps watch must know of this site, by its place below `var`."""
+    """Return what a host that keeps watch must know of this site, by its place below `var`.
+
+    A content that holds a value of the vault is none of it: its difference is shown here alone.
+    """
+    hidden = [value.encode() for value in secret_values(site)]
     found = {
         f"{site.name}/{path.relative_to(site.state)}": path
         for pattern in NOTED
         for path in sorted(site.state.glob(pattern))
+        if not (CONTENT.fullmatch(path.name) and _holds(path, hidden))
     }
     mirror = mirror_folder(site)
     for pattern in ("*.gpg", "*.json", "dists/*/*Release", "dists/*/main/*/Packages*"):
         found |= {f"mirror/{p.relative_to(mirror)}": p for p in sorted(mirror.glob(pattern))}
     return found
+
+
+def _holds(path: Path, values: Iterable[bytes]) -> bool:
+    content = path.read_bytes()
+    return any(value in content for value in values)
 
 
 def hand_over(site: Site, host: str) -> str:
@@ -229,7 +243,9 @@ def hand_over(site: Site, host: str) -> str:
     One question; sent only when it differs.
     """
     members = noted(site)
-    digest = hashlib.sha256()
+    take_over = TAKE_OVER.replace("SITE", site.name)
+    # Another way to lay them down is another hand-over.
+    digest = hashlib.sha256(take_over.encode())
     for name, path in sorted(members.items()):
         # What lies under its own hash needs no other.
         content = b"" if CONTENT.fullmatch(path.name) else path.read_bytes()
@@ -237,7 +253,7 @@ def hand_over(site: Site, host: str) -> str:
     wanted = digest.hexdigest()
     done = _on(site, host, f"cat {HANDED_OVER} 2>/dev/null || echo nothing")
     if done.code == 0 and done.stdout.strip() != wanted:
-        done = _on(site, host, f"{TAKE_OVER}; echo {wanted} >{HANDED_OVER}", bundle(members))
+        done = _on(site, host, f"{take_over}echo {wanted} >{HANDED_OVER}", bundle(members))
     return done.reason if done.code else ""
 
 

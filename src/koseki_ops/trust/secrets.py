@@ -27,6 +27,8 @@ from koseki_ops.plan.site import Site
 CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "-_")
 # 32 characters of 64: 190 bits, above the 128 that AES-256's pass phrases are stretched for.
 LENGTH = 32
+# What is shorter would be found, and hidden, in words that have nothing to do with it.
+SHORTEST_SECRET = 6
 
 
 def secrets_file(site: Site) -> Path:
@@ -103,6 +105,27 @@ def load_secrets(site: Site) -> dict[str, Any]:
             _("restore the file: `git restore`"),
         )
     return content
+
+
+def secret_values(site: Site) -> list[str]:
+    """Return the values of a site's secrets, so that none is shown or handed on.
+
+    None on a host that keeps watch: no vault is there. Raises as `load_secrets` does.
+    """
+    found: list[str] = []
+
+    def gather(value: object) -> None:
+        if isinstance(value, dict):
+            for inner in value.values():
+                gather(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                gather(inner)
+        elif len(str(value)) >= SHORTEST_SECRET:
+            found.append(str(value))
+
+    gather({} if site.watch_host else load_secrets(site))
+    return found
 
 
 def wanted_secrets(inventory: Inventory) -> dict[str, Any]:

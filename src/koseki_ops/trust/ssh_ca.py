@@ -30,9 +30,15 @@ DAY = 86400
 HOUR = 3600
 # Certificates are valid from a little before now: clocks may differ by that much.
 BACKDATE_SECONDS = 300
-# The part of the inventory's hosts that run the toolkit on a schedule, and what they are known as.
+# The part of the inventory's hosts that run the toolkit on a schedule, and what they are known as:
+# to the city's hosts and, with another key, to the datacenter's.
 WATCH_HOSTS = "watch_hosts"
-WATCH_PRINCIPAL = "watch"
+WATCH_PRINCIPAL, WATCH_DATACENTER = "watch", "watch-datacenter"
+WATCH_PRINCIPALS = (WATCH_PRINCIPAL, WATCH_DATACENTER)
+# The account that they enter on every host, and the one program that answers them there.
+INSPECTOR = "koseki-inspect"
+INSPECTION = f"/usr/local/sbin/{INSPECTOR}"
+FORCED_COMMAND = f"/usr/bin/sudo -n {INSPECTION}"
 # What a certificate takes away: nothing is tunnelled, nothing runs at a login.
 LEAST = ("no-port-forwarding", "no-x11-forwarding", "no-agent-forwarding", "no-user-rc")
 
@@ -57,6 +63,10 @@ class SshFiles:
     def automation_key(self) -> Path:
         """The engines' private key."""
         return self.folder / "automation"
+
+    def watch_key(self, principal: str) -> Path:
+        """Return the private key with which a host that keeps watch asks as this principal."""
+        return self.folder / principal
 
     @property
     def pinned(self) -> Path:
@@ -263,8 +273,15 @@ def upload_certificate(
 
 def _source_of(public: Path) -> str:
     """Return the addresses that the certificate beside a public key holds from."""
-    present = certificate(public.with_name(f"{public.stem}-cert.pub"))
-    return present.critical_options.get(b"source-address", b"").decode() if present else ""
+    existing = public.with_name(f"{public.stem}-cert.pub")
+    return _options_of(existing).get("source-address", "")
+
+
+def _options_of(existing: Path) -> dict[str, str]:
+    """Return what a certificate binds its holder to; empty when there is none."""
+    present = certificate(existing)
+    bound = present.critical_options if present else {}
+    return {key.decode(): value.decode() for key, value in bound.items()}
 
 
 def vault_host_keys(site: Site, inventory: Inventory, host: str) -> str:
@@ -290,25 +307,35 @@ def watch_addresses(inventory: Inventory) -> list[str]:
     return [a for host in inventory.hosts_in(WATCH_HOSTS) for a in table[host].listed]
 
 
-def watch_certificate(site: Site, inventory: Inventory, host: str, public_key: str) -> str:
-    """Return the certificate of a host that keeps watch, for the engines' account on every host.
+def watch_principal(inventory: Inventory, host: str) -> str:
+    """Return as whom the watch asks a host: the datacenter's know another key than the city's."""
+    in_city = inventory.platform.host_addresses[host].city is not None
+    return WATCH_PRINCIPAL if in_city else WATCH_DATACENTER
 
-    It has a principal of its own, so that the record of use tells the watch from the engines, and
-    holds from that host's addresses alone. Signed anew when its key changed or half its life is
-    gone.
+
+def watch_certificate(
+    site: Site, inventory: Inventory, host: str, principal: str, public_key: str
+) -> str:
+    """Return the certificate with which a host that keeps watch asks others, as one principal.
+
+    It opens the account that only answers, holds from that host's addresses alone, and starts one
+    program there, whatever is asked for. Signed anew when its key or one of these changed, or half
+    its life is gone.
     """
     folder = files_of(site).folder / "watch"
     folder.mkdir(exist_ok=True)
-    public, existing = folder / f"{host}.pub", folder / f"{host}-cert.pub"
+    name = f"{host}-{principal}"
+    public, existing = folder / f"{name}.pub", folder / f"{name}-cert.pub"
     authority = files_of(site).user_ca
+    addresses = ",".join(inventory.platform.host_addresses[host].listed)
+    wanted = {"source-address": addresses, "force-command": FORCED_COMMAND}
     same = public.exists() and public.read_text(encoding="ascii") == public_key
-    if same and _serves(authority, existing):
+    if same and _serves(authority, existing) and _options_of(existing) == wanted:
         return existing.read_text(encoding="ascii")
     write_changed(public, public_key)
     days = inventory.platform.certificate_policy.ssh_watch_days
-    addresses = ",".join(inventory.platform.host_addresses[host].listed)
-    options = [*LEAST, f"source-address={addresses}"]
-    path = _sign(site, authority, public, host, [WATCH_PRINCIPAL], days * DAY, options)
+    options = [*LEAST, "no-pty", *(f"{key}={value}" for key, value in wanted.items())]
+    path = _sign(site, authority, public, host, [principal], days * DAY, options)
     return path.read_text(encoding="ascii")
 
 

@@ -8,7 +8,9 @@ Python.
 
 from __future__ import annotations
 
+import hashlib
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,7 +41,7 @@ answers=$(mktemp -d "${TMPDIR:-/run}/koseki-questions.XXXXXX") || exit 1
 trap 'rm -rf "$answers"' EXIT
 trap 'exit 1' HUP INT TERM
 question() {
-    timeout "$2" sh >"$answers/$1.out" 2>"$answers/$1.err"
+    argument=$3 timeout "$2" sh >"$answers/$1.out" 2>"$answers/$1.err"
     printf '%s' "$?" >"$answers/$1.rc"
 }
 """
@@ -50,6 +52,9 @@ tar -C "$answers" -cf - .
 EXIT_CODE = re.compile(rb"[0-9]{1,3}")
 AGAIN = N_("run `koseki verify SUITE --limit HOST` again")
 DELIMITER = "end_of_question_7f3a"
+ARGUMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9@:_.-]{0,99}")
+# One word a verification: what an earlier one left behind cannot be taken for this one's.
+NONCE = secrets.token_hex(12)
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,21 @@ class Question:
     """A shell command whose output is an answer.
 
     aside: it mostly waits (a network, a disk) and runs beside the others.
-    seconds: how long it may take.
+    seconds: how long it may take. argument: the one word that differs from run to run, which the
+    command finds in `$argument`: a moment, a number, a unit. A command that held it in its text
+    would be another one each time, and the watch may ask those alone that an apply left on the
+    host (`admitted.py`).
     """
 
     command: str
     aside: bool = False
     seconds: int = QUESTION_SECONDS
+    argument: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse an argument that is more than a word: a shell would make something of it."""
+        if self.argument and not ARGUMENT.fullmatch(self.argument):
+            raise ValueError(f"no argument of a question: {self.argument!r}")
 
 
 @dataclass(frozen=True)
@@ -124,21 +138,43 @@ def assemble(
     Questions are numbered in the program, so that a name may hold any character. environment: shell
     commands that come before all of them.
     """
-    names = list(questions)
     parts = [environment, PROLOGUE]
-    for number, name in sorted(
-        enumerate(names), key=lambda item: not questions[item[1]].aside
-    ):  # those that wait start first
-        question = questions[name]
-        if DELIMITER in question.command:
-            raise ValueError(f"question {name} holds the delimiter")
+    for number, question in _numbered(questions):
         end = " &" if question.aside else ""
         parts.append(
-            f"question {number} {question.seconds} <<'{DELIMITER}'{end}\n"
+            f"question {number} {question.seconds} '{question.argument}' <<'{DELIMITER}'{end}\n"
             f"{question.command}\n{DELIMITER}\n"
         )
     parts.append(EPILOGUE)
-    return "".join(parts), names
+    return "".join(parts), list(questions)
+
+
+def request(questions: Mapping[str, Question]) -> tuple[str, list[str]]:
+    """Return what a watch sends for a host's questions, and their names; no program, but data.
+
+    `koseki-inspect` on the host asks those that an apply left there, in the same way.
+    """
+    parts = ["verify\n"]
+    for number, question in _numbered(questions):
+        kind = "aside" if question.aside else "alone"
+        parts.append(
+            f"question {number} {question.seconds} {kind} {question.argument or '-'}\n"
+            f"{question.command}\n{DELIMITER}\n"
+        )
+    return "".join(parts), list(questions)
+
+
+def digest(command: str) -> str:
+    """Return the name by which a host knows a question: the hash of its text as it is sent."""
+    return hashlib.sha256(f"{command}\n".encode()).hexdigest()
+
+
+def _numbered(questions: Mapping[str, Question]) -> list[tuple[int, Question]]:
+    """Return questions by number, those that wait first."""
+    for name, question in questions.items():
+        if DELIMITER in question.command:
+            raise ValueError(f"question {name} holds the delimiter")
+    return sorted(enumerate(questions.values()), key=lambda item: not item[1].aside)
 
 
 def parse(stream: bytes, names: list[str]) -> dict[str, CommandResult]:

@@ -34,8 +34,8 @@ from koseki_ops.verify.transport import HostResults, ask_all
 JOURNAL_LINES = 12
 # The last lines that say something: who came and went would push them out.
 JOURNAL = (
-    "journalctl -u '{unit}' -n 500 --no-pager -o short-iso -q"
-    " | grep -vE 'LOG:  (dis)?connection' | tail -n {lines}"
+    'journalctl -u "$argument" -n 500 --no-pager -o short-iso -q'
+    f" | grep -vE 'LOG:  (dis)?connection' | tail -n {JOURNAL_LINES}"
 )
 DEFAULT_REMEDY = "read the assertion above and the host's journal, then run `koseki apply`"
 SUITE_QUESTION = "{suite}/{name}"
@@ -47,7 +47,7 @@ NO_HOSTS = "got empty parameter set"
 Questions = Mapping[str, str | Question]
 
 
-def _base_questions(plan: Plan, host: str) -> Questions:
+def base_questions(plan: Plan, host: str) -> Questions:
     """Return what every host is asked whatever the suites: what it is, its clock, its part."""
     if host == WORKSTATION:
         return {}
@@ -132,9 +132,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--koseki-results", metavar="FILE", help="Write the results as JSON.")
 
 
+def know_marks(config: pytest.Config) -> None:
+    """Make the suites' own mark known."""
+    config.addinivalue_line("markers", "on_hosts(*groups): once for each host of these groups")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Read the plan once; an inventory that does not hold ends the run with its sentence."""
-    config.addinivalue_line("markers", "on_hosts(*groups): once for each host of these groups")
+    know_marks(config)
     try:
         site = Site.open(config.getoption("koseki_inventory"), config.getoption("koseki_name"))
         plan = Plan.of(site)
@@ -236,7 +241,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     }
     asked: dict[str, dict[str, Question]] = {}
     for host in config.stash[LIMIT]:
-        asked[host] = _named(BASE, _base_questions(plan, host))
+        asked[host] = _named(BASE, base_questions(plan, host))
         for module in modules:
             asked[host] |= _named(suite_of(module), module.questions(plan, host))
     everywhere.replies = ask_all(plan.site, {host: q for host, q in asked.items() if q})
@@ -412,9 +417,7 @@ def _add_journals(plan: Plan, results: Results) -> None:
             and host.asked
             and not host.unreachable_reason
         ):
-            wanted.setdefault(test.host, {})[test.unit] = Question(
-                JOURNAL.format(unit=test.unit, lines=JOURNAL_LINES)
-            )
+            wanted.setdefault(test.host, {})[test.unit] = Question(JOURNAL, argument=test.unit)
     replies = ask_all(plan.site, wanted)
     for test in results.tests:
         reply = replies.get(test.host)

@@ -75,9 +75,9 @@ class Searched:
     recognised: list[str]
 
     @classmethod
-    def of(cls, said: bytes) -> Searched:
+    def of(cls, output: bytes) -> Searched:
         """Read what the command printed; one that did not end has recognised nothing."""
-        matches, _, rest = said.partition(STILL)
+        matches, _, rest = output.partition(STILL)
         still, _, control = rest.rpartition(CONTROL)
         place = control.removesuffix(b"\n")
         found, read, recognised = list[str](), list[bytes](), list[str]()

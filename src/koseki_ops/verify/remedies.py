@@ -27,11 +27,11 @@ def for_site(remedy: str, site: Site) -> str:
     of_inventory = "" if site.inventory_name == LAB_INVENTORY else f" -i {site.inventory_name}"
     of_lab = "" if site.name == site.inventory_name else f" --name {site.name}"
 
-    def told(found: re.Match[str]) -> str:
+    def filled(found: re.Match[str]) -> str:
         command = found[1]
         if not command.startswith(OWN):
             return found[0]
         inventory = "" if command.startswith(OF_A_LAB) else of_inventory
         return f"`{command}{inventory}{of_lab}`"
 
-    return COMMAND.sub(told, remedy)
+    return COMMAND.sub(filled, remedy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +14,13 @@ from koseki_ops.core.subprocesses import ANSWER_BYTES, TIMED_OUT, Bounds, hear
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import argv
-from koseki_ops.verify.batch import CommandResult, Question, assemble, parse
+from koseki_ops.verify.batch import CommandResult, Question, assemble, parse, request
 
 # Longer than any question may take: the host ends a question, this ends a host.
 HOST_SECONDS = 90
 LATE_SECONDS = 75
+# What `koseki-inspect` says of questions that no apply left on its host; the first one's number.
+NOT_ADMITTED = re.compile(r"not among the questions of the last apply here: ([0-9]{1,4})")
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,11 @@ class HostResults:
 def shell_of(site: Site, host: str) -> list[str]:
     """Return the command that reads a program on standard input and runs it there as root.
 
-    The workstation of a lab is the lab's network namespace.
+    The workstation of a lab is the lab's network namespace. The watch names no command: whatever it
+    names, one program answers.
     """
+    if site.watch_host:
+        return argv(site, host)
     if host != WORKSTATION:
         return argv(site, host, "sudo -n sh")
     if site.is_lab:
@@ -65,7 +71,7 @@ def ask(site: Site, host: str, questions: Mapping[str, Question]) -> HostResults
 
 
 def _ask_once(site: Site, host: str, questions: Mapping[str, Question]) -> HostResults:
-    program, names = assemble(questions)
+    program, names = request(questions) if site.watch_host else assemble(questions)
     asked_at = time.time()
     heard = hear(shell_of(site, host), program.encode(), Bounds(HOST_SECONDS, ANSWER_BYTES))
     answered_at = time.time()
@@ -74,14 +80,25 @@ def _ask_once(site: Site, host: str, questions: Mapping[str, Question]) -> HostR
     if heard.code:
         words = heard.err.decode(errors="replace").strip().splitlines()
         # The first line is the network's own word; later ones say what ssh made of it.
-        return HostResults(
-            host, unreachable_reason=in_short(words[0]) if words else f"exit {heard.code}"
-        )
+        reason = in_short(words[0]) if words else f"exit {heard.code}"
+        return HostResults(host, unreachable_reason=_not_admitted(reason, host, names) or reason)
     try:
         answers = parse(heard.out, names)
     except KosekiError as error:
         return HostResults(host, unreachable_reason=str(error))
     return HostResults(host, answers, "", asked_at, answered_at)
+
+
+def _not_admitted(reason: str, host: str, names: list[str]) -> str:
+    """Return which question a host does not know yet, empty when it was refused otherwise."""
+    found = NOT_ADMITTED.search(reason)
+    number = int(found[1]) if found else len(names)
+    if number >= len(names):
+        return ""
+    return (
+        f"it knows no question {names[number]} yet: run `koseki apply --limit {host}` at the "
+        "control node"
+    )
 
 
 def ask_all(site: Site, questions: Mapping[str, Mapping[str, Question]]) -> dict[str, HostResults]:

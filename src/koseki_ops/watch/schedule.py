@@ -13,8 +13,7 @@ class Run:
     """One thing that a host which keeps watch does by the clock.
 
     name: its rows in `watch_schedule`; unit: of systemd, without a suffix; arguments: of `koseki`;
-    delay: seconds by which it may start late, so that not all begin at once; secrets: whether it
-    reads the vault of secrets, be it only to mask them in what it shows.
+    delay: seconds by which it may start late, so that not all begin at once.
     """
 
     name: str
@@ -22,20 +21,13 @@ class Run:
     arguments: str
     description: str
     delay: int
-    secrets: bool = False
 
 
+# No run needs a secret, or more of a host than an answer: the engines' second opinion, which needs
+# both, is asked at the control node (`koseki watch opinion`).
 RUNS = (
-    Run("sweep", "koseki-drift", "drift --alert", "Sweep the platform for drift", 20, secrets=True),
+    Run("sweep", "koseki-drift", "drift --alert", "Sweep the platform for drift", 20),
     Run("verify", "koseki-verify", "verify", "Verify the whole platform", 300),
-    Run(
-        "opinion",
-        "koseki-second-opinion",
-        "watch opinion",
-        "Ask the engines for a second opinion",
-        300,
-        secrets=True,
-    ),
 )
 
 

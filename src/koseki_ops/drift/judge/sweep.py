@@ -58,7 +58,12 @@ def observe(
     extra: files beside the usual places, by host; meanwhile: done while they begin to answer.
     """
     key = manifests.hash_key(site)
-    programs = {host: probe.assemble(key, paths, bounds.patience) for host, paths in extra.items()}
+    programs = {
+        host: probe.question(key, paths, bounds.patience, bounds.host_seconds)
+        if site.watch_host
+        else probe.assemble(key, paths, bounds.patience)
+        for host, paths in extra.items()
+    }
     seen: dict[str, Observed] = {}
 
     def read(reply: Reply) -> None:
@@ -347,7 +352,7 @@ def _add_sessions(
     account: the engines' own, which is on every host all the time.
     """
     wanted = {
-        part.host: [f.name for f in part.findings if _showable(site, f)][:SHOWN_FILES]
+        part.host: [f.name for f in part.findings if showable(site, f)][:SHOWN_FILES]
         for part in parts
         if any(f.answer is Verdict.DRIFTED for f in part.findings)
     }
@@ -365,18 +370,21 @@ def _add_sessions(
             if found.answer is not Verdict.DRIFTED:
                 continue
             shown = ""
-            if found.name in there.contents and _showable(site, found):
+            if found.name in there.contents and showable(site, found):
                 shown = _diff(site, found, there.contents[found.name], secrets)
             part.findings[number] = replace(found, diff=shown, logged_in=tuple(sorted(people)))
 
 
-def _showable(site: Site, found: Finding) -> bool:
+def showable(site: Site, found: Finding) -> bool:
+    """Say whether the content of what differs is fetched to be shown."""
     if found.kind not in FILES or found.answer is not Verdict.DRIFTED:
         return False
     if found.place == "content":
         return _content_path(site, found.expected).is_file()
+    # What nobody declared may hold anything: whoever only watches does not read it.
     return (
-        found.cause is Cause.UNMANAGED
+        site.watch_host is None
+        and found.cause is Cause.UNMANAGED
         and found.seen.startswith("file ")
         and ("keyed:" not in found.seen)
     )

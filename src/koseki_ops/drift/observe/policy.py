@@ -64,7 +64,8 @@ VOLATILE = {
 # Hashed together with a key that the controller sends: the hash alone tells nothing of a content.
 SECRETS = (
     "/etc/ssh/ssh_host_*_key",
-    "/var/lib/koseki-watch/*/ssh/automation",
+    "/var/lib/koseki-watch/*/ssh/watch",
+    "/var/lib/koseki-watch/*/ssh/watch-datacenter",
     "/etc/pgbackrest/pgbackrest.conf",
     "/etc/shadow*",
     "/etc/gshadow*",

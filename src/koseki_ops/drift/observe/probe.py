@@ -1,7 +1,9 @@
 """The probe as one program, and what a host answered as a `State`.
 
-The program is `probe.sh` with a head: what to look at, a mark that no one on the host knows (so
-that no file's name can pretend to be the end of a part), and the key for hashes of secrets.
+The program is `probe.sh` with a head: what to look at (the policy), a mark that no one on the host
+knows (so that no file's name can pretend to be the end of a part), and the key for hashes of
+secrets. Whoever may start programs on hosts sends all of it. The watch may not: on each host an
+apply left policy and probe, and the watch sends mark and key as data (`question`).
 """
 
 from __future__ import annotations
@@ -10,11 +12,12 @@ import base64
 import hashlib
 import importlib
 import json
+import math
 import re
 import secrets
 import shlex
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -55,15 +58,32 @@ def assemble(key: str, extra: Iterable[str] = (), patience: int = 1) -> Program:
     key: hex, for hashes of secrets; extra: files outside of the roots; patience: how many times as
     long as usual each part may take.
     """
-    mark = f"@{secrets.token_hex(16)}"
+    mark = _mark_of_an_answer()
+    reported = {"mark": mark, "key": key, "patience": str(patience), "extra": _extra(extra)}
+    return Program(_assignments(reported) + policy_text() + probe_text(), mark)
+
+
+def question(key: str, extra: Iterable[str], patience: int, seconds: float) -> Program:
+    """Return what the watch sends for the same answer: data for `koseki-inspect` there.
+
+    seconds: when the host ends the probe by itself; the others as `assemble` takes them.
+    """
+    mark = _mark_of_an_answer()
+    lines = [
+        *("sweep", f"scope {scope()}", f"mark {mark}", f"key {key}", f"patience {patience}"),
+        f"seconds {math.ceil(seconds)}",
+        *(f"extra {path}" for path in _extra(extra).split()),
+    ]
+    return Program("\n".join(lines) + "\n", mark)
+
+
+def policy_text() -> str:
+    """Return what a sweep looks at, as assignments of the shell; `scope` names them all."""
     values = {
-        "mark": mark,
-        "key": key,
-        "patience": str(patience),
+        "scope": scope(),
         "roots": " ".join(policy.ROOTS),
         "programs": " ".join(policy.PROGRAMS),
         "units": " ".join(policy.RUNTIME_UNITS),
-        "extra": " ".join(path for path in extra if not re.search(r"\s", path)),
         "pruned": " ".join(
             f"{_test(pattern)} -prune -o" for pattern in (*policy.PRUNED, "/etc/ssl/certs/*.0")
         ),
@@ -73,8 +93,24 @@ def assemble(key: str, extra: Iterable[str] = (), patience: int = 1) -> Program:
         "cluster_questions": _text("cluster.sql"),
         "database_questions": _text("database.sql"),
     }
-    head = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
-    return Program(head + _text("probe.sh"), mark)
+    return _assignments(values)
+
+
+def probe_text() -> str:
+    """Return the probe without what it is told."""
+    return _text("probe.sh")
+
+
+def _mark_of_an_answer() -> str:
+    return f"@{secrets.token_hex(16)}"
+
+
+def _extra(paths: Iterable[str]) -> str:
+    return " ".join(path for path in paths if not re.search(r"\s", path))
+
+
+def _assignments(values: Mapping[str, str]) -> str:
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
 
 
 @cache
@@ -118,6 +154,12 @@ def fetching(paths: Iterable[str], *, sessions: bool = False) -> str:
         "timeout 10 tar -C / -c --ignore-failed-read --null -P -f - -T -\n"
         f"{listed}\nend_of_paths\n"
     )
+
+
+def contents_question(paths: Iterable[str], *, sessions: bool = False) -> str:
+    """Return what the watch sends for the same: data alone, and answered for open files only."""
+    lines = ["contents", *(["sessions"] if sessions else [])]
+    return "\n".join([*lines, *(f"path {path}" for path in paths if "\n" not in path)]) + "\n"
 
 
 # Five hundred lines are asked for; what a line of the journal says of a session is short.

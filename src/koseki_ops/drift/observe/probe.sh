@@ -5,10 +5,10 @@
 # shellcheck disable=SC2154 # the head that the controller writes assigns them
 # The probe: everything a sweep wants to know of a host, in one program and one stream.
 #
-# POSIX shell, coreutils, findutils and awk; nothing is written anywhere. The controller puts before
-# it: mark (a word that nobody on the host knows), key (for hashes of secrets), patience (how many
-# times as long as usual each part may take), roots, programs, units, extra, pruned, volatile,
-# secrets (find expressions), kernel (files below /proc/sys).
+# POSIX shell, coreutils, findutils and awk; nothing is written anywhere. Assigned before it:
+# by who asks, mark (a word that nobody on the host knows), key (for hashes of secrets), patience
+# (how many times as long as usual each part may take) and extra; by the policy, roots, programs,
+# units, pruned, volatile, secrets (find expressions), kernel (files below /proc/sys).
 # Each part begins and ends with a line that holds the mark; the end line has the exit code.
 set -uf
 umask 077

@@ -14,7 +14,7 @@ from typing import Any
 
 from koseki_ops.core.foreign import tar_files
 from koseki_ops.core.formatting import in_short
-from koseki_ops.drift.observe.probe import CONTENTS, fetching, sessions_in
+from koseki_ops.drift.observe.probe import CONTENTS, contents_question, fetching, sessions_in
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import argv
 
@@ -49,10 +49,18 @@ class Bounds:
         return max(1, math.ceil(self.seconds / HOST_SECONDS))
 
     @property
-    def command(self) -> tuple[str, ...]:
-        """What takes the program on a host: at low priority, and for so long at most."""
-        end = f"{self.seconds + FORGOTTEN_SECONDS:.0f}"
-        return ("sudo", "-n", "timeout", end, "nice", "-n", "10", "sh")
+    def host_seconds(self) -> float:
+        """When a host ends by itself what this side has forgotten."""
+        return self.seconds + FORGOTTEN_SECONDS
+
+    def command(self, site: Site) -> tuple[str, ...]:
+        """Return what takes the program on a host: at low priority, and for so long at most.
+
+        The watch names none: whatever it names, one program answers (`koseki-inspect`).
+        """
+        if site.watch_host:
+            return ()
+        return ("sudo", "-n", "timeout", f"{self.host_seconds:.0f}", "nice", "-n", "10", "sh")
 
 
 BOUNDS = Bounds()
@@ -251,7 +259,7 @@ def ask_all(
     asked = _Round(bounds, ready)
     try:
         for host, program in programs.items():
-            asked.begin(site, host, program, command or bounds.command)
+            asked.begin(site, host, program, bounds.command(site) if command is None else command)
         meanwhile()
         asked.hear()
     finally:
@@ -272,7 +280,8 @@ def fetch(
 ) -> dict[str, Fetched]:
     """Return the content of files by host; what could not be read is left out."""
     asked = {host: frozenset(listed) for host, listed in paths.items()}
-    programs = {host: fetching(listed, sessions=sessions) for host, listed in asked.items()}
+    wording = contents_question if site.watch_host else fetching
+    programs = {host: wording(listed, sessions=sessions) for host, listed in asked.items()}
     return {
         host: _fetched(reply.out, asked[host]) for host, reply in ask_all(site, programs).items()
     }

@@ -219,10 +219,6 @@ class WatchSchedule(Table):
     """When the verification runs."""
     verify_seconds: Positive
     """When a verification is ended."""
-    opinion_calendar: str
-    """When both engines are asked under check."""
-    opinion_seconds: Positive
-    """When that is ended."""
 
 
 class ApplicationRelease(Table):

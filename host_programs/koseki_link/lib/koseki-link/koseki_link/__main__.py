@@ -45,39 +45,39 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def asked(told: argparse.Namespace, settings: Settings) -> dict[str, object]:
+def asked(given: argparse.Namespace, settings: Settings) -> dict[str, object]:
     """Do what an operator asks."""
     engine = Engine(settings, StandIn(), Ledger(settings.database))
-    match told.verb:
+    match given.verb:
         case "status":
             return control.status(engine)
         case "resend":
-            return control.resend(engine, told.flow, told.sequence, told.reason, told.by)
+            return control.resend(engine, given.flow, given.sequence, given.reason, given.by)
         case "release":
-            return control.release(engine, told.file, told.reason, told.by)
+            return control.release(engine, given.file, given.reason, given.by)
         case mode:
-            return control.choose(engine, told.flow, mode, told.reason, told.by)
+            return control.choose(engine, given.flow, mode, given.reason, given.by)
 
 
 def main() -> int:
     """Serve, reconcile, or answer an operator with one JSON object."""
     os.umask(0o027)
-    told = arguments()
-    settings = Settings.read(told.settings, told.slug)
-    if told.verb == "serve":
+    given = arguments()
+    settings = Settings.read(given.settings, given.slug)
+    if given.verb == "serve":
         serve(settings, StandIn())
     try:
-        if told.verb == "reconcile":
+        if given.verb == "reconcile":
             return reconcile(settings)
         # What is said on the way is for the journal; the answer alone is for who asks.
         with contextlib.redirect_stdout(sys.stderr):
-            answer = asked(told, settings)
+            answer = asked(given, settings)
     except Refused as refused:
         print(f"koseki-link: {refused.detail}", file=sys.stderr)
         return NOT_ASKED
     except psycopg2.Error as error:
-        said = error.pgcode or type(error).__name__
-        print(f"koseki-link: the municipality's database did not serve ({said})", file=sys.stderr)
+        why = error.pgcode or type(error).__name__
+        print(f"koseki-link: the municipality's database did not serve ({why})", file=sys.stderr)
         return NOT_ASKED
     print(json.dumps(answer, ensure_ascii=False))
     return 0

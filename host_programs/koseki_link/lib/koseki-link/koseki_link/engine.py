@@ -371,11 +371,11 @@ def serve(settings: Settings, layout: Layout) -> None:
                 again = engine.look()
                 pause = AGAIN_SECONDS
                 # What was told while we looked is read already: nothing would wake us for it.
-                if not ledger.told():
+                if not ledger.was_notified():
                     waited = [watch.fileno(), ledger.connection.fileno()]
                     select.select(waited, [], [], again or REST_SECONDS)
                     watch.drain()
-                    ledger.told()
+                    ledger.was_notified()
         except (psycopg2.Error, OSError) as error:
             # A leader that changed, a release without its half of the adapter, a full disk, a file
             # that its sender took away: what was begun is begun again from what the ledger says.

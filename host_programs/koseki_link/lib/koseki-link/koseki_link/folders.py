@@ -252,8 +252,8 @@ class Folders:
             kept, held = f"{shown(name)}.stays", f": it stays ({error.strerror})"
             if self.explained(kept).exists():
                 return ""
-        told = {"file": shown(name), "kept": bool(held), **reason}
-        self.explain(kept, {**told, "detail": f"{reason['detail']}{held}"})
+        row = {"file": shown(name), "kept": bool(held), **reason}
+        self.explain(kept, {**row, "detail": f"{reason['detail']}{held}"})
         return kept
 
     def explain(self, name: str, reason: Mapping[str, object]) -> None:

@@ -197,9 +197,9 @@ class StandIn:
         if count < 0:
             raise Refused("malformed", "there is no header")
         digest.update(last)
-        said = self._said_count(path)
-        if said != count:
-            raise Refused("count", f"the header says {said} records, there are {count}")
+        announced = self._announced_count(path)
+        if announced != count:
+            raise Refused("count", f"the header says {announced} records, there are {count}")
         return Verified(count, digest.hexdigest())
 
     def records(self, path: Path) -> Iterator[Record]:
@@ -294,7 +294,7 @@ class StandIn:
         if type(count) is not int or count < 0:
             raise Refused("malformed", "the header's count is no number")
 
-    def _said_count(self, path: Path) -> int:
+    def _announced_count(self, path: Path) -> int:
         with path.open("rb") as file:
             return int(json.loads(file.readline())["count"])
 

@@ -104,7 +104,7 @@ class Ledger:
                 )
             cursor.execute(f"LISTEN {CHANNEL}")
 
-    def told(self) -> bool:
+    def was_notified(self) -> bool:
         """Take what the server told and say whether it told anything; its words are empty."""
         self.connection.poll()
         came = bool(self.connection.notifies)

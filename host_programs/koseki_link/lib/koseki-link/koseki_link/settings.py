@@ -31,5 +31,5 @@ class Settings:
     @classmethod
     def read(cls, path: Path, slug: str) -> Settings:
         """Read a municipality's settings as the role wrote them."""
-        told = json.loads(path.read_text(encoding="utf-8"))[slug]
-        return cls(**{**told, "folder": Path(told["folder"])})
+        row = json.loads(path.read_text(encoding="utf-8"))[slug]
+        return cls(**{**row, "folder": Path(row["folder"])})

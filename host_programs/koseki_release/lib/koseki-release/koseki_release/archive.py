@@ -111,10 +111,12 @@ def reject_manifest(
         raise ValueError(f"{manifest['health']!r} is no path")
     if manifest["start"][0] not in files or START in files:
         raise ValueError(f"it holds no {manifest['start'][0]}, or a {START} of its own")
-    said = {name: (row["sha256"], int(row["mode"], 8)) for name, row in manifest["files"].items()}
+    declared = {
+        name: (row["sha256"], int(row["mode"], 8)) for name, row in manifest["files"].items()
+    }
     seen = {name: (hashlib.sha256(data).hexdigest(), modes[name]) for name, data in files.items()}
-    if said != seen:
-        strange = sorted({name for name, _ in said.items() ^ seen.items()})
+    if declared != seen:
+        strange = sorted({name for name, _ in declared.items() ^ seen.items()})
         raise ValueError(f"manifest and files differ: {', '.join(strange[:3])}")
     numbers = [row["number"] for row in manifest["schema"]]
     if numbers != list(range(1, len(numbers) + 1)) or manifest["schema_version"] != len(numbers):

@@ -218,7 +218,7 @@ class Host:
             raise RolledBack(f"{why}, and no release was here before: see its journal")
         point(version)
         health = json.loads((places.BASE / "releases" / version / MANIFEST).read_bytes())["health"]
-        still = {slug: said for slug in met if (said := restart(slug, health))}
+        still = {slug: reason for slug in met if (reason := restart(slug, health))}
         end = {"action": "roll-back", "version": version, "from": row["version"]}
         end |= {"who": self.wanted.who, "instances": len(met)}
         record(self.log, {**end, "result": "failed" if still else "ok", "why": why})

@@ -89,16 +89,16 @@ def restart(slug: str, health: str) -> str:
     if done.returncode:
         return "it does not start"
     end = time.monotonic() + HEALTH_SECONDS
-    said = "no answer"
+    reason = "no answer"
     while time.monotonic() < end:
         unit = instances([slug])[slug]
         if not unit.active:
             return "it ended by itself"
-        said = ask_health(slug, health)
-        if not said:
+        reason = ask_health(slug, health)
+        if not reason:
             return ""
         time.sleep(0.2)
-    return said
+    return reason
 
 
 def ask_health(slug: str, path: str) -> str:

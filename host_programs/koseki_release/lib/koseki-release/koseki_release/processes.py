@@ -17,5 +17,7 @@ def systemctl(*words: str) -> None:
     """Tell systemd; Refused with its own last line when it does not."""
     done = run(["systemctl", "--quiet", *words])
     if done.returncode:
-        said = (done.stderr.decode().strip().splitlines() or ["no reason given"])[-1]
-        raise Refused(f"`systemctl {' '.join(words[:3])}` failed ({said}): see the unit's journal")
+        reason = (done.stderr.decode().strip().splitlines() or ["no reason given"])[-1]
+        raise Refused(
+            f"`systemctl {' '.join(words[:3])}` failed ({reason}): see the unit's journal"
+        )
