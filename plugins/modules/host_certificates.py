@@ -18,8 +18,7 @@ description:
   - Makes missing keys (EC P-256), shows public keys and present certificates, installs what the
     action plugin of the same name signed on the workstation.
 options:
-  authority: {type: str, required: true, description: The CA's certificate, PEM.}
-  authority_path: {type: path, required: true, description: Where the CA's certificate is kept.}
+  authorities: {type: dict, required: true, description: Certificates of CAs to keep, PEM by path.}
   certificates:
     description: name, common_name, names, key, certificate, owner, group of each certificate.
     type: list
@@ -32,10 +31,12 @@ author: [koseki]
 EXAMPLES = r"""
 - name: Keep this host's certificates
   host_certificates:
-    authority_path: /etc/koseki/pki/ca.crt
+    authorities:
+      servers: {folder: var/lab/pki, name: koseki internal CA, path: /etc/koseki/pki/ca.crt}
+    trusted: [servers]
     certificates:
-      - {name: etcd, common_name: primary1, names: [10.0.0.1], key: /etc/etcd/tls/etcd.key,
-         certificate: /etc/etcd/tls/etcd.crt, owner: etcd, group: etcd}
+      - {name: etcd, common_name: primary1, names: [10.0.0.1], key: /etc/etcd/tls/server.key,
+         certificate: /etc/etcd/tls/server.crt, owner: etcd, group: etcd, authority: servers}
 """
 
 RETURN = r"""
@@ -137,18 +138,17 @@ def main() -> None:
     """Keep all certificates of this host."""
     module = AnsibleModule(
         argument_spec={
-            "authority": {"type": "str", "required": True},
-            "authority_path": {"type": "path", "required": True},
+            "authorities": {"type": "dict", "required": True},
             "certificates": {"type": "list", "elements": "dict", "required": True},
             "signed": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
     host = Host(module)
-    authority = module.params["authority_path"]
-    host.folder(os.path.dirname(authority), 0o755, 0, 0)
-    if read(authority) != module.params["authority"]:
-        host.write(authority, module.params["authority"], CERTIFICATE_MODE, 0, 0)
+    for path, pem in sorted(module.params["authorities"].items()):
+        host.folder(os.path.dirname(path), 0o755, 0, 0)
+        if read(path) != pem:
+            host.write(path, pem, CERTIFICATE_MODE, 0, 0)
     try:
         states = {
             entry["name"]: host.keep(entry, module.params["signed"].get(entry["name"]))

@@ -20,7 +20,7 @@ FAILED = "systemctl list-units --no-legend --plain --state=failed,activating,dea
 CLUSTER = "patronictl -c /etc/patroni/config.yml list"
 STORE = (
     ". /etc/default/etcd; ETCDCTL_API=3 etcdctl --command-timeout=5s"
-    ' --cacert="$ETCD_TRUSTED_CA_FILE" --cert="$ETCD_CERT_FILE" --key="$ETCD_KEY_FILE"'
+    ' --cacert="$ETCDCTL_CACERT" --cert="$ETCDCTL_CERT" --key="$ETCDCTL_KEY"'
     ' --endpoints="$ETCD_ADVERTISE_CLIENT_URLS" endpoint health 2>&1'
 )
 

@@ -22,8 +22,8 @@ FILL = """
 set -eu
 . /etc/default/etcd
 ctl() {
-    etcdctl --endpoints="$ETCD_ADVERTISE_CLIENT_URLS" --cacert="$ETCD_TRUSTED_CA_FILE" \\
-        --cert="$ETCD_CERT_FILE" --key="$ETCD_KEY_FILE" "$@"
+    etcdctl --endpoints="$ETCD_ADVERTISE_CLIENT_URLS" --cacert="$ETCDCTL_CACERT" \\
+        --cert="$ETCDCTL_CERT" --key="$ETCDCTL_KEY" "$@"
 }
 head -c 900000 /dev/urandom | base64 -w 0 >/run/junk
 until ctl put /drill/junk </run/junk >/run/junk.said 2>&1; [ "$(ctl alarm list)" ]; do :; done

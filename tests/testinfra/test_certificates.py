@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_public_key,
 )
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import Question
@@ -61,6 +61,25 @@ PRESENTING = {
     "databases": {"postgresql": "-starttls postgres", "patroni": ""},
 }
 GATEWAY_PORT = 443
+# Who certifies for which purpose: folders in the site's state, and what a key of each may do.
+AUTHORITIES = {"servers": "pki", "cluster": "cluster", "roles": "roles"}
+USES = {
+    "servers": {ExtendedKeyUsageOID.SERVER_AUTH},
+    "cluster": {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH},
+    "roles": {ExtendedKeyUsageOID.CLIENT_AUTH},
+}
+# What the running processes let in: files that they were started with, or read at a reload.
+ETCD_TRUSTS = """
+pid=$(systemctl show -P MainPID etcd.service)
+for name in ETCD_TRUSTED_CA_FILE ETCD_PEER_TRUSTED_CA_FILE; do
+    cat "$(tr '\\0' '\\n' <"/proc/$pid/environ" | sed -n "s/^$name=//p")"
+done
+"""
+POSTGRESQL_TRUSTS = "cat \"$(runuser -u postgres -- psql -XAtqc 'show ssl_ca_file')\""
+# PostgreSQL alone is asked for by this name: by itself when it comes back, and by clients whose
+# proxy listens there. Its certificate opens nothing (see `USES`).
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+ASKED_AT_HOME = "/etc/patroni/tls/postgresql.crt"
 GRACE = timedelta(days=1)
 
 
@@ -89,8 +108,15 @@ def presented_ports(plan: Plan, host: str) -> dict[int, str]:
 def questions(plan: Plan, host: str) -> Questions:
     """Ask the city's hosts for certificates, the public halves of keys, and what ports present."""
     if host == WORKSTATION:
-        return {"authority": f"cat {plan.site.state / 'pki'}/*.crt {plan.site.state / 'pki'}/*.pem"}
+        return {
+            purpose: f"cat {plan.site.state / folder / 'ca.crt'}"
+            for purpose, folder in AUTHORITIES.items()
+        }
     asked: dict[str, str | Question] = {"keys": KEYS, "certificates": CERTIFICATES}
+    if plan.is_in(host, "etcd_members"):
+        asked["etcd trusts"] = ETCD_TRUSTS
+    if plan.is_in(host, "databases"):
+        asked["PostgreSQL trusts"] = POSTGRESQL_TRUSTS
     for port, more in presented_ports(plan, host).items():
         command = PRESENTED.format(address=plan.address(host, host), port=port, more=more)
         asked[f"port {port}"] = Question(command, aside=True)
@@ -116,25 +142,45 @@ def kept(text: str) -> list[Kept]:
     return found
 
 
-def authority(everywhere: Everywhere) -> x509.Certificate:
-    """Return the platform's CA, as the workstation keeps it."""
-    said = everywhere[WORKSTATION]["authority"]
-    found = [
-        certificate
-        for certificate in certificates_in(said.text)
-        if certificate.subject == certificate.issuer
-    ]
-    check(found, "the platform's CA in var/<site>/pki", said, "run `koseki apply`")
-    return found[0]
+def authorities(everywhere: Everywhere) -> dict[str, x509.Certificate]:
+    """Return the platform's CAs by purpose, as the workstation keeps them."""
+    found = {}
+    for purpose, folder in AUTHORITIES.items():
+        said = everywhere[WORKSTATION][purpose]
+        own_ones = certificates_in(said.text)
+        check(own_ones, f"a CA in var/<site>/{folder}", said, "run `koseki apply`")
+        found[purpose] = own_ones[0]
+    return found
 
 
-def own(facts: Facts, ca: x509.Certificate) -> dict[str, x509.Certificate]:
-    """Return the certificates of a host that name the platform's CA, without the CA itself."""
+def own(facts: Facts, everywhere: Everywhere) -> dict[str, x509.Certificate]:
+    """Return the certificates of a host that name a CA of the platform's, without the CAs."""
+    subjects = [ca.subject for ca in authorities(everywhere).values()]
     return {
         file.path: certificate
         for file in kept(facts["certificates"].text)
         for certificate in certificates_in(file.text)[:1]
-        if certificate.issuer == ca.subject and certificate.subject != ca.subject
+        if certificate.issuer in subjects and certificate.subject not in subjects
+    }
+
+
+def purpose_of(certificate: x509.Certificate, everywhere: Everywhere) -> str:
+    """Return which CA's key signed a certificate; empty when none did."""
+    for purpose, ca in authorities(everywhere).items():
+        if is_signed_by(certificate, ca):
+            return purpose
+    return ""
+
+
+def names_of(certificate: x509.Certificate) -> set[str]:
+    """Return the names and addresses that a certificate is for."""
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return set()
+    alternatives = extension.value
+    return set(alternatives.get_values_for_type(x509.DNSName)) | {
+        str(address) for address in alternatives.get_values_for_type(x509.IPAddress)
     }
 
 
@@ -167,10 +213,11 @@ def half_of(certificate: x509.Certificate) -> bytes:
 @on_hosts("city")
 def test_every_certificate_is_the_platforms(facts: Facts, everywhere: Everywhere) -> None:
     """What names the platform's CA was signed by it, so that a forged one is found (K-01)."""
-    ca = authority(everywhere)
-    found = own(facts, ca)
+    found = own(facts, everywhere)
     check(found, "certificates of the platform", "none", facts.remedy)
-    forged = [path for path, certificate in found.items() if not is_signed_by(certificate, ca)]
+    forged = [
+        path for path, certificate in found.items() if not purpose_of(certificate, everywhere)
+    ]
     expect(forged, [], f"delete them; {facts.remedy}")
 
 
@@ -183,7 +230,7 @@ def test_certificates_live_and_are_renewed_in_time(
     now = datetime.now(tz=UTC)
     late = {
         path: f"{(certificate.not_valid_after_utc - now).days} days left"
-        for path, certificate in own(facts, authority(everywhere)).items()
+        for path, certificate in own(facts, everywhere).items()
         if certificate.not_valid_before_utc > now + GRACE
         or certificate.not_valid_after_utc - now
         < timedelta(days=policy.renew_when_days_left) - GRACE
@@ -199,7 +246,7 @@ def test_certificates_do_not_live_longer_than_the_policy(
     days = plan.platform.certificate_policy.lifetime_days
     long = {
         path: f"{(c.not_valid_after_utc - c.not_valid_before_utc).days} days"
-        for path, c in own(facts, authority(everywhere)).items()
+        for path, c in own(facts, everywhere).items()
         if c.not_valid_after_utc - c.not_valid_before_utc > timedelta(days=days) + GRACE
     }
     check(not long, f"at most {days} days", long, facts.remedy)
@@ -210,7 +257,7 @@ def test_ports_present_the_hosts_certificate(
     plan: Plan, facts: Facts, everywhere: Everywhere
 ) -> None:
     """What a daemon presents now is the CA's, alive, and for this host: not what a file says."""
-    ca, now = authority(everywhere), datetime.now(tz=UTC)
+    now = datetime.now(tz=UTC)
     names = {f"{facts.host}.{plan.platform.domain}", str(plan.address(facts.host, facts.host))}
     for port in presented_ports(plan, facts.host):
         said = facts[f"port {port}"]
@@ -218,18 +265,51 @@ def test_ports_present_the_hosts_certificate(
         check(found, f"a certificate on port {port}", said, facts.remedy)
         certificate = found[0]
         check(
-            is_signed_by(certificate, ca) and certificate.not_valid_after_utc > now,
+            purpose_of(certificate, everywhere) and certificate.not_valid_after_utc > now,
             f"port {port} presents a living certificate of the platform's CA",
             f"{certificate.issuer.rfc4514_string()}, until {certificate.not_valid_after_utc}",
             f"reload the daemon on port {port}; {facts.remedy}",
         )
-        alternatives = certificate.extensions.get_extension_for_class(
-            x509.SubjectAlternativeName
-        ).value
-        seen = set(alternatives.get_values_for_type(x509.DNSName)) | {
-            str(address) for address in alternatives.get_values_for_type(x509.IPAddress)
-        }
-        expect(names - seen, set(), facts.remedy)
+        expect(names - names_of(certificate), set(), facts.remedy)
+
+
+@on_hosts("city")
+def test_no_certificate_serves_another_purpose(facts: Facts, everywhere: Everywhere) -> None:
+    """What shows a server opens no door, what opens the databases shows no server (K-01, S01)."""
+    wrong = {}
+    for path, certificate in own(facts, everywhere).items():
+        uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        purpose = purpose_of(certificate, everywhere)
+        if purpose and not set(uses) <= USES[purpose]:
+            wrong[path] = f"{purpose}: {sorted(str(use) for use in uses)}"
+    expect(wrong, {}, facts.remedy)
+
+
+@on_hosts("city")
+def test_no_server_is_called_by_the_loopback(facts: Facts, everywhere: Everywhere) -> None:
+    """Whoever listens on a host's own loopback would pass for the server elsewhere (K-01, S01)."""
+    called = {
+        path
+        for path, certificate in own(facts, everywhere).items()
+        if names_of(certificate) & LOOPBACK
+    }
+    expect(called - {ASKED_AT_HOME}, set(), facts.remedy)
+
+
+@on_hosts("etcd_members")
+def test_each_service_trusts_the_authority_of_its_purpose(
+    plan: Plan, facts: Facts, everywhere: Everywhere
+) -> None:
+    """A municipality's role is nobody to etcd, a member nobody to PostgreSQL (K-01, S01)."""
+    cas = authorities(everywhere)
+    asked = {"etcd trusts": "cluster"}
+    if plan.is_in(facts.host, "databases"):
+        asked["PostgreSQL trusts"] = "roles"
+    for question, purpose in asked.items():
+        trusted = certificates_in(facts[question].text)
+        check(trusted, f"an authority that {question}", facts[question], facts.remedy)
+        seen = {common_name(certificate) for certificate in trusted}
+        expect(seen, {common_name(cas[purpose])}, facts.remedy)
 
 
 @on_hosts("all")
@@ -252,7 +332,7 @@ def test_every_certificate_has_its_key_on_its_host(facts: Facts, everywhere: Eve
         for file in kept(facts["keys"].text)
         if "BEGIN PUBLIC KEY" in file.text
     }
-    found = own(facts, authority(everywhere))
+    found = own(facts, everywhere)
     alone = [path for path, certificate in found.items() if half_of(certificate) not in halves]
     expect(alone, [], facts.remedy)
 
@@ -269,12 +349,12 @@ def test_no_key_is_on_two_hosts(plan: Plan, everywhere: Everywhere) -> None:
     expect(
         shared, [], "by hand: delete the copies, renew the certificate, find out who copied them"
     )
-    ca = half_of(authority(everywhere))
-    expect(
-        sorted(holders.get(ca, set())),
-        [],
-        "by hand: the CA's key has left the workstation: replace it",
-    )
+    for ca in authorities(everywhere).values():
+        expect(
+            sorted(holders.get(half_of(ca), set())),
+            [],
+            "by hand: the CA's key has left the workstation: replace it",
+        )
 
 
 @on_hosts("db_clients")
@@ -286,7 +366,7 @@ def test_each_municipality_has_a_key_of_its_own(
     The application's key is on the application's hosts alone: who reads what a registry sends
     cannot be the application.
     """
-    found = own(facts, authority(everywhere))
+    found = own(facts, everywhere)
     keys = {Path(file.path): file for file in kept(facts["keys"].text)}
     roles = {}
     if plan.is_in(facts.host, "application"):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import ANSWER_SECONDS, TIMER_OK, Question, timer
 from koseki_ops.verify.expect import check, expect
 from koseki_ops.verify.expectations import Plan
+from koseki_ops.verify.keys import NO_KEY, Way, every_key
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 
 SERIES = "3.5"
@@ -17,13 +20,16 @@ tr '\\0' '\\n' <"/proc/$pid/environ" | grep '^ETCD_'
 tr '\\0' '\\n' <"/proc/$pid/cmdline" | grep -- '^--'
 """
 CTL = """
-pid=$(systemctl show -P MainPID etcd.service)
-export $(tr '\\0' '\\n' <"/proc/$pid/environ" | grep -E '^ETCD_(TRUSTED_CA|CERT|KEY)_FILE=')
+. /etc/default/etcd
 ctl() {{
     ETCDCTL_API=3 etcdctl --endpoints='{endpoints}' --command-timeout={seconds}s \\
-        --cacert="$ETCD_TRUSTED_CA_FILE" --cert="$ETCD_CERT_FILE" --key="$ETCD_KEY_FILE" "$@"
+        --cacert="$ETCDCTL_CACERT" --cert="$ETCDCTL_CERT" --key="$ETCDCTL_KEY" "$@"
 }}
 """
+# Never there, so that nothing is shown and nothing is lost where the door is open.
+NEVER = base64.b64encode(b"/koseki-probe").decode()
+# Whose certificates the cluster's own authority signed: a member of etcd, and Patroni's.
+MEMBERS = ("/etc/etcd/tls/etcd.key", "/etc/patroni/tls/member.key")
 DATA = """
 pid=$(systemctl show -P MainPID etcd.service)
 stat -c '%U %a' "$(tr '\\0' '\\n' <"/proc/$pid/environ" | sed -n 's/^ETCD_DATA_DIR=//p')"
@@ -50,7 +56,14 @@ def questions(plan: Plan, host: str) -> Questions:
     """Ask each member what it and the others say, and try it as a stranger would."""
     if host == WORKSTATION or not plan.is_in(host, "etcd_members"):
         return {}
-    own = f"{plan.address(host, host)}:{plan.ports.etcd_clients}"
+    address, port = plan.address(host, host), plan.ports.etcd_clients
+    own = f"{address}:{port}"
+    never: dict[str, object] = {"key": NEVER}
+    ways: list[Way] = [
+        (address, port, "POST", "/v3/kv/range", never),
+        (address, port, "POST", "/v3/kv/deleterange", never),
+        ("127.0.0.1", port, "POST", "/v3/kv/range", never),
+    ]
     ctl = CTL.format(endpoints=endpoints(plan, host), seconds=ANSWER_SECONDS)
     return {
         "process": PROCESS,
@@ -68,6 +81,8 @@ def questions(plan: Plan, host: str) -> Questions:
             ),
             aside=True,
         ),
+        "keys": every_key(ways),
+        "control": Question(f"{ctl}ctl get --prefix / --keys-only --limit 1", aside=True),
         "enabled": "systemctl is-enabled etcd.service",
         "data": DATA,
     }
@@ -181,6 +196,28 @@ def test_a_stranger_is_refused(facts: Facts) -> None:
     told = "alert certificate required" in stranger.errors and not stranger.text
     check(told, "refused for want of a certificate", stranger, facts.remedy, "etcd")
     check(not plain.text, "no answer without TLS", plain, facts.remedy, "etcd")
+
+
+@on_hosts("etcd_members")
+def test_no_key_but_a_members_opens_it(facts: Facts) -> None:
+    """A municipality, the gateway, a server's own key: none reads or deletes a key (K-01, S01).
+
+    Whoever writes there writes PostgreSQL's settings. Members' own keys show that it would be told.
+    """
+    met = facts["keys"].json
+    check(facts["control"].lines, "a key that a member reads", facts["control"], facts.remedy)
+    opened = {key for key, ways in met.items() if any(said[:3] == "200" for said in ways)}
+    check(NO_KEY in met and met.keys() - opened, "other keys to try", sorted(met), facts.remedy)
+    expect(opened, {key for key in met if key in MEMBERS}, facts.remedy, "etcd")
+    answered = {
+        key: said
+        for key, ways in met.items()
+        for said in ways
+        if key not in MEMBERS and not said.startswith("refused: ")
+    }
+    expect(answered, {}, facts.remedy, "etcd")
+    loopback = {key: ways[-1] for key, ways in met.items() if "ConnectionRefused" not in ways[-1]}
+    expect(loopback, {}, facts.remedy, "etcd")
 
 
 @on_hosts("etcd_members")

@@ -124,7 +124,7 @@ import socket, ssl, sys
 door = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 door.load_verify_locations("/etc/koseki/pki/ca.crt")
 with door.wrap_socket(
-    socket.create_connection(("127.0.0.1", 443), 10), server_hostname="127.0.0.1"
+    socket.create_connection(("127.0.0.1", 443), 10), server_hostname=socket.gethostname()
 ) as way:
     way.sendall(b"GET / HTTP/1.1\\r\\nHost: gateway\\r\\nConnection: close\\r\\n\\r\\n")
     while part := way.recv(65536):

@@ -8,11 +8,14 @@ from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import TIMER_OK, Question, timer
 from koseki_ops.verify.expect import check, expect
 from koseki_ops.verify.expectations import Plan
+from koseki_ops.verify.keys import NO_KEY, Way, every_key
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
 
 # Less than one segment of the log behind: a replica that replays at all stays well below.
 REPLAY_LAG_BYTES = 16 * 1024 * 1024
 SNAPSHOT = "koseki-standby-snapshot"
+# The cluster's own: whoever writes etcd may tell Patroni anything, by way of it or not.
+MEMBER_KEYS = {"/etc/patroni/tls/member.key", "/etc/etcd/tls/etcd.key"}
 PATRONICTL = "patronictl -c /etc/patroni/config.yml"
 RESUME = "runuser -u postgres -- psql -c 'select pg_wal_replay_resume()'"
 SETTINGS = (
@@ -64,8 +67,8 @@ select pg_switch_wal();
 \\endif
 SQL
 """
-# What Patroni's members say, asked with the certificate that its own control program uses; then
-# once more without one. Python's own modules only: the hosts have no curl.
+# What Patroni's members say, asked with the certificate that its own control program uses. Python's
+# own modules only: the hosts have no curl.
 PATRONI = """
 python3 - <<'PYTHON'
 import json, ssl, urllib.request
@@ -74,7 +77,6 @@ import yaml
 with open("/etc/patroni/config.yml", encoding="utf-8") as file:
     settings = yaml.safe_load(file)
 control, address = settings["ctl"], settings["restapi"]["connect_address"]
-trust = ssl.create_default_context(cafile=control["cacert"])
 known = ssl.create_default_context(cafile=control["cacert"])
 known.load_cert_chain(control["certfile"], control.get("keyfile"))
 
@@ -83,11 +85,6 @@ def ask(path, context):
         return json.load(reply)
 
 said = {name: ask(f"/{name}", known) for name in ("cluster", "config", "patroni")}
-try:
-    ask("/cluster", trust)
-    said["stranger"] = "was answered"
-except (OSError, ssl.SSLError) as error:
-    said["stranger"] = f"refused: {error}"
 print(json.dumps(said))
 PYTHON
 """
@@ -95,10 +92,14 @@ PYTHON
 
 def questions(plan: Plan, host: str) -> Questions:
     """Ask each database host from its own mouth, and Patroni beside it."""
-    if host == WORKSTATION or not plan.is_in(host, "databases"):
+    if host == WORKSTATION or not plan.is_in(host, "databases", "db_clients"):
         return {}
+    tried = {"keys": every_key(unsafe(plan, host))}
+    if not plan.is_in(host, "databases"):
+        return tried
     settings = ", ".join(f"'{name}'" for name in SETTINGS)
     return {
+        **tried,
         "server": SQL.format(settings=settings),
         "write": WRITE,
         "patroni": Question(PATRONI, aside=True),
@@ -109,6 +110,20 @@ def questions(plan: Plan, host: str) -> Questions:
         "pg_lsclusters --no-header",
         "data": "stat -c '%U %a' \"$(runuser -u postgres -- psql -XAtqc 'show data_directory')\"",
     }
+
+
+def unsafe(plan: Plan, host: str) -> list[Way]:
+    """Return the ways on which something would change: what is asked for is what is set already."""
+    return [
+        (
+            plan.address(member, host),
+            plan.ports.patroni,
+            "PATCH",
+            "/config",
+            {"ttl": plan.timing.ttl},
+        )
+        for member in plan.hosts_in("databases")
+    ]
 
 
 def servers(plan: Plan, everywhere: Everywhere) -> dict[str, dict[str, Any]]:
@@ -318,11 +333,18 @@ def test_patroni_follows_the_plan(plan: Plan, facts: Facts) -> None:
     )
 
 
-@on_hosts("databases")
-def test_patroni_answers_certificates_only(facts: Facts) -> None:
-    """Who may ask Patroni may switch servers: without a certificate nobody is answered (K-01)."""
-    seen = facts["patroni"].json["stranger"]
-    check(seen.startswith("refused"), "refused", seen, facts.remedy, "patroni")
+@on_hosts("databases", "db_clients")
+def test_patroni_obeys_its_members_alone(plan: Plan, facts: Facts) -> None:
+    """Whoever may change Patroni's settings runs commands on both servers (K-01, S03).
+
+    Every key of the host is tried, and none; members' own, from a member, show that it would do.
+    """
+    met = facts["keys"].json
+    obeyed = {key for key, ways in met.items() if any(said[:3] == "200" for said in ways)}
+    refused = {key for key, ways in met.items() if all(said[:3] != "200" for said in ways)}
+    own = MEMBER_KEYS if plan.is_in(facts.host, "databases") else set()
+    check(NO_KEY in refused, "refused without a key", met.get(NO_KEY), facts.remedy, "patroni")
+    expect(obeyed, own, facts.remedy, "patroni")
 
 
 @on_hosts("databases")

@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PLAIN = ("awk", "cat", "mkdir", "paste", "printf", "readlink", "rm", "sed", "sleep", "sh")
 ETCD = {
     "ETCD_ADVERTISE_CLIENT_URLS": "https://application1:2379",
-    "ETCD_TRUSTED_CA_FILE": "ca",
-    "ETCD_CERT_FILE": "cert",
-    "ETCD_KEY_FILE": "key",
+    "ETCDCTL_CACERT": "ca",
+    "ETCDCTL_CERT": "cert",
+    "ETCDCTL_KEY": "key",
 }
 # A clock that goes on by 40 s whenever somebody looks, so that no patience is waited out.
 CLOCK = "read -r now <clock || now=0; echo $((now + 40)) >clock; echo $now"
@@ -102,6 +102,16 @@ PROGRAMS = (
         "roles/etcd/files/restart-member.sh",
         {"etcdctl": "echo healthy", "systemctl": ":", "date": CLOCK},
         ("https://primary1:2379", "ca", "cert", "key"),
+    ),
+    Program(
+        "roles/etcd/files/hold-lead.sh",
+        {"systemctl": "echo active", "patronictl": "echo 'loop_wait: 5'"},
+        ("hold",),
+    ),
+    Program(
+        "roles/etcd/files/hold-lead.sh",
+        {"systemctl": "echo active", "patronictl": "echo 'loop_wait: 5'"},
+        ("go",),
     ),
 )
 # What it said before it failed is what a sound host would have said.

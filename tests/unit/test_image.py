@@ -137,7 +137,7 @@ def test_nothing_of_the_machine_stays(tmp_path: Path) -> None:
     (made / "root/key").write_text(KEY)
     for public in ("key.pub", "key-cert.pub"):
         (made / "root" / public).write_text("ssh-ed25519 AAAA\n")
-    gone = sanitize.strip_identity(made, ["geheim-und-lang"], None, MOMENT)
+    gone = sanitize.strip_identity(made, ["geheim-und-lang"], [], MOMENT)
     assert {(found.path, found.what) for found in gone} == {
         ("root/key", "a private key"),
         ("var/lib/app/settings", "a secret of the site"),
@@ -186,10 +186,12 @@ def test_the_build_labs_certificates_go_with_its_keys(tmp_path: Path) -> None:
     """Those that its authority signed, and its own; the world's, and another's, stay."""
     made = tree(tmp_path)
     ours, our_key = authority("build lab")
+    second, _ = authority("build lab's roles")
     _, their_key = authority("another")
     key = ec.generate_private_key(ec.SECP256R1())
     for place, found in {
         "etc/koseki/ca.crt": ours,
+        "etc/koseki/roles.crt": second,
         "etc/koseki/host.crt": certificate("host", key, "build lab", our_key),
         "etc/koseki/other.crt": certificate("host", key, "another", their_key),
         "etc/koseki/liar.crt": certificate("host", key, "build lab", their_key),
@@ -201,8 +203,9 @@ def test_the_build_labs_certificates_go_with_its_keys(tmp_path: Path) -> None:
     (made / "etc/koseki/link.crt").symlink_to("ca.crt")
     (made / "etc/ssl/certs/hanging.pem").symlink_to("not-there.pem")
     (made / "etc/ssl/certs/elsewhere.pem").symlink_to("/usr/share/not-there.crt")
-    gone = sanitize.strip_identity(made, [], ours, MOMENT)
-    assert {found.path for found in gone} == {"etc/koseki/ca.crt", "etc/koseki/host.crt"}
+    gone = sanitize.strip_identity(made, [], [ours, second], MOMENT)
+    expected = {"etc/koseki/ca.crt", "etc/koseki/roles.crt", "etc/koseki/host.crt"}
+    assert {found.path for found in gone} == expected
     assert {found.what for found in gone} == {"a certificate of the build lab"}
     left = {path.name for path in (made / "etc/ssl/certs").iterdir()}
     assert {"known.pem", "elsewhere.pem"} <= left

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.trust.x509 import Authority, Request, open_authority, sign, still_good
+from koseki_ops.trust.x509 import USAGES, Authority, Request, open_authority, sign, still_good
 
 REQUEST = Request("primary1", ("10.0.0.1", "primary1.koseki.internal"), days=398, renew_days=133)
 
@@ -72,12 +72,16 @@ def test_what_was_made_ahead_of_time_is_signed_anew(
 
 
 def test_anything_else_is_signed_anew(authority: Authority, tmp_path: Path) -> None:
-    """Another key, name or CA, no certificate, and what is none."""
+    """Another key, name, use or CA, no certificate, and what is none."""
     key = public_key()
     good = sign(authority, REQUEST, key)
     assert not still_good(authority, REQUEST, public_key(), good)
     assert not still_good(authority, replace(REQUEST, common_name="secondary1"), key, good)
     assert not still_good(authority, replace(REQUEST, names=("10.0.0.2",)), key, good)
+    for usages in ((USAGES["server"],), (USAGES["client"],)):
+        narrower = replace(REQUEST, usages=usages)
+        assert not still_good(authority, narrower, key, good)
+        assert still_good(authority, narrower, key, sign(authority, narrower, key))
     stranger = open_authority(tmp_path / "stranger", "pass phrase", 3650)
     assert not still_good(authority, REQUEST, key, sign(stranger, REQUEST, key))
     assert not still_good(authority, REQUEST, key, "")

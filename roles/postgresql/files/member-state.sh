@@ -12,25 +12,31 @@ if [ "$state" != active ]; then
     echo stopped
     exit 0
 fi
-tls=/etc/patroni/tls
 # Patroni may just have been started: its answer is waited for, but not for long.
 now=$(date +%s)
 end=$((now + 20))
 while :; do
-    state=$(python3 - "$1" "$tls" <<'PYTHON'
+    state=$(python3 - "$1" <<'PYTHON'
 import json
 import ssl
 import sys
 import urllib.request
 
-address, tls = sys.argv[1:]
-context = ssl.create_default_context(cafile="/etc/koseki/pki/ca.crt")
-context.load_cert_chain(f"{tls}/server.crt", f"{tls}/server.key")
+import yaml
+
+with open("/etc/patroni/config.yml", encoding="utf-8") as file:
+    control = yaml.safe_load(file)["ctl"]
+address = sys.argv[1]
+context = ssl.create_default_context(cafile=control["cacert"])
+context.load_cert_chain(control["certfile"], control["keyfile"])
 try:
     with urllib.request.urlopen(f"https://{address}/patroni", context=context, timeout=5) as r:
         answer = json.load(r)
 except OSError as error:
-    answer = json.load(error) if hasattr(error, "code") else {"state": f"no answer: {error}"}
+    # Where TLS is refused, it goes by certificates of before a configuration that it has not read yet.
+    refused = isinstance(getattr(error, "reason", error), ssl.SSLError)
+    why = "it needs `systemctl reload patroni`" if refused else f"no answer: {error}"
+    answer = json.load(error) if hasattr(error, "code") else {"state": why}
 state = answer["state"]
 print("healthy" if state in ("running", "streaming") else state)
 PYTHON

@@ -25,7 +25,6 @@ from koseki_ops.supply import release, toolkit
 from koseki_ops.supply.mirror import verify_mirror
 from koseki_ops.trust import authorities, terminals
 from koseki_ops.trust.secrets import load_secrets
-from koseki_ops.trust.x509 import open_authority
 
 DEPLOYS = (
     "pyinfra_deploys/baseline/deploy.py",
@@ -68,7 +67,7 @@ def prepare(site: Site, inventory: Inventory) -> None:
     archive = release.folder_of(site) / f"{wanted.name}-{wanted.version}.tar.gz"
     release.verify(archive, release.signers_of(site))
     days = platform.certificate_policy.authority_days
-    open_authority(site.state / "pki", str(secrets["pki_ca_passphrase"]), days)
+    authorities.ensure_internal(site, str(secrets["pki_ca_passphrase"]), days)
     terminals.ensure_authority(site, platform)
     if site.is_lab:
         terminals.ensure_stand_ins(site, platform)

@@ -34,6 +34,7 @@ from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.site import Site
 from koseki_ops.supply.base_tree import ensure_tree
 from koseki_ops.supply.mirror import VAULT_SUITE
+from koseki_ops.trust.authorities import INTERNAL
 from koseki_ops.trust.secrets import load_secrets, read_password
 
 # The tree, the raw disk without its holes, the compressed one.
@@ -244,8 +245,8 @@ def _finish(
     """Make a machine's tree one that any machine may start from."""
     secrets = load_secrets(site)
     values = [*_values(secrets), read_password(site).decode()]
-    authority = site.build_lab.state / "pki/ca.crt"
-    known = x509.load_pem_x509_certificate(authority.read_bytes()) if authority.exists() else None
+    own_ones = [site.build_lab.state / folder / "ca.crt" for folder in INTERNAL]
+    known = [x509.load_pem_x509_certificate(it.read_bytes()) for it in own_ones if it.exists()]
     for found in sanitize.strip_identity(tree, values, known, origin.moment):
         on_progress(_("image: left out /{path}: {what}").format(path=found.path, what=found.what))
     own = files("koseki_ops.image").joinpath("files")

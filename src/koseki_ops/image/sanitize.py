@@ -68,11 +68,11 @@ class Found:
 
 
 def strip_identity(
-    tree: Path, secrets: Sequence[str], authority: x509.Certificate | None, moment: int
+    tree: Path, secrets: Sequence[str], authorities: Sequence[x509.Certificate], moment: int
 ) -> list[Found]:
     """Take away identity, traces and secrets; return the files that were removed for a secret.
 
-    authority: whose certificates go with their keys, its own included; moment: the build's, in
+    authorities: whose certificates go with their keys, their own included; moment: the build's, in
     seconds.
     """
     _clear(tree)
@@ -86,10 +86,9 @@ def strip_identity(
             for public in (f"{found.path}.pub", f"{found.path}-cert.pub"):
                 (tree / public).unlink(missing_ok=True)
             gone.append(found)
-    if authority:
-        for path in _certified(tree / "etc", authority):
-            path.unlink()
-            gone.append(Found(str(path.relative_to(tree)), "a certificate of the build lab"))
+    for path in list(_certified(tree / "etc", authorities)):
+        path.unlink()
+        gone.append(Found(str(path.relative_to(tree)), "a certificate of the build lab"))
     return gone
 
 
@@ -107,20 +106,32 @@ def _clear(tree: Path) -> None:
             link.unlink()
 
 
-def _certified(folder: Path, authority: x509.Certificate) -> Iterator[Path]:
-    """Yield the files that hold a certificate of an authority."""
+def _certified(folder: Path, authorities: Sequence[x509.Certificate]) -> Iterator[Path]:
+    """Yield the files that hold a certificate of one of these authorities."""
     for path in sorted(folder.rglob("*")):
         # The world's own authorities are a package's.
         if path.is_relative_to(folder / "ssl"):
             continue
-        if path.is_file() and not path.is_symlink() and CERTIFICATE in (data := path.read_bytes()):
-            for certificate in x509.load_pem_x509_certificates(data):
-                try:
-                    certificate.verify_directly_issued_by(authority)
-                except (ValueError, InvalidSignature):
-                    continue
-                yield path
-                break
+        if (
+            not path.is_file()
+            or path.is_symlink()
+            or CERTIFICATE not in (data := path.read_bytes())
+        ):
+            continue
+        if any(
+            _is_signed_by(certificate, authority)
+            for certificate in x509.load_pem_x509_certificates(data)
+            for authority in authorities
+        ):
+            yield path
+
+
+def _is_signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, InvalidSignature):
+        return False
+    return True
 
 
 def _remove(path: Path) -> None:

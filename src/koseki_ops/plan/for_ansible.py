@@ -135,6 +135,8 @@ def client_certificates(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any
             **vars(key_of(row["slug"])),
             "owner": row["unix_user"],
             "group": row["unix_user"],
+            "authority": "roles",
+            "usages": ["client"],
         }
         for row in rows
     ]

@@ -63,6 +63,8 @@ NOTED = (
     "ssh/hosts/*.pub",
     "ssh/uploads/*.pub",
     "pki/ca.crt",
+    "cluster/ca.crt",
+    "roles/ca.crt",
     "drift/manifests/*.json",
     # By the contents that the manifests speak of differences are shown.
     "drift/contents/*/*",
@@ -86,8 +88,8 @@ TAKE_OVER = f"""set -eu; umask 077; cd {STATE}
 listed=$(mktemp /run/koseki-listed.XXXXXX); trap 'rm -f "$listed"' EXIT
 rm -rf .new; mkdir .new; tar -x --no-same-owner -f - -C .new; cd .new
 find * -type f | sort >"$listed"
-rooms='mirror SITE/ssh/hosts SITE/ssh/uploads SITE/pki SITE/terminals SITE/link'
-rooms="$rooms SITE/drift/manifests SITE/drift/contents"
+rooms='mirror SITE/ssh/hosts SITE/ssh/uploads SITE/pki SITE/cluster SITE/roles'
+rooms="$rooms SITE/terminals SITE/link SITE/drift/manifests SITE/drift/contents"
 mkdir -p $rooms; chown -R root:{ACCOUNT} .
 find . -type f -exec chmod 0640 {{}} +; find . -type d -exec chmod 0750 {{}} +
 chmod 1770 . SITE SITE/ssh SITE/drift

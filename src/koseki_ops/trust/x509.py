@@ -33,8 +33,13 @@ from koseki_ops.core.language import _
 
 # Clocks may differ by this much; a certificate is valid from a little before now.
 BACKDATE = timedelta(minutes=5)
-# Who certifies hosts and their services.
+# Who certifies servers to whoever asks them.
 INTERNAL_CA = "koseki internal CA"
+# What a certificate's key may be used for, as roles name it.
+USAGES = {
+    "server": ExtendedKeyUsageOID.SERVER_AUTH,
+    "client": ExtendedKeyUsageOID.CLIENT_AUTH,
+}
 
 
 @dataclass(frozen=True)
@@ -153,7 +158,7 @@ def _general_names(names: Sequence[str]) -> list[x509.GeneralName]:
 
 
 def still_good(authority: Authority, request: Request, public_key: str, present: str) -> bool:
-    """Say whether a certificate (PEM) is ours, for this key and these names, and not old."""
+    """Say whether a certificate (PEM) is ours, for this key, these names and uses, and not old."""
     try:
         certificate = x509.load_pem_x509_certificate(present.encode())
         certificate.verify_directly_issued_by(authority.certificate)
@@ -166,6 +171,7 @@ def still_good(authority: Authority, request: Request, public_key: str, present:
         and certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
         == request.common_name
         and _names_of(certificate) == set(_general_names(request.names))
+        and _usages_of(certificate) == set(request.usages)
         # One that was made while this clock was ahead holds nowhere yet.
         and certificate.not_valid_before_utc <= now
         and left > timedelta(days=request.renew_days)
@@ -175,6 +181,14 @@ def still_good(authority: Authority, request: Request, public_key: str, present:
 def _names_of(certificate: x509.Certificate) -> set[x509.GeneralName]:
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return set()
+    return set(extension.value)
+
+
+def _usages_of(certificate: x509.Certificate) -> set[x509.ObjectIdentifier]:
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
     except x509.ExtensionNotFound:
         return set()
     return set(extension.value)

@@ -70,7 +70,7 @@ class Cluster:
         self.settings.write_text(
             "# settings\n"
             f"ETCD_ADVERTISE_CLIENT_URLS={MEMBERS[1]}\nETCD_QUOTA_BACKEND_BYTES={QUOTA}\n"
-            "ETCD_TRUSTED_CA_FILE=/ca\nETCD_CERT_FILE=/crt\nETCD_KEY_FILE=/key\n"
+            "ETCDCTL_CACERT=/ca\nETCDCTL_CERT=/crt\nETCDCTL_KEY=/key\n"
         )
         self.path = f"{folder}:{os.environ['PATH']}"
 

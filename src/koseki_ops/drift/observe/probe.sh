@@ -130,12 +130,12 @@ part_etcd() {
         return 0
     fi
     # Read as systemd reads it: values are plain words.
-    settings=$(awk -F= '/^ETCD_((CERT|KEY|TRUSTED_CA)_FILE|LISTEN_CLIENT_URLS)=/ { gsub(/[^A-Za-z0-9_.\/:,-]/, "", $2); print $1 "=" $2 }' /etc/default/etcd)
+    settings=$(awk -F= '/^(ETCDCTL_(CACERT|CERT|KEY)|ETCD_LISTEN_CLIENT_URLS)=/ { gsub(/[^A-Za-z0-9_.\/:,-]/, "", $2); print $1 "=" $2 }' /etc/default/etcd)
     eval "$settings"
     # The Go runtime reserves more address space than it uses.
     (ulimit -S -v unlimited; timeout $((6 * patience)) env GOMAXPROCS=1 GOGC=off GOMEMLIMIT=40MiB ETCDCTL_API=3 etcdctl --command-timeout=$((4 * patience))s \
-        --endpoints="${ETCD_LISTEN_CLIENT_URLS##*,}" --cacert="$ETCD_TRUSTED_CA_FILE" --cert="$ETCD_CERT_FILE" \
-        --key="$ETCD_KEY_FILE" member list)
+        --endpoints="${ETCD_LISTEN_CLIENT_URLS##*,}" --cacert="$ETCDCTL_CACERT" --cert="$ETCDCTL_CERT" \
+        --key="$ETCDCTL_KEY" member list)
 }
 part_database() {
     [ "$servers" ] || { echo absent; return 0; }
