@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import write_atomic
 from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import ask, run
 
@@ -61,7 +62,7 @@ def sign(path: Path, key: Path, namespace: str, tail: str = ".sig") -> Path:
             )
     signature = path.with_name(path.name + tail)
     argv = ["ssh-keygen", "-q", "-Y", "sign", "-n", namespace, "-f", str(key)]
-    signature.write_bytes(ask(argv, stdin=path.read_bytes(), error=_not_signed).out)
+    write_atomic(signature, ask(argv, stdin=path.read_bytes(), error=_not_signed).out)
     return signature
 
 

@@ -10,7 +10,6 @@ with its list of revoked ones.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.core.files import write_atomic
+from koseki_ops.core.files import write_atomic, write_private
 from koseki_ops.core.language import _
 from koseki_ops.plan.model import Platform, Terminal
 from koseki_ops.plan.site import Site
@@ -274,7 +273,7 @@ def ensure_stand_ins(site: Site, platform: Platform) -> None:
         path = folder / f"{row.id}.crt"
         present = path.read_text(encoding="ascii") if path.exists() else ""
         if not still_good(authority, request, public, present) or _serial(present) in gone:
-            path.write_bytes(_keep(site, sign(authority, request, public)).read_bytes())
+            write_atomic(path, _keep(site, sign(authority, request, public)).read_bytes())
     if all((folder / f"{name}.crt").exists() for name in NEVER_ADMITTED):
         return
     first = _request(platform, platform.terminals[0])
@@ -301,8 +300,7 @@ def _stand_in_key(path: Path) -> str:
     """Return the public half of a stand-in's key (PEM), made at first use."""
     if not path.exists():
         made = ec.generate_private_key(ec.SECP256R1())
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        pem = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        write_private(path, pem)
     key = load_pem_private_key(path.read_bytes(), None)
     return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()

@@ -6,7 +6,6 @@ private key travels.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import write_atomic, write_private
 from koseki_ops.core.language import _
 
 # Clocks may differ by this much; a certificate is valid from a little before now.
@@ -126,11 +126,9 @@ def _make_authority(folder: Path, passphrase: str, days: int, common_name: str) 
     encrypted = key.private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase.encode())
     )
-    handle = os.open(folder / "ca.key", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(encrypted)
+    write_private(folder / "ca.key", encrypted)
     # The certificate comes last: it says that the CA is whole.
-    (folder / "ca.crt").write_bytes(certificate.public_bytes(Encoding.PEM))
+    write_atomic(folder / "ca.crt", certificate.public_bytes(Encoding.PEM))
 
 
 def _key_usage(*, authority: bool) -> x509.KeyUsage:

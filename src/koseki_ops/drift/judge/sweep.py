@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import write_private
 from koseki_ops.core.formatting import in_short
 from koseki_ops.drift.judge import manifest as manifests
 from koseki_ops.drift.judge.causes import diff, finding, on_host
@@ -432,7 +433,7 @@ def keep_contents(site: Site, made: Iterable[Manifest]) -> None:
             if len(content) <= KEPT_BYTES and not PRIVATE_KEY.search(content):
                 kept = _content_path(site, hashlib.sha256(content).hexdigest())
                 kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                kept.write_bytes(content)
+                write_private(kept, content)
 
 
 def drop_contents(site: Site, hosts: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import write_atomic
 from koseki_ops.core.foreign import rows_from
 from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import run
@@ -74,8 +75,7 @@ def keep_key(site: Site, platform: Platform, slug: str, file: Path) -> Path:
             _("get the .pub file of its registry's key from the municipality (docs/link.md)"),
         )
     path = folder_of(site) / f"{slug}.pub"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text.rstrip("\n") + "\n", encoding="ascii")
+    write_atomic(path, text.rstrip("\n") + "\n")
     return path
 
 
