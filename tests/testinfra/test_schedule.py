@@ -137,7 +137,8 @@ cd / && setpriv --reuid={account} --regid={account} --clear-groups sh -c '
     for command in "id -u" "sh -c id" "{program} --version" "-u postgres id" "-e /etc/hosts"; do
         if sudo -n $command >/dev/null 2>&1; then echo "$command"; fi
     done'
-find {program} /usr/local/lib/koseki-inspect ! -type l \\( ! -user root -o -perm /022 \\)
+find {program} /usr/local/lib/koseki-inspect -ignore_readdir_race ! -type l \\
+    \\( ! -user root -o -perm /022 \\)
 """
 # By sudo's own list: a rule a line.
 MAY_SUDO = "sudo -l -U {account} | sed '1,/may run the following/d; s/^ *//'"

@@ -94,7 +94,8 @@ def questions(plan: Plan, host: str) -> Questions:
         )
         asked["roles"] = ROLES
         asked["functions"] = (
-            f"runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 <<'SQL'\n{each}SQL"
+            "PGOPTIONS='-c search_path=pg_catalog' runuser -u postgres -- psql -XAtq "
+            f"-v ON_ERROR_STOP=1 <<'SQL'\n{each}SQL"
         )
     if plan.is_in(host, "db_clients"):
         asked["doors"] = DOORS

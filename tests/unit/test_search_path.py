@@ -26,6 +26,7 @@ LEFT_OPEN = {
     "roles/pgbackrest/files/copies-state.sh": ONLY_POSTGRES,
     "roles/postgresql/files/etc/systemd/system/koseki-standby-snapshot.service": ONLY_POSTGRES,
     "src/koseki_ops/verify/plugin.py": ONLY_POSTGRES,
+    "tests/testinfra/test_certificates.py": ONLY_POSTGRES,
     "tests/testinfra/test_databases.py": ONLY_POSTGRES,
     "tests/testinfra/test_replication.py": ONLY_POSTGRES,
     "tests/testinfra/test_takeover.py": AS_A_MUNICIPALITY,

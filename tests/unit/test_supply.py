@@ -23,6 +23,7 @@ from koseki_ops.plan.site import Site, project_root
 from koseki_ops.remote.ssh_config import ensure_site_ssh
 from koseki_ops.supply import release, toolkit
 from koseki_ops.supply.release_cli import release_group
+from koseki_ops.trust.secrets import init_secrets
 from release_samples import source
 
 ROOT = project_root()
@@ -42,6 +43,17 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
         (root / name).symlink_to(ROOT / name)
     monkeypatch.setenv("KOSEKI_ROOT", str(root))
     return Site.open(name="mine")
+
+
+@pytest.fixture
+def site_with_secrets(site: Site) -> Site:
+    """The checkout with secrets of its own, which what is handed over is held against."""
+    inventories = site.root / "inventories"
+    inventories.unlink()
+    ignore = shutil.ignore_patterns("secrets.yml")
+    shutil.copytree(ROOT / "inventories", inventories, symlinks=True, ignore=ignore)
+    init_secrets(site)
+    return site
 
 
 def call(group: Group, *words: str) -> Result:
@@ -121,8 +133,11 @@ def hosts(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     shutil.rmtree(site.run_dir, ignore_errors=True)
 
 
-def test_what_is_noted_goes_to_the_watch_host_when_it_is_another(site: Site, hosts: Hosts) -> None:
+def test_what_is_noted_goes_to_the_watch_host_when_it_is_another(
+    site_with_secrets: Site, hosts: Hosts
+) -> None:
     """One question; what lies there already is not sent."""
+    site = site_with_secrets
     hosts.answer(Answer("cat /var/lib/koseki-watch/.handed-over", "nothing\n"), Answer("tar -x"))
     assert toolkit.hand_over(site, HOST) == ""
     asked = hosts.asked()
@@ -138,8 +153,9 @@ def test_what_is_noted_goes_to_the_watch_host_when_it_is_another(site: Site, hos
     assert toolkit.hand_over(site, HOST) == "tar: no space"
 
 
-def test_a_watch_host_that_is_away_is_told_apart(site: Site, hosts: Hosts) -> None:
+def test_a_watch_host_that_is_away_is_told_apart(site_with_secrets: Site, hosts: Hosts) -> None:
     """Nothing is sent to it; why is the answer."""
+    site = site_with_secrets
     hosts.answer()
     assert toolkit.hand_over(site, HOST).endswith("No route to host")
     assert len(hosts.asked()) == 1

@@ -15,8 +15,8 @@ from koseki_ops.verify.runner import known_suites, suite_files
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = (
-    "accounts application backup certificates databases etcd flows gateway isolation kernel link "
-    "locks packages replication requests schedule ssh takeover text time vault"
+    "accounts application backup certificates databases etcd flows gateway isolation kernel keys "
+    "link locks packages replication requests schedule shares ssh takeover text time traces vault"
 )
 
 
