@@ -23,6 +23,8 @@ SHARES = {
     "app": (13, ("256MB", "5min", "2min", "15min")),
     "link": (5, ("512MB", "10min", "5min", "30min")),
     "takeover": (7, ("256MB", "1min", "1min", "5min")),
+    # One program comes as each owner in turn, with a release's files.
+    "owner": (1, ("1GB", "10min", "1min", "15min")),
     "operator": (3, ("1GB", "30min", "10min", "2h")),
 }
 TIMES = ("statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
