@@ -153,7 +153,8 @@ def test_a_door_that_was_broken_off_is_undone(platform: Platform) -> None:
     """
     assert unchanged(platform, *BASELINE)
     sshd, reload = "/etc/ssh/sshd_config.d/10-koseki.conf", "systemctl reload ssh.service"
-    lock_out = f'cp -p {sshd} {ROLLBACK}/0 && echo "DenyUsers *" >>{sshd} && {reload}'
+    # At the top: what stands behind a `Match` is for those alone.
+    lock_out = f'cp -p {sshd} {ROLLBACK}/0 && sed -i "1i DenyUsers *" {sshd} && {reload}'
     goes_on_after(platform, f"cp -p {ROLLBACK}/0 {sshd} && {reload}", lock_out)
     assert unchanged(platform, *BASELINE)
 
