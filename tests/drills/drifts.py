@@ -399,7 +399,7 @@ def of_one_database(municipality: str) -> Iterator[tuple[str, str, str, Cause, s
     function = "CREATE FUNCTION public.seeded() RETURNS int LANGUAGE sql SECURITY DEFINER "
     definer = psql(f"{function}AS 'SELECT 1'", municipality)
     yield definer, "definer", f"{municipality} public.seeded()", UNMANAGED, ""
-    extension = psql("CREATE EXTENSION pgcrypto", municipality)
+    extension = psql("CREATE EXTENSION pgcrypto SCHEMA public", municipality)
     yield extension, "extension", f"{municipality} pgcrypto", UNMANAGED, ""
 
 
