@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.verify.batch import DELIMITER, CommandResult, Question, assemble, parse
+from koseki_ops.verify.batch import ARGUMENT, DELIMITER, CommandResult, Question, assemble, parse
 
 
 def run(questions: dict[str, Question], tmp_path: Path) -> dict[str, CommandResult]:
@@ -135,3 +137,21 @@ def test_what_is_no_json_says_what_came() -> None:
     """What is no json says what came."""
     with pytest.raises(AssertionError, match="went wrong"):
         _ = CommandResult(1, b"", b"it went wrong").json
+
+
+def test_every_unit_that_a_suite_names_can_be_asked_for_its_journal() -> None:
+    """Whatever is red is shown with its unit's journal, by the unit's name or its pattern."""
+    suites = Path(__file__).resolve().parents[1] / "testinfra"
+    units = {
+        word.value
+        for path in suites.glob("test_*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+        if call.func.id in {"expect", "check"}
+        for word in call.args[2:]
+        if isinstance(word, ast.Constant) and isinstance(word.value, str)
+        if re.fullmatch(r"[a-z][a-z0-9@.*-]*", word.value)
+    }
+    assert len(units) > 5
+    assert any("*" in unit for unit in units)
+    assert [unit for unit in units if not ARGUMENT.fullmatch(unit)] == []

@@ -52,7 +52,7 @@ tar -C "$answers" -cf - .
 EXIT_CODE = re.compile(rb"[0-9]{1,3}")
 AGAIN = N_("run `koseki verify SUITE --limit HOST` again")
 DELIMITER = "end_of_question_7f3a"
-ARGUMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9@:_.-]{0,99}")
+ARGUMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9@:_.-]{0,98}\*?")
 # One word a verification: what an earlier one left behind cannot be taken for this one's.
 NONCE = secrets.token_hex(12)
 
