@@ -64,23 +64,7 @@ def seeds(manifests: Mapping[str, Manifest], leader: str, each: int) -> Iterator
         yield from changed_rows(host, manifest, each)
         yield from unmanaged_files(host, each)
         yield from unmanaged_rows(host, each)
-        yield from of_vaults(host, manifest)
     yield from of_databases(manifests, leader, each)
-
-
-def of_vaults(host: str, manifest: Manifest) -> Iterator[Seed]:
-    """Yield what root of a vault's host can do to what is sealed: the oldest generation goes.
-
-    What is left is whole by itself, and koseki-seal says so; the last sweep knew of it.
-    """
-    for path in manifest.items["file"]:
-        if path.startswith("/etc/koseki/vaults/") and path.endswith(".conf"):
-            vault = path.rpartition("/")[2].removesuffix(".conf")
-            script = (
-                f"cd /srv/vault/{vault}-sealed/generations && set -- *.manifest && "
-                f'chattr -i "$1" && rm "$1" && koseki-seal verify {vault} >/dev/null'
-            )
-            yield Seed(host, script, "seal", vault, CHANGED, "generations")
 
 
 # An empty file has no first line to change.
