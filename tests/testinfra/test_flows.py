@@ -24,6 +24,17 @@ UDP_SAMPLE = (53, 69, 514)
 INBOUND = range(1, 151)
 # A packet that is dropped is not answered at all: how long to wait for nothing, and for something.
 SHUT_SECONDS, OPEN_SECONDS = "1.5", str(ANSWER_SECONDS)
+# What is there in both of two looks: a client that asks by UDP (time, names) has a socket that looks
+# like a listener's for as long as it waits, on a number of the kernel's choice.
+LISTENING = r"""
+for look in 1 2; do
+    there=$(ss -Hlntu) || exit 1
+    printf '%s\n' "$there" | sed "s/^/$look /"
+    if [ $look = 1 ]; then sleep 1; fi
+done | awk '
+    { name = $2 " " $3 " - - " $6; if (!(($1, name) in seen)) { seen[$1, name]; looks[name]++ } }
+    END { for (name in looks) if (looks[name] == 2) print name }'
+"""
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,7 @@ def questions(plan: Plan, host: str) -> Questions:
         "probes": Question(from_host(jobs), aside=True),
         "rules": "nft -j list ruleset",
         "routes": "ip route show; ip -6 route show default",
-        "listening": "ss -Hlntu",
+        "listening": Question(LISTENING, aside=True),
         "forwarding": "cat /proc/sys/net/ipv4/ip_forward",
         "boot": "systemctl is-enabled nftables.service",
     }
