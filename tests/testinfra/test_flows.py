@@ -24,8 +24,8 @@ UDP_SAMPLE = (53, 69, 514)
 INBOUND = range(1, 151)
 # A packet that is dropped is not answered at all: how long to wait for nothing, and for something.
 SHUT_SECONDS, OPEN_SECONDS = "1.5", str(ANSWER_SECONDS)
-# What is there in both of two looks: a client that asks by UDP (time, names) has a socket that looks
-# like a listener's for as long as it waits, on a number of the kernel's choice.
+# What is there in both of two looks: a client that asks by UDP (time, names) has a socket that
+# looks like a listener's for as long as it waits, on a number of the kernel's choice.
 LISTENING = r"""
 for look in 1 2; do
     there=$(ss -Hlntu) || exit 1
