@@ -368,7 +368,7 @@ def test_the_engines_are_recorded_as_persons_are(plan: Plan, facts: Facts) -> No
 @on_hosts("all")
 def test_no_way_to_unseal_is_unrecorded(facts: Facts) -> None:
     """Both calls by which a file loses its immutable flag are recorded (K-04)."""
-    calls = {"a1=0x40086602", "a1=0x401c5820"}
+    calls = {"a1=0x40086602", "a1=0x401C5820"}
     sealed = [line for line in facts["audit file"].lines if line.endswith("-F key=sealed")]
     seen = {call for call in calls if any(f" -F {call} " in line for line in sealed)}
     expect(seen, calls, facts.remedy)
