@@ -1,4 +1,4 @@
-"""Work that one process does at a time: whoever comes second is refused at once."""
+"""Work that one process does at a time: whoever comes second is refused at once, or waits."""
 
 from __future__ import annotations
 
@@ -34,4 +34,13 @@ def exclusive(path: Path, taken: str) -> Iterator[None]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
+        yield
+
+
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Hold a lock file while the block runs, after whoever holds it now; its folder is private."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with path.open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield

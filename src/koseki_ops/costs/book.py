@@ -7,7 +7,6 @@ payment that was noted by mistake is taken back by a row of its own.
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from pydantic import ValidationError
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
+from koseki_ops.core.locks import in_turn
 from koseki_ops.costs.bills import Bill, Stage
 from koseki_ops.evidence.ledger import Ledger, Row
 from koseki_ops.plan.site import Site
@@ -88,9 +88,7 @@ class Book:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Read all of it, and be the only one who records until the end."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self.folder / LOCK).open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with in_turn(self.folder / LOCK):
             self.read()
             yield
 

@@ -7,7 +7,6 @@ is killed at any moment has recorded an event or none.
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
+from koseki_ops.core.locks import in_turn
 from koseki_ops.duplicates import effects, rules
 from koseki_ops.duplicates.events import Event, from_record, to_record
 from koseki_ops.duplicates.model import Key, MunicipalityState, Policy, Row
@@ -78,9 +78,7 @@ class History:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Read all of it, and be the only one who records until the end."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self.folder / LOCK).open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with in_turn(self.folder / LOCK):
             self.read()
             yield
 

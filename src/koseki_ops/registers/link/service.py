@@ -16,12 +16,12 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.files import write_atomic
 from koseki_ops.core.foreign import rows_from
 from koseki_ops.core.language import _
-from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Platform
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.run import run as run_on
 from koseki_ops.remote.ssh_config import ensure_site_ssh
+from koseki_ops.trust.signatures import make_pair
 
 PROGRAM = "/usr/local/sbin/koseki-link"
 # One key, of the only kind that the exchange admits; what stands before it would be options.
@@ -83,22 +83,7 @@ def ensure_stand_ins(site: Site, platform: Platform) -> None:
     """Keep a key for the registry of each town of the plan, which a lab plays."""
     for municipality in platform.municipalities:
         key = stand_in_of(site, municipality.slug)
-        if not key.exists():
-            key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            run(
-                [
-                    "ssh-keygen",
-                    "-q",
-                    "-t",
-                    "ed25519",
-                    "-N",
-                    "",
-                    "-C",
-                    municipality.slug,
-                    "-f",
-                    str(key),
-                ]
-            )
+        make_pair(key, municipality.slug)
         keep_key(site, platform, municipality.slug, key.with_suffix(".pub"))
 
 
