@@ -16,6 +16,7 @@ from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Everywhere, Facts, Questions, on_hosts
+from koseki_ops.verify.proxy import CONNECTIONS, abandoned
 from koseki_ops.verify.registers import is_leader, psql
 
 # What the server says when it turns somebody away for who they are; an error of the network or of
@@ -121,6 +122,7 @@ def questions(plan: Plan, host: str) -> Questions:
         asked["places"] = "stat -c '%n %U %a' /var/lib/koseki/tablespaces/*"
     if host in clients(plan):
         asked["accounts"] = "getent passwd"
+        asked["connections"] = Question(CONNECTIONS, aside=True)
         for municipality in plan.joined:
             asked[f"attempts of {municipality.slug}"] = Question(
                 attempts(plan, host, municipality), aside=True
@@ -188,6 +190,20 @@ def test_reads_go_to_the_second_recording(
         "see whether a replica runs (`koseki verify replication`)",
         "haproxy",
     )
+
+
+@on_hosts("db_clients")
+def test_who_left_holds_no_place_at_a_door(plan: Plan, facts: Facts) -> None:
+    """A door has so many places: the proxy gives back each, after a server was lost, too (K-01)."""
+    doors, left = abandoned(facts["connections"].text)
+    wanted = {
+        (f"koseki-{municipality.slug}", str(port))
+        for municipality in plan.joined
+        for port in (plan.ports.proxy_leader, plan.ports.proxy_replica)
+    }
+    remedy = f"run `systemctl restart haproxy` on {facts.host}; programs connect anew by themselves"
+    expect(sorted(wanted - doors), [], remedy, "haproxy")
+    expect(left, [], remedy, "haproxy")
 
 
 def test_the_catalogue_lets_no_municipality_into_another(

@@ -47,6 +47,11 @@ class LinkPolicy(Table):
     """How old that statement may be, in hours."""
 
 
+# What the proxies' configuration says: how long an attempt to connect lasts, and how many checks a
+# server's connections are cut after it takes no new ones (roles/db_proxy, haproxy.cfg.j2).
+PROXY_CONNECT_MS, PROXY_CHECKS_UNTIL_CUT = 1500, 2
+
+
 class TimingProfile(Table):
     """Patroni's and the proxies' timings; seconds unless the name says otherwise."""
 
@@ -75,6 +80,18 @@ class TimingProfile(Table):
                     "would lose its key while it still retries: raise ttl or lower the "
                     "others"
                 ).format(needed=needed, ttl=self.ttl)
+            )
+        # Checks that fail at once come fastest; the first ones are made twice as often.
+        every, fall = self.proxy_check_interval_ms, self.proxy_check_fall
+        last_new = every + (fall - 1) * every / 2
+        cut = (fall + PROXY_CHECKS_UNTIL_CUT - 1) * every
+        if cut < last_new + PROXY_CONNECT_MS:
+            raise ValueError(
+                _(
+                    "a proxy would cut a server's connections {cut} ms after it fails, while some "
+                    "may still be made ({needed} ms): raise proxy_check_interval_ms "
+                    "or proxy_check_fall"
+                ).format(cut=cut, needed=round(last_new + PROXY_CONNECT_MS))
             )
         return self
 
