@@ -21,6 +21,7 @@ import pytest
 
 import testinfra
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import write_atomic
 from koseki_ops.core.formatting import SHOWN_LENGTH, in_short, printable
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.site import Site
@@ -390,7 +391,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         }
         _add_journals(plan, results)
     results.finished_at = time.time()
-    Path(target).write_text(json.dumps(results.as_json(), ensure_ascii=False), encoding="utf-8")
+    write_atomic(Path(target), json.dumps(results.as_json(), ensure_ascii=False))
 
 
 def _state(plan: Plan, host: str, reply: HostResults | None) -> HostState:
