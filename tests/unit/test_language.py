@@ -32,29 +32,43 @@ from koseki_ops.plan.pydantic_faults import SENTENCES
 from koseki_ops.plan.site import project_root
 from koseki_ops.reference.commands import commands
 from koseki_ops.reference.messages import messages
+from koseki_ops.verify.runner import SUITE_FOLDER
 
 ROOT = project_root()
 PROGRAMS = PACKAGE
 TEXT = (PACKAGE / CATALOGUE).read_text(encoding="utf-8")
 JAPANESE = language.read_catalogue(TEXT)
 MESSAGES = messages(ROOT)
-# Rooms whose sentences are a developer's, or a machine's of the lab, and the suites' own side:
-# docs/language.md says why.
-ENGLISH_ALONE = (
-    *("bench/", "reference/", "lab/counters.py", "lab/stand_in_relay.py"),
-    "verify/plugin.py",
-)
+SUITES = ROOT / SUITE_FOLDER
+# Rooms whose sentences are a developer's, or a machine's of the lab: docs/language.md says why.
+ENGLISH_ALONE = ("bench/", "reference/", "lab/counters.py", "lab/stand_in_relay.py")
 # A call that a person reads: its name, and which of its arguments; None: all.
 SINKS: dict[str, tuple[int, ...] | None] = {
     **dict.fromkeys(("ClickException", "UsageError", "BadParameter", "ConnectError"), (0,)),
     **dict.fromkeys(("echo", "secho", "confirm", "prompt", "say", "on_progress", "step"), (0,)),
     "exclusive": (1,),
 }
+# A suite's: what is expected in words, what was seen where a literal says it, and the remedy. What
+# `expect` compares is a value.
+SINKS_OF_SUITES = {"check": (1, 2, 3), "expect": (2,), "not_verified": (0,), "skip": (0,)}
 # Of the plan and of what is agreed, a ValueError is a finding, whose sentence is read.
 SINKS_OF_ROOM: dict[str, dict[str, tuple[int, ...]]] = {
     "plan/": {"ValueError": (0,), "Finding": (2, 3), "finding": (1, 2), "Form": (1, 2)},
     "costs/": {"ValueError": (0,)},
+    "verify/": SINKS_OF_SUITES,
+    f"{SUITE_FOLDER}/": SINKS_OF_SUITES,
 }
+# What a suite expects word for word of a machine.
+OF_A_MACHINE = frozenset(
+    {
+        *("Permission denied", "Permission denied (publickey)", "www-data", "archive-push"),
+        *("wal_level replica", "root postgres 640", "install usb-storage /bin/false"),
+        *("internal-sftp without links", "vault", "file:/", "chroot {}", "{}: MemoryMax"),
+        *("OnCalendar={} ;", "-S execve,execveat -F euid=0 -F auid={} -F key=as-root"),
+    }
+)
+# Arguments of such a call that are given by name.
+BY_NAME = frozenset({"expected", "remedy", "reason"})
 # What makes a text fit for a line, and shows it.
 SHORTENED = frozenset({"one_line", "in_short", "painted", "unbroken"})
 # Programs, units, keys: no words of a language.
@@ -182,11 +196,13 @@ def test_the_reader_reads_our_catalogue_as_babel_does() -> None:
 
 
 def sources() -> Iterator[tuple[str, ast.Module]]:
-    """Yield each program whose sentences are translated, by its place in the package."""
+    """Yield each program whose sentences are translated, by its place: the package's, a suite's."""
     for path in sorted(PROGRAMS.rglob("*.py")):
         name = str(path.relative_to(PROGRAMS))
         if not name.startswith(ENGLISH_ALONE):
             yield name, ast.parse(path.read_text(encoding="utf-8"))
+    for path in sorted(SUITES.glob("test_*.py")):
+        yield str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))
 
 
 SOURCES = dict(sources())
@@ -214,10 +230,12 @@ def untranslated(node: ast.AST) -> Iterator[str]:
     if called(node) in {"_", "N_", "ngettext"}:
         return
     if isinstance(node, ast.Constant):
-        yield from words(node.value) if isinstance(node.value, str) else ()
+        is_ours = isinstance(node.value, str) and node.value not in OF_A_MACHINE
+        yield from words(str(node.value)) if is_ours else ()
     elif isinstance(node, ast.JoinedStr):
         pieces = [str(p.value) if isinstance(p, ast.Constant) else "{}" for p in node.values]
-        yield from words("".join(pieces))
+        text = "".join(pieces)
+        yield from words(text) if text not in OF_A_MACHINE else ()
     for part in parts(node):
         yield from untranslated(part)
 
@@ -264,19 +282,30 @@ def assigned(function: ast.FunctionDef) -> dict[str, list[ast.expr]]:
     return found
 
 
+def returned(function: ast.FunctionDef) -> list[ast.expr]:
+    """Return what a function may end with."""
+    found = (node.value for node in ast.walk(function) if isinstance(node, ast.Return))
+    return [value for value in found if value is not None]
+
+
 def read_by_a_person(name: str, tree: ast.Module) -> Iterator[tuple[int, ast.expr]]:
     """Yield what a program shows: arguments, and what a local variable among them was given."""
     sinks: dict[str, tuple[int, ...] | None] = dict.fromkeys(ERRORS) | SINKS
     for room in (room for room in SINKS_OF_ROOM if name.startswith(room)):
         sinks |= SINKS_OF_ROOM[room]
-    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    made = {function.name: returned(function) for function in functions}
+    for function in functions:
         variables = assigned(function)
         for node in ast.walk(function):
             if not isinstance(node, ast.Call) or called(node) not in sinks:
                 continue
             places = sinks[called(node)] or range(len(node.args))
-            for argument in (node.args[n] for n in places if n < len(node.args)):
+            given = [node.args[n] for n in places if n < len(node.args)]
+            for argument in [*given, *(k.value for k in node.keywords if k.arg in BY_NAME)]:
                 yield node.lineno, argument
+                if called(argument) in made and name.startswith(str(SUITE_FOLDER)):
+                    yield from ((node.lineno, value) for value in made[called(argument)])
                 for variable in names(argument):
                     yield from ((node.lineno, value) for value in variables.get(variable, ()))
 
@@ -326,6 +355,8 @@ def test_what_is_translated_is_a_literal() -> None:
         if isinstance(node, ast.Call)
         and called(node) in {"_", "N_"}
         and not isinstance(node.args[0], simple)
+        # A docstring's first sentence is brought into the catalogue from the suites themselves.
+        and called(node.args[0]) != "first_sentence"
     ]
     assert put_together == []
 
