@@ -127,6 +127,84 @@ def test_the_catalogue_has_no_guesses_and_nothing_that_is_gone() -> None:
     assert JAPANESE.keys() == {message.text for message in MESSAGES}
 
 
+def terms() -> dict[str, set[str]]:
+    """Return each word of the glossary with its Japanese, that of its other meanings included."""
+    found: dict[str, set[str]] = {}
+    for line in (ROOT / "docs/glossary.md").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("| ") or line.startswith("| word |"):
+            continue
+        english, japanese = (cell.strip() for cell in line.strip("|").split("|")[:2])
+        words, forms = english.split(", "), re.sub("（.*?）", "", japanese).split("、")
+        for number, word in enumerate(words):
+            found.setdefault(word, set()).update(
+                {forms[number]} if len(words) == len(forms) else set(forms)
+            )
+    return found
+
+
+TERMS = terms()
+
+
+def wrong_terms(english: str, japanese: str) -> list[str]:
+    """Return the words of the glossary that a translation has no Japanese of.
+
+    A word that stands in the translation as well is a name, and no word.
+    """
+    plain = re.sub(
+        r"\bkoseki [a-z-]+|[\w./-]*[._\[][\w./\]{}-]+|\{[^}]*\}|\"[^\"]*\"", " ", english
+    )
+    found = []
+    for word, forms in TERMS.items():
+        ending = rf"{word.removesuffix('y')}(?:y|ies|s|es|d|ed|ing)?"
+        met = re.search(rf"(?<![\w-]){ending}(?![\w-])", CODE.sub(" ", plain), re.IGNORECASE)
+        if met and met[0].lower() not in japanese and not any(form in japanese for form in forms):
+            found.append(word)
+    return found
+
+
+def test_a_thing_has_one_name_in_japanese() -> None:
+    """The glossary's, or that of a word's other meaning, which the glossary has as well."""
+    assert len(TERMS) > 60
+    wrong = [(text, found) for text in JAPANESE if (found := wrong_terms(text, JAPANESE[text]))]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("english", "japanese", "found"),
+    [
+        ("run it on the control node", "運用端末で実行してください。", ["control node"]),
+        ("two municipalities", "二つの自治体", ["municipality"]),
+        ("the vault `vault` answers", "金庫が応答します", ["vault"]),
+        ("run `koseki lab up`", "`koseki lab up` を実行してください。", []),
+        ("The leader leads.", "リーダーです。", []),
+    ],
+)
+def test_another_name_would_be_seen(english: str, japanese: str, found: list[str]) -> None:
+    """It would be no test of the catalogue otherwise."""
+    assert wrong_terms(english, japanese) == found
+
+
+def test_a_word_of_katakana_is_spelt_in_one_way() -> None:
+    """With its long mark or without: サーバー and サーバ would be two things."""
+    text = " ".join(JAPANESE.values())
+    words = set(re.findall("[ァ-ヴー]{3,}", text))
+    assert sorted(word for word in words if f"{word}ー" in words) == []
+
+
+def test_a_sentence_is_polite() -> None:
+    """敬体, as an office writes to a person; what a check is about ends in こと and is none."""
+    plain = re.compile("(?:[うくすつぬむるい]|だ|ない|である)。")
+    polite = re.compile("(?:ます|ません|です|でした|ました|ください|しょう)。")
+    wrong = [
+        japanese
+        for japanese in JAPANESE.values()
+        # Exit codes are a list of what may be, not sentences to somebody.
+        if plain.search(polite.sub(" ", japanese.partition("終了コード")[0]))
+        and not re.search("(?:こと|：).*（K-", japanese)
+    ]
+    assert wrong == []
+
+
 VALUE = "‹value›"
 
 
