@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from datetime import UTC, date, datetime, timedelta
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Operator
 from koseki_ops.verify.batch import Question
@@ -109,7 +110,7 @@ def test_operators_end_on_their_day(plan: Plan, facts: Facts) -> None:
         seen = expiry(facts, operator.id)
         check(
             seen in {str(last), str(last + timedelta(days=1))},
-            f"{operator.id} ends after {last}",
+            _("{id} ends after {last}").format(id=operator.id, last=last),
             seen,
             facts.remedy,
         )
@@ -121,13 +122,17 @@ def test_ended_operators_are_locked_and_keep_their_id(plan: Plan, facts: Facts) 
     today = datetime.now(tz=UTC).date()
     for operator in ended(plan):
         if operator not in plan.operators_on(facts.host):
-            expect(accounts(facts).get(operator.id), None, f"lock it; {facts.remedy}")
+            expect(
+                accounts(facts).get(operator.id),
+                None,
+                _("lock it; {remedy}").format(remedy=facts.remedy),
+            )
             continue
         expect(f"{operator.id} {status(facts).get(operator.id)}", f"{operator.id} L", facts.remedy)
         seen = expiry(facts, operator.id)
         check(
             seen != "no end" and date.fromisoformat(seen) <= today,
-            f"{operator.id} has expired",
+            _("{id} has expired").format(id=operator.id),
             seen,
             facts.remedy,
         )
@@ -137,7 +142,7 @@ def test_ended_operators_are_locked_and_keep_their_id(plan: Plan, facts: Facts) 
 def test_ended_operators_cannot_log_in(plan: Plan, host_name: str, everywhere: Everywhere) -> None:
     """Even a certificate that the platform's CA signs for an ended person is refused (K-11)."""
     if not ended(plan):
-        not_verified("no operator has ended")
+        not_verified(_("no operator has ended"))
     everywhere[host_name]  # a host that is away refuses everybody: that would prove nothing
     control = f"{plan.platform.automation_account}@{host_name}"
     expect_control(everywhere[WORKSTATION][control], host_name)
@@ -145,9 +150,11 @@ def test_ended_operators_cannot_log_in(plan: Plan, host_name: str, everywhere: E
         answer = everywhere[WORKSTATION][f"{operator.id}@{host_name}"]
         check(
             is_refused(answer),
-            f"{operator.id} is refused: Permission denied",
+            _("{id} is refused: Permission denied").format(id=operator.id),
             answer,
-            f"run `koseki apply --limit {host_name}`; until then lock the account by hand",
+            _("run `koseki apply --limit {host_name}`; until then lock the account by hand").format(
+                host_name=host_name
+            ),
             "ssh",
         )
 
@@ -173,8 +180,9 @@ def test_nobody_else_can_log_in(plan: Plan, facts: Facts) -> None:
     expect(
         usable - allowed,
         set(),
-        f"run `echo {shlex.join(sorted(usable - allowed))} | xargs -n 1 passwd --lock`"
-        f" on {facts.host}",
+        _("run `echo {accounts} | xargs -n 1 passwd --lock` on {host}").format(
+            accounts=shlex.join(sorted(usable - allowed)), host=facts.host
+        ),
     )
 
 
@@ -190,7 +198,7 @@ def test_accounts_of_people_are_in_the_plan(plan: Plan, facts: Facts) -> None:
     expect(
         people - allowed,
         set(),
-        "by hand: remove them, or add their row to operators.yml with approval",
+        _("by hand: remove them, or add their row to operators.yml with approval"),
     )
 
 
@@ -201,7 +209,7 @@ def test_root_is_locked_and_alone(facts: Facts) -> None:
     expect(
         {n for n, f in accounts(facts).items() if f[2] == "0"},
         {"root"},
-        "by hand: find out who made the other, and remove it",
+        _("by hand: find out who made the other, and remove it"),
     )
 
 
@@ -220,7 +228,9 @@ def test_no_key_opens_an_account_without_a_certificate(plan: Plan, facts: Facts)
     expect(
         left,
         [],
-        f"run `rm -- {shlex.join(left)}` on {facts.host}: who enters comes with a certificate",
+        _("run `rm -- {left}` on {host}: who enters comes with a certificate").format(
+            left=shlex.join(left), host=facts.host
+        ),
     )
 
 
@@ -233,7 +243,11 @@ def test_sudo_asks_for_the_persons_own_password(plan: Plan, facts: Facts) -> Non
         wanted = operator.sudo and plan.is_valid(operator)
         check(
             may == wanted and "NOPASSWD" not in said and "!authenticate" not in said,
-            f"{operator.id} {'may, with a password' if wanted else 'may not use sudo'}",
+            (
+                _("{operator} may use sudo, with a password")
+                if wanted
+                else _("{operator} may not use sudo")
+            ).format(operator=operator.id),
             said.splitlines()[-1] if said else facts[f"sudo {operator.id}"],
             facts.remedy,
         )
@@ -245,6 +259,6 @@ def test_passwords_age(plan: Plan, facts: Facts) -> None:
     days = plan.platform.account_policy.password_max_days
     valid = [row.id for row in plan.operators_on(facts.host) if plan.is_valid(row)]
     if not valid:
-        not_verified("no operator has an account on this host")
+        not_verified(_("no operator has an account on this host"))
     seen = {account: "".join(ages(facts, account)[2:3]) for account in valid}
     expect(seen, dict.fromkeys(valid, str(days)), facts.remedy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.model import Municipality
 from koseki_ops.verify.expect import check, expect
 from koseki_ops.verify.expectations import Plan
@@ -83,8 +84,12 @@ def names(plan: Plan) -> list[str]:
 def test_every_byte_is_what_was_signed(plan: Plan, facts: Facts) -> None:
     """The signature of the kept archive holds, and what is unpacked is what it holds (K-08)."""
     seen = facts["audit"]
-    check(seen.rc == 0, "an archive with an allowed signature", seen, facts.remedy)
-    expect(seen.json["altered"], [], f"find out who changed these files; {facts.remedy}")
+    check(seen.rc == 0, _("an archive with an allowed signature"), seen, facts.remedy)
+    expect(
+        seen.json["altered"],
+        [],
+        _("find out who changed these files; {remedy}").format(remedy=facts.remedy),
+    )
     version = plan.platform.application_release.version
     expect((seen.json["current"], seen.json["signed"]), (version, version), facts.remedy)
 
@@ -95,16 +100,18 @@ def test_the_change_record_is_whole(facts: Facts) -> None:
     seen = facts["audit"].json["record"]
     check(
         seen is None,
-        "a record without a break",
-        f"row {seen}",
-        f"run `journalctl -t koseki-release` on {facts.host} and compare the record with it",
+        _("a record without a break"),
+        _("row {seen}").format(seen=seen),
+        _("run `journalctl -t koseki-release` on {host} and compare the record with it").format(
+            host=facts.host
+        ),
     )
 
 
 @on_hosts("application")
 def test_the_release_belongs_to_root(facts: Facts) -> None:
     """No instance can change the program that it, or its neighbour, runs (K-01)."""
-    check(facts["folders"].rc == 0, "a search that ended", facts["folders"], facts.remedy)
+    check(facts["folders"].rc == 0, _("a search that ended"), facts["folders"], facts.remedy)
     expect(facts["folders"].lines, [], facts.remedy)
 
 
@@ -160,7 +167,7 @@ def test_each_instance_is_locked_in(facts: Facts, municipality: Municipality) ->
     found = dict(re.findall(r"koseki-application@(\w+)\.service: ([\d.]+)", facts["security"].text))
     check(
         municipality.slug in found and float(found[municipality.slug]) <= EXPOSURE,
-        f"an exposure of at most {EXPOSURE}",
+        _("an exposure of at most {exposure}").format(exposure=EXPOSURE),
         found.get(municipality.slug, facts["security"]),
         facts.remedy,
     )

@@ -14,6 +14,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from koseki_ops.core.language import N_, _
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Vault
 from koseki_ops.verify.batch import NONCE, Question
@@ -93,7 +94,7 @@ ARCHIVER = "select row_to_json(pg_stat_archiver) from pg_stat_archiver"
 READ_NOTE = "select note from platform.probe where id = {id}"
 ALL_FILES = "find {folder} -ignore_readdir_race -type f -size +0"
 NEW_FILES = f'{ALL_FILES} -newermt "@${{{{argument%-*}}}}"'
-AGAIN = "run `koseki verify backup`: this search did not end"
+AGAIN = N_("run `koseki verify backup`: this search did not end")
 CHECK = f"cd / && runuser -u postgres -- pgbackrest --stanza={STANZA} check"
 
 
@@ -169,7 +170,9 @@ def part(facts: Facts, name: str) -> str:
     """Return one part of what a leader lists; the test fails when it did not come."""
     said = facts["books"]
     found = dict(text.partition("\n")[::2] for text in said.text.split("@@ ")[1:])
-    check(name in found, f"an answer: {name}", said, facts.remedy, host=facts.host)
+    check(
+        name in found, _("an answer: {name}").format(name=name), said, facts.remedy, host=facts.host
+    )
     return found[name].strip()
 
 
@@ -191,7 +194,7 @@ def leading(plan: Plan, everywhere: Everywhere) -> Facts:
     for host in plan.hosts_in("databases"):
         if is_leader(everywhere[host]):
             return everywhere[host]
-    return not_verified("no database host leads; see the suite replication")
+    return not_verified(_("no database host leads; see the suite replication"))
 
 
 def info(plan: Plan, everywhere: Everywhere, name: str = "info") -> dict[str, Any]:
@@ -200,9 +203,9 @@ def info(plan: Plan, everywhere: Everywhere, name: str = "info") -> dict[str, An
     rows = json.loads(part(facts, name) or "[]")
     check(
         len(rows) == 1 and rows[0]["name"] == STANZA,
-        f"the stanza {STANZA}",
+        _("the stanza {stanza}").format(stanza=STANZA),
         facts["books"],
-        "run `koseki apply --limit databases`",
+        _("run `koseki apply --limit databases`"),
         host=facts.host,
     )
     return dict(rows[0])
@@ -210,12 +213,14 @@ def info(plan: Plan, everywhere: Everywhere, name: str = "info") -> dict[str, An
 
 def full_backup(facts: Facts) -> str:
     """Return how a full backup is made now, on the host that leads."""
-    return f"run `systemctl start pgbackrest-full.service` on {facts.host}"
+    return _("run `systemctl start pgbackrest-full.service` on {host}").format(host=facts.host)
 
 
 def archiver(facts: Facts) -> str:
     """Return where it is told why the log does not arrive."""
-    return f"run `journalctl -u patroni -n 50` on {facts.host}, and see that both vaults answer"
+    return _("run `journalctl -u patroni -n 50` on {host}, and see that both vaults answer").format(
+        host=facts.host
+    )
 
 
 def backups_in(plan: Plan, everywhere: Everywhere, number: int) -> list[dict[str, Any]]:
@@ -224,8 +229,8 @@ def backups_in(plan: Plan, everywhere: Everywhere, number: int) -> list[dict[str
     found = [r for r in of_repository(info(plan, everywhere), number) if r["label"] in after]
     check(
         found,
-        f"a backup in repository {number}",
-        "none",
+        _("a backup in repository {number}").format(number=number),
+        _("none"),
         full_backup(leading(plan, everywhere)),
     )
     return found
@@ -252,7 +257,12 @@ def test_both_repositories_are_sound_and_encrypted(plan: Plan, everywhere: Every
     rows = {row["key"]: row for row in info(plan, everywhere)["repo"]}
     seen = {key: (row["cipher"], row["status"]["message"]) for key, row in rows.items()}
     wanted = dict.fromkeys(repositories(plan), (CIPHER, "ok"))
-    expect(seen, wanted, f"run `{CHECK}` on {facts.host} and read what it says", host=facts.host)
+    expect(
+        seen,
+        wanted,
+        _("run `{check}` on {host} and read what it says").format(check=CHECK, host=facts.host),
+        host=facts.host,
+    )
 
 
 def test_each_repository_has_a_whole_backup(plan: Plan, everywhere: Everywhere) -> None:
@@ -260,16 +270,23 @@ def test_each_repository_has_a_whole_backup(plan: Plan, everywhere: Everywhere) 
     facts = leading(plan, everywhere)
     for number in repositories(plan):
         rows = backups_in(plan, everywhere, number)
-        check(any(row["type"] == "full" for row in rows), "a full backup", rows, facts.remedy)
+        check(any(row["type"] == "full" for row in rows), _("a full backup"), rows, facts.remedy)
         # True: it found broken pages; null: it was never checked.
         broken = [row["label"] for row in rows if row["error"] is not False]
-        expect(broken, [], f"{full_backup(facts)}, and look at the disk", host=facts.host)
+        expect(
+            broken,
+            [],
+            _("{full_backup}, and look at the disk").format(full_backup=full_backup(facts)),
+            host=facts.host,
+        )
         listed = {row["label"] for row in rows}
         present = set(json.loads(part(facts, f"backups {number}") or "{}"))
         expect(
             listed - present,
             set(),
-            f"repository {number} lost them: {full_backup(facts)}",
+            _("repository {number} lost them: {full_backup}").format(
+                number=number, full_backup=full_backup(facts)
+            ),
             host=facts.host,
         )
 
@@ -282,9 +299,13 @@ def test_the_newest_backup_is_recent(plan: Plan, everywhere: Everywhere) -> None
         age = now - datetime.fromtimestamp(newest, UTC)
         check(
             age < NEWEST_BACKUP,
-            f"repository {number}: younger than {NEWEST_BACKUP}",
+            _("repository {number}: younger than {newest_backup}").format(
+                number=number, newest_backup=NEWEST_BACKUP
+            ),
             age,
-            f"run `journalctl -u 'pgbackrest-*' -n 50` on {leading(plan, everywhere).host}",
+            _("run `journalctl -u 'pgbackrest-*' -n 50` on {host}").format(
+                host=leading(plan, everywhere).host
+            ),
             "pgbackrest-differential",
             leading(plan, everywhere).host,
         )
@@ -309,8 +330,10 @@ def test_the_log_has_no_gap(plan: Plan, everywhere: Everywhere) -> None:
         expect(
             gaps(found, first),
             [],
-            f"repository {number}: {full_backup(facts)}; what lies before the gap can only be "
-            "restored up to it",
+            _(
+                "repository {number}: {full_backup}; what lies before the gap can only be restored"
+                " up to it"
+            ).format(number=number, full_backup=full_backup(facts)),
             host=facts.host,
         )
 
@@ -320,12 +343,14 @@ def test_the_log_is_archived_now(plan: Plan, everywhere: Everywhere) -> None:
     facts = leading(plan, everywhere)
     said = facts["canary"]
     remedy = archiver(facts)
-    check(said.rc == 0 and "segment" in said.text, "archived", said, remedy, "patroni", facts.host)
+    check(
+        said.rc == 0 and "segment" in said.text, _("archived"), said, remedy, "patroni", facts.host
+    )
     told = facts["archiver"].json
     failed, worked = told["last_failed_time"], told["last_archived_time"]
     check(
         failed is None or (worked is not None and failed < worked),
-        "no failure after the last success",
+        _("no failure after the last success"),
         told,
         remedy,
         "patroni",
@@ -336,7 +361,7 @@ def test_the_log_is_archived_now(plan: Plan, everywhere: Everywhere) -> None:
 def test_the_canary_is_in_both_archives(plan: Plan, everywhere: Everywhere) -> None:
     """With the keys the text is found in either archive: what is searched for is there (K-04)."""
     if not plan.joined:
-        not_verified("no municipality has joined: there is no table to write a canary to")
+        not_verified(_("no municipality has joined: there is no table to write a canary to"))
     facts = leading(plan, everywhere)
     seen = {line for line in facts["canary"].lines if line.startswith("found")}
     wanted = {f"found {number}" for number in repositories(plan)}
@@ -350,29 +375,43 @@ def test_the_canary_is_in_no_raw_byte(plan: Plan, everywhere: Everywhere) -> Non
     recognised: otherwise to find nothing says nothing.
     """
     if not plan.joined:
-        not_verified("no municipality has joined: there is no table to write a canary to")
+        not_verified(_("no municipality has joined: there is no table to write a canary to"))
     leader = leading(plan, everywhere)
     segment = next(
         iter(re.findall(r"^segment ([0-9A-F]{24})$", leader["canary"].text, re.MULTILINE)), ""
     )
     check(
-        segment, "a segment with the canary", leader["canary"], archiver(leader), host=leader.host
+        segment,
+        _("a segment with the canary"),
+        leader["canary"],
+        archiver(leader),
+        host=leader.host,
     )
     for vault in plan.platform.vaults:
         host = plan.vault_host(vault)
         facts = everywhere[host]
-        remedy = f"by hand: stop archiving to {vault.name}, rebuild its repository encrypted"
+        remedy = _("by hand: stop archiving to {name}, rebuild its repository encrypted").format(
+            name=vault.name
+        )
         for place in places(vault):
             said = facts[f"{place} canary"]
             seen = Searched.of(said.out)
-            check(seen.recognised == [CANARY, TEXT], "a search that ended", said, AGAIN, host=host)
+            check(
+                seen.recognised == [CANARY, TEXT],
+                _("a search that ended"),
+                said,
+                _(AGAIN),
+                host=host,
+            )
             # What is no ciphertext has no mark: the next test names it.
             plain = set(facts[f"{place} plain"].lines[:-1])
-            expect(set(seen.unread) - plain, set(), AGAIN, host=host)
+            expect(set(seen.unread) - plain, set(), _(AGAIN), host=host)
             # What was uploaded since is sealed when the timer fires, perhaps not yet.
             check(
                 not place.endswith(UPLOADED) or any(f"/{segment}-" in name for name in seen.read),
-                f"{place}: the segment {segment} among what was searched",
+                _("{place}: the segment {segment} among what was searched").format(
+                    place=place, segment=segment
+                ),
                 seen.read,
                 archiver(leader),
                 host=host,
@@ -387,19 +426,21 @@ def test_everything_in_the_vaults_is_ciphertext(plan: Plan, everywhere: Everywhe
         for place in places(vault):
             said = everywhere[host][f"{place} plain"]
             *plain, marked = said.lines or [""]
-            check(re.fullmatch(r"@@ [1-9][0-9]*", marked), "ciphertext", said, AGAIN, host=host)
-            expect(plain, [], "by hand: find out who wrote these, and remove them", host=host)
+            check(
+                re.fullmatch(r"@@ [1-9][0-9]*", marked), _("ciphertext"), said, _(AGAIN), host=host
+            )
+            expect(plain, [], _("by hand: find out who wrote these, and remove them"), host=host)
 
 
 @on_hosts("databases")
 def test_text_is_unchanged_on_both_servers(plan: Plan, facts: Facts) -> None:
     """Selectors, rare and private characters come back byte for byte from 正 and 副 (K-19)."""
     if not plan.joined:
-        not_verified("no municipality has joined: there is no table to write a text to")
+        not_verified(_("no municipality has joined: there is no table to write a text to"))
     expect(
         facts["note"].out.removesuffix(b"\n").hex(),
         NOTE.encode().hex(),
-        "stop: something changes text; run `koseki verify replication text`",
+        _("stop: something changes text; run `koseki verify replication text`"),
         "patroni",
     )
 
@@ -407,7 +448,7 @@ def test_text_is_unchanged_on_both_servers(plan: Plan, facts: Facts) -> None:
 @on_hosts("databases")
 def test_no_setting_may_drop_the_log(facts: Facts) -> None:
     """With archive-push-queue-max pgBackRest throws the log away when a vault is slow (K-04)."""
-    check(facts["configuration"].text, "a configuration", facts["configuration"], facts.remedy)
+    check(facts["configuration"].text, _("a configuration"), facts["configuration"], facts.remedy)
     seen = [line for line in facts["configuration"].lines if "queue-max" in line]
     expect(seen, [], facts.remedy)
     check("archive-push" in facts["settings"].text, "archive-push", facts["settings"], facts.remedy)
@@ -430,7 +471,7 @@ def test_backups_are_made_by_the_clock(facts: Facts) -> None:
     """Full, differential and incremental backups, and the lag's alarm, each have a timer (K-04)."""
     said = facts["timers"].text
     missing = [kind for kind in ("full", "diff", "incr", "lag") if kind not in said]
-    check(not missing, "timers for full, diff and incr", said, facts.remedy)
+    check(not missing, _("timers for full, diff and incr"), said, facts.remedy)
 
 
 @on_hosts("databases")
@@ -441,8 +482,10 @@ def test_no_backup_has_failed(facts: Facts) -> None:
     expect(
         failed,
         [],
-        f"run `journalctl -u {unit} -n 50` on {facts.host}, mend it, "
-        f"then `systemctl restart {unit}` there",
+        _(
+            "run `journalctl -u {unit} -n 50` on {host}, mend it,"
+            " then `systemctl restart {unit}` there"
+        ).format(unit=unit, host=facts.host),
         unit,
     )
 
@@ -453,16 +496,24 @@ def test_the_second_backup_is_close_behind(plan: Plan, everywhere: Everywhere) -
     limit = plan.platform.backup_policy.lag_alarm_minutes
     status = facts["status"].json
     age = time.time() - status["measured_at"]
-    check(age < limit * 60, "measured lately", f"{age:.0f} s ago", facts.remedy, host=facts.host)
+    check(
+        age < limit * 60,
+        _("measured lately"),
+        _("{age:.0f} s ago").format(age=age),
+        facts.remedy,
+        host=facts.host,
+    )
     if not status["leads"]:
-        not_verified("the leader has changed since the lag was measured last")
+        not_verified(_("the leader has changed since the lag was measured last"))
     expect(
         {int(number) for number in status["repositories"]}, set(repositories(plan)), facts.remedy
     )
     for number, row in status["repositories"].items():
         check(
             row["lag_minutes"] <= limit,
-            f"repository {number}: at most {limit} minutes behind",
+            _("repository {number}: at most {limit} minutes behind").format(
+                number=number, limit=limit
+            ),
             row,
             archiver(facts),
             "patroni",

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import check, expect
@@ -148,7 +149,12 @@ def authorities(everywhere: Everywhere) -> dict[str, x509.Certificate]:
     for purpose, folder in AUTHORITIES.items():
         said = everywhere[WORKSTATION][purpose]
         own_ones = certificates_in(said.text)
-        check(own_ones, f"a CA in var/<site>/{folder}", said, "run `koseki apply`")
+        check(
+            own_ones,
+            _("a CA in var/<site>/{folder}").format(folder=folder),
+            said,
+            _("run `koseki apply`"),
+        )
         found[purpose] = own_ones[0]
     return found
 
@@ -214,11 +220,11 @@ def half_of(certificate: x509.Certificate) -> bytes:
 def test_every_certificate_is_the_platforms(facts: Facts, everywhere: Everywhere) -> None:
     """What names the platform's CA was signed by it, so that a forged one is found (K-01)."""
     found = own(facts, everywhere)
-    check(found, "certificates of the platform", "none", facts.remedy)
+    check(found, _("certificates of the platform"), _("none"), facts.remedy)
     forged = [
         path for path, certificate in found.items() if not purpose_of(certificate, everywhere)
     ]
-    expect(forged, [], f"delete them; {facts.remedy}")
+    expect(forged, [], _("delete them; {remedy}").format(remedy=facts.remedy))
 
 
 @on_hosts("city")
@@ -235,7 +241,14 @@ def test_certificates_live_and_are_renewed_in_time(
         or certificate.not_valid_after_utc - now
         < timedelta(days=policy.renew_when_days_left) - GRACE
     }
-    check(not late, f"more than {policy.renew_when_days_left} days left", late, facts.remedy)
+    check(
+        not late,
+        _("more than {renew_when_days_left} days left").format(
+            renew_when_days_left=policy.renew_when_days_left
+        ),
+        late,
+        facts.remedy,
+    )
 
 
 @on_hosts("city")
@@ -249,7 +262,7 @@ def test_certificates_do_not_live_longer_than_the_policy(
         for path, c in own(facts, everywhere).items()
         if c.not_valid_after_utc - c.not_valid_before_utc > timedelta(days=days) + GRACE
     }
-    check(not long, f"at most {days} days", long, facts.remedy)
+    check(not long, _("at most {days} days").format(days=days), long, facts.remedy)
 
 
 @on_hosts("etcd_members", "databases", "application")
@@ -262,13 +275,16 @@ def test_ports_present_the_hosts_certificate(
     for port in presented_ports(plan, facts.host):
         said = facts[f"port {port}"]
         found = certificates_in(said.text)
-        check(found, f"a certificate on port {port}", said, facts.remedy)
+        check(found, _("a certificate on port {port}").format(port=port), said, facts.remedy)
         certificate = found[0]
         check(
             purpose_of(certificate, everywhere) and certificate.not_valid_after_utc > now,
-            f"port {port} presents a living certificate of the platform's CA",
-            f"{certificate.issuer.rfc4514_string()}, until {certificate.not_valid_after_utc}",
-            f"reload the daemon on port {port}; {facts.remedy}",
+            _("port {port} presents a living certificate of the platform's CA").format(port=port),
+            _("{issuer}, until {end}").format(
+                issuer=certificate.issuer.rfc4514_string(),
+                end=certificate.not_valid_after_utc,
+            ),
+            _("reload the daemon on port {port}; {remedy}").format(port=port, remedy=facts.remedy),
         )
         expect(names - names_of(certificate), set(), facts.remedy)
 
@@ -307,7 +323,12 @@ def test_each_service_trusts_the_authority_of_its_purpose(
         asked["PostgreSQL trusts"] = "roles"
     for question, purpose in asked.items():
         trusted = certificates_in(facts[question].text)
-        check(trusted, f"an authority that {question}", facts[question], facts.remedy)
+        check(
+            trusted,
+            _("an authority ({question})").format(question=question),
+            facts[question],
+            facts.remedy,
+        )
         seen = {common_name(certificate) for certificate in trusted}
         expect(seen, {common_name(cas[purpose])}, facts.remedy)
 
@@ -321,7 +342,13 @@ def test_private_keys_are_private(facts: Facts) -> None:
         if file.mode & 0o027 or (file.mode & 0o040 and file.group in {"users", "nogroup", "adm"})
     }
     closed = " ".join(sorted(row.split()[0] for row in open_keys))
-    expect(open_keys, set(), f"run `chmod go= {closed}` on {facts.host}; {facts.remedy}")
+    expect(
+        open_keys,
+        set(),
+        _("run `chmod go= {closed}` on {host}; {remedy}").format(
+            closed=closed, host=facts.host, remedy=facts.remedy
+        ),
+    )
 
 
 @on_hosts("city")
@@ -344,16 +371,16 @@ def test_no_key_is_on_two_hosts(plan: Plan, everywhere: Everywhere) -> None:
         for file in kept(everywhere[host]["keys"].text):
             if "BEGIN PUBLIC KEY" in file.text:
                 holders.setdefault(public_half(file.text), set()).add(host)
-    check(holders, "private keys on the city's hosts", "none", "run `koseki apply`")
+    check(holders, _("private keys on the city's hosts"), _("none"), _("run `koseki apply`"))
     shared = [sorted(hosts) for hosts in holders.values() if len(hosts) > 1]
     expect(
-        shared, [], "by hand: delete the copies, renew the certificate, find out who copied them"
+        shared, [], _("by hand: delete the copies, renew the certificate, find out who copied them")
     )
     for ca in authorities(everywhere).values():
         expect(
             sorted(holders.get(half_of(ca), set())),
             [],
-            "by hand: the CA's key has left the workstation: replace it",
+            _("by hand: the CA's key has left the workstation: replace it"),
         )
 
 
@@ -390,5 +417,9 @@ def test_the_second_backup_holds_no_key_of_the_platform(plan: Plan, everywhere: 
         found = [file.path for file in kept(everywhere[host]["keys"].text)]
         strange = [path for path in found if not path.startswith("/etc/ssh/ssh_host_")]
         seen = everywhere[host]["keys"]
-        check(found, "its own sshd's keys", seen, "run `koseki verify certificates`", host=host)
-        expect(strange, [], "by hand: delete them there, and replace what they opened", host=host)
+        check(
+            found, _("its own sshd's keys"), seen, _("run `koseki verify certificates`"), host=host
+        )
+        expect(
+            strange, [], _("by hand: delete them there, and replace what they opened"), host=host
+        )

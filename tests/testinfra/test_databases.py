@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Municipality
 from koseki_ops.verify.batch import Question
@@ -135,7 +136,7 @@ def catalog(plan: Plan, everywhere: Everywhere) -> dict[str, Any]:
     for host in plan.hosts_in("databases"):
         if is_leader(everywhere[host]):
             return dict(everywhere[host]["catalog"].json)
-    return not_verified("no database host leads; see the suite replication")
+    return not_verified(_("no database host leads; see the suite replication"))
 
 
 def test_no_municipality_enters_another(
@@ -150,9 +151,11 @@ def test_no_municipality_enters_another(
     seen = met(everywhere[host], source, target)
     check(
         any(reason in seen for reason in RIGHT_REASONS),
-        f"{source} is refused by {target}'s database, for lack of a right",
+        _("{source} is refused by {target}'s database, for lack of a right").format(
+            source=source, target=target
+        ),
         seen,
-        "close pg_hba and revoke CONNECT with `koseki apply --limit databases`; report it",
+        _("close pg_hba and revoke CONNECT with `koseki apply --limit databases`; report it"),
         "patroni",
         host,
     )
@@ -174,7 +177,7 @@ def test_each_municipality_enters_its_own(
     expect(
         met(facts, municipality.slug, LEADER),
         f"{municipality.database}|{municipality.database}_{role_on(plan, facts.host)}|f",
-        f"run `koseki apply --limit databases --limit {facts.host}`",
+        _("run `koseki apply --limit databases --limit {host}`").format(host=facts.host),
         "haproxy",
     )
 
@@ -187,7 +190,7 @@ def test_reads_go_to_the_second_recording(
     expect(
         met(facts, municipality.slug, REPLICA),
         f"{municipality.database}|{municipality.database}_{role_on(plan, facts.host)}|t",
-        "see whether a replica runs (`koseki verify replication`)",
+        _("see whether a replica runs (`koseki verify replication`)"),
         "haproxy",
     )
 
@@ -227,14 +230,14 @@ def test_the_catalogue_lets_no_municipality_into_another(
     of_municipalities = {
         (role, name) for role, name in seen if name in municipalities or (role, name) in wanted
     }
-    expect(of_municipalities, wanted, "revoke CONNECT: run `koseki apply --limit databases`")
+    expect(of_municipalities, wanted, _("revoke CONNECT: run `koseki apply --limit databases`"))
     roles = {
         f"{municipality.database}_{kind}"
         for municipality in plan.platform.municipalities
         for kind in kinds
     }
     elsewhere = {pair for pair in seen if pair[0] in roles} - wanted
-    expect(elsewhere, set(), "revoke CONNECT from PUBLIC: run `koseki apply --limit databases`")
+    expect(elsewhere, set(), _("revoke CONNECT from PUBLIC: run `koseki apply --limit databases`"))
 
 
 def test_each_active_municipality_has_its_own_of_everything(
@@ -251,7 +254,7 @@ def test_each_active_municipality_has_its_own_of_everything(
         for municipality in plan.joined
     }
     registers = {n: row for n, row in seen["databases"].items() if n not in NO_REGISTERS}
-    expect(registers, wanted, "run `koseki apply --limit databases`")
+    expect(registers, wanted, _("run `koseki apply --limit databases`"))
     kept = {
         municipality.database: f"/var/lib/koseki/tablespaces/{municipality.code6}"
         for municipality in plan.gone
@@ -259,7 +262,7 @@ def test_each_active_municipality_has_its_own_of_everything(
     expect(
         {name: place for name, place in (seen["tablespaces"] or {}).items() if name not in kept},
         {name: row["place"] for name, row in wanted.items()},
-        "by hand: one too many belongs to a municipality that has not joined: see what it holds",
+        _("by hand: one too many belongs to a municipality that has not joined: see what it holds"),
     )
 
 
@@ -267,7 +270,7 @@ def test_what_a_municipality_left_behind_is_sealed(plan: Plan, everywhere: Every
     """Kept until its deletion is confirmed, and open to nobody, no superuser either (K-02)."""
     seen = catalog(plan, everywhere)
     gone = {municipality.database for municipality in plan.gone}
-    expect(set(seen["sealed"]) - gone, set(), "find out who closed it: `koseki drift`")
+    expect(set(seen["sealed"]) - gone, set(), _("find out who closed it: `koseki drift`"))
     roles = [
         name
         for name, row in seen["roles"].items()
@@ -276,7 +279,7 @@ def test_what_a_municipality_left_behind_is_sealed(plan: Plan, everywhere: Every
     expect(
         [*sorted(gone & set(seen["databases"])), *roles],
         [],
-        "run `koseki apply`: a municipality that has left has no door",
+        _("run `koseki apply`: a municipality that has left has no door"),
     )
 
 
@@ -286,7 +289,7 @@ def test_roles_can_do_their_part_only(plan: Plan, everywhere: Everywhere) -> Non
     expect(
         {n for n, row in roles.items() if row["super"]},
         {"postgres"},
-        "by hand: find out who made the others superusers, and alter them",
+        _("by hand: find out who made the others superusers, and alter them"),
     )
     kinds = (OWNER, "read", "correct", *LOGINS)
     able = (OWNER, *LOGINS)
@@ -301,17 +304,17 @@ def test_roles_can_do_their_part_only(plan: Plan, everywhere: Everywhere) -> Non
         and name.rsplit("_", 1)[0] not in gone
     }
     open_groups = [name for name in sorted(GROUP_ROLES) if roles.get(name, {}).get("login")]
-    expect(open_groups, [], "by hand: alter these roles with nologin: they are groups")
-    expect(seen, wanted, "run `koseki apply --limit databases`")
+    expect(open_groups, [], _("by hand: alter these roles with nologin: they are groups"))
+    expect(seen, wanted, _("run `koseki apply --limit databases`"))
     powers = ("createdb", "createrole", "replication", "bypass", "password")
     strong = {
         n: [p for p in powers if roles[n][p]] for n in seen if any(roles[n][p] for p in powers)
     }
-    expect(strong, {}, "by hand: alter these roles: a municipality's role has no such power")
+    expect(strong, {}, _("by hand: alter these roles: a municipality's role has no such power"))
     expect(
         {name for name, row in roles.items() if row["password"]},
         set(),
-        "by hand: alter these roles with password null: everybody comes with a certificate",
+        _("by hand: alter these roles with password null: everybody comes with a certificate"),
     )
 
 
@@ -324,7 +327,7 @@ def test_no_role_stands_for_another_municipality(plan: Plan, everywhere: Everywh
         and not member.startswith(OPERATOR)
         and member.rsplit("_", 1)[0] != role.rsplit("_", 1)[0]
     ]
-    expect(crossing, [], "by hand: revoke that membership, and find out who granted it")
+    expect(crossing, [], _("by hand: revoke that membership, and find out who granted it"))
 
 
 @on_hosts("databases")

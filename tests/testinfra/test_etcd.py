@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import ANSWER_SECONDS, TIMER_OK, Question, timer
 from koseki_ops.verify.expect import check, expect
@@ -102,7 +103,7 @@ def test_all_members_are_healthy(plan: Plan, facts: Facts) -> None:
     """Each member reaches all the others and commits with them: losing one loses nothing (K-03)."""
     rows = facts["health"].json
     ill = [f"{row['endpoint']}: {row.get('error', 'ill')}" for row in rows if not row["health"]]
-    expect(ill, [], "run `journalctl -u etcd -n 50` on the member named", "etcd")
+    expect(ill, [], _("run `journalctl -u etcd -n 50` on the member named"), "etcd")
     expect(len(rows), len(plan.hosts_in("etcd_members")), facts.remedy, "etcd")
 
 
@@ -119,7 +120,7 @@ def test_members_are_the_plans(plan: Plan, facts: Facts) -> None:
     expect(
         learners,
         [],
-        "by hand: promote the learner, or remove it; see docs/remedies.md",
+        _("by hand: promote the learner, or remove it; see docs/remedies.md"),
         "etcd",
     )
 
@@ -135,9 +136,9 @@ def test_members_agree(plan: Plan, everywhere: Everywhere) -> None:
     for member, story in stories.items():
         check(
             story == next(iter(stories.values())) and all(len(part) == 1 for part in story),
-            "one cluster, one leader, one term",
+            _("one cluster, one leader, one term"),
             stories,
-            "run `koseki verify flows`: heal the network between the members first",
+            _("run `koseki verify flows`: heal the network between the members first"),
             "etcd",
             member,
         )
@@ -167,14 +168,25 @@ def test_members_follow_closely(facts: Facts) -> None:
     """No member lags behind the log, so that any of them may lead at once (K-03)."""
     rows = [row["Status"] for row in facts["status"].json]
     lag = max(row["raftIndex"] for row in rows) - min(row["raftAppliedIndex"] for row in rows)
-    check(lag < 100, "less than 100 entries behind", f"{lag} entries", facts.remedy, "etcd")
+    check(
+        lag < 100,
+        _("less than 100 entries behind"),
+        _("{lag} entries").format(lag=lag),
+        facts.remedy,
+        "etcd",
+    )
 
 
 @on_hosts("etcd_members")
 def test_there_is_no_alarm(facts: Facts) -> None:
     """A full or corrupt store raises an alarm and stops writing; Patroni would demote (K-03)."""
-    check(facts["alarms"].rc == 0, "an answer", facts["alarms"], facts.remedy, "etcd")
-    expect(facts["alarms"].lines, [], f"run `koseki-etcd-compact` on {facts.host}", "etcd")
+    check(facts["alarms"].rc == 0, _("an answer"), facts["alarms"], facts.remedy, "etcd")
+    expect(
+        facts["alarms"].lines,
+        [],
+        _("run `koseki-etcd-compact` on {host}").format(host=facts.host),
+        "etcd",
+    )
 
 
 @on_hosts("etcd_members")
@@ -183,7 +195,7 @@ def test_the_series_is_supported(facts: Facts) -> None:
     seen = {row["Status"]["version"] for row in facts["status"].json}
     check(
         len(seen) == 1 and all(version.startswith(f"{SERIES}.") for version in seen),
-        f"one version of {SERIES}",
+        _("one version of {series}").format(series=SERIES),
         seen,
         facts.remedy,
     )
@@ -194,8 +206,8 @@ def test_a_stranger_is_refused(facts: Facts) -> None:
     """Without a certificate of the platform nobody reads or moves the leader key (K-01)."""
     stranger, plain = facts["stranger"], facts["plain"]
     told = "alert certificate required" in stranger.errors and not stranger.text
-    check(told, "refused for want of a certificate", stranger, facts.remedy, "etcd")
-    check(not plain.text, "no answer without TLS", plain, facts.remedy, "etcd")
+    check(told, _("refused for want of a certificate"), stranger, facts.remedy, "etcd")
+    check(not plain.text, _("no answer without TLS"), plain, facts.remedy, "etcd")
 
 
 @on_hosts("etcd_members")
@@ -205,9 +217,9 @@ def test_no_key_but_a_members_opens_it(facts: Facts) -> None:
     Whoever writes there writes PostgreSQL's settings. Members' own keys show that it would be told.
     """
     met = facts["keys"].json
-    check(facts["control"].lines, "a key that a member reads", facts["control"], facts.remedy)
+    check(facts["control"].lines, _("a key that a member reads"), facts["control"], facts.remedy)
     opened = {key for key, ways in met.items() if any(said[:3] == "200" for said in ways)}
-    check(NO_KEY in met and met.keys() - opened, "other keys to try", sorted(met), facts.remedy)
+    check(NO_KEY in met and met.keys() - opened, _("other keys to try"), sorted(met), facts.remedy)
     expect(opened, {key for key in met if key in MEMBERS}, facts.remedy, "etcd")
     answered = {
         key: said

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import ANSWER_SECONDS, Question
 from koseki_ops.verify.connections import OPEN, SHUT, from_host, from_origin
@@ -132,9 +133,17 @@ def test_listed_ways_are_open(
         left = row.protocol == "udp" and said == "Connection refused"
         check(
             said == OPEN or left,
-            f"{row.listed}: {source} reaches {target} on {row.protocol} {row.port}",
+            _("{listed}: {source} reaches {target} on {protocol} {port}").format(
+                listed=row.listed,
+                source=source,
+                target=target,
+                protocol=row.protocol,
+                port=row.port,
+            ),
             said,
-            f"see that the service on {target} runs, then run `{apply_to(source, target)}`",
+            _("see that the service on {target} runs, then run `{apply_to}`").format(
+                target=target, apply_to=apply_to(source, target)
+            ),
             "nftables",
             source if target == WORKSTATION else target,
         )
@@ -152,7 +161,7 @@ def test_unlisted_ways_are_shut(
         for row in tried
         if (said := seen.get((row.address, row.protocol, row.port), "")) not in {OPEN, *SHUT}
     ]
-    expect(missing, [], "run `koseki verify flows`: not every attempt was made")
+    expect(missing, [], _("run `koseki verify flows`: not every attempt was made"))
     opened = [
         f"{row.protocol} {row.port} at {row.address}"
         for row in tried
@@ -160,9 +169,13 @@ def test_unlisted_ways_are_shut(
     ]
     check(
         not opened,
-        f"{source} reaches nothing unlisted on {target} ({len(tried)} attempts)",
+        _("{source} reaches nothing unlisted on {target} ({count} attempts)").format(
+            source=source, target=target, count=len(tried)
+        ),
         opened,
-        f"run `{apply_to(source, target)}`, or add the flow to flows.yml with its reason",
+        _("run `{apply_to}`, or add the flow to flows.yml with its reason").format(
+            apply_to=apply_to(source, target)
+        ),
         "nftables",
         target if target != WORKSTATION else source,
     )
@@ -202,17 +215,23 @@ def test_no_rule_accepts_everything(facts: Facts) -> None:
 def test_there_is_no_way_out(plan: Plan, facts: Facts) -> None:
     """No default route: a server that cannot reach the internet cannot leak to it (K-01)."""
     routes = facts["routes"].lines
-    check(routes, "routes to its own networks", "no route at all", facts.remedy)
+    check(routes, _("routes to its own networks"), _("no route at all"), facts.remedy)
     expect([line for line in routes if line.startswith("default")], [], facts.remedy)
     if plan.is_in(facts.host, "remote_backup"):
         through = [line for line in routes if " via " in line]
-        expect(through, [], "by hand: remove the route: the datacenter has no way towards the city")
+        expect(
+            through, [], _("by hand: remove the route: the datacenter has no way towards the city")
+        )
 
 
 @on_hosts("all")
 def test_hosts_do_not_route(facts: Facts) -> None:
     """A server that forwards packets would be a way around the line's end (K-01)."""
-    expect(facts["forwarding"].text, "0", f"run `sysctl -w net.ipv4.ip_forward=0` on {facts.host}")
+    expect(
+        facts["forwarding"].text,
+        "0",
+        _("run `sysctl -w net.ipv4.ip_forward=0` on {host}").format(host=facts.host),
+    )
 
 
 @on_hosts("all")
@@ -225,17 +244,17 @@ def test_nothing_listens_unlisted(plan: Plan, facts: Facts) -> None:
         for row in [*plan.listed(source, facts.host), *plan.listed_for_lines(facts.host)]
     }
     lines = [line.split() for line in facts["listening"].lines]
-    check(lines, "listening sockets", "none: not even sshd", facts.remedy)
+    check(lines, _("listening sockets"), _("none: not even sshd"), facts.remedy)
     seen = set()
     for words in lines:
-        address, _, port = words[4].rpartition(":")
+        address, _colon, port = words[4].rpartition(":")
         inside = address.split("%")[0].strip("[]")
         if not inside.startswith("127.") and inside != "::1":
             seen.add((words[0], int(port)))
     expect(
         {f"{protocol} {port}" for protocol, port in seen - wanted},
         set(),
-        "by hand: stop that service or bind it to loopback, or list its flow with its reason",
+        _("by hand: stop that service or bind it to loopback, or list its flow with its reason"),
     )
 
 
@@ -243,9 +262,9 @@ def test_nothing_listens_unlisted(plan: Plan, facts: Facts) -> None:
 def test_the_datacenter_may_open_nothing(plan: Plan, facts: Facts) -> None:
     """The datacenter's host is asked and never asks: no flow starts there (K-01, K-04)."""
     if not plan.hosts_in("remote_backup"):
-        not_verified("the plan has no second backup")
+        not_verified(_("the plan has no second backup"))
     starts = [row for end in plan.endpoints for row in plan.listed(facts.host, end)]
-    expect(starts, [], "by hand: remove that flow from flows.yml")
+    expect(starts, [], _("by hand: remove that flow from flows.yml"))
     accepted = [
         item["rule"]
         for item in facts["rules"].json["nftables"]

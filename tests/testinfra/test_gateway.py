@@ -17,6 +17,7 @@ from functools import cache
 
 from cryptography import x509
 
+from koseki_ops.core.language import _
 from koseki_ops.lab.network import LabNetwork
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Municipality
@@ -213,14 +214,14 @@ def attempt(
 ) -> Attempt:
     """Return what one attempt met; not verified where nobody stands at a counter."""
     if not plan.site.is_lab:
-        not_verified("nobody here stands at a counter: try from a terminal")
+        not_verified(_("nobody here stands at a counter: try from a terminal"))
     said = everywhere[WORKSTATION]["attempts"]
     found = _met(said.text).get((line, who, kind))
     check(
         found,
-        f"{who} connecting from the line of {line}",
+        _("{who} connecting from the line of {line}").format(who=who, line=line),
         said.errors or said,
-        "run `koseki verify gateway`",
+        _("run `koseki verify gateway`"),
     )
     return found or Attempt(0, "")
 
@@ -239,7 +240,9 @@ def refusal(plan: Plan, everywhere: Everywhere) -> str:
 
 def remedy_of(plan: Plan) -> str:
     """Return the ordinary remedy."""
-    return f"run `koseki apply --limit {plan.hosts_in('application')[0]}`, then verify again"
+    return _("run `koseki apply --limit {host}`, then verify again").format(
+        host=plan.hosts_in("application")[0]
+    )
 
 
 def test_each_terminal_reaches_its_own_municipality(
@@ -275,7 +278,13 @@ def test_what_was_revoked_or_never_ours_opens_nothing(plan: Plan, everywhere: Ev
     for name in NEVER_ADMITTED:
         found = attempt(plan, everywhere, plan.joined[0].slug, name)
         seen = (found.status, bytes_of(found.said))
-        check(seen == wanted, f"the refusal for what is {name}", seen, remedy_of(plan), UNIT)
+        check(
+            seen == wanted,
+            _("the refusal ({name})").format(name=name),
+            seen,
+            remedy_of(plan),
+            UNIT,
+        )
 
 
 def test_a_refusal_tells_nothing(plan: Plan, everywhere: Everywhere) -> None:
@@ -299,7 +308,7 @@ def test_without_certificate_and_line_nobody_enters(facts: Facts) -> None:
     """From the host itself, which is on no line: refused (K-01)."""
     check(
         f" {REFUSED} " in facts["without"].text.partition("\n")[0],
-        "a refusal",
+        _("a refusal"),
         facts["without"],
         facts.remedy,
         UNIT,
@@ -312,7 +321,7 @@ def test_older_tls_is_refused(facts: Facts) -> None:
     seen = facts["old tls"]
     check(
         "alert protocol version" in seen.text,
-        "an alert: protocol version",
+        _("an alert: protocol version"),
         seen,
         facts.remedy,
         UNIT,
@@ -327,7 +336,7 @@ def test_the_log_holds_nothing_of_a_person(plan: Plan, facts: Facts) -> None:
     if plan.site.is_lab:
         # The last of the requests just made, after those that had a name in them.
         last = [row for row in requests if row.get("status") == CONTENT_TOO_LARGE]
-        check(last, "lines of the requests just made", facts["log"], facts.remedy, UNIT)
+        check(last, _("lines of the requests just made"), facts["log"], facts.remedy, UNIT)
     strange = [
         row
         for row in requests
@@ -341,7 +350,7 @@ def test_the_log_holds_nothing_of_a_person(plan: Plan, facts: Facts) -> None:
 @on_hosts("application")
 def test_the_gateway_runs_by_a_configuration_that_holds(facts: Facts) -> None:
     """It runs, comes back after a boot, and nginx finds no fault with its file (K-08)."""
-    check(facts["configuration"].rc == 0, "no fault", facts["configuration"], facts.remedy, UNIT)
+    check(facts["configuration"].rc == 0, _("no fault"), facts["configuration"], facts.remedy, UNIT)
     expect(facts["state"].lines, ["active", "enabled", "no"], facts.remedy, UNIT)
 
 
@@ -352,7 +361,7 @@ def test_the_gateway_is_locked_in(facts: Facts) -> None:
     found = re.search(r": ([\d.]+)", facts["security"].text)
     check(
         found is not None and float(found.group(1)) <= EXPOSURE,
-        f"an exposure of at most {EXPOSURE}",
+        _("an exposure of at most {exposure}").format(exposure=EXPOSURE),
         facts["security"],
         facts.remedy,
         UNIT,
@@ -366,4 +375,9 @@ def test_the_list_of_revoked_certificates_is_fresh(plan: Plan, facts: Facts) -> 
     found = x509.load_pem_x509_crl(text[text.index("-----BEGIN X509 CRL") :].encode())
     left = (found.next_update_utc or datetime.now(UTC)) - datetime.now(UTC)
     days = plan.platform.certificate_policy.renew_when_days_left - 1
-    check(left > timedelta(days=days), f"more than {days} days left", f"{left.days}", facts.remedy)
+    check(
+        left > timedelta(days=days),
+        _("more than {days} days left").format(days=days),
+        f"{left.days}",
+        facts.remedy,
+    )

@@ -8,6 +8,7 @@ knocks; elsewhere nobody here stands at a counter.
 
 from __future__ import annotations
 
+from koseki_ops.core.language import _
 from koseki_ops.lab.network import LabNetwork
 from koseki_ops.plan.inventory import TERMINALS, WORKSTATION
 from koseki_ops.plan.model import Municipality
@@ -93,12 +94,17 @@ def hosts(plan: Plan) -> list[tuple[str, str]]:
 def met(plan: Plan, everywhere: Everywhere) -> dict[tuple[str, str, int], str]:
     """Return what each attempt met; not verified where nobody stands at a counter."""
     if not plan.site.is_lab:
-        not_verified("nobody here stands at a counter: try from a terminal")
+        not_verified(_("nobody here stands at a counter: try from a terminal"))
     said = everywhere[WORKSTATION]["attempts"]
-    check(said.rc == 0, "attempts from the counters", said.errors, "run `koseki lab up` once more")
+    check(
+        said.rc == 0,
+        _("attempts from the counters"),
+        said.errors,
+        _("run `koseki lab up` once more"),
+    )
     found = _by_municipality(said.text, LabNetwork(plan.site.netns, plan.inventory), plan)
     missing = [key for key, word in found.items() if word not in {OPEN, *SHUT}]
-    expect(missing, [], "run `koseki verify isolation`: not every attempt was made")
+    expect(missing, [], _("run `koseki verify isolation`: not every attempt was made"))
     return found
 
 
@@ -123,11 +129,17 @@ def test_no_line_leads_to_another(
     found = met(plan, everywhere)
     there = counter_address(plan, target)
     home = found.get((target, there, DOOR))
-    expect(home, OPEN, f"run `koseki verify isolation`: nobody listened at the counter of {target}")
+    expect(
+        home,
+        OPEN,
+        _("run `koseki verify isolation`: nobody listened at the counter of {target}").format(
+            target=target
+        ),
+    )
     expect(
         found.get((source, there, DOOR)),
         UNREACHABLE,
-        "by hand: the lines' carrier routes between municipalities: have it closed",
+        _("by hand: the lines' carrier routes between municipalities: have it closed"),
     )
 
 
@@ -142,4 +154,4 @@ def test_a_line_leads_to_its_own_doors_alone(
         for port in DOORS
         if found.get((municipality.slug, address, port)) == OPEN
     }
-    expect(seen, listed_doors(plan), "run `koseki apply --only baseline`, then verify again")
+    expect(seen, listed_doors(plan), _("run `koseki apply --only baseline`, then verify again"))

@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 import shlex
 
+from koseki_ops.core.language import N_, _
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Facts, Questions, on_hosts
 
-NO_KERNEL = "a container shares the machine's kernel; shown on a booted image"
-NO_AUDIT = "a container has no audit of its own; shown on a booted image"
-NO_BOOT = "a container is not booted by a boot loader; shown on a booted image"
-NO_VOLUMES = "a container has no disks of its own; shown on a booted image"
-NEEDS_BOOT = "by hand: restart this host: the kernel takes it at boot, and locks it"
+NO_KERNEL = N_("a container shares the machine's kernel; shown on a booted image")
+NO_AUDIT = N_("a container has no audit of its own; shown on a booted image")
+NO_BOOT = N_("a container is not booted by a boot loader; shown on a booted image")
+NO_VOLUMES = N_("a container has no disks of its own; shown on a booted image")
+NEEDS_BOOT = N_("by hand: restart this host: the kernel takes it at boot, and locks it")
 # The parameters that a container has for itself: those of its network.
 OWN_IN_CONTAINER = ("net.ipv4.", "net.ipv6.")
 
@@ -183,11 +184,13 @@ def parameters(plan: Plan, facts: Facts, *, own: bool) -> tuple[dict[str, str], 
 def test_the_network_is_the_plans(plan: Plan, facts: Facts) -> None:
     """No host passes packets on or believes whoever tells it another way (K-01)."""
     seen, wanted = parameters(plan, facts, own=True)
-    check(wanted, "parameters in the plan", "none", "by hand: fill kernel_parameters")
+    check(wanted, _("parameters in the plan"), _("none"), _("by hand: fill kernel_parameters"))
     expect(
         seen,
         wanted,
-        f"run `systemctl restart systemd-sysctl` on {facts.host}, and ask who changed it",
+        _("run `systemctl restart systemd-sysctl` on {host}, and ask who changed it").format(
+            host=facts.host
+        ),
     )
 
 
@@ -195,13 +198,15 @@ def test_the_network_is_the_plans(plan: Plan, facts: Facts) -> None:
 def test_the_kernel_is_the_plans(plan: Plan, facts: Facts) -> None:
     """What would help whoever is on the host already is switched off (K-01)."""
     if facts.container:
-        not_verified(NO_KERNEL)
+        not_verified(_(NO_KERNEL))
     seen, wanted = parameters(plan, facts, own=False)
-    check(wanted, "parameters in the plan", "none", "by hand: fill kernel_parameters")
+    check(wanted, _("parameters in the plan"), _("none"), _("by hand: fill kernel_parameters"))
     expect(
         seen,
         wanted,
-        f"run `systemctl restart systemd-sysctl` on {facts.host}, and ask who changed it",
+        _("run `systemctl restart systemd-sysctl` on {host}, and ask who changed it").format(
+            host=facts.host
+        ),
     )
 
 
@@ -215,14 +220,14 @@ def test_no_memory_image_is_written(facts: Facts) -> None:
 def test_the_command_line_is_the_plans(plan: Plan, facts: Facts) -> None:
     """The kernel was started with the plan's words: records from the first process on (K-20)."""
     if facts.container:
-        not_verified(NO_BOOT)
+        not_verified(_(NO_BOOT))
     missing = set(plan.platform.kernel_command_line) - set(facts["command line"].text.split())
-    expect(missing, set(), "by hand: restart this host with the boot loader's own entry")
+    expect(missing, set(), _("by hand: restart this host with the boot loader's own entry"))
     check(
         "[integrity]" in facts["lockdown"].text,
-        "the kernel is locked against root",
+        _("the kernel is locked against root"),
         facts["lockdown"],
-        "by hand: restart this host with the boot loader's own entry",
+        _("by hand: restart this host with the boot loader's own entry"),
     )
 
 
@@ -230,7 +235,7 @@ def test_the_command_line_is_the_plans(plan: Plan, facts: Facts) -> None:
 def test_modules_are_refused(plan: Plan, facts: Facts) -> None:
     """Rare file systems and protocols are a way into the kernel: none can be loaded (K-01)."""
     if facts.container:
-        not_verified(NO_KERNEL)
+        not_verified(_(NO_KERNEL))
     answers = dict(line.partition(": ")[::2] for line in facts["modules"].lines)
     expect(set(answers), set(plan.platform.kernel_modules_refused), facts.remedy)
     words = facts["command line"].text.split()
@@ -248,20 +253,22 @@ def test_modules_are_refused(plan: Plan, facts: Facts) -> None:
         and answer.strip() != "install /bin/false"
         and "not found in directory" not in answer
     }
-    expect(loadable, {}, f"{facts.remedy}, or add them to module_blacklist")
+    expect(loadable, {}, _("{remedy}, or add them to module_blacklist").format(remedy=facts.remedy))
     refused = [module for module, answer in answers.items() if "/bin/false" in answer]
-    check(refused, "refusals", facts["modules"], facts.remedy)
+    check(refused, _("refusals"), facts["modules"], facts.remedy)
 
 
 @on_hosts("all")
 def test_usb_storage_cannot_be_loaded(facts: Facts) -> None:
     """Root itself asks for the module of USB sticks and does not get it (K-01)."""
     if facts.container:
-        not_verified(NO_KERNEL)
+        not_verified(_(NO_KERNEL))
     expect(
         facts["attempt"].lines,
         ["modprobe 1", "Operation not permitted"],
-        f"{facts.remedy}; restart this host with the boot loader's own entry",
+        _("{remedy}; restart this host with the boot loader's own entry").format(
+            remedy=facts.remedy
+        ),
     )
 
 
@@ -269,13 +276,13 @@ def test_usb_storage_cannot_be_loaded(facts: Facts) -> None:
 def test_the_boot_loader_asks_for_a_password(facts: Facts) -> None:
     """Whoever stands before the machine cannot start it as root (K-09)."""
     if facts.container:
-        not_verified(NO_BOOT)
+        not_verified(_(NO_BOOT))
     words = facts["boot loader"].text
     check(
         "set superusers=" in words and "grub.pbkdf2" in words,
-        "superusers and a password hash in grub.cfg",
+        _("superusers and a password hash in grub.cfg"),
         facts["boot loader"],
-        f"run `koseki image build {facts.host}`: its image has to be made anew",
+        _("run `koseki image build {host}`: its image has to be made anew").format(host=facts.host),
     )
     rights = {row[0]: row[1:] for row in (line.split() for line in facts["boot rights"].lines)}
     open_to_others = {
@@ -285,22 +292,28 @@ def test_the_boot_loader_asks_for_a_password(facts: Facts) -> None:
     }
     check(
         len(rights) == 2,
-        "a menu of GRUB's",
+        _("a menu of GRUB's"),
         facts["boot rights"],
-        f"run `koseki image build {facts.host}`: its image has to be made anew",
+        _("run `koseki image build {host}`: its image has to be made anew").format(host=facts.host),
     )
-    expect(open_to_others, {}, f"run `chmod go= {' '.join(rights)}` on {facts.host}")
+    expect(
+        open_to_others,
+        {},
+        _("run `chmod go= {rights}` on {host}").format(rights=" ".join(rights), host=facts.host),
+    )
 
 
 @on_hosts("all")
 def test_the_firmware_starts_only_what_is_signed(facts: Facts) -> None:
     """A boot loader or a kernel that somebody put in its place is not started (K-09)."""
     if facts.container:
-        not_verified(NO_BOOT)
+        not_verified(_(NO_BOOT))
     if not facts["secure boot"].text.strip():
-        not_verified("started by a BIOS, or by a firmware that knows no Secure Boot")
+        not_verified(_("started by a BIOS, or by a firmware that knows no Secure Boot"))
     expect(
-        facts["secure boot"].text.strip(), "1", "by hand: switch Secure Boot on at the hypervisor"
+        facts["secure boot"].text.strip(),
+        "1",
+        _("by hand: switch Secure Boot on at the hypervisor"),
     )
 
 
@@ -308,14 +321,14 @@ def test_the_firmware_starts_only_what_is_signed(facts: Facts) -> None:
 def test_records_of_use_are_kept(facts: Facts) -> None:
     """The kernel's records are taken by a daemon that starts with the machine (K-11, K-20)."""
     if facts.container:
-        not_verified(NO_AUDIT)
+        not_verified(_(NO_AUDIT))
     expect(facts["audit units"].lines, ["enabled", "enabled", "active"], facts.remedy, "auditd")
     state = dict(line.partition(" ")[::2] for line in facts["audit state"].lines)
-    check(state.get("pid", "0") != "0", "a daemon that listens", state, facts.remedy, "auditd")
+    check(state.get("pid", "0") != "0", _("a daemon that listens"), state, facts.remedy, "auditd")
     expect(
         state.get("lost"),
         "0",
-        "by hand: raise audit_backlog_limit, and see what filled it",
+        _("by hand: raise audit_backlog_limit, and see what filled it"),
         "auditd",
     )
 
@@ -324,18 +337,18 @@ def test_records_of_use_are_kept(facts: Facts) -> None:
 def test_nobody_changes_the_rules(facts: Facts) -> None:
     """Root itself can neither switch the records off nor pass for another person (K-11, K-20)."""
     if facts.container:
-        not_verified(NO_AUDIT)
+        not_verified(_(NO_AUDIT))
     state = dict(line.partition(" ")[::2] for line in facts["audit state"].lines)
     seen = {key: state.get(key) for key in ("enabled", "loginuid_immutable")}
     wanted = {"enabled": "2", "loginuid_immutable": "1 locked"}
-    expect(seen, wanted, NEEDS_BOOT, "audit-rules")
+    expect(seen, wanted, _(NEEDS_BOOT), "audit-rules")
 
 
 @on_hosts("all")
 def test_the_rules_are_loaded(plan: Plan, facts: Facts) -> None:
     """What the kernel records is what the baseline's file says, and what the books need (K-20)."""
     if facts.container:
-        not_verified(NO_AUDIT)
+        not_verified(_(NO_AUDIT))
     engines = (f"auid={plan.platform.automation_account} ", f"auid={facts['engines'].text} ")
     written = {
         line.replace("!=unset", "!=-1").replace(*engines) for line in facts["audit file"].lines
@@ -345,7 +358,7 @@ def test_the_rules_are_loaded(plan: Plan, facts: Facts) -> None:
         re.sub(r" -S \S+ ", " ", line) if " -F perm=" in line else line
         for line in facts["audit rules"].lines
     }
-    expect(loaded, written, NEEDS_BOOT, "audit-rules")
+    expect(loaded, written, _(NEEDS_BOOT), "audit-rules")
     keys = {line.rpartition("key=")[2] for line in loaded}
     expect(RECORDED - keys, set(), facts.remedy)
     unwatched = {
@@ -353,7 +366,7 @@ def test_the_rules_are_loaded(plan: Plan, facts: Facts) -> None:
         for path in plan.audited_key_files(facts.host)
         if not any(f"={path.rstrip('/')} -F perm=r " in line for line in loaded)
     }
-    expect(unwatched, set(), NEEDS_BOOT)
+    expect(unwatched, set(), _(NEEDS_BOOT))
 
 
 @on_hosts("all")
@@ -378,21 +391,26 @@ def test_no_way_to_unseal_is_unrecorded(facts: Facts) -> None:
 def test_what_is_done_is_recorded(facts: Facts) -> None:
     """A thing is done, and its record is there: rules that are loaded and silent are worthless."""
     if facts.container:
-        not_verified(NO_AUDIT)
+        not_verified(_(NO_AUDIT))
     missing = [key for key in ACTS if facts[f"record {key}"].rc]
-    expect(missing, [], f"run `auditctl -s` on {facts.host}; see /var/log/audit there", "auditd")
+    expect(
+        missing,
+        [],
+        _("run `auditctl -s` on {host}; see /var/log/audit there").format(host=facts.host),
+        "auditd",
+    )
 
 
 @on_hosts("all")
 def test_a_login_is_recorded(facts: Facts) -> None:
     """Every login has its row: the one that this question came by, too (K-11)."""
     if facts.container:
-        not_verified(NO_AUDIT)
+        not_verified(_(NO_AUDIT))
     check(
         "res=success" in facts["login"].text,
-        "a record of this session's login",
+        _("a record of this session's login"),
         facts["login"],
-        "by hand: see /var/log/audit and /etc/pam.d/sshd",
+        _("by hand: see /var/log/audit and /etc/pam.d/sshd"),
         "auditd",
     )
 
@@ -413,21 +431,27 @@ def test_records_have_room_and_do_not_stop(plan: Plan, facts: Facts) -> None:
     }
     expect({key: seen.get(key, "unset") for key in wanted}, wanted, facts.remedy)
     if facts.container:
-        not_verified(NO_AUDIT)
+        not_verified(_(NO_AUDIT))
     rights = [line.split() for line in facts["audit rights"].lines]
     lax = [" ".join(row) for row in rights if int(row[1], 8) & 0o027 or row[2] != "root"]
     check(len(rights) == 2, "/var/log/audit/audit.log", facts["audit rights"], facts.remedy)
-    expect(lax, [], f"run `chmod go-w,o= /var/log/audit /var/log/audit/audit.log` on {facts.host}")
+    expect(
+        lax,
+        [],
+        _("run `chmod go-w,o= /var/log/audit /var/log/audit/audit.log` on {host}").format(
+            host=facts.host
+        ),
+    )
 
 
 @on_hosts("all")
 def test_the_journal_holds_this_boot(facts: Facts) -> None:
     """What the kernel said at boot is on the disk, for the next boot to read (K-20)."""
     if facts.container:
-        not_verified(NO_BOOT)
+        not_verified(_(NO_BOOT))
     check(
         len(facts["journal"].lines) > 1 and int(facts["journal"].lines[0]) > 0,
-        "boots in /var/log/journal, this one too",
+        _("boots in /var/log/journal, this one too"),
         facts["journal"],
         facts.remedy,
         "systemd-journald",
@@ -447,8 +471,10 @@ def test_no_unit_has_failed(facts: Facts) -> None:
     expect(
         failed,
         [],
-        f"run `journalctl -u {unit} -n 50` on {facts.host}, mend it, "
-        "then `systemctl reset-failed` there",
+        _(
+            "run `journalctl -u {unit} -n 50` on {host}, mend it,"
+            " then `systemctl reset-failed` there"
+        ).format(unit=unit, host=facts.host),
         unit,
     )
 
@@ -457,7 +483,7 @@ def test_no_unit_has_failed(facts: Facts) -> None:
 def test_volumes_are_mounted_as_planned(plan: Plan, facts: Facts) -> None:
     """Records cannot fill the system's volume, nor programs start where data lies (K-01)."""
     if facts.container:
-        not_verified(NO_VOLUMES)
+        not_verified(_(NO_VOLUMES))
     mounted = {row[0]: row for row in (line.split() for line in facts["mounts"].lines)}
     for volume in plan.inventory.shared["volumes"]:
         if not plan.is_in(facts.host, *(volume.get("groups") or ["all"])):
@@ -465,42 +491,56 @@ def test_volumes_are_mounted_as_planned(plan: Plan, facts: Facts) -> None:
         row = mounted.get(volume["mount"], [])
         check(
             row,
-            f"a volume at {volume['mount']}",
+            _("a volume at {mount}").format(mount=volume["mount"]),
             sorted(mounted),
-            f"run `koseki image build {facts.host}`: its image has to be made anew",
+            _("run `koseki image build {host}`: its image has to be made anew").format(
+                host=facts.host
+            ),
         )
         missing = set(volume["options"]) - set(row[2].split(","))
-        expect(missing, set(), f"run `mount -o remount {volume['mount']}` on {facts.host}")
+        expect(
+            missing,
+            set(),
+            _("run `mount -o remount {mount}` on {host}").format(
+                mount=volume["mount"], host=facts.host
+            ),
+        )
         # What the file system needs for itself is not counted.
         least = volume["size_mib"] * 85 // 100
         check(
             int(row[1]) >> 20 >= least,
-            f"{volume['mount']} of {volume['size_mib']} MiB",
-            f"{int(row[1]) >> 20} MiB",
-            f"run `koseki image build {facts.host}`: its image has to be made anew",
+            _("{mount} of {size_mib} MiB").format(
+                mount=volume["mount"], size_mib=volume["size_mib"]
+            ),
+            _("{room} MiB").format(room=int(row[1]) >> 20),
+            _("run `koseki image build {host}`: its image has to be made anew").format(
+                host=facts.host
+            ),
         )
 
 
 @on_hosts("all")
 def test_nothing_is_writable_for_everybody(facts: Facts) -> None:
     """What everybody can write, anybody can replace; shared folders have the sticky bit (K-01)."""
-    check(facts["world-writable"].rc == 0, "an answer", facts["world-writable"], facts.remedy)
+    check(facts["world-writable"].rc == 0, _("an answer"), facts["world-writable"], facts.remedy)
     open_to_all = shlex.join(facts["world-writable"].lines)
     expect(
         facts["world-writable"].lines,
         [],
-        f"run `chmod o-w {open_to_all}` on {facts.host}, and ask who made them",
+        _("run `chmod o-w {open_to_all}` on {host}, and ask who made them").format(
+            open_to_all=open_to_all, host=facts.host
+        ),
     )
 
 
 @on_hosts("all")
 def test_few_programs_lend_rights(facts: Facts) -> None:
     """A setuid program more is a way to root more (K-01)."""
-    check(facts["lending"].rc == 0, "an answer", facts["lending"], facts.remedy)
+    check(facts["lending"].rc == 0, _("an answer"), facts["lending"], facts.remedy)
     seen = set(facts["lending"].lines)
-    check("/usr/bin/sudo" in seen, "sudo among them", facts["lending"], facts.remedy)
+    check("/usr/bin/sudo" in seen, _("sudo among them"), facts["lending"], facts.remedy)
     expect(
         seen - LENDING,
         set(),
-        "by hand: remove the package that brought it, or take the bit from it",
+        _("by hand: remove the package that brought it, or take the bit from it"),
     )

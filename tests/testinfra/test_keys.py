@@ -13,6 +13,7 @@ from typing import TypedDict
 
 import yaml
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.expect import check, expect
 from koseki_ops.verify.expectations import Plan
@@ -106,14 +107,14 @@ def questions(plan: Plan, host: str) -> Questions:
 def test_each_process_reads_its_own_keys(facts: Facts) -> None:
     """Every reader of a key is in the table, with its reason; nothing else reads one (K-01)."""
     said = facts["readers"]
-    check(said.rc == 0 and said.json["keys"], "keys and their readers", said, facts.remedy)
+    check(said.rc == 0 and said.json["keys"], _("keys and their readers"), said, facts.remedy)
     table: Table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
     strange = {
         unit: sorted(more)
         for unit, keys in said.json["readers"].items()
         if (more := {key for key in keys if not allowed(table, unit, key)})
     }
-    expect(strange, {}, f"find out why it can; {facts.remedy}")
+    expect(strange, {}, _("find out why it can; {remedy}").format(remedy=facts.remedy))
 
 
 def allowed(table: Table, unit: str, key: str) -> bool:

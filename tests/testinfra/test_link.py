@@ -13,6 +13,7 @@ import sys
 from functools import cache
 from typing import Any
 
+from koseki_ops.core.language import _
 from koseki_ops.lab.network import LabNetwork
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Municipality
@@ -220,7 +221,7 @@ def attempts_program(plan: Plan) -> str:
     ]
     # The lines take turns: one registry's address may not begin more than a few at once.
     turns = {line: iter(range(len(rows))) for line in slugs}
-    rows = [row for _, row in sorted((next(turns[row[0]]), row) for row in rows)]
+    rows = [row for _turn, row in sorted((next(turns[row[0]]), row) for row in rows)]
     told = {
         "address": plan.address(host, WORKSTATION),
         "port": plan.platform.link_policy.port,
@@ -260,14 +261,14 @@ def attempt(
 ) -> dict[str, Any]:
     """Return what one attempt met; not verified where nobody here is a registry."""
     if not plan.site.is_lab:
-        not_verified("nobody here is a registry: try from one")
+        not_verified(_("nobody here is a registry: try from one"))
     said = everywhere[WORKSTATION]["attempts"]
     found = _met(said.text).get((line, account, kind))
     check(
         found,
-        f"{account} tried from the line of {line}",
+        _("{account} tried from the line of {line}").format(account=account, line=line),
         said.errors or said,
-        "run `koseki verify link`",
+        _("run `koseki verify link`"),
     )
     return found or {}
 
@@ -283,7 +284,9 @@ def states(facts: Facts) -> dict[tuple[str, str], str]:
 
 def remedy_of(plan: Plan) -> str:
     """Return the ordinary remedy."""
-    return f"run `koseki apply --limit {plan.hosts_in('registry_link')[0]}`, then verify again"
+    return _("run `koseki apply --limit {host}`, then verify again").format(
+        host=plan.hosts_in("registry_link")[0]
+    )
 
 
 def test_each_registry_enters_its_own_exchange(
@@ -312,7 +315,7 @@ def test_a_key_opens_from_its_own_line_only(
     """The right key for an account, on another town's line: refused (K-01)."""
     slugs = [row.slug for row in plan.joined]
     if len(slugs) == 1:
-        not_verified("there is one municipality alone")
+        not_verified(_("there is one municipality alone"))
     line = slugs[slugs.index(municipality.slug) - 1]
     found = attempt(plan, everywhere, line, f"link-{municipality.slug}", "line")
     expect(found["said"], REFUSED, remedy_of(plan), EXCHANGE)
@@ -320,16 +323,22 @@ def test_a_key_opens_from_its_own_line_only(
 
 def test_nobody_else_enters_the_exchange(plan: Plan, everywhere: Everywhere) -> None:
     """A counter's terminal does not reach it; it knows no account but the registries' (K-01)."""
-    (first, *_) = [municipality.slug for municipality in plan.joined]
+    first = plan.joined[0].slug
     if not plan.site.is_lab:
-        not_verified("nobody here is a registry: try from one")
+        not_verified(_("nobody here is a registry: try from one"))
     said = everywhere[WORKSTATION]["terminal"]
     met = list(outcomes_on_lines(said.text).values())
-    check(met and {*met} <= {OPEN, *SHUT}, "an attempt", said, "run `koseki verify link`")
+    check(met and {*met} <= {OPEN, *SHUT}, _("an attempt"), said, _("run `koseki verify link`"))
     expect(met, [UNREACHABLE], remedy_of(plan), "nftables")
     for name in ("root", plan.platform.automation_account, f"koseki-{first}"):
         found = attempt(plan, everywhere, first, name, "account")
-        check(found["said"] == REFUSED, f"{name} is refused", found, remedy_of(plan), EXCHANGE)
+        check(
+            found["said"] == REFUSED,
+            _("{name} is refused").format(name=name),
+            found,
+            remedy_of(plan),
+            EXCHANGE,
+        )
 
 
 @on_hosts("registry_link")
@@ -354,7 +363,9 @@ def test_registry_and_register_agree(facts: Facts, municipality: Municipality) -
     expect(
         (unit, states(facts).get((unit, "Result"))),
         (unit, "success"),
-        f"read the report: `koseki link status {municipality.slug}`, and docs/link.md",
+        _("read the report: `koseki link status {slug}`, and docs/link.md").format(
+            slug=municipality.slug
+        ),
         unit,
     )
 
@@ -404,7 +415,7 @@ def test_accounts_of_registries_open_nothing_else(plan: Plan, facts: Facts) -> N
     )
     check(
         "allowgroups" in facts["doors"].text and "link-" not in facts["doors"].text,
-        "a list of groups without the registries'",
+        _("a list of groups without the registries'"),
         facts["doors"],
         facts.remedy,
         "ssh",
@@ -451,7 +462,7 @@ def test_the_units_are_locked_in(facts: Facts) -> None:
         found = re.search(r": ([\d.]+)", facts[name].text)
         check(
             found is not None and float(found.group(1)) <= most,
-            f"an exposure of at most {most}",
+            _("an exposure of at most {most}").format(most=most),
             facts[name],
             facts.remedy,
             name,
@@ -462,8 +473,10 @@ def test_the_books_are_there_and_append_only(plan: Plan, everywhere: Everywhere)
     """Flows, and a ledger that the link's role can neither change nor empty; no register (K-17)."""
     hosts = [host for host in plan.hosts_in("databases") if is_leader(everywhere[host])]
     if not hosts:
-        not_verified("no database host leads; see the suite replication")
+        not_verified(_("no database host leads; see the suite replication"))
     rows = [json.loads(line) for line in everywhere[hosts[0]]["books"].lines]
     seen = {row.pop("municipality"): {**row, "rights": sorted(row["rights"])} for row in rows}
     wanted = {"flows": FLOWS, "rights": sorted(RIGHTS), "owners": ["postgres"]}
-    expect(seen, {municipality.slug: wanted for municipality in plan.joined}, "run `koseki apply`")
+    expect(
+        seen, {municipality.slug: wanted for municipality in plan.joined}, _("run `koseki apply`")
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
@@ -63,8 +64,8 @@ def test_wrong_passwords_lock_the_account(plan: Plan, facts: Facts) -> None:
     arguments = module_settings(facts["auth"].text, "pam_faillock.so")
     check(
         arguments is not None and {"preauth", "authfail"} <= arguments.keys(),
-        "pam_faillock before and after the password is asked",
-        arguments if arguments is not None else "not in common-auth",
+        _("pam_faillock before and after the password is asked"),
+        arguments if arguments is not None else _("not in common-auth"),
         facts.remedy,
     )
     effective = settings(facts["faillock"].text) | (arguments or {})
@@ -81,7 +82,7 @@ def test_the_lock_holds_before_the_password(facts: Facts) -> None:
     passwords = [n for n, words in enumerate(stack) if "pam_unix.so" in " ".join(words[1:])]
     check(
         guards and passwords and guards[0] < passwords[0] and guards[-1] > passwords[-1],
-        "pam_faillock preauth before pam_unix, authfail after it",
+        _("pam_faillock preauth before pam_unix, authfail after it"),
         facts["auth"],
         facts.remedy,
     )
@@ -94,8 +95,8 @@ def test_passwords_are_good_ones(plan: Plan, facts: Facts) -> None:
     arguments = module_settings(facts["password"].text, "pam_pwquality.so")
     check(
         arguments is not None,
-        "pam_pwquality is asked for every new password",
-        "not in common-password",
+        _("pam_pwquality is asked for every new password"),
+        _("not in common-password"),
         facts.remedy,
     )
     effective = settings(facts["pwquality"].text) | (arguments or {})
@@ -114,13 +115,13 @@ def test_an_idle_console_logs_out(plan: Plan, facts: Facts) -> None:
     seen = dict(line.partition(" ")[::2] for line in facts["idle"].lines)
     check(
         seen.get("idle") == seconds and seen.get("idle-sh") == seconds,
-        f"login shells end after {seconds} s without input",
+        _("login shells end after {seconds} s without input").format(seconds=seconds),
         facts["idle"],
         facts.remedy,
     )
     check(
         seen.get("idle-after") in {None, seconds},
-        "TMOUT is readonly",
+        _("TMOUT is readonly"),
         facts["idle"],
         facts.remedy,
     )
@@ -137,9 +138,9 @@ def test_no_shell_without_login(facts: Facts) -> None:
     """The debug shell of systemd would be root on a console without a password (K-09)."""
     check(
         facts["debug shell"].text in {"disabled", "masked", ""},
-        "debug-shell.service is off",
+        _("debug-shell.service is off"),
         facts["debug shell"],
-        f"run `systemctl disable --now debug-shell.service` on {facts.host}",
+        _("run `systemctl disable --now debug-shell.service` on {host}").format(host=facts.host),
     )
 
 
@@ -151,7 +152,7 @@ def test_usb_storage_is_refused(facts: Facts) -> None:
     check(
         refused & set(KEPT_FROM_LOADING),
         "install usb-storage /bin/false",
-        [" ".join(words) for words in rules] or "no install rule",
+        [" ".join(words) for words in rules] or _("no install rule"),
         facts.remedy,
     )
 
@@ -160,9 +161,11 @@ def test_usb_storage_is_refused(facts: Facts) -> None:
 def test_usb_storage_is_not_loaded(facts: Facts) -> None:
     """What was loaded before the rule came would still take a stick (K-01)."""
     if facts.container:
-        not_verified("a container shares the machine's kernel; shown on a booted image")
+        not_verified(_("a container shares the machine's kernel; shown on a booted image"))
     expect(
         facts["usb loaded"].lines,
         [],
-        f"by hand: unplug the device; then run `modprobe -r uas usb-storage` on {facts.host}",
+        _("by hand: unplug the device; then run `modprobe -r uas usb-storage` on {host}").format(
+            host=facts.host
+        ),
     )

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.supply.mirror import KEYRING, VALID_DAYS, mirror_folder, valid_until
 from koseki_ops.verify.apt import switched_on
@@ -76,7 +77,7 @@ def test_the_release_is_the_plans(plan: Plan, facts: Facts) -> None:
     expect(
         facts["release"].text,
         plan.platform.debian_release,
-        "by hand: this host has to be installed anew",
+        _("by hand: this host has to be installed anew"),
     )
 
 
@@ -85,27 +86,42 @@ def test_what_the_plan_asks_for_is_installed(plan: Plan, facts: Facts) -> None:
     """Every package of the inventory's concerns is there and whole (K-08)."""
     wanted = plan.packages_for(facts.host)
     missing = sorted(wanted - installed(facts).keys())
-    check(not missing, f"{len(wanted)} packages of the plan", f"missing: {missing}", facts.remedy)
+    check(
+        not missing,
+        _("{count} packages of the plan").format(count=len(wanted)),
+        _("missing: {missing}").format(missing=missing),
+        facts.remedy,
+    )
 
 
 @on_hosts("all")
 def test_nothing_is_half_installed(facts: Facts) -> None:
     """An interrupted installation leaves a daemon that fails at the next restart (K-08)."""
     for name in ("audit", "held"):
-        check(facts[name].rc == 0, f"an answer: {name}", facts[name], facts.remedy)
+        check(
+            facts[name].rc == 0, _("an answer: {name}").format(name=name), facts[name], facts.remedy
+        )
     expect(
-        facts["audit"].text, "", f"run `dpkg --configure -a` on {facts.host} and read what it says"
+        facts["audit"].text,
+        "",
+        _("run `dpkg --configure -a` on {host} and read what it says").format(host=facts.host),
     )
     held = shlex.join(facts["held"].lines)
     expect(
         facts["held"].lines,
         [],
-        f"run `apt-mark unhold {held}` on {facts.host}, or write down why it is held",
+        _("run `apt-mark unhold {held}` on {host}, or write down why it is held").format(
+            held=held, host=facts.host
+        ),
     )
     broken = [
         line for line in facts["installed"].lines if line.split()[2] not in {"ii", "rc", "un"}
     ]
-    expect(broken, [], f"run `dpkg --configure -a` on {facts.host} and read what it says")
+    expect(
+        broken,
+        [],
+        _("run `dpkg --configure -a` on {host} and read what it says").format(host=facts.host),
+    )
 
 
 @on_hosts("all")
@@ -113,7 +129,12 @@ def test_everything_came_from_the_mirror(plan: Plan, facts: Facts) -> None:
     """Each installed package stands in the signed mirror with that very version (K-08)."""
     suite = plan.platform.debian_release if plan.stands_in_city(facts.host) else "vault"
     known = mirrored(mirror_folder(plan.site), suite)
-    check(known, f"suite {suite} in the mirror", "no package index", "run `koseki mirror build`")
+    check(
+        known,
+        _("suite {suite} in the mirror").format(suite=suite),
+        _("no package index"),
+        _("run `koseki mirror build`"),
+    )
     strangers = {
         f"{name} {version}"
         for name, version in installed(facts).items()
@@ -122,7 +143,7 @@ def test_everything_came_from_the_mirror(plan: Plan, facts: Facts) -> None:
     expect(
         strangers,
         set(),
-        "by hand: purge what no suite has, or list it in packages.yml; `koseki mirror build`",
+        _("by hand: purge what no suite has, or list it in packages.yml; `koseki mirror build`"),
     )
 
 
@@ -131,9 +152,9 @@ def test_the_mirror_is_not_frozen(plan: Plan) -> None:
     left = valid_until(plan.site) - datetime.now(UTC)
     check(
         left > timedelta(days=VALID_DAYS / 3),
-        f"lists that hold for more than {VALID_DAYS // 3} days",
-        f"{left.days} days are left",
-        "run `koseki mirror build --refresh`, then `koseki apply`",
+        _("lists that hold for more than {valid_days} days").format(valid_days=VALID_DAYS // 3),
+        _("{days} days are left").format(days=left.days),
+        _("run `koseki mirror build --refresh`, then `koseki apply`"),
     )
 
 
@@ -148,7 +169,7 @@ def test_the_mirror_is_the_only_source(plan: Plan, facts: Facts) -> None:
     places = {line.split("|")[0] for line in facts["targets"].lines}
     check(
         places and all(place.startswith(wanted) for place in places),
-        f"only {wanted}",
+        _("only {wanted}").format(wanted=wanted),
         places,
         facts.remedy,
     )
@@ -164,24 +185,32 @@ def test_the_mirror_is_the_only_source(plan: Plan, facts: Facts) -> None:
 def test_only_the_platforms_key_is_trusted(facts: Facts, everywhere: Everywhere) -> None:
     """A package that the platform did not sign is not installed (K-08)."""
     keyrings = {line.split("|")[2] for line in facts["targets"].lines}
-    check(len(keyrings) == 1 and "" not in keyrings, "one keyring for all", keyrings, facts.remedy)
+    check(
+        len(keyrings) == 1 and "" not in keyrings, _("one keyring for all"), keyrings, facts.remedy
+    )
     expect(facts["keyring"].text, everywhere[WORKSTATION]["keyring"].text, facts.remedy)
     # Debian's own keys come with the base; no source refers to them.
     strange = [name for name in facts["trusted"].lines if not name.startswith("debian-archive-")]
-    expect(strange, [], f"remove these keys; {facts.remedy}")
+    expect(strange, [], _("remove these keys; {remedy}").format(remedy=facts.remedy))
     lax = switched_on(facts["weak"].lines)
-    expect(lax, [], "by hand: remove these settings from /etc/apt/apt.conf.d")
+    expect(lax, [], _("by hand: remove these settings from /etc/apt/apt.conf.d"))
 
 
 @on_hosts("all")
 def test_nothing_upgrades_by_itself(facts: Facts) -> None:
     """An upgrade at night once restarted Patroni and moved the leader; only apply upgrades."""
     present = set(BY_ITSELF) & installed(facts).keys()
-    expect(present, set(), f"run `apt-get purge {shlex.join(sorted(present))}` on {facts.host}")
+    expect(
+        present,
+        set(),
+        _("run `apt-get purge {names}` on {host}").format(
+            names=shlex.join(sorted(present)), host=facts.host
+        ),
+    )
     expect(switched_on(facts["periodic"].lines), [], facts.remedy)
 
 
 @on_hosts("remote_backup")
 def test_the_datacenter_host_has_no_python(facts: Facts) -> None:
     """What the sealed copy's host cannot run cannot be turned against it (K-04)."""
-    expect(facts["python"].lines, [], "by hand: purge it, and whatever installed it")
+    expect(facts["python"].lines, [], _("by hand: purge it, and whatever installed it"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import TIMER_OK, Question, timer
 from koseki_ops.verify.expect import check, expect
@@ -136,10 +137,11 @@ def leader_of(plan: Plan, everywhere: Everywhere) -> str:
     leaders = [host for host, row in servers(plan, everywhere).items() if not row["replica"]]
     check(
         len(leaders) == 1,
-        "exactly one leader",
-        leaders or "no leader",
-        f"run `{PATRONICTL} list` on {plan.hosts_in('databases')[0]}; "
-        "of two leaders stop the one without the key",
+        _("exactly one leader"),
+        leaders or _("no leader"),
+        _("run `{patronictl} list` on {host}; of two leaders stop the one without the key").format(
+            patronictl=PATRONICTL, host=plan.hosts_in("databases")[0]
+        ),
         "patroni",
         plan.hosts_in("databases")[0],
     )
@@ -165,7 +167,9 @@ def test_patroni_says_the_same_as_the_servers(
     expect(
         seen,
         roles,
-        f"run `{PATRONICTL} list` on {facts.host}; a member that is missing is started first",
+        _("run `{patronictl} list` on {host}; a member that is missing is started first").format(
+            patronictl=PATRONICTL, host=facts.host
+        ),
         "patroni",
     )
 
@@ -182,9 +186,11 @@ def test_the_second_recording_is_synchronous(plan: Plan, everywhere: Everywhere)
     }
     check(
         seen >= others if len(others) == 1 else seen & others,
-        f"{', '.join(sorted(others))} streams synchronously",
-        senders or "no replica is connected",
-        f"run `systemctl start patroni` on {min(others)}: until then there is one recording",
+        _("{hosts} streams synchronously").format(hosts=", ".join(sorted(others))),
+        senders or _("no replica is connected"),
+        _("run `systemctl start patroni` on {host}: until then there is one recording").format(
+            host=min(others)
+        ),
         "patroni",
         min(others),
     )
@@ -197,18 +203,22 @@ def test_replicas_replay_what_they_receive(plan: Plan, everywhere: Everywhere) -
     for host in set(rows) - {leader}:
         check(
             rows[host]["receiver"] == "streaming" and not rows[host]["paused"],
-            f"{host} receives and replays",
-            f"receiver {rows[host]['receiver']}, paused {rows[host]['paused']}",
-            f"run `{RESUME}` on {host}, or read Patroni's journal there",
+            _("{host} receives and replays").format(host=host),
+            _("receiver {receiver}, paused {paused}").format(
+                receiver=rows[host]["receiver"], paused=rows[host]["paused"]
+            ),
+            _("run `{resume}` on {host}, or read Patroni's journal there").format(
+                resume=RESUME, host=host
+            ),
             "patroni",
             host,
         )
     late = {row["name"]: row["lag"] for row in rows[leader]["senders"]}
     check(
         all(int(lag) < REPLAY_LAG_BYTES for lag in late.values()),
-        f"less than {REPLAY_LAG_BYTES} bytes to replay",
+        _("less than {replay_lag_bytes} bytes to replay").format(replay_lag_bytes=REPLAY_LAG_BYTES),
         late,
-        "by hand: look for a long query on the replica, and for a slow disk",
+        _("by hand: look for a long query on the replica, and for a slow disk"),
         "patroni",
         leader,
     )
@@ -223,9 +233,11 @@ def test_replicas_refuse_writes(plan: Plan, everywhere: Everywhere) -> None:
         seen = [code for code in ("25006", "0A000", "55000") if code in refusals]
         check(
             "25006" in seen and refusals.count("ERROR") == 3,
-            "three attempts refused, with SQLSTATE 25006 and 0A000 or 55000",
+            _("three attempts refused, with SQLSTATE 25006 and 0A000 or 55000"),
             everywhere[host]["write"],
-            f"run `systemctl stop patroni` on {host} at once: two servers take writes",
+            _("run `systemctl stop patroni` on {host} at once: two servers take writes").format(
+                host=host
+            ),
             "patroni",
             host,
         )
@@ -237,9 +249,9 @@ def test_timelines_are_equal(plan: Plan, everywhere: Everywhere) -> None:
     seen = {host: (row["timeline"], row["system"]) for host, row in rows.items()}
     check(
         len(set(seen.values())) == 1,
-        "one timeline of one system on every server",
+        _("one timeline of one system on every server"),
         seen,
-        "by hand: the replica with the older timeline comes anew: docs/remedies.md",
+        _("by hand: the replica with the older timeline comes anew: docs/remedies.md"),
         "patroni",
         min(seen),
     )
@@ -248,13 +260,18 @@ def test_timelines_are_equal(plan: Plan, everywhere: Everywhere) -> None:
 def test_versions_are_equal(plan: Plan, everywhere: Everywhere) -> None:
     """A replica of another version would refuse the log, or restore what cannot be read (K-08)."""
     seen = {host: row["version"] for host, row in servers(plan, everywhere).items()}
-    check(len(set(seen.values())) == 1, "one version", seen, "run `koseki apply --limit databases`")
+    check(
+        len(set(seen.values())) == 1,
+        _("one version"),
+        seen,
+        _("run `koseki apply --limit databases`"),
+    )
 
 
 def test_collations_are_equal(plan: Plan, everywhere: Everywhere) -> None:
     """An index sorted by another collation version silently misses people (K-19)."""
     rows = {host: row["collations"] for host, row in servers(plan, everywhere).items()}
-    remedy = "by hand: reindex the database, then alter it with refresh collation version"
+    remedy = _("by hand: reindex the database, then alter it with refresh collation version")
     for host, databases in rows.items():
         changed = [row for row in databases if row["kept"] != row["actual"]]
         expect(changed, [], remedy, host=host)
@@ -269,7 +286,7 @@ def test_text_is_sorted_without_the_hosts_libraries(facts: Facts) -> None:
         for row in facts["server"].json["collations"]
         if (row["provider"], row["locale"], row["encoding"]) != ("b", "C.UTF-8", "UTF8")
     ]
-    expect(wrong, [], "by hand: restore that database into a new one with the right locale")
+    expect(wrong, [], _("by hand: restore that database into a new one with the right locale"))
 
 
 @on_hosts("databases")
@@ -287,7 +304,7 @@ def test_nothing_that_protects_data_is_switched_off(facts: Facts) -> None:
     }
     expect({key: seen.get(key) for key in wanted}, wanted, facts.remedy, "patroni")
     check(seen["wal_level"] in {"replica", "logical"}, "wal_level replica", seen, facts.remedy)
-    check("pgaudit" in libraries, "pgaudit is loaded", libraries, facts.remedy, "patroni")
+    check("pgaudit" in libraries, _("pgaudit is loaded"), libraries, facts.remedy, "patroni")
 
 
 @on_hosts("databases")
@@ -296,7 +313,7 @@ def test_nobody_opts_out_of_the_second_recording(facts: Facts) -> None:
     expect(
         facts["server"].json["opting out"],
         0,
-        "by hand: alter that role or database with reset synchronous_commit",
+        _("by hand: alter that role or database with reset synchronous_commit"),
     )
 
 
@@ -306,7 +323,7 @@ def test_no_restart_is_pending(facts: Facts) -> None:
     expect(
         facts["server"].json["restart"],
         [],
-        "run `koseki restart --reason 'a setting waits for it'`",
+        _("run `koseki restart --reason 'a setting waits for it'`"),
     )
 
 
@@ -327,9 +344,9 @@ def test_patroni_follows_the_plan(plan: Plan, facts: Facts) -> None:
     expect({key: seen.get(key, unset.get(key)) for key in wanted}, wanted, facts.remedy, "patroni")
     check(
         not seen.get("pause"),
-        "Patroni acts by itself",
-        "paused",
-        f"run `{PATRONICTL} resume` on {facts.host}",
+        _("Patroni acts by itself"),
+        _("paused"),
+        _("run `{patronictl} resume` on {host}").format(patronictl=PATRONICTL, host=facts.host),
     )
 
 
@@ -343,7 +360,7 @@ def test_patroni_obeys_its_members_alone(plan: Plan, facts: Facts) -> None:
     obeyed = {key for key, ways in met.items() if any(said[:3] == "200" for said in ways)}
     refused = {key for key, ways in met.items() if all(said[:3] != "200" for said in ways)}
     own = MEMBER_KEYS if plan.is_in(facts.host, "databases") else set()
-    check(NO_KEY in refused, "refused without a key", met.get(NO_KEY), facts.remedy, "patroni")
+    check(NO_KEY in refused, _("refused without a key"), met.get(NO_KEY), facts.remedy, "patroni")
     expect(obeyed, own, facts.remedy, "patroni")
 
 
@@ -351,11 +368,13 @@ def test_patroni_obeys_its_members_alone(plan: Plan, facts: Facts) -> None:
 def test_only_patroni_starts_the_server(facts: Facts) -> None:
     """A server that the package's own unit starts would not ask who leads (K-03)."""
     expect(facts["enabled"].text, "enabled", facts.remedy, "patroni")
-    check(facts["packaged"].rc == 0, "an answer", facts["packaged"], facts.remedy)
+    check(facts["packaged"].rc == 0, _("an answer"), facts["packaged"], facts.remedy)
     expect(
         facts["packaged"].lines,
         [],
-        f"by hand: run `pg_lsclusters` on {facts.host} and drop what the package made",
+        _("by hand: run `pg_lsclusters` on {host} and drop what the package made").format(
+            host=facts.host
+        ),
     )
 
 

@@ -10,6 +10,7 @@ import json
 import re
 from typing import Any
 
+from koseki_ops.core.language import N_, _
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Municipality
 from koseki_ops.verify.expect import check, expect, not_verified
@@ -22,7 +23,7 @@ PREFIX = "operator_"
 RECORD = ("platform.request_ends", "platform.requests")
 # The timer's minute, and some.
 SECONDS = 150
-REMEDY = "run `koseki drift`: it names the command that mends it; find out who changed it"
+REMEDY = N_("run `koseki drift`: it names the command that mends it; find out who changed it")
 
 # Who a person's role is and what it holds, whatever a request says.
 CLUSTER = """
@@ -126,7 +127,7 @@ def of_municipality(facts: Facts, municipality: Municipality) -> dict[str, Any]:
 def lines(facts: Facts) -> list[dict[str, Any]]:
     """Return the answer's objects; the test fails when the server did not give all."""
     said = facts["told"]
-    check(said.rc == 0, "an answer of every database", said, facts.remedy, "patroni", facts.host)
+    check(said.rc == 0, _("an answer of every database"), said, facts.remedy, "patroni", facts.host)
     return [json.loads(line) for line in said.lines]
 
 
@@ -135,7 +136,7 @@ def leading(plan: Plan, everywhere: Everywhere) -> Facts:
     for host in plan.hosts_in("databases"):
         if is_leader(everywhere[host]):
             return everywhere[host]
-    return not_verified("no database host leads; see the suite replication")
+    return not_verified(_("no database host leads; see the suite replication"))
 
 
 def test_one_person_one_role_without_any_power(plan: Plan, everywhere: Everywhere) -> None:
@@ -143,11 +144,11 @@ def test_one_person_one_role_without_any_power(plan: Plan, everywhere: Everywher
     facts = leading(plan, everywhere)
     wanted = {f"{PREFIX}{name}": (True, False) for name in workers(plan, facts.host)}
     seen = {name: (login, power) for name, login, power in of_cluster(facts)["roles"]}
-    expect(seen, wanted, REMEDY, "patroni", facts.host)
+    expect(seen, wanted, _(REMEDY), "patroni", facts.host)
     expect(
         of_cluster(facts)["named"],
         [],
-        "by hand: take back what was granted to these by name or owned",
+        _("by hand: take back what was granted to these by name or owned"),
     )
 
 
@@ -167,7 +168,7 @@ def test_what_a_person_does_is_noted_without_names(plan: Plan, everywhere: Every
         role: sorted(row for row in rows if row.startswith("pgaudit."))
         for role, rows in of_cluster(facts)["noted"].items()
     }
-    expect(seen, wanted, REMEDY, "patroni", facts.host)
+    expect(seen, wanted, _(REMEDY), "patroni", facts.host)
 
 
 def test_a_person_holds_what_a_request_grants(plan: Plan, everywhere: Everywhere) -> None:
@@ -185,7 +186,7 @@ def test_a_person_holds_what_a_request_grants(plan: Plan, everywhere: Everywhere
     expect(
         seen,
         granted,
-        "by hand: close it (`koseki request list` has its number), or revoke that membership",
+        _("by hand: close it (`koseki request list` has its number), or revoke that membership"),
         SERVICE,
         facts.host,
     )
@@ -197,14 +198,20 @@ def test_only_a_request_opens_the_door(
     """CONNECT is with whom this town's open requests name, and nobody else (K-05)."""
     facts = leading(plan, everywhere)
     seen = of_municipality(facts, municipality)
-    expect(set(seen["enter"]), {role for role, _ in seen["open"]}, REMEDY, SERVICE, facts.host)
+    expect(
+        set(seen["enter"]),
+        {role for role, _granted in seen["open"]},
+        _(REMEDY),
+        SERVICE,
+        facts.host,
+    )
 
 
 @on_hosts("databases")
 def test_the_database_asks_at_every_login(facts: Facts, municipality: Municipality) -> None:
     """The login trigger is there, always on, the superuser's: a late timer opens nothing (K-05)."""
     seen = [tuple(row) for row in of_municipality(facts, municipality)["login"]]
-    expect(seen, [("login", "A", "postgres", "postgres", True)], REMEDY, "patroni")
+    expect(seen, [("login", "A", "postgres", "postgres", True)], _(REMEDY), "patroni")
 
 
 @on_hosts("databases")
@@ -213,18 +220,28 @@ def test_the_register_of_requests_is_only_added_to(
 ) -> None:
     """No row is changed or deleted, and nobody but the superuser may touch the tables (K-05)."""
     seen = of_municipality(facts, municipality)
-    expect(seen["append only"], list(RECORD), REMEDY, "patroni")
-    expect(seen["others"], [], "by hand: take back what was granted on these")
+    expect(seen["append only"], list(RECORD), _(REMEDY), "patroni")
+    expect(seen["others"], [], _("by hand: take back what was granted on these"))
 
 
 @on_hosts("databases")
 def test_what_has_expired_has_ended(facts: Facts, municipality: Municipality) -> None:
     """The clock's end is written down, and no session outlives its request (K-05)."""
     seen = of_municipality(facts, municipality)
-    expect(seen["unended"], [], f"run `journalctl -u {SERVICE} -n 50` on {facts.host}", SERVICE)
-    may = {role for role, _ in seen["open"]}
+    expect(
+        seen["unended"],
+        [],
+        _("run `journalctl -u {service} -n 50` on {host}").format(service=SERVICE, host=facts.host),
+        SERVICE,
+    )
+    may = {role for role, _granted in seen["open"]}
     here = {role for role, name in of_cluster(facts)["sessions"] if name == municipality.database}
-    expect(here - may, set(), f"run `journalctl -u {SERVICE} -n 50` on {facts.host}", SERVICE)
+    expect(
+        here - may,
+        set(),
+        _("run `journalctl -u {service} -n 50` on {host}").format(service=SERVICE, host=facts.host),
+        SERVICE,
+    )
 
 
 @on_hosts("databases")
@@ -233,22 +250,30 @@ def test_requests_end_by_the_clock(facts: Facts) -> None:
     active, enabled, result, *rest = facts["timer"].lines
     expect((active, enabled, result), ("active", "enabled", "success"), facts.remedy, SERVICE)
     ago = int(rest[0]) if rest and re.fullmatch(r"-?\d+", rest[0]) else SECONDS + 1
-    check(ago <= SECONDS, f"at most {SECONDS} s ago", facts["timer"], facts.remedy, SERVICE)
+    check(
+        ago <= SECONDS,
+        _("at most {seconds} s ago").format(seconds=SECONDS),
+        facts["timer"],
+        facts.remedy,
+        SERVICE,
+    )
 
 
 @on_hosts("databases")
 def test_a_session_without_a_request_is_refused_and_recorded(plan: Plan, facts: Facts) -> None:
     """A person who tries to enter is turned away, with a line in the journal (K-05)."""
     if not plan.joined or not workers(plan, facts.host):
-        not_verified("no municipality has joined, or no operator works here")
+        not_verified(_("no municipality has joined, or no operator works here"))
     role = f"{PREFIX}{workers(plan, facts.host)[0]}"
     municipality = plan.joined[0]
-    if role in {name for name, _ in of_municipality(facts, municipality)["open"]}:
-        not_verified(f"a request of {municipality.slug} is open for {role}")
+    if role in {name for name, _granted in of_municipality(facts, municipality)["open"]}:
+        not_verified(
+            _("a request of {slug} is open for {role}").format(slug=municipality.slug, role=role)
+        )
     seen = facts["attempt"]
     refused = "permission denied for database" in seen.text or "no open request" in seen.text
-    check(refused and role not in seen.lines, "a refusal for lack of a request", seen, REMEDY)
+    check(refused and role not in seen.lines, _("a refusal for lack of a request"), seen, _(REMEDY))
     recorded = [
         line for line in facts["record"].lines if f"{role}@{municipality.database} " in line
     ]
-    check(recorded, "a line of that refusal", facts["record"], REMEDY, "patroni")
+    check(recorded, _("a line of that refusal"), facts["record"], _(REMEDY), "patroni")

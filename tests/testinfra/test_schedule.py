@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from datetime import timedelta
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import check, expect
@@ -278,7 +279,7 @@ def test_every_run_has_its_timer(facts: Facts) -> None:
         state = [seen.get(name) for name in ("LoadState", "UnitFileState", "ActiveState")]
         expect(f"{unit} {state}", f"{unit} {['loaded', 'enabled', 'active']}", facts.remedy, unit)
     strange = set(facts["units"].lines) - {f"{unit}.timer" for unit in UNITS.values()}
-    expect(strange, set(), "by hand: find out who set it, and remove it")
+    expect(strange, set(), _("by hand: find out who set it, and remove it"))
 
 
 @on_hosts("watch_hosts")
@@ -308,14 +309,22 @@ def test_no_run_is_overdue(facts: Facts) -> None:
     """The last scheduled run took place: a watch that has stopped is worse than none (K-08)."""
     for run, unit in UNITS.items():
         answer = facts[f"times {run}"]
-        check(len(answer.text.split()) == 2, f"a stamp of {unit}", answer, facts.remedy, unit)
+        check(
+            len(answer.text.split()) == 2,
+            _("a stamp of {unit}").format(unit=unit),
+            answer,
+            facts.remedy,
+            unit,
+        )
         due, now = map(int, answer.text.split())
         late = timedelta(seconds=now - due)
         check(
             late < LATE,
-            f"{unit} within {LATE} of its schedule",
-            f"{late} late",
-            f"run `systemctl status {unit}.timer {unit}.service` on {facts.host}",
+            _("{unit} within {late} of its schedule").format(unit=unit, late=LATE),
+            _("{late} late").format(late=late),
+            _("run `systemctl status {unit}.timer {unit}.service` on {host}").format(
+                unit=unit, host=facts.host
+            ),
             unit,
         )
 
@@ -331,7 +340,12 @@ def test_runs_end_and_never_overlap(plan: Plan, facts: Facts) -> None:
         expect(
             f"{unit} {seconds(seen.get('TimeoutStartUSec', ''))}", f"{unit} {limit}", facts.remedy
         )
-        check(seen.get("MemoryMax") != "infinity", f"{unit}: MemoryMax", "no limit", facts.remedy)
+        check(
+            seen.get("MemoryMax") != "infinity",
+            f"{unit}: MemoryMax",
+            _("no limit"),
+            facts.remedy,
+        )
 
 
 def seconds(text: str) -> int:
@@ -350,10 +364,15 @@ def test_the_watch_can_tell(facts: Facts) -> None:
     expect(facts["mta"].lines, ["enabled", "active"], facts.remedy, MTA)
     doors = [line.split()[4] for line in facts["doors"].lines if '"smtpd"' in line]
     expect(doors, ["127.0.0.1:25"], facts.remedy, MTA)
-    check(facts["queue"].rc == 0, "the MTA's queue", facts["queue"], facts.remedy, MTA)
+    check(facts["queue"].rc == 0, _("the MTA's queue"), facts["queue"], facts.remedy, MTA)
     now, *queue = facts["queue"].lines
     old = [line for line in queue if int(now) - int(line.split("|")[SINCE]) > WAITS]
-    expect(old, [], f"run `smtpctl show queue` on {facts.host}: does the relay answer?", MTA)
+    expect(
+        old,
+        [],
+        _("run `smtpctl show queue` on {host}: does the relay answer?").format(host=facts.host),
+        MTA,
+    )
 
 
 @on_hosts("watch_hosts")
@@ -369,7 +388,12 @@ def test_the_watch_is_confined(facts: Facts) -> None:
 def test_nobody_becomes_the_watch(facts: Facts) -> None:
     """Its account is locked, has no shell and no group but its own (K-11)."""
     lines = facts["account"].lines
-    check(len(lines) == 3, f"the account {ACCOUNT}", facts["account"], facts.remedy)
+    check(
+        len(lines) == 3,
+        _("the account {account}").format(account=ACCOUNT),
+        facts["account"],
+        facts.remedy,
+    )
     seen = (lines[0].split(":")[-1], lines[1].split()[1], lines[2])
     expect(seen, ("/usr/sbin/nologin", "L", ACCOUNT), facts.remedy)
 
@@ -402,26 +426,38 @@ def test_the_watchs_keys_ask_and_do_nothing_else(plan: Plan, facts: Facts) -> No
     The questions of the same connections are answered, so a refusal is one.
     """
     met = attempts(facts)
-    expect({host for host, _ in met}, set(plan.inventory.hosts), facts.remedy, "ssh")
+    expect({host for host, _name in met}, set(plan.inventory.hosts), facts.remedy, "ssh")
     for (host, name), (code, said) in met.items():
-        tried = f"{name} on {host}"
+        tried = f"{host}: {name}"
         if name in {"control", "admitted"}:
             check(
                 code == 0 and said,
-                f"{tried}: an answer",
+                _("{tried}: an answer").format(tried=tried),
                 said,
-                f"run `koseki apply --limit {host}`",
+                _("run `koseki apply --limit {host}`").format(host=host),
             )
             continue
-        check(code != 0, f"{tried}: refused", said, f"run `koseki apply --limit {host}`")
         check(
-            "uid=" not in said, f"{tried}: nothing ran", said, f"run `koseki apply --limit {host}`"
+            code != 0,
+            _("{tried}: refused").format(tried=tried),
+            said,
+            _("run `koseki apply --limit {host}`").format(host=host),
+        )
+        check(
+            "uid=" not in said,
+            _("{tried}: nothing ran").format(tried=tried),
+            said,
+            _("run `koseki apply --limit {host}`").format(host=host),
         )
         reason = REASONS.get(name, f"{ANSWERS}: ")
         check(
-            reason in said, f"{tried}: {reason}", said, f"run `koseki apply --limit {host}`", "ssh"
+            reason in said,
+            f"{tried}: {reason}",
+            said,
+            _("run `koseki apply --limit {host}`").format(host=host),
+            "ssh",
         )
-    names = {name for _, name in met}
+    names = {name for _host, name in met}
     expect({*REASONS, "command", "shell"} - names, set(), facts.remedy)
 
 
@@ -439,7 +475,7 @@ def test_the_watch_enters_one_account(plan: Plan, facts: Facts) -> None:
     expect({name: rows.get(name) for name in WANTED}, WANTED, facts.remedy, "ssh")
     principal = PRINCIPALS[not plan.stands_in_city(facts.host)]
     lines = [line.partition(":") for line in facts["who enters"].lines]
-    seen = [(file.rpartition("/")[2], row.split()[-1]) for file, _, row in lines]
+    seen = [(file.rpartition("/")[2], row.split()[-1]) for file, _hash, row in lines]
     expect(seen, [(ANSWERS, principal)], facts.remedy, "ssh")
 
 
@@ -447,8 +483,10 @@ def test_the_watch_enters_one_account(plan: Plan, facts: Facts) -> None:
 def test_the_toolkit_is_as_it_was_packed(facts: Facts) -> None:
     """Every file of its packages has the hash in the package's record (K-08)."""
     right, *wrong = facts["records"].lines or ["0"]
-    check(int(right) > 0, "packages with records", facts["records"], facts.remedy)
-    remedy = f"run `rm -r /opt/koseki/venv` on {facts.host}, then {facts.remedy}"
+    check(int(right) > 0, _("packages with records"), facts["records"], facts.remedy)
+    remedy = _("run `rm -r /opt/koseki/venv` on {host}, then {remedy}").format(
+        host=facts.host, remedy=facts.remedy
+    )
     expect([line for line in wrong if line], [], remedy)
 
 
@@ -460,7 +498,9 @@ def test_no_authority_leaves_the_control_node(plan: Plan, facts: Facts) -> None:
     seen = set(facts["keys"].lines)
     check(
         asks <= seen <= {*asks, signs},
-        f"{', '.join(sorted(asks))}, and {signs} once a sweep was kept",
+        _("{keys}, and {signs} once a sweep was kept").format(
+            keys=", ".join(sorted(asks)), signs=signs
+        ),
         seen,
-        "by hand: remove the others, replace what they opened",
+        _("by hand: remove the others, replace what they opened"),
     )

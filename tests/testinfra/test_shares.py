@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
@@ -133,7 +134,7 @@ def roles(plan: Plan, everywhere: Everywhere) -> dict[str, Any]:
     for host in plan.hosts_in("databases"):
         if is_leader(everywhere[host]):
             return dict(everywhere[host]["roles"].json)
-    return not_verified("no database host leads; see the suite replication")
+    return not_verified(_("no database host leads; see the suite replication"))
 
 
 def test_each_role_has_its_share(plan: Plan, everywhere: Everywhere) -> None:
@@ -145,7 +146,7 @@ def test_each_role_has_its_share(plan: Plan, everywhere: Everywhere) -> None:
         wanted[name] = (limit, sorted([LOG, f"temp_file_limit={temporary}", *held]))
         own = [line for line in row["settings"] if not line.startswith("pgaudit.")]
         seen[name] = (row["limit"], sorted(own))
-    expect(seen, wanted, "run `koseki apply --limit databases`")
+    expect(seen, wanted, _("run `koseki apply --limit databases`"))
 
 
 def test_no_more_connections_are_promised_than_there_are(
@@ -155,13 +156,17 @@ def test_no_more_connections_are_promised_than_there_are(
     said = roles(plan, everywhere)
     promised = sum(row["limit"] for row in said["roles"].values())
     unlimited = sorted(name for name, row in said["roles"].items() if row["limit"] < 0)
-    expect(unlimited, [], "run `koseki apply --limit databases`")
+    expect(unlimited, [], _("run `koseki apply --limit databases`"))
     check(
         promised + OWN_CONNECTIONS <= said["most"],
-        f"at most {said['most']} connections, {OWN_CONNECTIONS} of them the server's own",
+        _("at most {most} connections, {own_connections} of them the server's own").format(
+            most=said["most"], own_connections=OWN_CONNECTIONS
+        ),
         promised,
-        "raise postgresql_max_connections, run `koseki apply`, then"
-        " `koseki restart --reason 'a setting waits for it'`",
+        _(
+            "raise postgresql_max_connections, run `koseki apply`,"
+            " then `koseki restart --reason 'a setting waits for it'`"
+        ),
     )
 
 

@@ -6,6 +6,7 @@ import re
 from datetime import datetime, timedelta
 from typing import Any
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import Question
 from koseki_ops.verify.expect import check, expect, not_verified
@@ -100,7 +101,12 @@ def sshd(facts: Facts, question: str = "sshd") -> dict[str, str]:
 @on_hosts("all")
 def test_sshd_takes_its_configuration(facts: Facts) -> None:
     """What is on disk loads: the next restart of sshd locks nobody out."""
-    expect(facts["test"].rc, 0, f"run `sshd -t` on {facts.host} and correct what it says", "ssh")
+    expect(
+        facts["test"].rc,
+        0,
+        _("run `sshd -t` on {host} and correct what it says").format(host=facts.host),
+        "ssh",
+    )
 
 
 @on_hosts("all")
@@ -122,10 +128,10 @@ def test_only_named_accounts_enter(plan: Plan, facts: Facts) -> None:
     settings = sshd(facts)
     users = set(settings.get("allowusers", "").split())
     groups = set(settings.get("allowgroups", "").split())
-    check(users or groups, "AllowUsers or AllowGroups", "no list", facts.remedy, "ssh")
+    check(users or groups, _("AllowUsers or AllowGroups"), _("no list"), facts.remedy, "ssh")
     accounts = {line.split(":")[0]: line.split(":")[3] for line in facts["passwd"].lines}
     for line in facts["groups"].lines:
-        name, _, gid, members = line.split(":")
+        name, _password, gid, members = line.split(":")
         if name in groups:
             users |= {member for member in members.split(",") if member}
             users |= {account for account, primary in accounts.items() if primary == gid}
@@ -145,7 +151,7 @@ def test_algorithms_are_current(facts: Facts) -> None:
         for name in settings.get(table, "").split(",")
         if OUTDATED.search(name)
     ]
-    check(settings.get("ciphers"), "a list of ciphers", settings.get("ciphers"), facts.remedy)
+    check(settings.get("ciphers"), _("a list of ciphers"), settings.get("ciphers"), facts.remedy)
     expect(outdated, [], facts.remedy, "ssh")
 
 
@@ -155,30 +161,38 @@ def test_the_host_is_known_by_the_host_ca(facts: Facts, everywhere: Everywhere) 
     text = facts["certificate"].text
     authority = everywhere[WORKSTATION]["host ca"].text.split()
     check(
-        len(authority) > 1, "the host CA on the workstation", authority, "run `koseki ssh config`"
+        len(authority) > 1,
+        _("the host CA on the workstation"),
+        authority,
+        _("run `koseki ssh config`"),
     )
     check(
         authority[1] in text and "host certificate" in text,
-        f"a host certificate signed by {authority[1]}",
+        _("a host certificate signed by {authority}").format(authority=authority[1]),
         facts["certificate"],
         facts.remedy,
     )
     principals = text.split("Principals:")[1].split("Critical")[0].split()
-    check(facts.host in principals, f"its principals hold {facts.host}", principals, facts.remedy)
+    check(
+        facts.host in principals,
+        _("its principals hold {host}").format(host=facts.host),
+        principals,
+        facts.remedy,
+    )
 
 
 @on_hosts("all")
 def test_the_host_certificate_lives(plan: Plan, facts: Facts) -> None:
     """Nobody can log in to a host whose certificate has run out: renewed a third before its end."""
     found = re.search(r"Valid: from \S+ to (\S+)", facts["certificate"].text)
-    check(found, "a certificate with an end", facts["certificate"], facts.remedy)
+    check(found, _("a certificate with an end"), facts["certificate"], facts.remedy)
     assert found is not None
     left = datetime.fromisoformat(found[1]) - datetime.fromisoformat(facts["today"].text)
     policy = plan.platform.certificate_policy
     check(
         timedelta(0) < left <= timedelta(days=policy.ssh_host_days, hours=1),
-        f"between now and {policy.ssh_host_days} days",
-        f"{left.days} days left",
+        _("between now and {ssh_host_days} days").format(ssh_host_days=policy.ssh_host_days),
+        _("{days} days left").format(days=left.days),
         facts.remedy,
     )
 
@@ -200,10 +214,10 @@ def test_the_engines_enter_as_themselves(
     everywhere[host_name]
     everywhere[WORKSTATION]  # the watch does not enter as the engines
     said = host.run("id -un; id -u; uname -n")
-    check(said.rc == 0, "a login", said.stderr, "run `koseki ssh config`", "ssh")
+    check(said.rc == 0, _("a login"), said.stderr, _("run `koseki ssh config`"), "ssh")
     account, number, name = said.stdout.split()
-    expect((account, name), (plan.platform.automation_account, host_name), "run `koseki apply`")
-    check(number != "0", "an account without root's rights", number, "run `koseki apply`")
+    expect((account, name), (plan.platform.automation_account, host_name), _("run `koseki apply`"))
+    check(number != "0", _("an account without root's rights"), number, _("run `koseki apply`"))
 
 
 @on_hosts("all")
@@ -212,17 +226,31 @@ def test_root_cannot_log_in(host_name: str, everywhere: Everywhere) -> None:
     everywhere[host_name]
     expect_control(everywhere[WORKSTATION][f"control@{host_name}"], host_name)
     answer = everywhere[WORKSTATION][f"root@{host_name}"]
-    check(is_refused(answer), "Permission denied", answer, "run `koseki apply`", "ssh", host_name)
+    check(
+        is_refused(answer),
+        "Permission denied",
+        answer,
+        _("run `koseki apply`"),
+        "ssh",
+        host_name,
+    )
 
 
 @on_hosts("all")
 def test_the_first_key_is_gone(plan: Plan, host_name: str, everywhere: Everywhere) -> None:
     """The key that opened the fresh machine opens nothing any more (K-11)."""
     if not plan.site.is_lab:
-        not_verified("the first contact's key is not kept for a machine outside the lab")
+        not_verified(_("the first contact's key is not kept for a machine outside the lab"))
     everywhere[host_name]
     answer = everywhere[WORKSTATION][f"first key@{host_name}"]
-    check(is_refused(answer), "Permission denied", answer, "run `koseki apply`", "ssh", host_name)
+    check(
+        is_refused(answer),
+        "Permission denied",
+        answer,
+        _("run `koseki apply`"),
+        "ssh",
+        host_name,
+    )
 
 
 @on_hosts("all")
@@ -234,7 +262,7 @@ def test_passwords_are_not_even_asked(host_name: str, everywhere: Everywhere) ->
         is_refused(answer) and "(publickey)" in answer.errors,
         "Permission denied (publickey)",
         answer,
-        "run `koseki apply`",
+        _("run `koseki apply`"),
         "ssh",
         host_name,
     )
@@ -245,7 +273,14 @@ def test_the_automation_key_alone_opens_nothing(host_name: str, everywhere: Ever
     """Without its short-lived certificate the engines' key is worthless to a thief (K-11)."""
     everywhere[host_name]
     answer = everywhere[WORKSTATION][f"bare key@{host_name}"]
-    check(is_refused(answer), "Permission denied", answer, "run `koseki apply`", "ssh", host_name)
+    check(
+        is_refused(answer),
+        "Permission denied",
+        answer,
+        _("run `koseki apply`"),
+        "ssh",
+        host_name,
+    )
 
 
 def test_the_automation_certificate_is_bound(plan: Plan, everywhere: Everywhere) -> None:
@@ -255,18 +290,18 @@ def test_the_automation_certificate_is_bound(plan: Plan, everywhere: Everywhere)
     for address in (addresses.city, addresses.line):
         check(
             "source-address" in text and str(address) in text,
-            f"source-address with {address}",
+            _("source-address with {address}").format(address=address),
             text,
-            "run `koseki ssh config`",
+            _("run `koseki ssh config`"),
         )
     found = re.search(r"Valid: from (\S+) to (\S+)", text)
-    check(found, "a certificate with an end", text, "run `koseki ssh config`")
+    check(found, _("a certificate with an end"), text, _("run `koseki ssh config`"))
     assert found is not None
     life = datetime.fromisoformat(found[2]) - datetime.fromisoformat(found[1])
     hours = plan.platform.certificate_policy.ssh_automation_hours
     check(
         life <= timedelta(hours=hours, minutes=10),
-        f"a life of {hours} hours",
+        _("a life of {hours} hours").format(hours=hours),
         life,
-        "run `koseki ssh config`",
+        _("run `koseki ssh config`"),
     )

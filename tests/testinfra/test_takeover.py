@@ -12,6 +12,7 @@ import re
 import shlex
 from typing import Any
 
+from koseki_ops.core.language import N_, _
 from koseki_ops.lab.network import LabNetwork
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Municipality
@@ -28,8 +29,8 @@ SECONDS = 150
 RECORD = ["takeover_documents", "takeover_ends", "takeovers"]
 # What the server says to who stands in while nothing is declared.
 SHUT = ("permission denied for database", "no takeover of ")
-REMEDY = "run `koseki drift`: it names the command that mends it; find out who changed it"
-END = "by hand: end it (`koseki takeover status` names it), or read koseki-requests' journal"
+REMEDY = N_("run `koseki drift`: it names the command that mends it; find out who changed it")
+END = N_("by hand: end it (`koseki takeover status` names it), or read koseki-requests' journal")
 IN_DATABASE = """
 select json_build_object('database', current_database(),
   'role', (select rolcanlogin and not (rolsuper or rolcreaterole or rolcreatedb or rolreplication
@@ -120,7 +121,7 @@ def attempts(plan: Plan) -> str:
 def of_municipality(facts: Facts, municipality: Municipality) -> dict[str, Any]:
     """Return what a server tells of one municipality's database."""
     said = facts["told"]
-    check(said.rc == 0, "an answer of every database", said, facts.remedy, "patroni", facts.host)
+    check(said.rc == 0, _("an answer of every database"), said, facts.remedy, "patroni", facts.host)
     rows = [json.loads(line) for line in said.lines]
     return dict(next(row for row in rows if row["database"] == municipality.database))
 
@@ -130,13 +131,13 @@ def leading(plan: Plan, everywhere: Everywhere) -> Facts:
     for host in plan.hosts_in("databases"):
         if is_leader(everywhere[host]):
             return everywhere[host]
-    return not_verified("no database host leads; see the suite replication")
+    return not_verified(_("no database host leads; see the suite replication"))
 
 
 def undeclared(plan: Plan, everywhere: Everywhere, municipality: Municipality) -> None:
     """End the test where a takeover is declared: what is refused then is another matter."""
     if of_municipality(leading(plan, everywhere), municipality)["declared"]:
-        not_verified(f"a takeover of {municipality.slug} is declared")
+        not_verified(_("a takeover of {slug} is declared").format(slug=municipality.slug))
 
 
 def test_only_the_clause_brings_who_stands_in(
@@ -144,7 +145,7 @@ def test_only_the_clause_brings_who_stands_in(
 ) -> None:
     """A role where the plan says issued_by_host_in_failure; for every other town none (K-06)."""
     seen = of_municipality(leading(plan, everywhere), municipality)
-    expect(seen["role"], True if municipality in plan.cut_off else None, REMEDY, "patroni")
+    expect(seen["role"], True if municipality in plan.cut_off else None, _(REMEDY), "patroni")
 
 
 def test_who_stands_in_holds_a_right_while_it_is_declared(
@@ -154,14 +155,14 @@ def test_who_stands_in_holds_a_right_while_it_is_declared(
     seen = of_municipality(leading(plan, everywhere), municipality)
     wanted = ["koseki_takeover"] if municipality in plan.cut_off else []
     wanted = [f"{municipality.database}_read"] * seen["declared"] + wanted
-    expect(sorted(seen["holds"]), sorted(wanted), END, "patroni")
+    expect(sorted(seen["holds"]), sorted(wanted), _(END), "patroni")
 
 
 @on_hosts("databases")
 def test_the_database_asks_who_stands_in(facts: Facts, municipality: Municipality) -> None:
     """The login trigger is there, always on, the superuser's, in every town's database (K-06)."""
     seen = [tuple(row) for row in of_municipality(facts, municipality)["login"]]
-    expect(seen, [("login", "A", "postgres", "postgres", True)], REMEDY, "patroni")
+    expect(seen, [("login", "A", "postgres", "postgres", True)], _(REMEDY), "patroni")
 
 
 @on_hosts("databases")
@@ -169,16 +170,16 @@ def test_declarations_and_documents_are_only_added(
     facts: Facts, municipality: Municipality
 ) -> None:
     """No row of a declaration, its end or an issued document is changed or deleted (K-06)."""
-    expect(of_municipality(facts, municipality)["append only"], RECORD, REMEDY, "patroni")
+    expect(of_municipality(facts, municipality)["append only"], RECORD, _(REMEDY), "patroni")
 
 
 @on_hosts("databases")
 def test_what_has_ended_is_over(facts: Facts, municipality: Municipality) -> None:
     """The clock's end is written down, and nobody's session outlives it (K-06)."""
     seen = of_municipality(facts, municipality)
-    expect(seen["unended"], 0, END, "koseki-requests")
+    expect(seen["unended"], 0, _(END), "koseki-requests")
     if not seen["declared"]:
-        expect(seen["sessions"], 0, END, "koseki-requests")
+        expect(seen["sessions"], 0, _(END), "koseki-requests")
 
 
 def test_issued_numbers_have_no_gap(
@@ -186,7 +187,7 @@ def test_issued_numbers_have_no_gap(
 ) -> None:
     """From one to the last that was taken, each number has its document (K-06)."""
     seen = of_municipality(leading(plan, everywhere), municipality)
-    remedy = "run `koseki takeover status`; find out who removed a document"
+    remedy = _("run `koseki takeover status`; find out who removed a document")
     expect(seen["numbers"], list(range(1, seen["last"] + 1)), remedy)
 
 
@@ -196,18 +197,22 @@ def test_who_stands_in_is_refused_by_the_database(
 ) -> None:
     """With its own key, through the proxy, while nothing is declared (K-06)."""
     if not plan.cut_off:
-        not_verified("no municipality that has joined has the clause")
+        not_verified(_("no municipality that has joined has the clause"))
     for municipality in plan.cut_off:
         undeclared(plan, everywhere, municipality)
         seen = facts[f"stand-in {municipality.slug}"]
-        check(any(said in seen.text for said in SHUT), "a refusal", seen, END, "haproxy")
+        check(any(said in seen.text for said in SHUT), _("a refusal"), seen, _(END), "haproxy")
 
 
 @on_hosts("application")
 def test_only_who_stands_in_has_such_a_key(plan: Plan, facts: Facts) -> None:
     """No key to another municipality's registers but that of the clause (K-06)."""
     wanted = [f"takeover-{municipality.slug}" for municipality in plan.cut_off]
-    expect(facts["keys"].lines, wanted, f"remove what is too much; {facts.remedy}")
+    expect(
+        facts["keys"].lines,
+        wanted,
+        _("remove what is too much; {remedy}").format(remedy=facts.remedy),
+    )
 
 
 def test_undeclared_every_terminal_is_refused_alike(
@@ -218,14 +223,16 @@ def test_undeclared_every_terminal_is_refused_alike(
     With and without the last slash, so that not even the path tells that there is such a clause.
     """
     if not plan.site.is_lab or not plan.cut_off:
-        not_verified("nobody here stands at a counter: try from a terminal")
+        not_verified(_("nobody here stands at a counter: try from a terminal"))
     met = split_attempts(everywhere[WORKSTATION]["attempts"].text)
     for cut_off in plan.cut_off:
         undeclared(plan, everywhere, cut_off)
         for path in (f"/takeover/{cut_off.slug}/", f"/takeover/{cut_off.slug}"):
             refusal, seen = met[f"{NOBODY} {path}"], met[f"{municipality.slug} {path}"]
-            check(" 403 " in refusal.partition("\n")[0], "a refusal of nobody", refusal, REMEDY)
-            expect(seen, refusal, REMEDY, "nginx", plan.hosts_in("application")[0])
+            check(
+                " 403 " in refusal.partition("\n")[0], _("a refusal of nobody"), refusal, _(REMEDY)
+            )
+            expect(seen, refusal, _(REMEDY), "nginx", plan.hosts_in("application")[0])
 
 
 def split_attempts(said: str) -> dict[str, str]:

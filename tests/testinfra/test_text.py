@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.model import Municipality
 from koseki_ops.supply.release import STAND_IN_NAME
 from koseki_ops.verify.batch import Question
@@ -75,14 +76,14 @@ def questions(plan: Plan, host: str) -> Questions:
 def test_text_comes_back_from_each_database(facts: Facts, municipality: Municipality) -> None:
     """Through the proxy into the database and back: the same bytes, and no two are one (K-19)."""
     said = facts[f"text {municipality.slug}"]
-    check(said.rc == 0, "an answer", said, facts.remedy, "haproxy")
+    check(said.rc == 0, _("an answer"), said, facts.remedy, "haproxy")
     back, distinct, alike = said.lines
     seen = [bytes.fromhex(json.loads(back)[str(n)]).decode() for n in range(len(SURVIVORS))]
-    expect(seen, list(SURVIVORS), "by hand: see the database's encoding; report it")
+    expect(seen, list(SURVIVORS), _("by hand: see the database's encoding; report it"))
     expect(
         (distinct, alike),
         (str(len(SURVIVORS)), "1"),
-        "by hand: see the database's collation; report it",
+        _("by hand: see the database's collation; report it"),
     )
 
 
@@ -93,14 +94,14 @@ def test_a_print_shows_the_registered_forms(plan: Plan, facts: Facts) -> None:
     What the font has no form for is refused: a box, or the ordinary form, would be a lie.
     """
     if plan.platform.application_release.name != STAND_IN_NAME:
-        not_verified("the vendor's release prints in its own way")
+        not_verified(_("the vendor's release prints in its own way"))
     seen = facts["print"].json
     expect(seen["status"], 200, facts.remedy, f"koseki-application@{plan.joined[0].slug}")
     lines = [line.strip("\f") for line in seen["text"].splitlines() if line.strip("\f")]
     expect(lines[: len(PRINTABLE)], list(PRINTABLE), facts.remedy)
-    expect(seen["wrong"], [], "by hand: these print in another form: see the font's package")
+    expect(seen["wrong"], [], _("by hand: these print in another form: see the font's package"))
     expect(
         seen["refused"],
         dict.fromkeys(WITHOUT_FORM, 409),
-        "by hand: report it: a missing form must be refused",
+        _("by hand: report it: a missing form must be refused"),
     )

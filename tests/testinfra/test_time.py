@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from koseki_ops.core.language import N_, _
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.expect import check, expect, not_verified
 from koseki_ops.verify.expectations import Plan
@@ -9,7 +10,7 @@ from koseki_ops.verify.plugin import Facts, Questions, on_hosts
 
 # K-20: a skew over one second alarms.
 SKEW_SECONDS = 1.0
-NO_CLOCK = "a container has no clock of its own; shown on a booted image"
+NO_CLOCK = N_("a container has no clock of its own; shown on a booted image")
 
 
 def questions(_plan: Plan, host: str) -> Questions:
@@ -46,9 +47,9 @@ def test_the_clock_is_right(facts: Facts) -> None:
     behind = max(0.0, facts.reply.asked_at - said)
     check(
         ahead < SKEW_SECONDS and behind < SKEW_SECONDS,
-        f"within {SKEW_SECONDS} s of the workstation",
+        _("within {skew_seconds} s of the workstation").format(skew_seconds=SKEW_SECONDS),
         f"{ahead - behind:+.2f} s",
-        f"run `chronyc tracking` on {facts.host}, and ask who set this clock",
+        _("run `chronyc tracking` on {host}, and ask who set this clock").format(host=facts.host),
         "chrony",
     )
 
@@ -56,7 +57,9 @@ def test_the_clock_is_right(facts: Facts) -> None:
 @on_hosts("all")
 def test_the_clock_follows_the_plan(plan: Plan, facts: Facts) -> None:
     """Clocks follow the plan's sources only; the datacenter's asks nobody (K-20)."""
-    check(facts["configuration"].rc == 0, "a configuration", facts["configuration"], facts.remedy)
+    check(
+        facts["configuration"].rc == 0, _("a configuration"), facts["configuration"], facts.remedy
+    )
     words = [line.split() for line in facts["configuration"].lines]
     asked = {row[1] for row in words if row[0] in {"server", "pool", "peer"}}
     expect(asked, set(plan.time_sources_of(facts.host)), facts.remedy, "chrony")
@@ -68,9 +71,9 @@ def test_only_one_daemon_sets_the_clock(facts: Facts) -> None:
     """Two daemons that both correct the clock fight over it (K-20)."""
     check(
         facts["rivals"].text in {"masked", "disabled", "not-found", ""},
-        "systemd-timesyncd off",
+        _("systemd-timesyncd off"),
         facts["rivals"],
-        f"run `systemctl disable --now systemd-timesyncd` on {facts.host}",
+        _("run `systemctl disable --now systemd-timesyncd` on {host}").format(host=facts.host),
     )
 
 
@@ -78,14 +81,16 @@ def test_only_one_daemon_sets_the_clock(facts: Facts) -> None:
 def test_the_clock_is_synchronised(plan: Plan, facts: Facts) -> None:
     """The daemon has a source it trusts and says how far away the clock is (K-20)."""
     if facts.container:
-        not_verified(NO_CLOCK)
-    check(facts["tracking"].rc == 0, "chronyd answers", facts["tracking"], facts.remedy, "chrony")
+        not_verified(_(NO_CLOCK))
+    check(
+        facts["tracking"].rc == 0, _("chronyd answers"), facts["tracking"], facts.remedy, "chrony"
+    )
     fields = facts["tracking"].text.split(",")
     check(
         fields[1] in plan.time_sources_of(facts.host) and abs(float(fields[4])) < SKEW_SECONDS,
-        f"synchronised with {plan.time_sources_of(facts.host)}",
+        _("synchronised with {sources}").format(sources=plan.time_sources_of(facts.host)),
         facts["tracking"],
-        f"run `chronyc sources -v` on {facts.host}",
+        _("run `chronyc sources -v` on {host}").format(host=facts.host),
         "chrony",
     )
 
@@ -95,7 +100,7 @@ def test_the_journal_outlives_a_restart(facts: Facts) -> None:
     """Who did what is still there after the machine was switched off (K-20)."""
     check(
         facts["journal"].lines,
-        "a journal in /var/log/journal",
+        _("a journal in /var/log/journal"),
         facts["journal"],
         facts.remedy,
         "systemd-journald",
@@ -107,4 +112,4 @@ def test_the_journal_cannot_fill_the_disk(facts: Facts) -> None:
     """The journal has a limit: a full disk would stop the registers before it stops the log."""
     # The last line of a setting is the one that counts.
     settings = dict(line.partition("=")[::2] for line in facts["journal size"].lines)
-    check(settings.get("SystemMaxUse"), "SystemMaxUse is set", settings, facts.remedy)
+    check(settings.get("SystemMaxUse"), _("SystemMaxUse is set"), settings, facts.remedy)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 
+from koseki_ops.core.language import _
 from koseki_ops.lab.network import LabNetwork
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Municipality
@@ -162,7 +163,7 @@ def later_questions(plan: Plan, host: str, everywhere: Everywhere) -> Questions:
 def traces(facts: Facts, kind: str, word: str) -> list[str]:
     """Return where a host's search found a word. kind: journal or file."""
     seen = facts["search"]
-    check(seen.rc == 0, "a search that ended", seen, facts.remedy, host=facts.host)
+    check(seen.rc == 0, _("a search that ended"), seen, facts.remedy, host=facts.host)
     rows = [line for line in seen.lines if line.startswith(f"{kind} ")]
     return [row for row in rows if word in row] if kind == "journal" else rows
 
@@ -170,7 +171,7 @@ def traces(facts: Facts, kind: str, word: str) -> list[str]:
 def quoted(facts: Facts, name: str) -> int:
     """Return how many lines of refusals quoted the name to whoever asked."""
     seen = facts[name]
-    check(seen.lines and seen.lines[0].isdecimal(), "refusals", seen, facts.remedy, "haproxy")
+    check(seen.lines and seen.lines[0].isdecimal(), _("refusals"), seen, facts.remedy, "haproxy")
     return int(seen.lines[0])
 
 
@@ -180,7 +181,13 @@ def test_who_is_refused_is_told_the_name(plan: Plan, facts: Facts) -> None:
     for name, group in (("application", "application"), ("link", "registry_link")):
         if plan.is_in(facts.host, group):
             seen = quoted(facts, name)
-            check(seen >= QUOTED, f"{QUOTED} refusals that quote it", seen, facts.remedy, "haproxy")
+            check(
+                seen >= QUOTED,
+                _("{quoted} refusals that quote it").format(quoted=QUOTED),
+                seen,
+                facts.remedy,
+                "haproxy",
+            )
 
 
 def test_a_failed_step_of_a_release_tells_no_name(plan: Plan, everywhere: Everywhere) -> None:
@@ -189,20 +196,23 @@ def test_a_failed_step_of_a_release_tells_no_name(plan: Plan, everywhere: Everyw
         if is_leader(everywhere[host]):
             seen = everywhere[host]["step"]
             codes = [line for line in seen.lines[1:] if CODE.search(line)]
-            check(len(codes) >= 3, "three codes", seen, "run `koseki apply`", "patroni", host)
-            expect(quoted(everywhere[host], "step"), 0, "run `koseki apply`", "patroni")
+            check(len(codes) >= 3, _("three codes"), seen, _("run `koseki apply`"), "patroni", host)
+            expect(quoted(everywhere[host], "step"), 0, _("run `koseki apply`"), "patroni")
             return
-    not_verified("no database host leads; see the suite replication")
+    not_verified(_("no database host leads; see the suite replication"))
 
 
 def test_the_gateway_is_asked_with_the_name(plan: Plan, everywhere: Everywhere) -> None:
     """Every request was answered, the malformed ones too (K-20)."""
     if not plan.site.is_lab:
-        not_verified("nobody here stands at a counter: connect from a terminal")
+        not_verified(_("nobody here stands at a counter: connect from a terminal"))
     seen = everywhere[WORKSTATION]["gateway"]
     answered = [line for line in seen.lines if line != "000"]
     check(
-        len(answered) == len(seen.lines) >= 8, "eight answers", seen, "run `koseki verify traces`"
+        len(answered) == len(seen.lines) >= 8,
+        _("eight answers"),
+        seen,
+        _("run `koseki verify traces`"),
     )
 
 
@@ -210,20 +220,24 @@ def test_the_gateway_is_asked_with_the_name(plan: Plan, everywhere: Everywhere) 
 def test_the_search_finds_what_is_there(facts: Facts) -> None:
     """A word in the journal and one in a file, put there in this run: both are found (K-20)."""
     seen = (bool(traces(facts, "journal", FOUND)), bool(traces(facts, "file", FOUND)))
-    expect(seen, (True, True), "run `koseki verify traces`", "systemd-journald")
+    expect(seen, (True, True), _("run `koseki verify traces`"), "systemd-journald")
 
 
 @on_hosts("all")
 def test_no_journal_has_the_name(facts: Facts) -> None:
     """Neither the database's nor the gateway's nor an instance's nor any other (K-20)."""
-    expect(traces(facts, "journal", LETTERS), [], f"find out who logs it; {facts.remedy}")
+    expect(
+        traces(facts, "journal", LETTERS),
+        [],
+        _("find out who logs it; {remedy}").format(remedy=facts.remedy),
+    )
 
 
 @on_hosts("all")
 def test_no_other_file_has_the_name(facts: Facts) -> None:
     """Temporary files, logs, mails, what programs leave in their folders (K-20)."""
     seen = [row for row in traces(facts, "file", LETTERS) if "/koseki-traces." not in row]
-    expect(seen, [], f"find out who writes it; {facts.remedy}")
+    expect(seen, [], _("find out who writes it; {remedy}").format(remedy=facts.remedy))
 
 
 @on_hosts("all")

@@ -6,6 +6,7 @@ import re
 import shlex
 from datetime import UTC, datetime, timedelta
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.model import Vault
 from koseki_ops.verify.batch import ANSWER_SECONDS, Question
@@ -96,7 +97,12 @@ def test_the_uploader_has_no_shell(plan: Plan, facts: Facts) -> None:
     """The uploading account is locked and has nologin: its key can do nothing but SFTP (K-04)."""
     for vault in plan.vaults_on(facts.host):
         lines = facts[f"account {vault.name}"].lines
-        check(len(lines) == 2, f"the account {vault.account}", lines, facts.remedy)
+        check(
+            len(lines) == 2,
+            _("the account {account}").format(account=vault.account),
+            lines,
+            facts.remedy,
+        )
         shell, state = lines[0].rsplit(":", 1)[-1], lines[1].split()[1]
         expect((shell.rsplit("/", 1)[-1], state), ("nologin", "L"), facts.remedy)
 
@@ -115,7 +121,7 @@ def test_the_uploader_is_kept_in_its_room(plan: Plan, facts: Facts) -> None:
         )
         check(
             seen.get("forcecommand", "").startswith("internal-sftp"),
-            "internal-sftp by force",
+            _("internal-sftp by force"),
             seen.get("forcecommand"),
             facts.remedy,
             "ssh",
@@ -141,9 +147,9 @@ def test_the_key_opens_no_shell(plan: Plan, facts: Facts) -> None:
         said = facts[f"shell {vault.name}"]
         check(
             said.rc not in {0, 124, 255} and "sftp" in said.errors + said.text,
-            f"{vault.name}: sftp connections only",
+            _("{name}: sftp connections only").format(name=vault.name),
             said,
-            f"run `koseki apply --limit {plan.vault_host(vault)}`",
+            _("run `koseki apply --limit {vault_host}`").format(vault_host=plan.vault_host(vault)),
         )
 
 
@@ -152,18 +158,18 @@ def test_the_upload_certificate_lives(plan: Plan, facts: Facts) -> None:
     """Its end would be the end of the copies; it names this host and its addresses (K-04)."""
     said, policy = facts["certificate"], plan.platform.certificate_policy
     found = re.search(r"Valid: from \S+ to (\S+)", said.text)
-    check(found, "a certificate with an end", said, facts.remedy)
+    check(found, _("a certificate with an end"), said, facts.remedy)
     assert found is not None
     left = datetime.fromisoformat(found[1]) - datetime.fromisoformat(said.lines[-1])
     check(
         timedelta(0) < left <= timedelta(days=policy.ssh_host_days, hours=1),
-        f"between now and {policy.ssh_host_days} days",
-        f"{left.days} days left",
+        _("between now and {ssh_host_days} days").format(ssh_host_days=policy.ssh_host_days),
+        _("{days} days left").format(days=left.days),
         facts.remedy,
     )
     row = plan.platform.host_addresses[facts.host]
     named = re.search(r"Principals:\s+(\S+)\s+Critical Options:\s+source-address (\S+)", said.text)
-    check(named, "one principal and the addresses that it holds from", said, facts.remedy)
+    check(named, _("one principal and the addresses that it holds from"), said, facts.remedy)
     assert named is not None
     wanted = (f"upload-{facts.host}", {str(row.city), str(row.line)})
     expect((named[1], set(named[2].split(","))), wanted, facts.remedy)
@@ -176,9 +182,9 @@ def test_the_seal_is_whole(plan: Plan, facts: Facts) -> None:
         said = facts[f"seal {vault.name}"]
         check(
             said.rc == 0,
-            f"the seal of {vault.name} holds",
+            _("the seal of {name} holds").format(name=vault.name),
             said,
-            "by hand: keep this host as it is, restore from the other vault, ask who was there",
+            _("by hand: keep this host as it is, restore from the other vault, ask who was there"),
             "koseki-seal*",
         )
 
@@ -189,10 +195,10 @@ def test_there_is_a_fresh_generation(plan: Plan, facts: Facts) -> None:
     minutes = plan.platform.vault_seal.every_minutes
     for vault in plan.vaults_on(facts.host):
         lines = facts[f"generations {vault.name}"].lines
-        check(lines, "a sealed generation", facts[f"generations {vault.name}"], facts.remedy)
+        check(lines, _("a sealed generation"), facts[f"generations {vault.name}"], facts.remedy)
         check(
             "koseki-seal" in facts[f"timer {vault.name}"].text,
-            "a timer that seals",
+            _("a timer that seals"),
             facts[f"timer {vault.name}"],
             facts.remedy,
         )
@@ -200,9 +206,11 @@ def test_there_is_a_fresh_generation(plan: Plan, facts: Facts) -> None:
         age = datetime.now(tz=UTC) - newest
         check(
             age < timedelta(minutes=2 * minutes + 2),
-            f"sealed within {2 * minutes} minutes",
+            _("sealed within {minutes} minutes").format(minutes=2 * minutes),
             age,
-            f"run `journalctl -u koseki-seal@{vault.name} -n 50` on {facts.host}: a full disk?",
+            _("run `journalctl -u koseki-seal@{name} -n 50` on {host}: a full disk?").format(
+                name=vault.name, host=facts.host
+            ),
             "koseki-seal*",
         )
 
@@ -217,18 +225,24 @@ def generation_moment(line: str) -> datetime:
 def test_the_newest_generation_holds_what_was_uploaded(plan: Plan, facts: Facts) -> None:
     """A seal over nothing is whole as well: every upload at rest stands in the manifest (K-04)."""
     for vault in plan.vaults_on(facts.host):
-        head, _, body = facts[f"newest {vault.name}"].text.partition("\nfiles ")
-        check("sealed_at " in head, "a manifest", facts[f"newest {vault.name}"], facts.remedy)
+        head, _files, body = facts[f"newest {vault.name}"].text.partition("\nfiles ")
+        check("sealed_at " in head, _("a manifest"), facts[f"newest {vault.name}"], facts.remedy)
         moment = generation_moment(head.split("sealed_at ")[1]).timestamp()
         sealed = {tuple(line.split(" ", 2)[1:]) for line in body.splitlines()[1:]}
         rows = [line.split(" ", 2) for line in facts[f"uploaded {vault.name}"].lines]
         rested = {(size, path) for changed, size, path in rows if float(changed) < moment}
-        missing = sorted(path for _, path in rested - sealed)
+        missing = sorted(path for _hash, path in rested - sealed)
         check(
             not missing,
-            f"{len(rested)} files in the newest generation of {vault.name}",
-            f"{len(missing)} are missing, {missing[:3]} among them",
-            f"run `{SEAL} make {vault.name}` on {facts.host} and read what it says",
+            _("{count} files in the newest generation of {name}").format(
+                count=len(rested), name=vault.name
+            ),
+            _("{count} are missing, {missing} among them").format(
+                count=len(missing), missing=missing[:3]
+            ),
+            _("run `{seal} make {name}` on {host} and read what it says").format(
+                seal=SEAL, name=vault.name, host=facts.host
+            ),
             f"koseki-seal@{vault.name}",
         )
 
@@ -238,12 +252,14 @@ def test_sealed_generations_cannot_be_changed(plan: Plan, facts: Facts) -> None:
     """Every sealed file is immutable: not even root changes one by mistake (K-04)."""
     for vault in plan.vaults_on(facts.host):
         lines = facts[f"sealed {vault.name}"].lines
-        check(lines, "sealed files", facts[f"sealed {vault.name}"], facts.remedy)
+        check(lines, _("sealed files"), facts[f"sealed {vault.name}"], facts.remedy)
         soft = [line.split()[-1] for line in lines if "i" not in line.split()[0]]
         expect(
             soft,
             [],
-            f"run `{SEAL} make {vault.name}` on {facts.host}; find out who took the seal off",
+            _("run `{seal} make {name}` on {host}; find out who took the seal off").format(
+                seal=SEAL, name=vault.name, host=facts.host
+            ),
         )
 
 
@@ -266,9 +282,9 @@ def test_no_key_lies_beside_the_ciphertext(plan: Plan, facts: Facts) -> None:
     for vault in plan.vaults_on(facts.host):
         *found, control = facts[f"secrets {vault.name}"].lines or [""]
         known = {f"{control.removeprefix('@@ ')}/{name}" for name in ("key", "pass")}
-        again = "run `koseki verify vault`: this search did not end"
-        check(known <= set(found), "a search that ended", facts[f"secrets {vault.name}"], again)
-        expect(sorted(set(found) - known), [], "by hand: remove it, and change that key")
+        again = _("run `koseki verify vault`: this search did not end")
+        check(known <= set(found), _("a search that ended"), facts[f"secrets {vault.name}"], again)
+        expect(sorted(set(found) - known), [], _("by hand: remove it, and change that key"))
 
 
 def test_the_vaults_have_different_hosts_and_accounts(plan: Plan, everywhere: Everywhere) -> None:
@@ -278,16 +294,16 @@ def test_the_vaults_have_different_hosts_and_accounts(plan: Plan, everywhere: Ev
         seen = [plan.vault_host(v) if what == "host" else v.account for v in vaults]
         check(
             len(set(seen)) == len(seen),
-            f"a {what} for each vault",
+            _("one for each vault: {what}").format(what=what),
             seen,
-            "by hand: correct vaults.yml",
+            _("by hand: correct vaults.yml"),
         )
     for vault in vaults:
         check(
             facts_exist(everywhere, plan.vault_host(vault), vault),
-            f"{vault.name} answers",
-            "nothing",
-            f"run `koseki apply --limit {plan.vault_host(vault)}`",
+            _("{name} answers").format(name=vault.name),
+            _("nothing"),
+            _("run `koseki apply --limit {vault_host}`").format(vault_host=plan.vault_host(vault)),
         )
 
 

@@ -32,29 +32,43 @@ from koseki_ops.plan.pydantic_faults import SENTENCES
 from koseki_ops.plan.site import project_root
 from koseki_ops.reference.commands import commands
 from koseki_ops.reference.messages import messages
+from koseki_ops.verify.runner import SUITE_FOLDER
 
 ROOT = project_root()
 PROGRAMS = PACKAGE
 TEXT = (PACKAGE / CATALOGUE).read_text(encoding="utf-8")
 JAPANESE = language.read_catalogue(TEXT)
 MESSAGES = messages(ROOT)
-# Rooms whose sentences are a developer's, or a machine's of the lab, and the suites' own side:
-# docs/language.md says why.
-ENGLISH_ALONE = (
-    *("bench/", "reference/", "lab/counters.py", "lab/stand_in_relay.py"),
-    "verify/plugin.py",
-)
+SUITES = ROOT / SUITE_FOLDER
+# Rooms whose sentences are a developer's, or a machine's of the lab: docs/language.md says why.
+ENGLISH_ALONE = ("bench/", "reference/", "lab/counters.py", "lab/stand_in_relay.py")
 # A call that a person reads: its name, and which of its arguments; None: all.
 SINKS: dict[str, tuple[int, ...] | None] = {
     **dict.fromkeys(("ClickException", "UsageError", "BadParameter", "ConnectError"), (0,)),
     **dict.fromkeys(("echo", "secho", "confirm", "prompt", "say", "on_progress", "step"), (0,)),
     "exclusive": (1,),
 }
+# A suite's: what is expected in words, what was seen where a literal says it, and the remedy. What
+# `expect` compares is a value.
+SINKS_OF_SUITES = {"check": (1, 2, 3), "expect": (2,), "not_verified": (0,), "skip": (0,)}
 # Of the plan and of what is agreed, a ValueError is a finding, whose sentence is read.
 SINKS_OF_ROOM: dict[str, dict[str, tuple[int, ...]]] = {
     "plan/": {"ValueError": (0,), "Finding": (2, 3), "finding": (1, 2), "Form": (1, 2)},
     "costs/": {"ValueError": (0,)},
+    "verify/": SINKS_OF_SUITES,
+    f"{SUITE_FOLDER}/": SINKS_OF_SUITES,
 }
+# What a suite expects word for word of a machine.
+OF_A_MACHINE = frozenset(
+    {
+        *("Permission denied", "Permission denied (publickey)", "www-data", "archive-push"),
+        *("wal_level replica", "root postgres 640", "install usb-storage /bin/false"),
+        *("internal-sftp without links", "vault", "file:/", "chroot {}", "{}: MemoryMax"),
+        *("OnCalendar={} ;", "-S execve,execveat -F euid=0 -F auid={} -F key=as-root"),
+    }
+)
+# Arguments of such a call that are given by name.
+BY_NAME = frozenset({"expected", "remedy", "reason"})
 # What makes a text fit for a line, and shows it.
 SHORTENED = frozenset({"one_line", "in_short", "painted", "unbroken"})
 # Programs, units, keys: no words of a language.
@@ -111,6 +125,84 @@ def test_the_catalogue_has_no_guesses_and_nothing_that_is_gone() -> None:
     assert "#, fuzzy" not in TEXT
     assert "#~" not in TEXT
     assert JAPANESE.keys() == {message.text for message in MESSAGES}
+
+
+def terms() -> dict[str, set[str]]:
+    """Return each word of the glossary with its Japanese, that of its other meanings included."""
+    found: dict[str, set[str]] = {}
+    for line in (ROOT / "docs/glossary.md").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("| ") or line.startswith("| word |"):
+            continue
+        english, japanese = (cell.strip() for cell in line.strip("|").split("|")[:2])
+        words, forms = english.split(", "), re.sub("（.*?）", "", japanese).split("、")
+        for number, word in enumerate(words):
+            found.setdefault(word, set()).update(
+                {forms[number]} if len(words) == len(forms) else set(forms)
+            )
+    return found
+
+
+TERMS = terms()
+
+
+def wrong_terms(english: str, japanese: str) -> list[str]:
+    """Return the words of the glossary that a translation has no Japanese of.
+
+    A word that stands in the translation as well is a name, and no word.
+    """
+    plain = re.sub(
+        r"\bkoseki [a-z-]+|[\w./-]*[._\[][\w./\]{}-]+|\{[^}]*\}|\"[^\"]*\"", " ", english
+    )
+    found = []
+    for word, forms in TERMS.items():
+        ending = rf"{word.removesuffix('y')}(?:y|ies|s|es|d|ed|ing)?"
+        met = re.search(rf"(?<![\w-]){ending}(?![\w-])", CODE.sub(" ", plain), re.IGNORECASE)
+        if met and met[0].lower() not in japanese and not any(form in japanese for form in forms):
+            found.append(word)
+    return found
+
+
+def test_a_thing_has_one_name_in_japanese() -> None:
+    """The glossary's, or that of a word's other meaning, which the glossary has as well."""
+    assert len(TERMS) > 60
+    wrong = [(text, found) for text in JAPANESE if (found := wrong_terms(text, JAPANESE[text]))]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("english", "japanese", "found"),
+    [
+        ("run it on the control node", "運用端末で実行してください。", ["control node"]),
+        ("two municipalities", "二つの自治体", ["municipality"]),
+        ("the vault `vault` answers", "金庫が応答します", ["vault"]),
+        ("run `koseki lab up`", "`koseki lab up` を実行してください。", []),
+        ("The leader leads.", "リーダーです。", []),
+    ],
+)
+def test_another_name_would_be_seen(english: str, japanese: str, found: list[str]) -> None:
+    """It would be no test of the catalogue otherwise."""
+    assert wrong_terms(english, japanese) == found
+
+
+def test_a_word_of_katakana_is_spelt_in_one_way() -> None:
+    """With its long mark or without: サーバー and サーバ would be two things."""
+    text = " ".join(JAPANESE.values())
+    words = set(re.findall("[ァ-ヴー]{3,}", text))
+    assert sorted(word for word in words if f"{word}ー" in words) == []
+
+
+def test_a_sentence_is_polite() -> None:
+    """敬体, as an office writes to a person; what a check is about ends in こと and is none."""
+    plain = re.compile("(?:[うくすつぬむるい]|だ|ない|である)。")
+    polite = re.compile("(?:ます|ません|です|でした|ました|ください|しょう)。")
+    wrong = [
+        japanese
+        for japanese in JAPANESE.values()
+        # Exit codes are a list of what may be, not sentences to somebody.
+        if plain.search(polite.sub(" ", japanese.partition("終了コード")[0]))
+        and not re.search("(?:こと|：).*（K-", japanese)
+    ]
+    assert wrong == []
 
 
 VALUE = "‹value›"
@@ -182,11 +274,13 @@ def test_the_reader_reads_our_catalogue_as_babel_does() -> None:
 
 
 def sources() -> Iterator[tuple[str, ast.Module]]:
-    """Yield each program whose sentences are translated, by its place in the package."""
+    """Yield each program whose sentences are translated, by its place: the package's, a suite's."""
     for path in sorted(PROGRAMS.rglob("*.py")):
         name = str(path.relative_to(PROGRAMS))
         if not name.startswith(ENGLISH_ALONE):
             yield name, ast.parse(path.read_text(encoding="utf-8"))
+    for path in sorted(SUITES.glob("test_*.py")):
+        yield str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))
 
 
 SOURCES = dict(sources())
@@ -214,10 +308,12 @@ def untranslated(node: ast.AST) -> Iterator[str]:
     if called(node) in {"_", "N_", "ngettext"}:
         return
     if isinstance(node, ast.Constant):
-        yield from words(node.value) if isinstance(node.value, str) else ()
+        is_ours = isinstance(node.value, str) and node.value not in OF_A_MACHINE
+        yield from words(str(node.value)) if is_ours else ()
     elif isinstance(node, ast.JoinedStr):
         pieces = [str(p.value) if isinstance(p, ast.Constant) else "{}" for p in node.values]
-        yield from words("".join(pieces))
+        text = "".join(pieces)
+        yield from words(text) if text not in OF_A_MACHINE else ()
     for part in parts(node):
         yield from untranslated(part)
 
@@ -264,19 +360,30 @@ def assigned(function: ast.FunctionDef) -> dict[str, list[ast.expr]]:
     return found
 
 
+def returned(function: ast.FunctionDef) -> list[ast.expr]:
+    """Return what a function may end with."""
+    found = (node.value for node in ast.walk(function) if isinstance(node, ast.Return))
+    return [value for value in found if value is not None]
+
+
 def read_by_a_person(name: str, tree: ast.Module) -> Iterator[tuple[int, ast.expr]]:
     """Yield what a program shows: arguments, and what a local variable among them was given."""
     sinks: dict[str, tuple[int, ...] | None] = dict.fromkeys(ERRORS) | SINKS
     for room in (room for room in SINKS_OF_ROOM if name.startswith(room)):
         sinks |= SINKS_OF_ROOM[room]
-    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    made = {function.name: returned(function) for function in functions}
+    for function in functions:
         variables = assigned(function)
         for node in ast.walk(function):
             if not isinstance(node, ast.Call) or called(node) not in sinks:
                 continue
             places = sinks[called(node)] or range(len(node.args))
-            for argument in (node.args[n] for n in places if n < len(node.args)):
+            given = [node.args[n] for n in places if n < len(node.args)]
+            for argument in [*given, *(k.value for k in node.keywords if k.arg in BY_NAME)]:
                 yield node.lineno, argument
+                if called(argument) in made and name.startswith(str(SUITE_FOLDER)):
+                    yield from ((node.lineno, value) for value in made[called(argument)])
                 for variable in names(argument):
                     yield from ((node.lineno, value) for value in variables.get(variable, ()))
 
@@ -326,6 +433,8 @@ def test_what_is_translated_is_a_literal() -> None:
         if isinstance(node, ast.Call)
         and called(node) in {"_", "N_"}
         and not isinstance(node.args[0], simple)
+        # A docstring's first sentence is brought into the catalogue from the suites themselves.
+        and called(node.args[0]) != "first_sentence"
     ]
     assert put_together == []
 

@@ -60,6 +60,8 @@ PROGRAMS = {
     "xargs": "findutils",
 }
 NOT_YET = "not yet run"
+# Where a sentence has a value, with or without a format of its own.
+FIELD = re.compile(r"\{(\w+)(?:[:!][^}]*)?\}")
 
 
 @dataclass
@@ -85,6 +87,9 @@ class Module:
 
     def text(self, node: ast.expr, local: Mapping[str, ast.expr], place: str) -> str:
         """Return a remedy's text; what is only known then is some host or thing."""
+        made = self.made(node, local, place)
+        if made:
+            return made
         match node:
             case ast.Constant(value=str() as text):
                 return text
@@ -101,6 +106,16 @@ class Module:
                 return self.text(local[name], local, place)
             case ast.Name(id=name) if name in self.constants:
                 return self.text(self.constants[name], {}, place)
+        raise AssertionError(f"{place}: a remedy that cannot be read: {ast.unparse(node)}")
+
+    def made(self, node: ast.expr, local: Mapping[str, ast.expr], place: str) -> str:
+        """Return the text that a call stands for, a translation or a function's; else nothing."""
+        match node:
+            case ast.Call(func=ast.Name(id="_" | "N_"), args=[sentence]):
+                return self.text(sentence, local, place)
+            case ast.Call(func=ast.Attribute(value=sentence, attr="format"), keywords=words):
+                values = {word.arg: self.part(word.value, local, place) for word in words}
+                return FIELD.sub(lambda found: values[found[1]], self.text(sentence, local, place))
             case ast.Call(func=ast.Name(id=name)) if name in self.functions:
                 returned = [
                     each.value
@@ -109,7 +124,7 @@ class Module:
                 ]
                 assert len(returned) == 1, f"{place}: {name} has more than one end"
                 return self.text(returned[0], {}, place)
-        raise AssertionError(f"{place}: a remedy that cannot be read: {ast.unparse(node)}")
+        return ""
 
     def part(self, node: ast.expr, local: Mapping[str, ast.expr], place: str) -> str:
         """Return what stands for an interpolated value."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from koseki_ops.calendar.eras import in_era
+from koseki_ops.core.language import VARIABLE
 from koseki_ops.plan.site import Site
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.report import coverage, grouped, host_words, render, worst
@@ -105,6 +106,35 @@ def test_text_from_hosts_cannot_become_markup(plan: Plan) -> None:
     page = render(plan, results(failure, result(SKIPPED, reason=hostile)))
     assert hostile not in page
     assert page.count("<script>") == 1
+
+
+def test_a_report_is_in_the_language_of_who_asked(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Headings, figures and what to do; what stands beside Japanese in every report may stay."""
+    monkeypatch.setenv(VARIABLE, "ja")
+    whole = render(plan, results(result(), result(FAILED), secondary1="timeout"))
+    assert '<html lang="ja">' in whole
+    page = re.sub(r"<(style|script)>.*?</\1>|<[^>]*>", " ", whole, flags=re.DOTALL)
+    for text in (
+        "不適合の項目と対処",
+        "2 件中 1 件の検査が不適合です。",
+        "secondary1 が応答しませんでした",
+    ):
+        assert text in page
+    for text in ("What failed", "passed", "not verified", "remedy", "did not answer"):
+        assert text not in page
+
+
+def test_no_sentence_of_the_page_is_without_a_translation() -> None:
+    """What stands in the template itself is symbols, styles and the bilingual head."""
+    page = (ROOT / "src/koseki_ops/verify/templates/report.html.j2").read_text(encoding="utf-8")
+    page = re.sub(r"<(style|script)>.*?</\1>", " ", page, flags=re.DOTALL)
+    page = re.sub(r"\{%.*?%\}|\{\{.*?\}\}", " ", page, flags=re.DOTALL)
+    bare = re.sub(r"<[^>]*>", " ", page)
+    assert set(re.findall(r"[A-Za-z]{3,}", bare)) <= {
+        *("shared", "family", "register", "platform", "Verification", "report")
+    }
 
 
 def test_the_picture_shows_each_host_with_its_name_and_part(plan: Plan) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
 
+from koseki_ops.core.language import LANGUAGES, VARIABLE
 from koseki_ops.plan.site import Site, project_root
 from koseki_ops.verify import plugin
 from koseki_ops.verify.admitted import admitted_questions
@@ -41,11 +43,13 @@ def test_every_host_has_its_questions(plan: Plan) -> None:
     assert all(digest(plugin.JOURNAL) in hashes for hashes in listed.values())
 
 
-def test_another_process_asks_the_same(plan: Plan) -> None:
-    """Neither a moment nor a word of the occasion stands in a text: they are arguments."""
+@pytest.mark.parametrize("spoken", LANGUAGES)
+def test_another_process_asks_the_same(plan: Plan, spoken: str) -> None:
+    """No moment, word of the occasion or language stands in a text: they are arguments."""
     done = subprocess.run(
         [sys.executable, "-c", AGAIN],
         cwd=project_root(),
+        env={**os.environ, VARIABLE: spoken},
         capture_output=True,
         text=True,
         check=True,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.language import VARIABLE
 from koseki_ops.plan.site import Site
 from koseki_ops.verify.cli import exit_code, print_results, verify_command
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, HostState, Results, TestResult
@@ -77,6 +79,18 @@ def test_a_failure_is_printed_with_what_to_do(capsys: pytest.CaptureFixture[str]
         "not verified (1): a container",
     ):
         assert words in said
+
+
+def test_a_failure_is_printed_in_japanese(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same lines, whose names stay as they are."""
+    monkeypatch.setenv(VARIABLE, "ja")
+    print_results(results(PASSED, FAILED, SKIPPED))
+    said = capsys.readouterr().out
+    for words in ("適合 1 件", "不適合 test_time.py::test_clock[1]", "chronyd: no source"):
+        assert words in said
+    assert not re.search(r"passed|failed|expected|remedy", said)
 
 
 def test_an_unreachable_host_is_named(capsys: pytest.CaptureFixture[str]) -> None:

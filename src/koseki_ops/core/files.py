@@ -6,12 +6,19 @@ killed or a machine that loses its power at any moment leaves the old content or
 
 from __future__ import annotations
 
+import ctypes
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 PRIVATE, READABLE = 0o600, 0o644
 # Written aside under a name that no reader of the folder takes for anything.
 ASIDE = ".{name}.{pid}.new"
+# renameat2(2): of two names each becomes the other's, in one step; paths are below no open folder.
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 def write_atomic(path: Path, content: str | bytes, mode: int = READABLE) -> None:
@@ -50,6 +57,54 @@ def write_changed(path: Path, content: str) -> None:
         write_atomic(path, content)
 
 
+@contextmanager
+def created(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a file that its owner alone may read, to write what is too long to be held in memory.
+
+    It is there, whole, when the block has ended well; FileExistsError when there is one by then.
+    """
+    with _aside(path, PRIVATE) as (aside, handle):
+        with os.fdopen(handle, "wb", closefd=False) as file:
+            yield file
+        os.fsync(handle)
+        os.link(aside, path)
+        aside.unlink()
+    _sync(path.parent)
+
+
+def put_file(aside: Path, path: Path) -> None:
+    """Put a file in its place that another program wrote aside, on the same file system."""
+    _sync(aside)
+    aside.replace(path)
+    _sync(path.parent)
+
+
+def put_folder(aside: Path, folder: Path) -> None:
+    """Put a folder in its place that was built aside on the same file system; the old one goes.
+
+    All that is in it is synced before; a reader finds the old one or the new one, whole.
+    """
+    handle = os.open(aside, os.O_RDONLY)
+    try:
+        c_library("syncfs", handle)
+    finally:
+        os.close(handle)
+    if folder.exists():
+        names = AT_FDCWD, os.fsencode(aside), AT_FDCWD, os.fsencode(folder)
+        c_library("renameat2", *names, RENAME_EXCHANGE)
+        shutil.rmtree(aside)
+    else:
+        aside.rename(folder)
+    _sync(folder.parent)
+
+
+def c_library(name: str, *arguments: int | bytes) -> None:
+    """Call what the C library has and Python has not; OSError when the system refuses."""
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments):
+        error = ctypes.get_errno()
+        raise OSError(error, f"{name}: {os.strerror(error)}")
+
+
 def move(path: Path, target: Path) -> None:
     """Move a file to another folder of the same file system: it is there or here, never twice.
 
@@ -64,6 +119,17 @@ def move(path: Path, target: Path) -> None:
 def _written_aside(path: Path, content: str | bytes, mode: int) -> Path:
     """Write a file beside the place that it is for, synced; return where."""
     data = content.encode() if isinstance(content, str) else content
+    with _aside(path, mode) as (aside, handle):
+        left = memoryview(data)
+        while left:
+            left = left[os.write(handle, left) :]
+        os.fsync(handle)
+    return aside
+
+
+@contextmanager
+def _aside(path: Path, mode: int) -> Iterator[tuple[Path, int]]:
+    """Yield the place beside a file, and its open file; both are gone when the block fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_left(path)
     aside = path.with_name(ASIDE.format(name=path.name, pid=os.getpid()))
@@ -71,16 +137,12 @@ def _written_aside(path: Path, content: str | bytes, mode: int) -> Path:
     try:
         # The rights that were asked for, whatever the caller's umask says.
         os.fchmod(handle, mode)
-        left = memoryview(data)
-        while left:
-            left = left[os.write(handle, left) :]
-        os.fsync(handle)
+        yield aside, handle
     except BaseException:
         os.close(handle)
         aside.unlink()
         raise
     os.close(handle)
-    return aside
 
 
 def _remove_left(path: Path) -> None:
@@ -96,8 +158,8 @@ def _literal(text: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)
 
 
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

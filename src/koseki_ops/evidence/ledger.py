@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.core.files import write_atomic
+from koseki_ops.core.files import move, write_atomic
 from koseki_ops.core.foreign import loads
 from koseki_ops.core.language import _
 from koseki_ops.evidence import site_key
@@ -249,7 +249,7 @@ class Ledger:
             for line in lines[last.number if last else 0 :]:
                 record = {"taken_over_from": self.old.name, **loads(line)}
                 last = self._write(file, last, record, datetime.now(UTC))
-            self.old.rename(self.old.with_name(self.old.name + TAKEN_OVER))
+            move(self.old, self.old.with_name(self.old.name + TAKEN_OVER))
         return last
 
     def _write(

@@ -21,6 +21,7 @@ from typing import Any
 from cryptography import x509
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import put_file
 from koseki_ops.core.language import _
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.results import EngineResult
@@ -89,7 +90,7 @@ def build(site: Site, host: str, form: str, on_progress: OnProgress) -> Path:
         try:
             made = _build(site, inventory, host, form, origin, aside, on_progress)
             for path in sorted(aside.glob(f"{host}.*")):
-                path.replace(place / path.name)
+                put_file(path, place / path.name)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import write_atomic
 from koseki_ops.core.language import _
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.subprocesses import ask
@@ -86,7 +87,7 @@ class _BootTest:
         """Keep what the machine showed: it goes with the lab, and tells why one did not come up."""
         shown = self.lab.machine(self.host).log
         if shown.exists():
-            shutil.copyfile(shown, self.console)
+            write_atomic(self.console, shown.read_bytes())
 
     def run(self) -> BootCheck:
         """Go through every stage in order; keep what was found."""
@@ -110,9 +111,9 @@ class _BootTest:
             stage.text = self._cut()
         self._suites("after a power cut", LASTING)
         found = json.dumps(self.boot_check.as_json(), ensure_ascii=False, indent=1)
-        (self.reports / "check.json").write_text(found + "\n", encoding="utf-8")
+        write_atomic(self.reports / "check.json", found + "\n")
         page = render(self.boot_check, self.lab.inventory.platform.timezone, time.time())
-        (self.reports / REPORT).write_text(page, encoding="utf-8")
+        write_atomic(self.reports / REPORT, page)
         return self.boot_check
 
     @contextmanager
@@ -133,7 +134,8 @@ class _BootTest:
                     str(unreachable),
                     _("read {console}").format(console=self.console),
                 )
-            shutil.copyfile(Reports.of(self.lab.site).html, self.reports / stage.page)
+            page = Reports.of(self.lab.site).html.read_bytes()
+            write_atomic(self.reports / stage.page, page)
 
     def _ssh(self, command: str) -> list[str]:
         return argv(self.lab.site, self.host, f"sudo -n sh -c '{command}'")

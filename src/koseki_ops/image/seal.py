@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import write_atomic
 from koseki_ops.core.git import git
 from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import ask
@@ -115,7 +116,7 @@ def write_sbom(tree: Path, host: str, origin: Origin, output: Path) -> None:
 
 def seal(site: Site, description: Description, output: Path) -> None:
     """Write what an image says of itself beside it, and sign that."""
-    output.write_text(json.dumps(asdict(description), indent=1) + "\n", encoding="ascii")
+    write_atomic(output, json.dumps(asdict(description), indent=1) + "\n")
     key = signatures.make_key(folder_of(site), site.name, SIGNER, NAMESPACE)
     signatures.sign(output, key, NAMESPACE)
 

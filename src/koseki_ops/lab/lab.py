@@ -265,7 +265,7 @@ class Lab:
         old = pinned.read_text(encoding="ascii").splitlines() if pinned.exists() else []
         kept = [line for line in old if line.split()[0] not in bare]
         lines = kept + [f"{host} {key}" for host, key in zip(bare, keys, strict=True)]
-        pinned.write_text("\n".join(lines) + "\n", encoding="ascii")
+        write_atomic(pinned, "\n".join(lines) + "\n")
 
     def _boot(self, hosts: Sequence[str]) -> None:
         """Boot the hosts that are not running, side by side, and wait for SSH on all."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from koseki_ops.core.files import write_atomic
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.site import Site
 
@@ -18,8 +19,7 @@ def own_file(site: Site, name: str) -> Iterator[Path]:
     """Put a copy in the place of a link into Iida's plan (`municipalities.yml`), for a while."""
     path = site.inventory / "group_vars/all" / name
     link, content = path.readlink(), path.read_text(encoding="utf-8")
-    path.unlink()
-    path.write_text(content, encoding="utf-8")
+    write_atomic(path, content)
     try:
         yield path
     finally:
@@ -40,4 +40,4 @@ def municipality(path: Path, slug: str, **values: Any) -> None:  # noqa: ANN401 
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     row = next(row for row in content["municipalities"] if row["slug"] == slug)
     row.update(values)
-    path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    write_atomic(path, yaml.safe_dump(content, allow_unicode=True))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import write_atomic
 from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import run
 from koseki_ops.lab.machine import POWER_OFF_SECONDS, Machine
@@ -215,8 +216,7 @@ def accelerator(disk: Path) -> str:
     if note.exists():
         return note.read_text(encoding="ascii")
     found = "kvm" if KVM.exists() and os.access(KVM, os.R_OK | os.W_OK) and _lives(disk) else "tcg"
-    SOCKETS.mkdir(parents=True, exist_ok=True)
-    note.write_text(found, encoding="ascii")
+    write_atomic(note, found)
     return found
 
 

@@ -56,7 +56,7 @@ HOST_KINDS = (
         (*SERVED, "db_proxy", "registry_link", "vault"),
         1,
     ),
-    HostKind(WORKSTATION, "運用端末", "workstation", (*EVERYWHERE, "watch"), 2, needed=False),
+    HostKind(WORKSTATION, "監視端末", "workstation", (*EVERYWHERE, "watch"), 2, needed=False),
     HostKind("remote_backup", "第二バックアップ", "second backup", (*EVERYWHERE, "vault"), None),
 )
 

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.core.files import write_atomic
+from koseki_ops.core.files import created, write_atomic
 from koseki_ops.core.foreign import parsed
 from koseki_ops.core.language import N_, _
 from koseki_ops.core.progress import OnProgress
@@ -131,15 +131,10 @@ class Withdraw(Procedure[tuple[Outcome, Export]]):
         database = row_of(self.inventory, self.slug).database
         host = leader(self.site, self.inventory)
         recipient = self.recipient.read_bytes()
-        try:
-            with file.open("xb") as out:
-                file.chmod(0o600)
-                output = program_on_host(self.site, host, "export.sh", database, recipient, out)
+        # Half of a municipality's registers helps nobody.
+        with created(file) as out:
+            output = program_on_host(self.site, host, "export.sh", database, recipient, out)
             copied = _copied(host, output)
-        except BaseException:
-            # Half of a municipality's registers helps nobody.
-            file.unlink(missing_ok=True)
-            raise
         with file.open("rb") as written:
             whole = hashlib.file_digest(written, "sha256")
         return Export(

@@ -1,7 +1,8 @@
 """Every sentence that a person reads, as the code has it: what the catalogue must translate.
 
-They stand in calls of `_`, `N_` and `ngettext`; in the help of every command and option; and in
-click, whose own sentences are shown with ours.
+They stand in calls of `_`, `N_` and `ngettext`, in programs, suites and templates of pages; in the
+help of every command and option; in what a suite and its tests say of themselves; and in click,
+whose own sentences are shown with ours.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from jinja2 import Environment
+from jinja2.ext import extract_from_ast
 
 from koseki_ops.cli import cli
 from koseki_ops.core.command_language import EXAMPLE, paragraphs
 from koseki_ops.core.lazy_group import LazyGroup
 from koseki_ops.reference.commands import commands
+from koseki_ops.verify.plugin import first_sentence
+from koseki_ops.verify.runner import SUITE_FOLDER
 
 CALLS = frozenset({"_", "N_", "ngettext"})
 # Where click keeps sentences that no command of ours shows: other shells, other systems.
@@ -34,7 +39,14 @@ class Message:
 
 def messages(root: Path) -> list[Message]:
     """Return every message of a checkout once, in the order of their texts."""
-    found = {*in_sources(root / "src/koseki_ops"), *map(Message, of_commands()), *of_click()}
+    found = {
+        *in_sources(root / "src/koseki_ops"),
+        *in_templates(root / "src/koseki_ops"),
+        *in_sources(root / SUITE_FOLDER),
+        *map(Message, of_suites(root / SUITE_FOLDER)),
+        *map(Message, of_commands()),
+        *of_click(),
+    }
     return sorted(found, key=lambda message: (message.text, message.many))
 
 
@@ -55,6 +67,27 @@ def marked(tree: ast.AST) -> Iterator[Message]:
             ]
             if texts:
                 yield Message(*texts)
+
+
+def in_templates(folder: Path) -> Iterator[Message]:
+    """Yield what is marked in the templates of a folder's pages."""
+    for path in sorted(folder.rglob("templates/*.j2")):
+        tree = Environment(autoescape=True).parse(path.read_text(encoding="utf-8"))
+        for _line, _function, texts in extract_from_ast(tree, tuple(CALLS), babel_style=False):
+            parts = texts if isinstance(texts, tuple) else (texts,)
+            given = [text for text in parts if isinstance(text, str)]
+            if given:
+                yield Message(*given)
+
+
+def of_suites(folder: Path) -> Iterator[str]:
+    """Yield what each suite is about, and each of its questions, as the report shows them."""
+    for path in sorted(folder.glob("test_*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        yield first_sentence(ast.get_docstring(tree) or "")
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                yield first_sentence(ast.get_docstring(node) or "")
 
 
 def of_commands() -> Iterator[str]:

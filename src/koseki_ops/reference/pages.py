@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from koseki_ops.core.files import write_atomic
 from koseki_ops.reference import catalogue, commands, requirements, roles, values
 
 # Below the checkout, by path; each function takes the checkout and returns the whole page.
@@ -20,6 +21,4 @@ PAGES: Mapping[str, Callable[[Path], str]] = {
 def write(root: Path) -> None:
     """Write every page of a checkout."""
     for name, page in PAGES.items():
-        path = root / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(page(root), encoding="utf-8")
+        write_atomic(root / name, page(root))

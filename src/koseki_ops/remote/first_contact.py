@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.core.files import write_changed
+from koseki_ops.core.files import write_changed, write_private
 from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.inventory import Inventory
@@ -20,9 +20,7 @@ def begin(site: Site, host: str) -> None:
     An apply that is broken off leaves no manifest, and the next one does not meet a bare host: by
     this note it still knows that everything there is the engines' own work.
     """
-    note = _note(site, host)
-    note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    note.touch(mode=0o600)
+    write_private(_note(site, host), "")
 
 
 def has_begun(site: Site, host: str) -> bool:

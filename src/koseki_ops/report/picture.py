@@ -10,6 +10,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from koseki_ops.core.formatting import printable
+from koseki_ops.core.language import ngettext, translate
 from koseki_ops.plan.host_kinds import HOST_KINDS, hosts_of
 from koseki_ops.plan.inventory import Inventory
 
@@ -134,7 +135,7 @@ def _seen(value: Any) -> Any:  # noqa: ANN401 - whatever a template shows
 
 def environment(package: str) -> Environment:
     """Return a template environment for a package's own templates and the house's parts."""
-    return Environment(
+    made = Environment(
         loader=ChoiceLoader([PackageLoader(package), PackageLoader("koseki_ops.report")]),
         autoescape=True,
         undefined=StrictUndefined,
@@ -142,3 +143,5 @@ def environment(package: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.globals.update(_=translate, ngettext=ngettext)
+    return made

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import put_folder
 from koseki_ops.core.language import _
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.subprocesses import run
@@ -75,7 +76,7 @@ def ensure_tree(site: Site, packages: Sequence[str], suite: str, on_progress: On
         _finish(aside)
         # Whoever built it at the same time was quicker: the same tree.
         if not tree.is_dir():
-            aside.rename(tree)
+            put_folder(aside, tree)
     finally:
         if aside.exists():
             shutil.rmtree(aside)

@@ -24,6 +24,7 @@ from urllib.parse import unquote
 
 from koseki_ops.core.environment import for_fetching
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import put_folder, write_private
 from koseki_ops.core.language import _
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.subprocesses import ask, run
@@ -185,12 +186,7 @@ def build_mirror(
         sign_suites(site, aside, list(wanted))
         (aside / RECORD).write_text(json.dumps({"inputs": inputs, "packages": len(union)}))
         _verify_folder(aside)
-        old = folder.with_name(f".mirror-old.{os.getpid()}")
-        if folder.exists():
-            folder.rename(old)
-        aside.rename(folder)
-        if old.exists():
-            shutil.rmtree(old)
+        put_folder(aside, folder)
     finally:
         if aside.exists():
             shutil.rmtree(aside)
@@ -334,10 +330,7 @@ def sign_suites(site: Site, folder: Path, suites: list[str]) -> None:
                 identity = ["koseki package mirror", "ed25519", "sign", "never"]
                 run([*gpg, "--passphrase", "", "--quick-generate-key", *identity])
                 stored.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                secret = run([*gpg, "--armor", "--export-secret-keys"])
-                handle = os.open(stored, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-                with os.fdopen(handle, "w", encoding="ascii") as file:
-                    file.write(secret)
+                write_private(stored, run([*gpg, "--armor", "--export-secret-keys"]))
             run([*gpg, "--yes", "--output", str(folder / KEYRING), "--export"])
             for suite in suites:
                 base = folder / "dists" / suite

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import put_file, write_atomic
 from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import run
 from koseki_ops.plan.inventory import load_yaml
@@ -86,9 +87,8 @@ def build(source: Path, output: Path) -> Path:
                 _("number them `0001-….sql`, `0002-….sql`, …"),
             )
     text = json.dumps(manifest, ensure_ascii=False, indent=1, sort_keys=True).encode()
-    output.mkdir(parents=True, exist_ok=True)
     archive = output / f"{description['name']}-{description['version']}.tar.gz"
-    archive.write_bytes(_packed({MANIFEST: (text, 0o644), **files}))
+    write_atomic(archive, _packed({MANIFEST: (text, 0o644), **files}))
     return archive
 
 
@@ -183,5 +183,5 @@ def ensure_stand_in(site: Site) -> None:
     same = archive.exists() and archive.read_bytes() == fresh.read_bytes()
     signed = all(archive.with_name(archive.name + tail).exists() for tail in TAILS.values())
     if not (same and signed):
-        fresh.replace(archive)
+        put_file(fresh, archive)
         sign_all(site, archive)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from koseki_ops.core.environment import for_fetching
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import put_folder
 from koseki_ops.core.language import _
 from koseki_ops.core.progress import OnProgress
 from koseki_ops.core.subprocesses import run
@@ -131,7 +132,7 @@ def build_wheelhouse(site: Site, on_progress: OnProgress) -> None:
             ],
             env=for_fetching(),
         )
-        aside.rename(folder)
+        put_folder(aside, folder)
     finally:
         if aside.exists():
             shutil.rmtree(aside)

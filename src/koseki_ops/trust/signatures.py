@@ -47,8 +47,8 @@ def make_pair(key: Path, comment: str) -> None:
 def allow(signers: Path, signer: str, namespace: str, key: Path) -> None:
     """Add who may sign by a key, and for what, to the end of a list of signers."""
     public = key.with_suffix(".pub").read_text(encoding="ascii").split()
-    with signers.open("a", encoding="ascii") as file:
-        file.write(f'{signer} namespaces="{namespace}" {public[0]} {public[1]}\n')
+    before = signers.read_text(encoding="ascii") if signers.exists() else ""
+    write_atomic(signers, f'{before}{signer} namespaces="{namespace}" {public[0]} {public[1]}\n')
 
 
 def sign(path: Path, key: Path, namespace: str, tail: str = ".sig") -> Path:

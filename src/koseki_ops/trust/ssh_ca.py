@@ -5,7 +5,6 @@ Everything is in `var/<site>/ssh/`; no authority leaves the control node.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.core.files import write_changed
+from koseki_ops.core.files import write_atomic, write_changed
 from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import run
 from koseki_ops.evidence.ledger import Ledger
@@ -368,8 +367,7 @@ def sign_operator(site: Site, inventory: Inventory, operator: str, public_key: P
             _("name the .pub file: `koseki ssh sign OPERATOR FILE`"),
         )
     signed = files_of(site).folder / "operators" / f"{operator}.pub"
-    signed.parent.mkdir(exist_ok=True)
-    shutil.copyfile(public_key, signed)
+    write_atomic(signed, public_key.read_bytes())
     hours = inventory.platform.certificate_policy.ssh_operator_hours
     options = [*LEAST, f"source-address={sources(inventory)}"]
     return _sign(site, files_of(site).user_ca, signed, operator, [operator], hours * HOUR, options)

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import pytest
 
 from koseki_ops.core.formatting import in_short, printable
+from koseki_ops.core.language import _
 
 
 @dataclass
@@ -26,7 +27,8 @@ class CheckFailed(AssertionError):  # noqa: N818 - it reads as the sentence it p
 
     def __str__(self) -> str:
         """Give the three lines that a failed test prints."""
-        return f"\nexpected: {self.expected}\nseen:     {self.seen}\nremedy:   {self.remedy}"
+        lines = ((_("expected"), self.expected), (_("seen"), self.seen), (_("remedy"), self.remedy))
+        return "".join(f"\n{name + ':':9} {text}" for name, text in lines)
 
 
 def expect(seen: object, expected: object, remedy: str, unit: str = "", host: str = "") -> None:
@@ -36,11 +38,11 @@ def expect(seen: object, expected: object, remedy: str, unit: str = "", host: st
     """
     if seen != expected:
         if isinstance(seen, set) and isinstance(expected, set) and expected:
-            seen, expected = _difference(seen, expected), f"{len(expected)} of the plan"
+            seen, expected = _difference(seen, expected), _in_all(expected)
         if isinstance(seen, dict) and isinstance(expected, dict):
             differing = [key for key in {**expected, **seen} if seen.get(key) != expected.get(key)]
-            expected = {key: expected.get(key, "absent") for key in differing}
-            seen = {key: seen.get(key, "absent") for key in differing}
+            expected = {key: expected.get(key, _("absent")) for key in differing}
+            seen = {key: seen.get(key, _("absent")) for key in differing}
         raise CheckFailed(_shown(expected), _shown(seen), remedy, unit, host)
 
 
@@ -57,9 +59,16 @@ def not_verified(reason: str) -> NoReturn:
     pytest.skip(in_short(reason))
 
 
+def _in_all(expected: set[Any]) -> str:
+    return _("{count} of the plan").format(count=len(expected))
+
+
 def _difference(seen: set[Any], expected: set[Any]) -> str:
-    parts = {"too many": seen - expected, "missing": expected - seen}
-    return "; ".join(f"{word} {_shown(rows)}" for word, rows in parts.items() if rows)
+    parts = {
+        _("too many {rows}"): seen - expected,
+        _("missing {rows}"): expected - seen,
+    }
+    return "; ".join(text.format(rows=_shown(rows)) for text, rows in parts.items() if rows)
 
 
 def _shown(value: object) -> str:
@@ -68,11 +77,11 @@ def _shown(value: object) -> str:
 
 def _text(value: object) -> str:
     if isinstance(value, str):
-        return value or "nothing"
+        return value or _("nothing")
     if isinstance(value, dict):
-        return "; ".join(f"{key}: {row}" for key, row in value.items()) or "nothing"
+        return "; ".join(f"{key}: {row}" for key, row in value.items()) or _("nothing")
     if isinstance(value, set | frozenset):
-        return ", ".join(sorted(map(str, value))) or "nothing"
+        return ", ".join(sorted(map(str, value))) or _("nothing")
     if isinstance(value, list | tuple):
-        return "; ".join(map(str, value)) or "nothing"
+        return "; ".join(map(str, value)) or _("nothing")
     return str(value)

@@ -15,13 +15,15 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import pytest
 
 import testinfra
 from koseki_ops.core.errors import KosekiError
+from koseki_ops.core.files import write_atomic
 from koseki_ops.core.formatting import SHOWN_LENGTH, in_short, printable
+from koseki_ops.core.language import N_, _
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.site import Site
 from koseki_ops.verify.batch import CommandResult, Question
@@ -37,11 +39,11 @@ JOURNAL = (
     'journalctl -u "$argument" -n 500 --no-pager -o short-iso -q'
     f" | grep -vE 'LOG:  (dis)?connection' | tail -n {JOURNAL_LINES}"
 )
-DEFAULT_REMEDY = "read the assertion above and the host's journal, then run `koseki apply`"
+DEFAULT_REMEDY = N_("read the assertion above and the host's journal, then run `koseki apply`")
 SUITE_QUESTION = "{suite}/{name}"
 BASE = "base"
 # Why a test was skipped that nobody asked for: it is about hosts outside --limit.
-LEFT_OUT = "was left out by --limit"
+LEFT_OUT = N_("{host} was left out by --limit")
 NO_HOSTS = "got empty parameter set"
 
 Questions = Mapping[str, str | Question]
@@ -81,14 +83,15 @@ class Everywhere:
         """Return one host's facts; the test ends as not verified when there are none."""
         reply = self.replies.get(host)
         if reply is None:
-            _not_asked(host, LEFT_OUT)
+            pytest.skip(_left_out(host))
         if reply.unreachable_reason:
-            _not_asked(host, f"did not answer: {reply.unreachable_reason}")
+            sentence = _("{host} did not answer: {reason}")
+            pytest.skip(in_short(sentence.format(host=host, reason=reply.unreachable_reason)))
         return Facts(host, self.suite, reply)
 
 
-def _not_asked(host: str, why: str) -> NoReturn:
-    pytest.skip(in_short(f"{host} {why}"))
+def _left_out(host: str) -> str:
+    return in_short(_(LEFT_OUT).format(host=host))
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ class Facts:
     @property
     def remedy(self) -> str:
         """The ordinary remedy: bring this host to what the inventory says."""
-        return f"run `koseki apply --limit {self.host}`, then verify again"
+        return _("run `koseki apply --limit {host}`, then verify again").format(host=self.host)
 
 
 PLAN = pytest.StashKey[Plan]()
@@ -225,8 +228,10 @@ def suite_of(module: ModuleType) -> str:
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
     """Refuse to give a verdict on less than what was asked for, whoever left it out."""
     if items[0].config.getoption("koseki_results"):
-        named = f"{len(items)} tests were left out, {items[0].name} the first of them"
-        raise pytest.UsageError(f"{named}: a verification leaves out none")
+        sentence = _(
+            "{count} tests were left out, {name} the first: a verification leaves out none"
+        )
+        raise pytest.UsageError(sentence.format(count=len(items), name=items[0].name))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -237,7 +242,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     modules = {item.module: None for item in session.items if isinstance(item, pytest.Function)}
     plan, everywhere = config.stash[PLAN], config.stash[EVERYWHERE]
     config.stash[RESULTS].about = {
-        suite_of(module): first_sentence(module.__doc__ or "") for module in modules
+        suite_of(module): _(first_sentence(module.__doc__ or "")) for module in modules
     }
     asked: dict[str, dict[str, Question]] = {}
     for host in config.stash[LIMIT]:
@@ -264,7 +269,9 @@ def _ask_later(modules: list[ModuleType], plan: Plan, everywhere: Everywhere) ->
             try:
                 named = _named(suite, later(plan, host, everywhere.for_suite(suite)))
             except Exception as error:  # noqa: BLE001 - whatever one host's answers make of it, the others are asked
-                why = f"its answer cannot be read: {type(error).__name__} {error}"
+                why = _("its answer cannot be read: {kind} {error}").format(
+                    kind=type(error).__name__, error=error
+                )
                 everywhere.replies[host] = HostResults(host, unreachable_reason=in_short(why))
                 continue
             asked.setdefault(host, {}).update(named)
@@ -300,7 +307,8 @@ def pytest_runtest_makereport(
     if not decided and not (report.when == "teardown" and report.failed):
         return report
     results, result = item.config.stash[RESULTS], _result(item, call, report)
-    if result.reason.endswith(LEFT_OUT) or result.reason.startswith(NO_HOSTS):
+    hosts = item.config.stash[PLAN].inventory.hosts
+    if result.reason in map(_left_out, hosts) or result.reason.startswith(NO_HOSTS):
         results.left_out += 1
     else:
         results.tests.append(result)
@@ -321,7 +329,7 @@ def _result(
         parameters=function.callspec.id if parameters else "",
         outcome=PASSED if report.passed else SKIPPED if report.skipped else FAILED,
         seconds=report.duration,
-        why=first_sentence(docstring),
+        why=_(first_sentence(docstring)),
         docstring=docstring,
         requirements=sorted(set(re.findall(r"K-\d\d", docstring))),
     )
@@ -336,7 +344,7 @@ def _result(
             result.host = result.host or error.host
         else:
             result.expected = result.why
-            result.remedy = for_site(DEFAULT_REMEDY, item.config.stash[PLAN].site)
+            result.remedy = for_site(_(DEFAULT_REMEDY), item.config.stash[PLAN].site)
             result.seen = printable(f"{type(error).__name__}: {error}"[:SHOWN_LENGTH])
     return result
 
@@ -367,7 +375,10 @@ def pytest_terminal_summary(
     """Name the hosts that did not answer: their tests were skipped, not passed."""
     for host, unreachable_reason in unreachable_hosts(config).items():
         terminalreporter.write_line(
-            f"NOT ANSWERED {host}: {in_short(unreachable_reason)}", red=True
+            _("{host} did not answer: {reason}").format(
+                host=host, reason=in_short(unreachable_reason)
+            ),
+            red=True,
         )
 
 
@@ -390,7 +401,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         }
         _add_journals(plan, results)
     results.finished_at = time.time()
-    Path(target).write_text(json.dumps(results.as_json(), ensure_ascii=False), encoding="utf-8")
+    write_atomic(Path(target), json.dumps(results.as_json(), ensure_ascii=False))
 
 
 def _state(plan: Plan, host: str, reply: HostResults | None) -> HostState:

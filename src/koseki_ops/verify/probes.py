@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.verify.batch import ANSWER_SECONDS, CommandResult, Question
 from koseki_ops.verify.expect import check
@@ -89,9 +90,9 @@ def expect_control(answer: CommandResult, host: str) -> None:
     """Hold that a certificate made so opens what it should: else a refusal says nothing."""
     check(
         answer.rc == 0,
-        "the engines' account opens with such a certificate",
+        _("the engines' account opens with such a certificate"),
         answer,
-        f"run `koseki apply --limit {host}`, then verify again",
+        _("run `koseki apply --limit {host}`, then verify again").format(host=host),
         "ssh",
         host,
     )

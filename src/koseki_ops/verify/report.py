@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from koseki_ops.calendar.eras import in_era
 from koseki_ops.core.files import write_atomic
+from koseki_ops.core.language import _, language, ngettext
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.report.picture import Picture, Stand, draw, environment
 from koseki_ops.verify.expectations import Plan
@@ -94,17 +95,22 @@ def coverage(tests: Iterable[TestResult]) -> list[Coverage]:
 def host_words(state: HostState, tests: Iterable[TestResult]) -> tuple[str, str, str]:
     """Return how a host stands: a class for its colour, words, and a symbol beside the colour."""
     if not state.asked:
-        return "unknown", "not asked", "–"
+        return "unknown", _("not asked"), "–"
     if state.unreachable_reason:
-        return "failed", "did not answer", "✕"
+        return "failed", _("did not answer"), "✕"
     outcomes = [test.outcome for test in tests]
     failed = outcomes.count(FAILED)
     if failed:
-        return "failed", f"{failed} of {len(outcomes)} failed", "✕"
+        words = _("{failed} of {count} failed").format(failed=failed, count=len(outcomes))
+        return "failed", words, "✕"
     passed = outcomes.count(PASSED)
     if not passed:
-        return "unknown", "nothing verified here", "–"
-    return "passed", f"{passed} checks passed", "✓"
+        return "unknown", _("nothing verified here"), "–"
+    return (
+        "passed",
+        ngettext("{count} check passed", "{count} checks passed", passed).format(count=passed),
+        "✓",
+    )
 
 
 def picture_of(plan: Plan, stand: Callable[[str], Stand]) -> Picture:
@@ -127,6 +133,7 @@ def render(plan: Plan, results: Results) -> str:
     values: dict[str, Any] = {
         "plan": plan,
         "results": results,
+        "lang": language(),
         "day": in_era(moment),
         "moment": moment,
         "picture": picture_of(plan, lambda host: stand(plan, results, host)),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.formatting import in_short
+from koseki_ops.core.language import _
 from koseki_ops.core.subprocesses import ANSWER_BYTES, TIMED_OUT, Bounds, hear
 from koseki_ops.plan.inventory import WORKSTATION
 from koseki_ops.plan.site import Site
@@ -95,10 +96,9 @@ def _not_admitted(reason: str, host: str, names: list[str]) -> str:
     number = int(found[1]) if found else len(names)
     if number >= len(names):
         return ""
-    return (
-        f"it knows no question {names[number]} yet: run `koseki apply --limit {host}` at the "
-        "control node"
-    )
+    return _(
+        "it knows no question {question} yet: run `koseki apply --limit {host}` at the control node"
+    ).format(question=names[number], host=host)
 
 
 def ask_all(site: Site, questions: Mapping[str, Mapping[str, Question]]) -> dict[str, HostResults]:
