@@ -204,7 +204,9 @@ def test_who_left_holds_no_place_at_a_door(plan: Plan, facts: Facts) -> None:
         for municipality in plan.joined
         for port in (plan.ports.proxy_leader, plan.ports.proxy_replica)
     }
-    remedy = f"run `systemctl restart haproxy` on {facts.host}; programs connect anew by themselves"
+    remedy = _(
+        "run `systemctl restart haproxy` on {host}; programs connect anew by themselves"
+    ).format(host=facts.host)
     expect(sorted(wanted - doors), [], remedy, "haproxy")
     expect(left, [], remedy, "haproxy")
 
