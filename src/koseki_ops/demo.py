@@ -7,7 +7,7 @@ import sys
 import click
 
 from koseki_ops.core.errors import KosekiError
-from koseki_ops.core.language import N_, _
+from koseki_ops.core.language import N_, _, ngettext
 from koseki_ops.core.progress import Progress
 from koseki_ops.engines import apply as engine
 from koseki_ops.lab.lab import Lab
@@ -48,7 +48,8 @@ def run_demo(site: Site) -> int:
     progress = Progress([_(step) for step in STEPS])
     with progress.step(_("secrets")):
         made = init_secrets(site)
-        progress.report(f"{made} secrets made" if made else "complete")
+        made_now = ngettext("{count} secret made", "{count} secrets made", made)
+        progress.report(made_now.format(count=made) if made else _("complete"))
     with progress.step(_("package mirror")):
         build_mirror(site, progress.report)
         build_wheelhouse(site, progress.report)
@@ -56,7 +57,8 @@ def run_demo(site: Site) -> int:
         Lab(site, progress.report).up()
     with progress.step(_("apply")):
         result = engine.apply(site, engine.Plan(), progress.report)
-        progress.report(f"{result.changed} changed, {result.failed} failed")
+        changed = _("{changed} changed, {failed} failed")
+        progress.report(changed.format(changed=result.changed, failed=result.failed))
     for host in result.hosts.values():
         for error in host.errors:
             click.echo(f"  {error}", err=True)

@@ -45,7 +45,9 @@ ENGLISH_ALONE = ("bench/", "reference/", "lab/counters.py", "lab/stand_in_relay.
 # A call that a person reads: its name, and which of its arguments; None: all.
 SINKS: dict[str, tuple[int, ...] | None] = {
     **dict.fromkeys(("ClickException", "UsageError", "BadParameter", "ConnectError"), (0,)),
-    **dict.fromkeys(("echo", "secho", "confirm", "prompt", "say", "on_progress", "step"), (0,)),
+    **dict.fromkeys(
+        ("echo", "secho", "confirm", "prompt", "say", "report", "on_progress", "step"), (0,)
+    ),
     "exclusive": (1,),
 }
 # A suite's: what is expected in words, what was seen where a literal says it, and the remedy. What

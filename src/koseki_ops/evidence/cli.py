@@ -15,7 +15,7 @@ from koseki_ops.plan.site import Site
 
 @click.group("evidence")
 def evidence_group() -> None:
-    """Show and verify the site's records: certificates, duplicates, joinings, rehearsals."""
+    """Show and verify the site's records."""
 
 
 @evidence_group.command("verify")

@@ -263,7 +263,7 @@ def registers_command(name: str | None, count: int, *, as_json: bool) -> None:
     (host, *_more) = lab.inventory.hosts_in("application")
     share, rest = divmod(count, len(rows))
     for place, row in enumerate(rows):
-        progress.report(f"registers: {row.name}")
+        progress.report(_("registers: {name}").format(name=row.name))
         own = share + (place < rest)
         done = lab.exec(host, ["sh", "-c", IMPORT.format(slug=row.slug, count=own)])
         if done.returncode:

@@ -11,14 +11,23 @@ from koseki_ops.core.language import N_, _
 from koseki_ops.core.progress import Progress
 from koseki_ops.core.terminal import painted
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
-from koseki_ops.plan.site import Site
+from koseki_ops.plan.site import Site, project_root
 from koseki_ops.verify.results import FAILED, PASSED, SKIPPED, Results, TestResult
-from koseki_ops.verify.runner import Reports, verify
+from koseki_ops.verify.runner import Reports, suites_in, verify
 
 SHOWN_FAILURES = 20
 
 
-@click.command("verify")
+class VerifyCommand(click.Command):
+    """The command, whose help has the suites that there are."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """Write the suites below the options."""
+        with formatter.section(_("Suites")):
+            formatter.write_text(", ".join(suites_in(project_root())))
+
+
+@click.command("verify", cls=VerifyCommand)
 @click.argument("suites", nargs=-1, metavar="[SUITE]...")
 @click.option("--limit", multiple=True, metavar="HOST|GROUP", help="Only these (repeatable).")
 @site_options
@@ -28,16 +37,15 @@ def verify_command(
 ) -> None:
     """Ask the running hosts what is true and hold it against the inventory; changes nothing.
 
-    Without SUITE all suites run: accounts, application, backup, certificates, databases, etcd,
-    flows, gateway, isolation, kernel, keys, link, locks, packages, replication, requests,
-    schedule, shares, ssh, takeover, text, time, traces, vault. An HTML report and a JUnit file
-    are left in var/<site>/reports/. Exit 0: all holds; 1: something does not; 2: the question
+    Without SUITE all suites run. An HTML report and a JUnit file are left in
+    var/<site>/reports/. Exit 0: all holds; 1: something does not; 2: the question
     was wrong or a host did not answer (the others were asked).
 
     Example: koseki verify replication backup --limit databases
     """
     progress = Progress([])
-    progress.report(f"asking {', '.join(limit) or 'all hosts'} of {site.name}")
+    asked = ", ".join(limit) or _("all hosts")
+    progress.report(_("asking {hosts} of {site}").format(hosts=asked, site=site.name))
     results = verify(site, suites, limit)
     print_results(results)
     click.echo(_("report: {html}").format(html=Reports.of(site).html))

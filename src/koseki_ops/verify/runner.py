@@ -59,8 +59,13 @@ class Reports:
 
 
 def known_suites(site: Site) -> list[str]:
-    """Return the names of all suites."""
-    files = (site.root / SUITE_FOLDER).glob("test_*.py")
+    """Return the names of a site's suites."""
+    return suites_in(site.root)
+
+
+def suites_in(root: Path) -> list[str]:
+    """Return the names of all suites of a checkout, or of a toolkit's folder on a watch host."""
+    files = (root / SUITE_FOLDER).glob("test_*.py")
     return sorted(file.stem.removeprefix("test_") for file in files)
 
 
