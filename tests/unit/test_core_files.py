@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import re
 import stat
@@ -196,6 +197,27 @@ def test_a_folder_is_put_in_its_place_at_once(
     assert [left.name for left in tmp_path.iterdir()] == ["mirror"]
     assert [name for name, _whole in seen[::2]] == ["syncfs", *(["renameat2"] if there else [])]
     assert {whole for _name, whole in seen} == {there}
+
+
+def test_a_file_system_that_cannot_exchange_gets_the_folder_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS answers EINVAL: none is at hand here, so its answer is given in its place."""
+    real = files.c_library
+
+    def refusing(name: str, *arguments: int | bytes) -> None:
+        if name == "renameat2":
+            raise OSError(errno.EINVAL, name)
+        real(name, *arguments)
+
+    monkeypatch.setattr(files, "c_library", refusing)
+    aside, folder = tmp_path / ".mirror", tmp_path / "mirror"
+    for path, content in ((aside, NOW), (folder, BEFORE)):
+        path.mkdir()
+        (path / "file").write_text(content, encoding="utf-8")
+    put_folder(aside, folder)
+    assert (folder / "file").read_text(encoding="utf-8") == NOW
+    assert [left.name for left in tmp_path.iterdir()] == ["mirror"]
 
 
 def test_a_system_that_refuses_is_heard(tmp_path: Path) -> None:

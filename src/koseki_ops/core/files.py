@@ -7,6 +7,7 @@ killed or a machine that loses its power at any moment leaves the old content or
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -82,7 +83,8 @@ def put_file(aside: Path, path: Path) -> None:
 def put_folder(aside: Path, folder: Path) -> None:
     """Put a folder in its place that was built aside on the same file system; the old one goes.
 
-    All that is in it is synced before; a reader finds the old one or the new one, whole.
+    All that is in it is synced before; a reader finds the old one or the new one, whole. Where the file
+    system cannot exchange two names (NFS) there is a moment without any.
     """
     handle = os.open(aside, os.O_RDONLY)
     try:
@@ -91,8 +93,17 @@ def put_folder(aside: Path, folder: Path) -> None:
         os.close(handle)
     if folder.exists():
         names = AT_FDCWD, os.fsencode(aside), AT_FDCWD, os.fsencode(folder)
-        c_library("renameat2", *names, RENAME_EXCHANGE)
-        shutil.rmtree(aside)
+        try:
+            c_library("renameat2", *names, RENAME_EXCHANGE)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            before = aside.with_name(f"{aside.name}.before")
+            folder.rename(before)
+            aside.rename(folder)
+            shutil.rmtree(before)
+        else:
+            shutil.rmtree(aside)
     else:
         aside.rename(folder)
     _sync(folder.parent)
