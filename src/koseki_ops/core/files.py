@@ -83,8 +83,8 @@ def put_file(aside: Path, path: Path) -> None:
 def put_folder(aside: Path, folder: Path) -> None:
     """Put a folder in its place that was built aside on the same file system; the old one goes.
 
-    All that is in it is synced before; a reader finds the old one or the new one, whole. Where the file
-    system cannot exchange two names (NFS) there is a moment without any.
+    All that is in it is synced before; a reader finds the old one or the new one, whole. Where the
+    file system cannot exchange two names (NFS) there is a moment without any.
     """
     handle = os.open(aside, os.O_RDONLY)
     try:
