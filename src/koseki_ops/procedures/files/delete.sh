@@ -1,3 +1,4 @@
+#!/bin/bash
 # Drop a municipality's sealed database with its tablespace and roles. $1: the database. Run on the
 # leader; what is gone already is no fault, so that a run that was broken off can be repeated.
 set -euo pipefail

@@ -1,3 +1,4 @@
+#!/bin/bash
 # Write a municipality's sealed database to standard output, encrypted for the certificate (PEM) on
 # standard input. Only the superuser can connect meanwhile, and it is sealed again however this ends.
 # $1: the database. The last line of standard error says, as JSON, what was written.
@@ -14,8 +15,8 @@ ask() {
 }
 
 seal() {
-    ask -c "ALTER DATABASE $database ALLOW_CONNECTIONS false"
     rm -rf "$place"
+    ask -c "ALTER DATABASE $database ALLOW_CONNECTIONS false"
 }
 
 cat >"$place/recipient.pem"
@@ -34,4 +35,5 @@ sha256sum <"$place/copy" >"$place/sum" &
 runuser -u postgres -- pg_dump --format=plain --encoding=UTF8 "$database" | tee "$place/copy" |
     openssl cms -encrypt -binary -stream -outform DER -aes-256-gcm "$place/recipient.pem"
 wait $!
-printf '{"sha256": "%s", "rows": %s}\n' "$(cut -d' ' -f1 "$place/sum")" "$(echo "$rows" | tr -d '\n')" >&2
+read -r sum _ <"$place/sum"
+printf '{"sha256": "%s", "rows": %s}\n' "$sum" "${rows//$'\n'/}" >&2
