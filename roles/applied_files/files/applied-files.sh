@@ -6,7 +6,7 @@ set -eu
 table=$1
 shift
 # What a municipality's role put into its database is not found before PostgreSQL's own.
-export PGOPTIONS='-c search_path=pg_catalog'
+export PGOPTIONS='-c search_path=pg_catalog -c lock_timeout=10s -c statement_timeout=10min -c idle_in_transaction_session_timeout=1min'
 
 leads=
 # Before there is a server here there is nobody to ask; one that answers has to say what it is.

@@ -3,6 +3,7 @@
 # $1: the folder that holds the tablespaces.
 set -eu
 [ -n "${bounded-}" ] || exec env bounded=yes timeout -v -k 5 "${KOSEKI_SECONDS:-60}" sh "$0" "$@"
+export PGOPTIONS='-c lock_timeout=10s -c statement_timeout=30s'
 
 installed=false
 leads=false

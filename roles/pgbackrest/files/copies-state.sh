@@ -4,6 +4,7 @@
 # do not answer, asked three times. $1: the stanza.
 set -eu
 [ -n "${bounded-}" ] || exec env bounded=yes timeout -v -k 5 "${KOSEKI_SECONDS:-300}" sh "$0" "$@"
+export PGOPTIONS='-c lock_timeout=10s -c statement_timeout=30s'
 
 if ! command -v pgbackrest >/dev/null || [ ! -e /etc/pgbackrest/pgbackrest.conf ]; then
     echo '{"stanza_missing": false, "without_backup": [], "idle_timers": [], "unmeasured": false, "unreachable": []}'

@@ -7,7 +7,7 @@ set -euo pipefail
 database=$1
 place=$(mktemp -d /run/koseki-export.XXXXXX)
 # Nothing that the municipality's own roles left there is called by the superuser.
-export PGOPTIONS='-c search_path=pg_catalog'
+export PGOPTIONS='-c search_path=pg_catalog -c lock_timeout=10s -c statement_timeout=10min -c idle_in_transaction_session_timeout=1min'
 cd /
 
 ask() {
@@ -32,7 +32,7 @@ SELECT coalesce(json_object_agg(format('%s.%s', nspname, relname), (xpath('/row/
 SQL
 )
 sha256sum <"$place/copy" >"$place/sum" &
-runuser -u postgres -- pg_dump --format=plain --encoding=UTF8 "$database" | tee "$place/copy" |
+runuser -u postgres -- pg_dump --lock-wait-timeout=10s --format=plain --encoding=UTF8 "$database" | tee "$place/copy" |
     openssl cms -encrypt -binary -stream -outform DER -aes-256-gcm "$place/recipient.pem"
 wait $!
 read -r sum _ <"$place/sum"
