@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from koseki_ops.plan.site import Site
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "tools/run-tests"
 SECONDS = 30
+# Where the shell lies that is ours, and not recorded.
+OWN = ("host_programs", "roles", "src", "tools")
 # The program with other stages and less patience, as a process of its own.
 DRIVER = """
 import json, signal, sys
@@ -462,7 +465,23 @@ def test_every_program_is_linted() -> None:
     """Programs without a suffix are found by their first line; this one is among them."""
     found = run_tests.words_of(run_tests.command("ruff check", programs="python3$"))
     assert "tools/run-tests" in found
-    assert "tools/set-up" in run_tests.words_of(run_tests.command("shellcheck", programs="sh$"))
+    shell = run_tests.words_of(run_tests.command("shellcheck", programs="sh$"))
+    assert "tools/set-up" in shell
+    # What is only ever sent as text has that line, too; a profile's part is read by any shell.
+    rest = {str(path.relative_to(ROOT)) for part in OWN for path in (ROOT / part).rglob("*.sh")}
+    assert rest - set(shell) == set()
+
+
+@pytest.mark.parametrize(
+    "text", ['if [ x = "$(cat f)" ]; then echo; fi', "f() { cat; }\nif f; then echo; fi"]
+)
+def test_a_status_that_is_lost_is_linted(tmp_path: Path, text: str) -> None:
+    """The checkout's own settings ask for it: a program that could not say is not one that did."""
+    (tmp_path / "program").write_text(f"#!/bin/sh\nset -eu\n{text}\n", encoding="ascii")
+    shutil.copy(ROOT / ".shellcheckrc", tmp_path)
+    done = subprocess.run(["shellcheck", "program"], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert b"SC231" in done.stdout
 
 
 def test_a_checkout_that_git_cannot_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from koseki_ops.plan.shares import OWN_SESSION
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("roles", "host_programs", "src/koseki_ops", "pyinfra_deploys", "tests/testinfra")
 # A psql that is given options, or the first word of a task's arguments.
@@ -55,7 +57,8 @@ def test_every_task_that_starts_psql_is_pinned() -> None:
     """One task of a file would not speak for the next one."""
     for path in (ROOT / "roles").glob("*/tasks/*.yml"):
         text = path.read_text(encoding="utf-8")
-        assert text.count("[psql,") == text.count(f"PGOPTIONS: -c {PINNED}"), path
+        given = f"PGOPTIONS: >-\n      -c {PINNED}\n      {OWN_SESSION}\n"
+        assert text.count("[psql,") == text.count(given), path
 
 
 def test_a_rows_text_is_postgresqls_own() -> None:

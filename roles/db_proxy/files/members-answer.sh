@@ -5,6 +5,7 @@
 # applied: a proxy that shows none would find nobody who leads. A member that cannot be reached at all
 # says nothing about that. $1: the authority; then each member's name, address and port by commas.
 set -eu
+[ -n "${bounded-}" ] || exec env bounded=yes timeout -v -k 5 "${KOSEKI_SECONDS:-60}" sh "$0" "$@"
 
 exec python3 - "$@" <<'PYTHON'
 import pathlib

@@ -3,13 +3,22 @@
 # that meets a member which is just ending would otherwise cost the lead, and writers half a minute.
 # $1: hold or go. Says `held` when it was not held before; says nothing on a host without Patroni.
 set -eu
+[ -n "${bounded-}" ] || exec env bounded=yes timeout -v -k 5 "${KOSEKI_SECONDS:-120}" sh "$0" "$@"
 
 state=$(systemctl show -p ActiveState --value patroni.service)
-if [ "$state" != active ]; then exit 0; fi
+case $state in
+active) ;;
+[a-z]*) exit 0 ;;
+*) echo "systemctl says no state of patroni.service ($state)" >&2; exit 1 ;;
+esac
 ctl() { patronictl -c /etc/patroni/config.yml "$@"; }
 if [ "$1" = hold ]; then
     settings=$(ctl show-config)
-    case $settings in *'pause: true'*) exit 0 ;; esac
+    case $settings in
+    *'pause: true'*) exit 0 ;;
+    *loop_wait:*) ;;
+    *) echo "patronictl says no settings ($settings)" >&2; exit 1 ;;
+    esac
     ctl pause --wait >&2
     echo held
 else

@@ -3,6 +3,7 @@
 # three must be, and systemd's word that one has started says nothing of the others.
 # $1: endpoints of all members, by commas; $2: authority; $3: certificate; $4: its key.
 set -eu
+[ -n "${bounded-}" ] || exec env bounded=yes timeout -v -k 5 "${KOSEKI_SECONDS:-300}" sh "$0" "$@"
 
 until_all_are_well() {
     now=$(date +%s)

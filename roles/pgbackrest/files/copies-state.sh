@@ -3,6 +3,8 @@
 # repositories), timers that do not run, whether the lag was never measured, and which repositories
 # do not answer, asked three times. $1: the stanza.
 set -eu
+[ -n "${bounded-}" ] || exec env bounded=yes timeout -v -k 5 "${KOSEKI_SECONDS:-300}" sh "$0" "$@"
+export PGOPTIONS='-c lock_timeout=10s -c statement_timeout=30s'
 
 if ! command -v pgbackrest >/dev/null || [ ! -e /etc/pgbackrest/pgbackrest.conf ]; then
     echo '{"stanza_missing": false, "without_backup": [], "idle_timers": [], "unmeasured": false, "unreachable": []}'
@@ -11,8 +13,10 @@ fi
 cd /
 idle=
 for timer in pgbackrest-full pgbackrest-differential pgbackrest-incremental koseki-backup-lag; do
-    # It says a state, and exits otherwise than 0 in every state but one.
-    if ! systemctl is-active --quiet "$timer.timer"; then
+    # It says a state, and exits otherwise than 0 in every state but one; `show` fails when it cannot.
+    state=$(systemctl show --property=ActiveState --value "$timer.timer")
+    case $state in [a-z]*) ;; *) echo "systemctl says no state of $timer.timer ($state)" >&2; exit 1 ;; esac
+    if [ "$state" != active ]; then
         idle="$idle${idle:+, }\"$timer.timer\""
     fi
 done
@@ -21,9 +25,10 @@ if [ -e /var/lib/koseki/backup-status.json ]; then unmeasured=false; fi
 leads=$(runuser -u postgres -- psql -XqtAc 'SELECT NOT pg_is_in_recovery()')
 # A vault that hesitated once is asked again: a failover or a full line costs it some seconds.
 info=null
+case $leads in t | f) ;; *) echo "psql does not say whether this host leads ($leads)" >&2; exit 1 ;; esac
 if [ "$leads" = t ]; then
     for attempt in 1 2 3; do
-        info=$(runuser -u postgres -- pgbackrest --stanza="$1" --io-timeout=10 --log-level-console=off --log-level-stderr=off info --output=json)
+        info=$(runuser -u postgres -- pgbackrest --stanza="$1" --io-timeout=10 --log-level-console=off --log-level-stderr=error info --output=json)
         case $info in
         *'"code":99'*) [ $attempt -eq 3 ] || sleep 3 ;;
         *) break ;;

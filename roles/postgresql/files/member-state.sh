@@ -2,16 +2,21 @@
 # Say in one word how a Patroni member is: absent, stopped, healthy, or what is wrong with it.
 # $1: address and port of its REST interface; $2: its data folder.
 set -eu
+[ -n "${bounded-}" ] || exec env bounded=yes timeout -v -k 5 "${KOSEKI_SECONDS:-120}" sh "$0" "$@"
 
 if [ ! -e /etc/patroni/config.yml ] || [ ! -d "$2" ]; then
     echo absent
     exit 0
 fi
 state=$(systemctl show -p ActiveState --value patroni.service)
-if [ "$state" != active ]; then
+case $state in
+active) ;;
+[a-z]*)
     echo stopped
     exit 0
-fi
+    ;;
+*) echo "systemctl says no state of patroni.service ($state)" >&2; exit 1 ;;
+esac
 # Patroni may just have been started: its answer is waited for, but not for long.
 now=$(date +%s)
 end=$((now + 20))

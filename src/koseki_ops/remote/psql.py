@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
 from koseki_ops.plan.inventory import Inventory
+from koseki_ops.plan.shares import OWN_SESSION
 from koseki_ops.plan.site import Site
 from koseki_ops.remote.cluster import leader
 from koseki_ops.remote.run import run
 
 # In a municipality's database only what is PostgreSQL's own is found without a schema's name.
 PSQL = (
-    "cd / && sudo -n -u postgres env PGOPTIONS='-c search_path=pg_catalog' "
+    f"cd / && sudo -n -u postgres env PGOPTIONS='-c search_path=pg_catalog {OWN_SESSION}' "
     "psql -XqtA --set=ON_ERROR_STOP=1 --dbname=postgres --file=-"
 )
 LEADER = "the databases' leader"

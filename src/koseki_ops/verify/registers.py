@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from koseki_ops.plan.model import Municipality
+from koseki_ops.plan.shares import OWN_SESSION
 from koseki_ops.verify.batch import ANSWER_SECONDS
 from koseki_ops.verify.expectations import Plan
 from koseki_ops.verify.plugin import Facts
@@ -10,7 +11,8 @@ from koseki_ops.verify.plugin import Facts
 # The superuser's psql, which enters municipalities' databases: nothing that their roles made there
 # is called by an unqualified name.
 SUPERUSER = (
-    "runuser -u postgres -- env PGOPTIONS='-c search_path=pg_catalog' psql -XAtq -v ON_ERROR_STOP=1"
+    f"runuser -u postgres -- env PGOPTIONS='-c search_path=pg_catalog {OWN_SESSION}' "
+    "psql -XAtq -v ON_ERROR_STOP=1"
 )
 
 

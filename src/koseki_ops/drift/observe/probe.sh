@@ -140,7 +140,7 @@ part_etcd() {
 part_database() {
     [ "$servers" ] || { echo absent; return 0; }
     export PGCONNECT_TIMEOUT=$((4 * patience)) PGDATABASE=postgres
-    export PGOPTIONS="-c statement_timeout=$((8000 * patience)) -c default_transaction_read_only=on -c search_path=pg_catalog"
+    export PGOPTIONS="-c lock_timeout=$((2000 * patience)) -c statement_timeout=$((8000 * patience)) -c default_transaction_read_only=on -c search_path=pg_catalog"
     cd /
     databases=$(as_postgres timeout $((8 * patience)) psql -XqtA -v ON_ERROR_STOP=1 -c "SELECT format('\\connect %s', quote_ident(datname)) FROM pg_database WHERE datallowconn AND datname !~ '[[:cntrl:]]' ORDER BY datname") || return
     { printf '%s\n' "$cluster_questions"

@@ -1,3 +1,4 @@
+#!/bin/bash
 # Write a municipality's sealed database to standard output, encrypted for the certificate (PEM) on
 # standard input. Only the superuser can connect meanwhile, and it is sealed again however this ends.
 # $1: the database. The last line of standard error says, as JSON, what was written.
@@ -6,7 +7,7 @@ set -euo pipefail
 database=$1
 place=$(mktemp -d /run/koseki-export.XXXXXX)
 # Nothing that the municipality's own roles left there is called by the superuser.
-export PGOPTIONS='-c search_path=pg_catalog'
+export PGOPTIONS='-c search_path=pg_catalog -c lock_timeout=10s -c statement_timeout=10min -c idle_in_transaction_session_timeout=1min'
 cd /
 
 ask() {
@@ -14,8 +15,8 @@ ask() {
 }
 
 seal() {
-    ask -c "ALTER DATABASE $database ALLOW_CONNECTIONS false"
     rm -rf "$place"
+    ask -c "ALTER DATABASE $database ALLOW_CONNECTIONS false"
 }
 
 cat >"$place/recipient.pem"
@@ -31,7 +32,8 @@ SELECT coalesce(json_object_agg(format('%s.%s', nspname, relname), (xpath('/row/
 SQL
 )
 sha256sum <"$place/copy" >"$place/sum" &
-runuser -u postgres -- pg_dump --format=plain --encoding=UTF8 "$database" | tee "$place/copy" |
+runuser -u postgres -- pg_dump --lock-wait-timeout=10s --format=plain --encoding=UTF8 "$database" | tee "$place/copy" |
     openssl cms -encrypt -binary -stream -outform DER -aes-256-gcm "$place/recipient.pem"
 wait $!
-printf '{"sha256": "%s", "rows": %s}\n' "$(cut -d' ' -f1 "$place/sum")" "$(echo "$rows" | tr -d '\n')" >&2
+read -r sum _ <"$place/sum"
+printf '{"sha256": "%s", "rows": %s}\n' "$sum" "${rows//$'\n'/}" >&2

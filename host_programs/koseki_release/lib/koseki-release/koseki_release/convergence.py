@@ -20,7 +20,7 @@ from koseki_release.archive import (
 )
 from koseki_release.errors import Refused, RolledBack
 from koseki_release.instances import environment_text, instances, known_instances, restart
-from koseki_release.processes import run, systemctl
+from koseki_release.processes import answer, systemctl
 from koseki_release.record import last_chosen, record
 from koseki_release.unpacked import altered, current, kept, manifest_bytes, point, start_script
 
@@ -251,5 +251,6 @@ def is_kept(archive: Path) -> bool:
 
 def installed(package: str) -> bool:
     """Say whether a Debian package is installed."""
-    shown = run(["dpkg-query", "-W", "-f", "${db:Status-Status}", package])
-    return shown.stdout == b"installed"
+    # It exits with 1 for a package that it does not know, and with 2 when it could not look.
+    shown = answer(["dpkg-query", "-W", "-f", "${db:Status-Status}", package], (0, 1))
+    return shown == "installed"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from koseki_release import places
 from koseki_release.errors import Refused
-from koseki_release.processes import run
+from koseki_release.processes import answer, run
 
 HEALTH_SECONDS = 20
 OK = 200
@@ -38,11 +38,16 @@ def instances(slugs: Sequence[str]) -> dict[str, Unit]:
         return {}
     names = [unit.format(slug) for slug in slugs for unit in (places.UNIT, places.SOCKET_UNIT)]
     fields = "Id,ActiveState,MainPID,UnitFileState"
-    shown = run(["systemctl", "show", "--property", fields, *names]).stdout.decode()
+    shown = answer(["systemctl", "show", "--property", fields, *names])
     rows = {}
     for block in shown.strip().split("\n\n"):
-        row = dict(line.split("=", 1) for line in block.splitlines())
-        rows[row["Id"]] = row
+        # A socket has no process of its own.
+        row = {"MainPID": "0", **dict(line.partition("=")[::2] for line in block.splitlines())}
+        rows[row.get("Id", "")] = row
+    needed = {"ActiveState", "UnitFileState"}
+    for name in names:
+        if not needed <= rows.get(name, {}).keys() or not rows[name]["MainPID"].isdigit():
+            raise Refused(f"systemd does not say how {name} is: run `systemctl status {name}`")
     found = {}
     for slug in slugs:
         service, listening = rows[places.UNIT.format(slug)], rows[places.SOCKET_UNIT.format(slug)]
@@ -84,8 +89,12 @@ def restart(slug: str, health: str) -> str:
     Its socket stays with systemd: who connects meanwhile waits, and nobody is refused.
     """
     # The limit of starts is for instances that fail by themselves.
-    run(["systemctl", "reset-failed", places.UNIT.format(slug)])
-    done = run(["systemctl", "restart", places.UNIT.format(slug)])
+    try:
+        run(["systemctl", "reset-failed", places.UNIT.format(slug)])
+        done = run(["systemctl", "restart", places.UNIT.format(slug)])
+    except Refused as late:
+        # Whoever switches goes back then, as from any other instance that is not healthy.
+        return str(late)
     if done.returncode:
         return "it does not start"
     end = time.monotonic() + HEALTH_SECONDS

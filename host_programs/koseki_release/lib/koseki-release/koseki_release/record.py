@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from koseki_release.archive import digest
-from koseki_release.processes import run
+from koseki_release.processes import answer
 
 
 def record(path: Path, row: dict[str, Any]) -> None:
@@ -24,7 +24,7 @@ def record(path: Path, row: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     # The journal leaves the host; this file alone would be root's to rewrite.
-    run(["logger", "--tag", "koseki-release", json.dumps(full, ensure_ascii=False)])
+    answer(["logger", "--tag", "koseki-release", json.dumps(full, ensure_ascii=False)])
 
 
 def last_chosen(path: Path) -> str | None:
