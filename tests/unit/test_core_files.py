@@ -247,6 +247,7 @@ WRITERS = {
     "supply/mirror.py::build_mirror": "the mirror that is built aside, which put_folder syncs",
     "supply/mirror.py::write_suite": "the mirror that is built aside, which put_folder syncs",
     "supply/toolkit.py::toolkit_bundle": "a copy in a temporary folder, to make a wheel of",
+    "verify/cli.py::format_epilog": "a paragraph of a help text, which click calls so",
     "verify/runner.py::_pytest": "a log, written while the suites run",
 }
 WRITING = frozenset({"write_text", "write_bytes", "hardlink_to"})

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from koseki_release.archive import digest
+from koseki_release.errors import Refused
 from koseki_release.processes import answer
 
 
@@ -24,7 +26,11 @@ def record(path: Path, row: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     # The journal leaves the host; this file alone would be root's to rewrite.
-    answer(["logger", "--tag", "koseki-release", json.dumps(full, ensure_ascii=False)])
+    try:
+        answer(["logger", "--tag", "koseki-release", json.dumps(full, ensure_ascii=False)])
+    except Refused as refused:
+        # What is being done goes on: an instance between two versions would be worse.
+        print(f"koseki-release: not in the journal, only in {path}: {refused}", file=sys.stderr)
 
 
 def last_chosen(path: Path) -> str | None:
