@@ -16,11 +16,12 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
 from koseki_ops.duplicates import book, report
 from koseki_ops.duplicates.adapter import Folders
+from koseki_ops.duplicates.decisions import Decision
 from koseki_ops.duplicates.events import Event, to_record
 from koseki_ops.duplicates.layout import Unconvertible
 from koseki_ops.duplicates.model import Cause, Key, Kind, MunicipalityState, Row
 from koseki_ops.duplicates.report import Line
-from koseki_ops.duplicates.service import Decision, DuplicateService, span
+from koseki_ops.duplicates.service import DuplicateService, span
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.model import Municipality
 from koseki_ops.plan.site import Site

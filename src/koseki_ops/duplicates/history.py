@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from koseki_ops.calendar.business_days import Office
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
 from koseki_ops.core.locks import in_turn
@@ -34,7 +35,7 @@ class History:
     """
 
     site: Site
-    policy: Policy = field(default_factory=Policy)
+    policy: Policy = field(default_factory=lambda: Policy(Office()))
     events: list[Event] = field(default_factory=list)
     municipalities: dict[str, MunicipalityState] = field(default_factory=dict)
 
