@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 from koseki_ops.calendar.business_days import Office
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
-from koseki_ops.duplicates import report, rules
+from koseki_ops.duplicates import collect, report, rules
+from koseki_ops.duplicates.decisions import Decision
 from koseki_ops.duplicates.events import Event
 from koseki_ops.duplicates.history import History
 from koseki_ops.duplicates.model import MunicipalityState, Policy
@@ -74,15 +75,31 @@ class DuplicateService:
             )
         return given
 
+    def is_collected(self, given: str) -> bool:
+        """Say whether a municipality's transmission works on a host."""
+        self.history.read()
+        return self.municipality(given).code6 in self.history.collected
+
     def decide(
-        self, given: str, by: str, made: Callable[[MunicipalityState], list[Event]]
+        self,
+        given: str,
+        decision: Decision,
+        made: Callable[[MunicipalityState], list[Event]],
+        words: Sequence[str],
     ) -> list[Event]:
         """Record what an operator decided: all of it, or nothing when a part is refused.
 
-        made: gives the events for the municipality as it is, while nobody else records.
+        made: gives the events for the municipality as it is, while nobody else records; words: how
+        the municipality's transmission is told, where it has one.
         """
-        code6 = self.municipality(given).code6
-        self.operator(by)
+        row = self.municipality(given)
+        self.operator(decision.by)
+        self.history.read()
+        if row.code6 in self.history.collected:
+            asked = [*words, "--by", decision.by, "--reason", decision.reason]
+            collect.ask(self.site, row.slug, asked)
+            return [line.event for line in collect.collect_one(self.site, self.history, row)]
+        code6 = row.code6
         with self.history.alone():
             municipality = self.history.municipality(code6)
             events_made = made(municipality)
