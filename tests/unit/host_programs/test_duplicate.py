@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from duplicate_hosts import Host, ended, forked, held_once, kill, limited
-from duplicate_samples import MONDAY, at, days, difference, full
+from duplicate_samples import URUGI, at, days, difference, full
 from faults import KILLED, dying
 from koseki_duplicate.transmission import MOST_DAYS
 from koseki_ops.calendar.months import Month
@@ -441,26 +441,32 @@ def test_it_needs_nothing_but_what_it_brings(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("counted_programs")
-def test_the_door_beside_a_relay_server_of_its_own(host: Host) -> None:
-    """Two programs that know nothing of each other but files."""
-    counted(host, first=2)
+def test_the_doors_beside_a_relay_server_of_its_own(memory: Path) -> None:
+    """Programs that know nothing of each other but files; one server for two municipalities."""
+    hosts = [Host(memory / code6, slug=f"t{code6}", code6=code6) for code6 in (URUGI, "204021")]
     relay = subprocess.Popen(
-        [sys.executable, "-m", "koseki_ops.lab.stand_in_relay", str(host.base)],
+        [sys.executable, "-m", "koseki_ops.lab.stand_in_relay", *(str(one.base) for one in hosts)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert relay.stdin
     assert relay.stdout
-    turn = [sys.executable, "-m", "duplicate_sender", at(FIRST).isoformat()]
-    turn += [str(host.settings_path), host.slug, "turn"]
-    paths = ("tests", "src", "host_programs/koseki_duplicate/lib/koseki-duplicate")
-    there = {**os.environ, "PYTHONPATH": ":".join(str(ROOT / path) for path in paths)}
-    subprocess.run(turn, env=there, check=True)
+    for host in hosts:
+        counted(host, first=2)
+        turned(host)
     relay.stdin.write(f"{at(FIRST).isoformat()}\n")
     relay.stdin.flush()
     assert relay.stdout.readline() == "done\n"
     relay.communicate("")
-    subprocess.run(turn, env=there, check=True)
-    assert held_once(host) == 1
-    assert MONDAY == FIRST
+    for host in hosts:
+        turned(host)
+        assert held_once(host) == 1
+
+
+def turned(host: Host) -> None:
+    """Let the program take a turn in a process of its own."""
+    paths = ("tests", "src", "host_programs/koseki_duplicate/lib/koseki-duplicate")
+    there = {**os.environ, "PYTHONPATH": ":".join(str(ROOT / path) for path in paths)}
+    asked = ["duplicate_sender", at(FIRST).isoformat(), str(host.settings_path), host.slug, "turn"]
+    subprocess.run([sys.executable, "-m", *asked], env=there, check=True)
