@@ -8,13 +8,14 @@ from hashlib import sha256
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from koseki_ops.calendar.business_days import Office
 from koseki_ops.duplicates import events
 from koseki_ops.duplicates.layout import Record
 from koseki_ops.duplicates.model import Key, Kind, MunicipalityState, Policy, Row
 from koseki_ops.duplicates.rules import apply
 
 ZONE = ZoneInfo("Asia/Tokyo")
-POLICY = Policy()
+POLICY = Policy(Office())
 # 売木村 of the plan.
 URUGI = "204129"
 # A Monday, after which nine business days follow without a gap but the week's end.

@@ -7,15 +7,13 @@ February of the year before: of later years nothing is known yet, and whoever as
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
-from typing import Literal
-from zoneinfo import ZoneInfo
+from datetime import date
 
 import jpholiday
 
-from koseki_ops.calendar.months import Month
+from koseki_ops.calendar.open_days import OpenDays
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
 
@@ -25,9 +23,6 @@ LAST_YEAR = 2027
 SATURDAY = 5
 # Month and day of the first and the last closed day around New Year.
 NEW_YEAR = ((12, 29), (1, 3))
-DAY = timedelta(days=1)
-
-Direction = Literal["next", "previous"]
 
 
 class NotPublishedError(KosekiError):
@@ -35,7 +30,7 @@ class NotPublishedError(KosekiError):
 
 
 @dataclass(frozen=True)
-class Office:
+class Office(OpenDays):
     """An office's calendar.
 
     opens, closes: days on which it is open or closed beside the rule, as a municipality decides for
@@ -61,47 +56,6 @@ class Office:
         if day in self.opens:
             return True
         return day not in self.closes and not closed_by_rule(day)
-
-    def moved(self, day: date, direction: Direction) -> date:
-        """Return the day itself when the office is open, or the nearest open one that way."""
-        step = DAY if direction == "next" else -DAY
-        while not self.is_open(day):
-            day += step
-        return day
-
-    def after(self, day: date, count: int = 1) -> date:
-        """Return the business day that is so many of them after a day; before it, when negative."""
-        step = DAY if count > 0 else -DAY
-        direction: Direction = "next" if count > 0 else "previous"
-        for _ignored in range(abs(count)):
-            day = self.moved(day + step, direction)
-        return day
-
-    def business_days(self, first: date, last: date) -> Iterator[date]:
-        """Yield the open days from a first to a last one, both in it."""
-        for number in range((last - first).days + 1):
-            day = first + timedelta(days=number)
-            if self.is_open(day):
-                yield day
-
-    def nth(self, year: int, month: int, count: int) -> date:
-        """Return the n-th business day of a month. KosekiError when it has fewer."""
-        wanted = Month(year, month)
-        days = list(self.business_days(wanted.first_day, wanted.last_day))
-        if not 1 <= count <= len(days):
-            raise KosekiError(
-                _("{wanted} has {count} business days").format(wanted=wanted, count=len(days)),
-                str(count),
-                _("give a number from 1 to {count} (`count`)").format(count=len(days)),
-            )
-        return days[count - 1]
-
-    def due(self, day: date, clock: time) -> datetime:
-        """Return the moment of a deadline: that clock time of the day, in the office's time zone.
-
-        Something is late from the first second after it.
-        """
-        return datetime.combine(day, clock, ZoneInfo(self.time_zone))
 
 
 def closed_by_rule(day: date) -> bool:

@@ -13,13 +13,13 @@ nothing. What fails for one municipality is said, and no other waits for it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from koseki_ops.calendar.months import Month
 from koseki_ops.core.errors import KosekiError
@@ -27,7 +27,6 @@ from koseki_ops.core.files import move, write_private
 from koseki_ops.core.language import _
 from koseki_ops.duplicates import events, rules
 from koseki_ops.duplicates.events import Answered, Event
-from koseki_ops.duplicates.history import History
 from koseki_ops.duplicates.layout import (
     Answer,
     Layout,
@@ -37,7 +36,7 @@ from koseki_ops.duplicates.layout import (
     Unreadable,
     unconvertible,
 )
-from koseki_ops.duplicates.model import UNDER_WAY, Key, MunicipalityState, Row, State
+from koseki_ops.duplicates.model import UNDER_WAY, Key, MunicipalityState, Policy, Row, State
 
 # The two boxes that the ministry placed: 正 and 副.
 BOXES = ("primary", "secondary")
@@ -89,6 +88,23 @@ class Folders:
         return [Unconvertible(**row) for row in json.loads(path.read_bytes())]
 
 
+class Records(Protocol):
+    """Where what happens is recorded: the site's ledger, or a host's journal."""
+
+    policy: Policy
+    events: list[Event]
+
+    @property
+    def folder(self) -> Path:
+        """Where the duplicates' files are."""
+
+    def municipality(self, code6: str) -> MunicipalityState:
+        """Return a municipality, which may have nothing recorded."""
+
+    def record(self, event: Event) -> None:
+        """Record an event. Refusal, and nothing written, when it may not happen."""
+
+
 @dataclass
 class Turn:
     """What an exchange did: how many events it recorded, and what failed, by municipality."""
@@ -104,7 +120,7 @@ class Adapter:
     Every function records what it does, and is called within `history.alone`.
     """
 
-    history: History
+    history: Records
     layout: Layout
     box: str = BOXES[0]
 
@@ -162,11 +178,16 @@ class Adapter:
                 _('see `docs/duplicates.md`, "A status file that cannot be read"'),
             )
 
-    def compare(self, code6: str, month: Month, ours: dict[str, int], at: datetime) -> None:
-        """Record a month's totals, ours and those that the relay server says."""
+    def totals(self, code6: str, month: Month) -> Mapping[str, int] | None:
+        """Return a month's totals as the receiver has them, None when it said nothing."""
         theirs = None
         for status in self._statuses(code6).values():
             theirs = status.totals.get(str(month), theirs) if status else theirs
+        return theirs
+
+    def compare(self, code6: str, month: Month, ours: dict[str, int], at: datetime) -> None:
+        """Record a month's totals, ours and those that the relay server says."""
+        theirs = self.totals(code6, month)
         self.history.record(
             events.Compared(
                 code6=code6,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
 from koseki_ops.duplicates import book, report
 from koseki_ops.duplicates.adapter import Folders
+from koseki_ops.duplicates.collect import collect
+from koseki_ops.duplicates.decisions import Decision
 from koseki_ops.duplicates.events import Event, to_record
 from koseki_ops.duplicates.layout import Unconvertible
 from koseki_ops.duplicates.model import Cause, Key, Kind, MunicipalityState, Row
 from koseki_ops.duplicates.report import Line
-from koseki_ops.duplicates.service import Decision, DuplicateService, span
+from koseki_ops.duplicates.service import DuplicateService, span
 from koseki_ops.plan.cli_options import json_option, print_json, site_options
 from koseki_ops.plan.model import Municipality
 from koseki_ops.plan.site import Site
@@ -111,6 +113,30 @@ def _status_row(
         ],
         "days": [_line_row(one) for one in lines],
     }
+
+
+@duplicate_group.command("collect")
+@click.argument("municipalities", nargs=-1, metavar="[MUNICIPALITY]…")
+@site_options
+@json_option
+def collect_command(site: Site, *, municipalities: tuple[str, ...], as_json: bool) -> None:
+    """Bring what the hosts recorded into the book, line by line; a line is taken once.
+
+    Exit 0: all of it is there; 1: a municipality's journal could not be read, or is not what was
+    collected before, and nothing of it was taken; 2: it could not be asked.
+
+    Example: koseki duplicate collect 売木村
+    """
+    service = DuplicateService.open(site)
+    wanted = [service.municipality(given) for given in municipalities] or service.joined()
+    done = collect(site, service.history, wanted)
+    for slug, count in done.lines.items():
+        click.echo(_("{slug}: {count} lines").format(slug=slug, count=count))
+    for reason in done.failed.values():
+        click.echo(f"koseki: {reason}", err=True)
+    if as_json:
+        print_json({"lines": done.lines, "failed": done.failed})
+    sys.exit(1 if done.failed else 0)
 
 
 @duplicate_group.command("explain")
@@ -245,7 +271,14 @@ def resend_command(  # noqa: PLR0913 - an option each
             return decision.send_again(municipality, wanted, Kind(kind), count)
         return decision.send_all(municipality, Cause(cause) if cause else None, count)
 
-    _decide(service, municipality, by, made, as_json=as_json)
+    words = ["resend", str(wanted), "--kind", kind] if wanted else ["full", cause or ""]
+    if approved is not None and service.is_collected(municipality):
+        raise KosekiError(
+            _("the host counts by itself"),
+            f"--approved {approved}",
+            _("leave out `--approved`; with `--full` give `--cause`"),
+        )
+    _decide(service, municipality, decision, made, words, as_json=as_json)
 
 
 @duplicate_group.command("hold")
@@ -269,8 +302,9 @@ def hold_command(
     _decide(
         service,
         municipality,
-        by,
+        decision,
         lambda found: decision.hold(found, release=release),
+        ["release" if release else "hold"],
         as_json=as_json,
     )
 
@@ -313,18 +347,20 @@ def close_command(
             return decision.give_up(municipality, wanted)
         return decision.close_answer(municipality, answer or "")
 
-    _decide(service, municipality, by, made, as_json=as_json)
+    words = ["close", str(wanted)] if wanted else ["close-answer", answer or ""]
+    _decide(service, municipality, decision, made, words, as_json=as_json)
 
 
 def _decide(
     service: DuplicateService,
     municipality: str,
-    by: str,
+    decision: Decision,
     made: Callable[[MunicipalityState], list[Event]],
+    words: Sequence[str],
     *,
     as_json: bool,
 ) -> None:
-    records = [to_record(event) for event in service.decide(municipality, by, made)]
+    records = [to_record(event) for event in service.decide(municipality, decision, made, words)]
     for record in records:
         click.echo(
             _("recorded: {event} {code6} {get}")

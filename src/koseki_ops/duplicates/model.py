@@ -13,8 +13,8 @@ from functools import cache
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
-from koseki_ops.calendar.business_days import Office
 from koseki_ops.calendar.months import Month
+from koseki_ops.calendar.open_days import OpenDays
 
 # What is compared as a whole, once a month: the registers in force, the closed and the revised.
 TOTALS = ("戸籍", "除籍", "改製原")
@@ -260,7 +260,7 @@ class Policy:
     month the totals have to be compared.
     """
 
-    office: Office = field(default_factory=Office)
+    office: OpenDays
     closes: time = time(17, 15)
     due: time = time(9, 0)
     totals_due: int = 5
@@ -278,6 +278,11 @@ class Policy:
         if self.office.is_open(today) and moment >= self.office.due(today, self.closes):
             return today
         return self.office.after(today, -1)
+
+    def span(self, day: date) -> tuple[datetime, datetime]:
+        """Return from when until when what is approved belongs to a business day: half open."""
+        before = self.office.after(day, -1)
+        return self.office.due(before, self.closes), self.office.due(day, self.closes)
 
     def deadline(self, row: Row) -> datetime:
         """Return when a row has to be final: 09:00 of the next business day, of the office's zone.
@@ -304,6 +309,6 @@ class Policy:
 
 
 @cache
-def _next_open(office: Office, day: date) -> date:
+def _next_open(office: OpenDays, day: date) -> date:
     """Return the business day after a day; a year of rows asks for the same days again."""
     return office.after(day)

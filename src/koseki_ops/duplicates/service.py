@@ -2,121 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 from koseki_ops.calendar.business_days import Office
-from koseki_ops.calendar.months import Month
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
-from koseki_ops.duplicates import events, report, rules
+from koseki_ops.duplicates import collect, report, rules
+from koseki_ops.duplicates.decisions import Decision
 from koseki_ops.duplicates.events import Event
 from koseki_ops.duplicates.history import History
-from koseki_ops.duplicates.model import Cause, Key, Kind, MunicipalityState, Policy
+from koseki_ops.duplicates.model import MunicipalityState, Policy
 from koseki_ops.duplicates.report import Finding, Span
 from koseki_ops.plan.inventory import Inventory
 from koseki_ops.plan.model import Municipality, Platform
 from koseki_ops.plan.municipalities import operators_on
 from koseki_ops.plan.rules import load_platform
 from koseki_ops.plan.site import Site
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Who decides something, when and why."""
-
-    by: str
-    at: datetime
-    reason: str
-
-    def send_again(
-        self, municipality: MunicipalityState, day: date, kind: Kind, approved: int | None
-    ) -> list[Event]:
-        """Let a day's row be sent once more. approved: what the register counts now, if known."""
-        key = last_attempt(municipality, day, kind)
-        return [
-            events.Resent(
-                code6=municipality.code6,
-                at=self.at,
-                by=self.by,
-                day=key.day,
-                kind=key.kind,
-                attempt=key.attempt,
-                reason=self.reason,
-                approved=approved,
-            )
-        ]
-
-    def send_all(
-        self, municipality: MunicipalityState, cause: Cause | None, approved: int | None
-    ) -> list[Event]:
-        """Demand all registers for a cause; open the sending when their number is known."""
-        made: list[Event] = []
-        if cause:
-            made.append(
-                events.FullForced(
-                    code6=municipality.code6,
-                    at=self.at,
-                    by=self.by,
-                    cause=cause,
-                    reason=self.reason,
-                )
-            )
-        if approved is not None:
-            made.append(self._full(municipality, approved))
-        return made
-
-    def hold(self, municipality: MunicipalityState, *, release: bool) -> list[Event]:
-        """Keep back what would go next, or let it go again."""
-        kind = events.Released if release else events.Held
-        return [kind(code6=municipality.code6, at=self.at, by=self.by, reason=self.reason)]
-
-    def give_up(self, municipality: MunicipalityState, day: date) -> list[Event]:
-        """End a day's difference: all registers that are under way stand in for it."""
-        key = last_attempt(municipality, day, Kind.DIFFERENCE)
-        full = next(iter(municipality.unfinished(Kind.FULL)), None)
-        if full is None:
-            raise rules.no_successor(key)
-        return [
-            events.GivenUp(
-                code6=municipality.code6,
-                at=self.at,
-                by=self.by,
-                day=key.day,
-                kind=key.kind,
-                attempt=key.attempt,
-                reason=self.reason,
-                full=full.key.day,
-                full_attempt=full.key.attempt,
-            )
-        ]
-
-    def close_answer(self, municipality: MunicipalityState, answer: str) -> list[Event]:
-        """Say that an answer that was set aside was dealt with."""
-        return [
-            events.AnswerClosed(
-                code6=municipality.code6, at=self.at, by=self.by, answer=answer, reason=self.reason
-            )
-        ]
-
-    def _full(self, municipality: MunicipalityState, approved: int) -> Event:
-        if municipality.last_day is None:
-            raise KosekiError(
-                _("all registers are sent as of the last closed day, and no day was closed yet"),
-                municipality.code6,
-                _('let a day be closed first: docs/duplicates.md, "A day that nobody closed"'),
-            )
-        return events.Closed(
-            code6=municipality.code6,
-            at=self.at,
-            by=self.by,
-            day=municipality.last_day,
-            kind=Kind.FULL,
-            attempt=len(municipality.attempts(municipality.last_day, Kind.FULL)) + 1,
-            approved=approved,
-        )
 
 
 @dataclass
@@ -171,15 +75,31 @@ class DuplicateService:
             )
         return given
 
+    def is_collected(self, given: str) -> bool:
+        """Say whether a municipality's transmission works on a host."""
+        self.history.read()
+        return self.municipality(given).code6 in self.history.collected
+
     def decide(
-        self, given: str, by: str, made: Callable[[MunicipalityState], list[Event]]
+        self,
+        given: str,
+        decision: Decision,
+        made: Callable[[MunicipalityState], list[Event]],
+        words: Sequence[str],
     ) -> list[Event]:
         """Record what an operator decided: all of it, or nothing when a part is refused.
 
-        made: gives the events for the municipality as it is, while nobody else records.
+        made: gives the events for the municipality as it is, while nobody else records; words: how
+        the municipality's transmission is told, where it has one.
         """
-        code6 = self.municipality(given).code6
-        self.operator(by)
+        row = self.municipality(given)
+        self.operator(decision.by)
+        self.history.read()
+        if row.code6 in self.history.collected:
+            asked = [*words, "--by", decision.by, "--reason", decision.reason]
+            collect.ask(self.site, row.slug, asked)
+            return [line.event for line in collect.collect_one(self.site, self.history, row)]
+        code6 = row.code6
         with self.history.alone():
             municipality = self.history.municipality(code6)
             events_made = made(municipality)
@@ -193,20 +113,6 @@ class DuplicateService:
         """Return what is late or wrong with a municipality."""
         municipality = self.history.municipality(row.code6)
         return report.findings(municipality, span(row), self.policy, self.now)
-
-
-def last_attempt(municipality: MunicipalityState, day: date, kind: Kind) -> Key:
-    """Return the last attempt of a day's row; KosekiError when there is none."""
-    attempts = municipality.attempts(day, kind)
-    if not attempts:
-        raise KosekiError(
-            _("no {term} of this day").format(term=kind.term),
-            str(day),
-            _("see which days there are: `koseki duplicate status {code6} --month {of}`").format(
-                code6=municipality.code6, of=Month.of(day)
-            ),
-        )
-    return attempts[-1].key
 
 
 def span(row: Municipality) -> Span:

@@ -6,7 +6,7 @@ that is given to it: the same script and the same moments are the same answers. 
 own: it takes a turn at each moment that it reads from standard input, or every so many seconds by
 the machine's clock.
 
-    python -m koseki_ops.lab.stand_in_relay FOLDER --script script.json [--every 5]
+    python -m koseki_ops.lab.stand_in_relay FOLDER… --script script.json [--every 5]
 
 Whenever it is killed, it goes on: a file is taken by moving it, and what it says is made anew in
 each turn from what it has taken.
@@ -224,18 +224,32 @@ def _altered(does: str, key: Key, received: Mapping[str, Any]) -> dict[str, Any]
 def main() -> None:
     """Take turns until standard input ends, or for ever."""
     parser = argparse.ArgumentParser(description="A stand-in for the ministry's relay server.")
-    parser.add_argument("folder", type=Path, help="the folder that holds relay/")
+    parser.add_argument(
+        "folders",
+        nargs="+",
+        type=Path,
+        metavar="FOLDER",
+        help="what holds relay/: of all municipalities, or of one on a host that sends",
+    )
     parser.add_argument("--script", type=Path, help="what it does (default: it accepts)")
     parser.add_argument("--every", type=float, help="a turn every so many seconds")
     options = parser.parse_args()
-    relay = Relay(options.folder, Script.load(options.script) if options.script else Script())
-    if options.every:
-        while True:
-            relay.turn(datetime.now().astimezone())
-            time.sleep(options.every)
+    script = Script.load(options.script) if options.script else Script()
+    relays = [Relay(folder, script) for folder in options.folders]
+    for now in _moments(options.every):
+        for relay in relays:
+            relay.turn(now)
+        if not options.every:
+            print("done", flush=True)
+
+
+def _moments(every: float | None) -> Iterator[datetime]:
+    """Yield the moments of turns: every so many seconds now, or as standard input says them."""
+    while every:
+        yield datetime.now().astimezone()
+        time.sleep(every)
     for line in sys.stdin:
-        relay.turn(datetime.fromisoformat(line.strip()))
-        print("done", flush=True)
+        yield datetime.fromisoformat(line.strip())
 
 
 if __name__ == "__main__":

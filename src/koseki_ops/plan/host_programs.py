@@ -2,7 +2,9 @@
 
 `host_programs/<name>/` has `sbin/` for what is called and `lib/` for the packages that it imports,
 as they lie below `/usr/local` on a host, all of it root's. A program that is brought for one run
-alone lies beside them.
+alone lies beside them. Where a program shares rules with this toolkit, `toolkit.txt` beside them
+has the toolkit's modules that go along, into the program's own folder below `lib/`: one source at
+work in two places.
 """
 
 from __future__ import annotations
@@ -11,12 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import koseki_ops
 from koseki_ops.core.errors import KosekiError
 from koseki_ops.core.language import _
 
 HOST_PROGRAMS = "host_programs"
 BELOW = PurePosixPath("/usr/local")
-CALLED, IMPORTED = "sbin", "lib"
+CALLED, IMPORTED, TOOLKIT = "sbin", "lib", "toolkit.txt"
+# Where the package at work lies: a host that keeps watch has it installed.
+SOURCES = Path(koseki_ops.__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ def program_files(root: Path, name: str) -> list[ProgramFile]:
         for part, mode in ((IMPORTED, "0644"), (CALLED, "0755"))
         for source in sorted(_sources(folder / part))
     ]
+    found[:0] = _of_toolkit(folder)
     if not any(file.source.parent.name == CALLED for file in found):
         known = sorted(path.parent.name for path in (root / HOST_PROGRAMS).glob(f"*/{CALLED}"))
         raise KosekiError(
@@ -48,6 +54,18 @@ def program_files(root: Path, name: str) -> list[ProgramFile]:
             _("name a folder of `host_programs/`: {known}").format(known=", ".join(known)),
         )
     return found
+
+
+def _of_toolkit(folder: Path) -> list[ProgramFile]:
+    """Return the toolkit's modules that a program brings along."""
+    listed = folder / TOOLKIT
+    if not listed.exists():
+        return []
+    (home,) = (folder / IMPORTED).iterdir()
+    return [
+        ProgramFile(SOURCES / name, str(BELOW / IMPORTED / home.name / name), "0644")
+        for name in listed.read_text(encoding="ascii").split()
+    ]
 
 
 def _sources(folder: Path) -> Iterator[Path]:
