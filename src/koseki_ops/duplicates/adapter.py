@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -100,6 +100,9 @@ class Records(Protocol):
 
     def municipality(self, code6: str) -> MunicipalityState:
         """Return a municipality, which may have nothing recorded."""
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Know what was recorded until now, and let nobody else record meanwhile."""
 
     def record(self, event: Event) -> None:
         """Record an event. Refusal, and nothing written, when it may not happen."""
