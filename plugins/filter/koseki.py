@@ -133,6 +133,19 @@ def exchanges(
     return for_ansible.exchanges(active, lines_of(lines), link, ports_of(ports), authority)
 
 
+def duplicate_settings(
+    rows: object, policy: object, ports: object, authority: str, timezone: str
+) -> dict[str, Any]:
+    """Return what the transmissions of duplicates are told."""
+    active, hours = municipalities_of(rows), for_ansible.duplicate_policy_of(policy)
+    return for_ansible.duplicate_settings(active, hours, ports_of(ports), authority, timezone)
+
+
+def duplicate_folders(rows: object) -> list[str]:
+    """Return the folders of each municipality's duplicates."""
+    return for_ansible.duplicate_folders(municipalities_of(rows))
+
+
 def instances(rows: object, ports: object, authority: str) -> dict[str, dict[str, str]]:
     """Return the environment of each municipality's instance, by slug."""
     return for_ansible.instances(municipalities_of(rows), ports_of(ports), authority)
@@ -186,6 +199,9 @@ class FilterModule:
             "koseki_client_certificates": for_ansible.client_certificates,
             "koseki_doors": for_ansible.doors,
             "koseki_link_certificates": for_ansible.link_certificates,
+            "koseki_duplicate_certificates": for_ansible.duplicate_certificates,
+            "koseki_duplicate_settings": duplicate_settings,
+            "koseki_duplicate_folders": duplicate_folders,
             "koseki_exchanges": exchanges,
             "koseki_exchange_folders": for_ansible.exchange_folders,
             "koseki_platform_statements": platform_statements,

@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from koseki_ops.calendar.business_days import FIRST_YEAR, LAST_YEAR, Office, closed_by_rule
+from koseki_ops.calendar.business_days import (
+    FIRST_YEAR,
+    LAST_YEAR,
+    Office,
+    closed_by_rule,
+    written_out,
+)
 from koseki_ops.core.errors import KosekiError
 
 OFFICE = Office()
@@ -101,3 +107,15 @@ def test_a_year_that_was_not_published_is_not_known(year: int) -> None:
     """It is no ordinary day either."""
     with pytest.raises(KosekiError, match="not known"):
         closed_by_rule(date(year, 6, 1))
+
+
+def test_written_out_it_is_the_same_calendar() -> None:
+    """A host has the list alone: every day of it is what the rule says."""
+    plain = written_out(2024)
+    first, last = (date.fromisoformat(str(plain[name])) for name in ("first", "last"))
+    closed = plain["closed"]
+    assert isinstance(closed, list)
+    for number in range((last - first).days + 1):
+        day = first + timedelta(days=number)
+        assert closed_by_rule(day) == (day.weekday() >= 5 or str(day) in closed)
+    assert (str(first), last.year) == ("2024-01-01", LAST_YEAR)

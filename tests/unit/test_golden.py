@@ -193,6 +193,7 @@ TEMPLATES = sorted(ROOT.glob("roles/*/templates/**/*.j2"))
 HOST_OF_ROLE = {
     "access_expiry": "primary1",
     "db_proxy": "application1",
+    "duplicate_transmission": "registry-link1",
     "etcd": "application1",
     "koseki_application": "application1",
     "pgbackrest": "primary1",

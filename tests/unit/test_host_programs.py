@@ -19,8 +19,6 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = sorted(path for path in (ROOT / HOST_PROGRAMS).iterdir() if path.is_dir())
 # The vaults and what the watch may ask are the baseline's.
 BY_PYINFRA = {"koseki_inspect", "koseki_seal"}
-# Written and tried, and on no host yet: docs/duplicates.md, "Not here yet".
-BY_NONE_YET = {"koseki_duplicate"}
 # What an administrator or a unit calls, or what is brought for one run.
 CALLED = sorted(
     [
@@ -105,7 +103,7 @@ def test_every_program_is_brought_by_one_role_or_deploy() -> None:
         ]
         for folder in FOLDERS
     }
-    assert {name for name, paths in found.items() if len(paths) != 1} == BY_NONE_YET
+    assert {name for name, paths in found.items() if len(paths) != 1} == set()
     by_hand = [path for path, text in texts.items() if re.search(r"(dest|src): \S*usr/local", text)]
     assert by_hand == []
     assert list(ROOT.glob("roles/*/files/usr/**/*")) == []
@@ -135,7 +133,7 @@ def test_what_the_roles_bring_is_all_that_there_is(tmp_path: Path) -> None:
         for task in yaml.safe_load(path.read_text(encoding="utf-8"))
         if "koseki_host_program" in str(task.get("loop")) and "copy" in str(list(task))
     ]
-    assert len(tasks) == 7
+    assert len(tasks) == 8
     found = " + ".join(f"({task['loop'].strip(' {}')})" for task in tasks)
     play = {
         "hosts": "localhost",
@@ -171,7 +169,7 @@ def test_what_the_roles_bring_is_all_that_there_is(tmp_path: Path) -> None:
     wanted = {
         file.path
         for folder in FOLDERS
-        if (folder / "sbin").is_dir() and folder.name not in BY_PYINFRA | BY_NONE_YET
+        if (folder / "sbin").is_dir() and folder.name not in BY_PYINFRA
         for file in program_files(ROOT, folder.name)
     }
     assert brought == wanted

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 import jpholiday
 
@@ -72,3 +72,14 @@ def closed_by_rule(day: date) -> bool:
     begins, ends = NEW_YEAR
     around_new_year = (day.month, day.day) >= begins or (day.month, day.day) <= ends
     return day.weekday() >= SATURDAY or around_new_year or jpholiday.is_holiday(day)
+
+
+def written_out(first_year: int = 2024) -> dict[str, object]:
+    """Return first and last day that are known, and every weekday between them that is closed.
+
+    first_year: since then duplicates are sent. For a host, which has no package of holidays.
+    """
+    first, last = date(first_year, 1, 1), date(LAST_YEAR, 12, 31)
+    days = (first + timedelta(days=number) for number in range((last - first).days + 1))
+    closed = [str(day) for day in days if day.weekday() < SATURDAY and closed_by_rule(day)]
+    return {"first": str(first), "last": str(last), "closed": closed}

@@ -36,7 +36,9 @@ class DuplicateService:
     def open(cls, site: Site, at: str | None = None) -> DuplicateService:
         """Read the plan; of what was recorded nothing is read yet."""
         platform = load_platform(Inventory(site.inventory))
-        policy = Policy(Office(time_zone=platform.timezone))
+        hours = platform.duplicate_policy
+        office = Office(time_zone=platform.timezone)
+        policy = Policy(office, hours.closes, hours.due, hours.totals_due)
         now = moment(at, ZoneInfo(platform.timezone)) if at else datetime.now(UTC)
         now = now.astimezone(ZoneInfo(platform.timezone)).replace(microsecond=0)
         return cls(site, platform, History(site, policy), now)

@@ -23,7 +23,14 @@ from koseki_ops.plan.site import Site
 
 ENGINE = "ansible"
 # Whose `<role>_at_rest` keeps services as they are.
-ROLES_WITH_SERVICES = ("db_proxy", "etcd", "postgresql", "registry_link", "web_gateway")
+ROLES_WITH_SERVICES = (
+    "db_proxy",
+    "duplicate_transmission",
+    "etcd",
+    "postgresql",
+    "registry_link",
+    "web_gateway",
+)
 
 
 def environment(site: Site, *, accelerated: bool = True) -> dict[str, str]:

@@ -12,7 +12,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from koseki_ops.calendar.business_days import written_out
 from koseki_ops.plan.model import (
+    DuplicatePolicy,
     Line,
     LinkPolicy,
     Municipality,
@@ -20,7 +22,7 @@ from koseki_ops.plan.model import (
     ServicePorts,
 )
 from koseki_ops.plan.municipalities import cut_off
-from koseki_ops.plan.naming import EXCHANGES, key_of
+from koseki_ops.plan.naming import DUPLICATES, EXCHANGES, key_of
 from koseki_ops.plan.shares import SHARES
 
 MUNICIPALITIES = TypeAdapter(list[Municipality])
@@ -46,6 +48,11 @@ def operators_of(rows: object) -> list[Operator]:
 def link_policy_of(row: object) -> LinkPolicy:
     """Return the plan's policy of the link that Ansible holds, typed."""
     return LinkPolicy.model_validate(_plain(row))
+
+
+def duplicate_policy_of(row: object) -> DuplicatePolicy:
+    """Return the plan's policy of duplicates that Ansible holds, typed."""
+    return DuplicatePolicy.model_validate(_plain(row))
 
 
 def ports_of(row: object) -> ServicePorts:
@@ -82,6 +89,7 @@ def _names(row: Municipality) -> dict[str, str]:
         "owner": names.owner_role,
         "application": names.application_role,
         "link": names.link_role,
+        "duplicate": names.duplicate_role,
         "read": names.read_role,
         "correct": names.correct_role,
         # Only where the host municipality may issue in a failure.
@@ -153,12 +161,21 @@ def doors(rows: Iterable[Mapping[str, str]], kind: str) -> list[dict[str, Any]]:
 
 def link_certificates(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
     """Return the certificate of each municipality's link, as `client_certificates` does."""
+    return _certificates(rows, "link")
+
+
+def duplicate_certificates(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Return the certificate of each municipality's transmission, as `client_certificates` does."""
+    return _certificates(rows, "duplicate")
+
+
+def _certificates(rows: Iterable[Mapping[str, str]], kind: str) -> list[dict[str, Any]]:
     return [
         {
             **row,
-            "name": f"{municipality['slug']} link",
-            "common_name": municipality["link"],
-            **vars(key_of(municipality["slug"], "link")),
+            "name": f"{municipality['slug']} {kind}",
+            "common_name": municipality[kind],
+            **vars(key_of(municipality["slug"], kind)),
         }
         for municipality in rows
         for row in client_certificates([municipality])
@@ -231,6 +248,46 @@ def exchange_folders(rows: Iterable[Mapping[str, Any]]) -> list[str]:
             f"2700 {engine} {peer} {folder}/work",
         ]
     return found
+
+
+def duplicate_settings(
+    municipalities: Iterable[Municipality],
+    policy: DuplicatePolicy,
+    ports: ServicePorts,
+    authority: str,
+    timezone: str,
+) -> dict[str, Any]:
+    """Return what the transmissions of duplicates are told; authority: the CA's certificate.
+
+    The calendar is written out: a host has no package that knows the holidays.
+    """
+    return {
+        "calendar": {**written_out(), "time_zone": timezone},
+        **policy.model_dump(mode="json", exclude={"turn_calendar"}),
+        "municipalities": {
+            row.slug: {
+                "code6": row.code6,
+                "folder": row.names.duplicates_folder,
+                "database": (
+                    f"host=127.0.0.1 port={ports.proxy_leader} dbname={row.names.database} "
+                    f"user={row.names.duplicate_role} sslmode=verify-full sslrootcert={authority} "
+                    f"sslcert={(own := key_of(row.slug, 'duplicate')).certificate} "
+                    f"sslkey={own.key} connect_timeout=5 application_name=koseki-duplicate"
+                ),
+            }
+            for row in municipalities
+        },
+    }
+
+
+def duplicate_folders(municipalities: Iterable[Municipality]) -> list[str]:
+    """Return the folders of duplicates, in the form of `exchange_folders`.
+
+    What lies deeper the program makes itself.
+    """
+    names = [row.names for row in municipalities]
+    own = [f"700 {one.unix_user} {one.unix_user} {one.duplicates_folder}" for one in names]
+    return [f"755 root root {DUPLICATES}", *own]
 
 
 def instances(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 MUNICIPALITIES = "/etc/koseki/municipalities"
 TABLESPACES = "/var/lib/koseki/tablespaces"
 EXCHANGES = "/srv/koseki/exchange"
+DUPLICATES = "/srv/koseki/duplicates"
 
 
 def database_of(slug: str) -> str:
@@ -63,6 +64,11 @@ class Names:
         return f"{self.database}_link"
 
     @property
+    def duplicate_role(self) -> str:
+        """The role of the program that sends its duplicates (副本)."""
+        return f"{self.database}_duplicate"
+
+    @property
     def read_role(self) -> str:
         """The role that an operator is let into by a request to read."""
         return f"{self.database}_read"
@@ -106,6 +112,11 @@ class Names:
     def exchange_folder(self) -> str:
         """Where these files lie."""
         return f"{EXCHANGES}/{self.slug}"
+
+    @property
+    def duplicates_folder(self) -> str:
+        """Where its duplicates' files and journal lie on the host that sends them."""
+        return f"{DUPLICATES}/{self.slug}"
 
 
 def key_of(instance: str, kind: str = "client") -> Key:

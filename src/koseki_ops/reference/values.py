@@ -40,6 +40,7 @@ NOWHERE = "In no file"
 NAMED = (
     (model.Code6, "code of six digits"),
     (model.IsoDate, 'date, as `"2015-11-01"`'),
+    (model.ClockTime, 'time of the day, as `"17:15"`'),
     (model.Moment, 'moment in UTC, as `"2026-11-30T15:00:00Z"`'),
     (model.Network, "IPv4 network"),
     (model.Address, "IPv4 address"),

@@ -23,6 +23,7 @@ from koseki_ops.plan.model.policies import (
     CertificatePolicy,
     DiskVolume,
     DriftAlerts,
+    DuplicatePolicy,
     Gateway,
     KernelModule,
     KernelParameter,
@@ -38,6 +39,7 @@ from koseki_ops.plan.model.policies import (
 )
 from koseki_ops.plan.model.values import (
     Address,
+    ClockTime,
     DocumentText,
     IsoDate,
     Moment,
@@ -58,10 +60,12 @@ __all__ = [
     "AuditPolicy",
     "BackupPolicy",
     "CertificatePolicy",
+    "ClockTime",
     "Code6",
     "DiskVolume",
     "DocumentText",
     "DriftAlerts",
+    "DuplicatePolicy",
     "Flow",
     "Gateway",
     "HostAddresses",

@@ -20,6 +20,7 @@ from koseki_ops.plan.model.policies import (
     CertificatePolicy,
     DiskVolume,
     DriftAlerts,
+    DuplicatePolicy,
     Gateway,
     KernelModule,
     KernelParameter,
@@ -113,6 +114,8 @@ class Platform(BaseModel):
     """The line of each municipality, by slug."""
     neighbours: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")], Address]
     """Machines that are no hosts of the plan and that a flow may lead to, by name."""
+    duplicate_policy: DuplicatePolicy
+    """How duplicates (副本) are sent."""
     link_policy: LinkPolicy
     """How the registry link takes files."""
     gateway: Gateway

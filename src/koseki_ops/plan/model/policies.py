@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from koseki_ops.core.language import _
-from koseki_ops.plan.model.values import Address, Moment, Port, Positive, Table
+from koseki_ops.plan.model.values import Address, ClockTime, Moment, Port, Positive, Table
 
 
 class Gateway(Table):
@@ -45,6 +45,21 @@ class LinkPolicy(Table):
     """When the 附票 is held against the registry's statement (a systemd calendar event)."""
     statement_hours: Positive
     """How old that statement may be, in hours."""
+
+
+class DuplicatePolicy(Table):
+    """How duplicates (副本) are sent to the ministry's relay server."""
+
+    closes: ClockTime
+    """Until then a business day is not over, and what is done belongs to the one before."""
+    due: ClockTime
+    """When, on the business day after, each row has to be final."""
+    totals_due: Positive
+    """By which business day of the next month the totals have to be compared."""
+    box: Literal["primary", "secondary"]
+    """Which box of the relay server files are handed to: 正 or 副."""
+    turn_calendar: str
+    """When each municipality's program takes a turn (a systemd calendar event)."""
 
 
 # What the proxies' configuration says: how long an attempt to connect lasts, and how many checks a

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date, datetime
+from datetime import date, datetime, time
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated
 
@@ -21,6 +21,13 @@ def _iso_date(value: object) -> date:
         except ValueError as error:
             raise ValueError(_('a date is written "YYYY-MM-DD"')) from error
     raise ValueError(_('a date is written "YYYY-MM-DD"'))
+
+
+def _clock_time(value: object) -> time:
+    """Take a time of the day in quotes; YAML makes a number of one without."""
+    if not isinstance(value, str) or not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
+        raise ValueError(_('a time is written in quotes, as "17:15"'))
+    return time.fromisoformat(value)
 
 
 def _network(value: object) -> IPv4Network:
@@ -58,6 +65,7 @@ def _slug(value: str) -> str:
 
 
 IsoDate = Annotated[date, BeforeValidator(_iso_date)]
+ClockTime = Annotated[time, BeforeValidator(_clock_time)]
 Moment = Annotated[datetime, BeforeValidator(_utc)]
 Network = Annotated[IPv4Network, BeforeValidator(_network)]
 Address = Annotated[IPv4Address, BeforeValidator(_address)]
