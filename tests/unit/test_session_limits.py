@@ -37,7 +37,7 @@ def texts() -> dict[str, str]:
 
 
 def test_every_place_that_asks_has_limits() -> None:
-    """A new place is red until its sessions wait and work only so long."""
+    """A file that asks is red until it says how long its sessions wait and work."""
     found = texts()
     assert len(found) > 10
     endless = {

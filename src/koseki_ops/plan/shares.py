@@ -27,7 +27,7 @@ class Share:
 
 # Of every session of our own, whoever asks for it: how long a statement waits for what another
 # session holds, how long it works, and how long it may leave a transaction open. What roles and
-# programs on hosts say by themselves is held against this (tests/unit/test_session_limits.py).
+# programs on hosts say by themselves: tests/unit/test_session_limits.py, test_search_path.py.
 OWN_SESSION = (
     "-c lock_timeout=10s -c statement_timeout=10min -c idle_in_transaction_session_timeout=1min"
 )
