@@ -149,6 +149,11 @@ PROGRAMS = (
         ("koseki-link@oshika.service",),
     ),
     Program(
+        "roles/duplicate_transmission/files/units-state.sh",
+        {"systemctl": "printf 'active\\nenabled\\n'"},
+        ("koseki-duplicate@oshika.timer",),
+    ),
+    Program(
         "host_programs/koseki_requests/sbin/koseki-requests",
         {
             "pg_isready": ":",
@@ -190,10 +195,12 @@ PATIENCE = "0.5"
 ELSEWHERE = {
     "roles/pki/files/moving.sh": "it looks at names of files, and asks no program",
     "roles/registry_link/files/folders-state.sh": "find alone, whose status is its own",
+    "roles/duplicate_transmission/files/folders-state.sh": "find alone, whose status is its own",
     "roles/db_proxy/files/members-answer.sh": "Python in its place; what fails there ends it",
     "roles/postgresql/files/member-state.sh": "the drill of a member that was stopped",
     "host_programs/koseki_seal/sbin/koseki-seal": "test_seal.py",
     "host_programs/koseki_inspect/sbin/koseki-inspect": "test_inspect.py",
+    "host_programs/koseki_duplicate/sbin/koseki-duplicate": "it becomes what it calls",
     "host_programs/koseki_link/sbin/koseki-link": "it becomes what it calls",
     "host_programs/koseki_schema/sbin/koseki-schema": "it becomes what it calls",
     "host_programs/rehearse_restore/rehearse-restore": "the drill of a restore",

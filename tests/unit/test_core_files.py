@@ -233,6 +233,7 @@ WRITERS = {
     "core/files.py": "the one that writes",
     "core/locks.py": "the file of a lock has no content",
     "drift/history/store.py": "SQLite writes it; an empty file with its rights, and a lock's file",
+    "duplicates/journal.py::_append": "rows are added at the end, each synced",
     "engines/ansible_run.py::_logged": "a log, written while the engine runs",
     "evidence/ledger.py": "rows are added at the end, each synced",
     "image/build.py::_place": "into the tree of an image, which is made anew after a crash",

@@ -113,6 +113,10 @@ def test_a_release_is_refused(tmp_path: Path, child: str, way: str) -> None:
     said = (done.returncode, done.stderr.partition(":")[0], done.stdout)
     if child == "logger" and way == "garbles":
         assert said == (0, "", ""), "none of its words is read"
+    elif child == "logger":
+        # What is being switched goes on: the row is in the file, and it is told where it is not.
+        assert said == (0, "koseki-release", "")
+        assert (tmp_path / "log").read_text(encoding="utf-8")
     elif child == "dpkg-query" and way in {"fails", "garbles"}:
         # A package that it does not know, and one that is in no state that is `installed`.
         assert said == (0, "", "False\n")

@@ -16,6 +16,11 @@ import psycopg2.extensions
 from koseki_duplicate.transmission import NotServedError
 from koseki_ops.duplicates.layout import Record
 
+# How long it waits for a lock, and reads in all.
+OPTIONS = (
+    "-c lock_timeout=10s -c statement_timeout=10min -c idle_in_transaction_session_timeout=1min"
+)
+
 
 class DatabaseRegister:
     """The municipality's database, as the transmission's own role sees it."""
@@ -27,7 +32,7 @@ class DatabaseRegister:
     @cached_property
     def connection(self) -> psycopg2.extensions.connection:
         """Connect to whichever server leads, when it is asked first."""
-        connection = psycopg2.connect(self.conninfo)
+        connection = psycopg2.connect(self.conninfo, options=OPTIONS)
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         return connection
 
