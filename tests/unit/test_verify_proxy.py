@@ -45,6 +45,19 @@ def test_a_place_is_lost_while_nobody_read_that_its_client_left() -> None:
         assert lost not in abandoned(f"{look}@@\n{seen()}")[1]
 
 
+def test_a_client_who_has_not_read_that_the_proxy_went_holds_no_place() -> None:
+    """An application that rests, after its server was lost: the same state, at the other end."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        place, _ = listener.accept()
+        own = client.getsockname()[1]
+        place.close()
+        look = seen()
+        assert re.search(rf"CLOSE-WAIT +1 .*:{own} ", look)
+        assert not [line for line in abandoned(f"{look}@@\n{look}")[1] if f":{own} " in line]
+        client.close()
+
+
 def test_the_proxy_cuts_no_connection_that_is_being_made() -> None:
     """It would hold its place for ever; by the numbers that the plan refuses other timings with."""
     text = CONFIGURATION.read_text(encoding="utf-8")

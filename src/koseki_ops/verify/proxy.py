@@ -19,18 +19,27 @@ case $seen in *CLOSE-WAIT*) sleep 5; echo @@; look ;; esac
 def abandoned(text: str) -> tuple[set[tuple[str, str]], list[str]]:
     """Read what `CONNECTIONS` saw.
 
-    Returns (network, port) of each listener, and the connections whose end the proxy read at
-    neither look. Where the database works on for a client who left, the proxy has read that.
+    Returns (network, port) of each listener, and the connections to one of these whose end the
+    proxy read at neither look. Where the database works on for a client who left, the proxy has
+    read that; a client who has not yet read that the proxy went holds no place.
     """
-    doors: set[tuple[str, str]] = set()
-    looks = []
-    for look in text.split("@@\n"):
-        ends = set()
-        for line in look.splitlines():
-            network, state, unread, _, here, there = line.split()[:6]
-            if state == "LISTEN":
-                doors.add((network, here.rpartition(":")[2]))
-            elif state == "CLOSE-WAIT" and int(unread):
-                ends.add(f"{network}: {here} to {there}")
-        looks.append(ends)
-    return doors, sorted(set.intersection(*looks)) if len(looks) > 1 else []
+    looks = [[line.split()[:6] for line in look.splitlines()] for look in text.split("@@\n")]
+    doors = {
+        (network, port_of(here))
+        for network, state, _unread, _queued, here, _there in looks[0]
+        if state == "LISTEN"
+    }
+    left = [
+        {
+            f"{network}: {here} to {there}"
+            for network, state, unread, _queued, here, there in look
+            if state == "CLOSE-WAIT" and int(unread) and (network, port_of(here)) in doors
+        }
+        for look in looks
+    ]
+    return doors, sorted(set.intersection(*left)) if len(left) > 1 else []
+
+
+def port_of(address: str) -> str:
+    """Return the port of an address as `ss` writes it."""
+    return address.rpartition(":")[2]
