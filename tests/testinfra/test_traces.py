@@ -50,6 +50,7 @@ PLACES = (
     "/tmp /var/tmp /run /dev/shm /var/log /var/mail /var/spool /var/crash /var/cache /root /home"  # noqa: S108 - looked into, not used
     " /opt /etc /var/lib/systemd /var/lib/koseki /var/lib/koseki-watch /var/lib/nginx /var/lib/etcd"
 )
+# The journal is asked by its own program, what it set aside after a power cut (`.journal~`) too.
 SEARCH = f"""
 control=$(mktemp /var/tmp/koseki-traces.XXXXXX) || exit 1
 trap 'rm -f "$control"' EXIT
@@ -59,7 +60,7 @@ journalctl --since=-{MINUTES}min --no-pager --output=export | grep -aoE '{LETTER
     sort | uniq -c | sed 's/^/journal /'
 find {PLACES} -ignore_readdir_race -xdev -type f -mmin -{MINUTES} -size -65536k \
     ! -path '/run/koseki-questions.*' ! -path '/run/koseki-inspect.*' \
-    ! -name '*.journal' -print0 2>/dev/null |
+    ! -name '*.journal' ! -name '*.journal~' -print0 2>/dev/null |
     xargs -0r grep -alE '{LETTERS}|{FOUND}' 2>/dev/null | sed 's/^/file /'
 """
 # A process's limit of cores, where it is not none; a kernel thread has no command line, and the
